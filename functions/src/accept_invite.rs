@@ -1,0 +1,52 @@
+//! `PUT /api/request/{requestId}`: accept an invitation. 200: empty; the caller is a member. 403: it is not addressed
+//! to the caller, or its group is dissolved or full, and then it is removed.
+//!
+//! The membership is written, then stamped a few milliseconds ahead, and the function returns when they have passed: so
+//! every message sent after the answer is the new member's, and none that was sent before the call.
+
+use futures::future::BoxFuture;
+use shared::coverage::STAMP_MS;
+use shared::id::{InviteId, UserId};
+use shared::table::{Accepted, Invitation};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::function::Function;
+use crate::rest::{Call, Reply};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("accept_invite", "PUT", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let id: InviteId = call.input.path_id("requestId")?;
+        let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
+        match app.table.join(&invitation.group, &call.user, &id, app.max_group_members).await? {
+            Accepted::Member => begin(app, &invitation, &call.user).await?,
+            Accepted::AlreadyMember => discard(app, &call.user, &id).await?,
+            Accepted::NoInvitation => return Err(not_yours()),
+            Accepted::NoPlace => {
+                discard(app, &call.user, &id).await?;
+                return Err(Error::Forbidden("the group is dissolved or full".to_owned()));
+            }
+        }
+        Ok(Reply::empty())
+    })
+}
+
+/// The refusal of someone to whom an invitation is not addressed, or who names none.
+pub(crate) fn not_yours() -> Error {
+    Error::Forbidden("no such invitation is addressed to you".to_owned())
+}
+
+/// Let the membership begin.
+async fn begin(app: &App, invitation: &Invitation, user: &UserId) -> Result<()> {
+    let joined = app.clock.now_ms() + STAMP_MS;
+    app.table.stamp_member(&invitation.group, user, joined).await?;
+    app.wait_until(joined).await;
+    Ok(())
+}
+
+async fn discard(app: &App, user: &UserId, id: &InviteId) -> Result<()> {
+    app.table.remove_invitation(user, id).await.map(|_| ())
+}

@@ -1,0 +1,69 @@
+//! The context that every handler is given: everything that it can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::{Clock, Ms, SystemClock};
+use shared::config::{Config, Origins};
+use shared::id::Ids;
+use shared::push::Pusher;
+use shared::table::Table;
+use shared::token::Verifier;
+use shared::{Error, Result, aws};
+
+/// Clients, clock and chance of one function instance.
+#[derive(Debug)]
+pub struct App {
+    /// The DynamoDB table.
+    pub(crate) table: Table,
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// New ids, and jitter.
+    pub(crate) ids: Arc<Ids>,
+    /// Who may open a WebSocket from a browser.
+    pub(crate) allowed_origins: Origins,
+    /// How many members a group may have.
+    pub(crate) max_group_members: u32,
+    pusher: Option<Pusher>,
+    verifier: Option<Verifier>,
+}
+
+impl App {
+    /// The context of a process that is configured so. Nothing is connected to yet.
+    pub fn new(config: &Config) -> Self {
+        Self::with(config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
+    }
+
+    /// The same with a clock and chance of the caller's choice.
+    pub fn with(config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        let http = aws::http_client();
+        let dynamodb = aws::dynamodb(config, http.clone());
+        Self {
+            table: Table::new(dynamodb, config.table.clone(), config.retention, clock.clone(), ids.clone()),
+            clock,
+            ids,
+            allowed_origins: config.allowed_origins.clone(),
+            max_group_members: config.max_group_members,
+            pusher: aws::management(config, http).map(Pusher::new),
+            verifier: config.tokens.as_ref().map(Verifier::new),
+        }
+    }
+
+    /// Resolves when the clock shows that time.
+    pub(crate) async fn wait_until(&self, time: Ms) {
+        while let Some(left) = time.checked_sub(self.clock.now_ms()).filter(|left| *left > 0) {
+            self.clock.sleep(Duration::from_millis(left)).await;
+        }
+    }
+
+    /// What pushes. [`crate::serve`] makes sure that a function that pushes has it.
+    pub(crate) fn pusher(&self) -> Result<&Pusher> {
+        self.pusher.as_ref().ok_or_else(|| Error::unavailable("pushing", "MANAGEMENT_ENDPOINT is not set"))
+    }
+
+    /// What verifies tokens. [`crate::serve`] makes sure that a function that verifies has it.
+    pub(crate) fn verifier(&self) -> Result<&Verifier> {
+        let unset = || Error::unavailable("verifying a token", "neither JWT_SECRET nor JWKS_URL is set");
+        self.verifier.as_ref().ok_or_else(unset)
+    }
+}

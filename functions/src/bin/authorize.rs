@@ -1,0 +1,5 @@
+//! The Lambda function `authorize`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::authorize::FUNCTION)
+}

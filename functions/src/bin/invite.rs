@@ -1,0 +1,5 @@
+//! The Lambda function `invite`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::invite::FUNCTION)
+}

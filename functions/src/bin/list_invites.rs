@@ -1,0 +1,5 @@
+//! The Lambda function `list_invites`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::list_invites::FUNCTION)
+}

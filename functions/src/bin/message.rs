@@ -1,0 +1,5 @@
+//! The Lambda function `message`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::message::FUNCTION)
+}

@@ -1,0 +1,5 @@
+//! The Lambda function `notification`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::notification::FUNCTION)
+}

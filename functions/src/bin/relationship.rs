@@ -1,0 +1,5 @@
+//! The Lambda function `relationship`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::relationship::FUNCTION)
+}

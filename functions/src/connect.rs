@@ -1,0 +1,62 @@
+//! `$connect`: a connection opens. It is announced, then stamped.
+//!
+//! From the announcement on, senders push to it; it covers the time from its stamp on. The stamp lies a few
+//! milliseconds ahead, and the function returns when they have passed: so every message sent after the client sees the
+//! connection open is covered, and every message that is covered was pushed.
+
+use futures::future::{BoxFuture, join_all};
+use shared::coverage::STAMP_MS;
+use shared::id::ConnectionId;
+use shared::table::State;
+use shared::{Error, Result};
+
+use crate::access::SUBPROTOCOL;
+use crate::function::{Function, Handler, Needs, log_failure};
+use crate::rest::Reply;
+use crate::socket::SocketEvent;
+use crate::{App, delivery};
+
+/// The function.
+pub static FUNCTION: Function =
+    Function { name: "connect", needs: Needs { tokens: false, pushes: true }, handler: Handler::Socket(handle) };
+
+/// How many connections a user may have open.
+const MAX_CONNECTIONS: usize = 32;
+
+fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let state = app.table.announce(&event.user, &event.connection, app.clock.now_ms()).await?;
+        let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
+        stamped?;
+        // What could not be tidied now is tidied when the next connection opens.
+        tidied.unwrap_or_else(|error| log_failure(&error));
+        let reply = Reply::empty();
+        Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
+    })
+}
+
+async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
+    let from = app.clock.now_ms() + STAMP_MS;
+    if !app.table.stamp(&event.user, &event.connection, from).await? {
+        return Err(Error::unavailable("opening a connection", "it was forgotten while it was being opened"));
+    }
+    app.wait_until(from).await;
+    Ok(())
+}
+
+/// Close the oldest connections beyond the limit, and forget what no longer says anything.
+async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
+    let now = app.clock.now_ms();
+    let surplus = surplus(state, &event.connection, now);
+    let closed = join_all(surplus.iter().map(|connection| delivery::close(app, &event.user, connection))).await;
+    closed.into_iter().collect::<Result<()>>()?;
+    app.table.forget(&event.user, &state.forgettable(now, app.table.oldest())).await
+}
+
+/// The oldest open connections that are too many, the new one being counted and kept.
+fn surplus(state: &State, newest: &ConnectionId, now: u64) -> Vec<ConnectionId> {
+    let mut others: Vec<_> = state.open(now).filter(|(id, _)| *id != newest).collect();
+    others.sort_unstable_by_key(|(id, connection)| (connection.announced, *id));
+    let surplus = (others.len() + 1).saturating_sub(MAX_CONNECTIONS);
+    others.into_iter().take(surplus).map(|(id, _)| id.clone()).collect()
+}

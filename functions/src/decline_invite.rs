@@ -1,0 +1,19 @@
+//! `DELETE /api/request/{requestId}`: decline an invitation. 200: empty. 403: it is not addressed to the caller.
+
+use futures::future::BoxFuture;
+use shared::Result;
+
+use crate::App;
+use crate::accept_invite::not_yours;
+use crate::function::Function;
+use crate::rest::{Call, Reply};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("decline_invite", "DELETE", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let removed = app.table.remove_invitation(&call.user, &call.input.path_id("requestId")?).await?;
+        if removed { Ok(Reply::empty()) } else { Err(not_yours()) }
+    })
+}

@@ -1,0 +1,171 @@
+//! How a frame reaches the connections of its receivers, and how it is written down who did not take it.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use futures::{StreamExt, stream};
+use shared::clock::Ms;
+use shared::coverage::is_covered;
+use shared::frame::Address;
+use shared::id::{ConnectionId, MessageId, UserId};
+use shared::push::Push;
+use shared::table::{Kind, Missed, RosterMember, State};
+use shared::{Error, Result};
+use tokio::sync::Semaphore;
+
+use crate::App;
+
+/// How many pushes one function has under way at once.
+const MAX_PUSHES: usize = 64;
+
+/// How many states are read by one call, and how many such calls are under way at once.
+const STATES_PER_CALL: usize = 100;
+const MAX_CALLS: usize = 4;
+
+/// How long after its id was stamped a message may be written to its log and still be found by time. Only a repeated
+/// send takes longer.
+const PROMPT_MS: Ms = 15_000;
+
+/// A frame on its way.
+#[derive(Debug)]
+pub(crate) struct Parcel<'a> {
+    frame: &'a str,
+    logged: Option<Logged<'a>>,
+    pushes: Semaphore,
+}
+
+/// Where the message of a frame stands in a log.
+#[derive(Debug)]
+struct Logged<'a> {
+    log: &'a Address,
+    id: MessageId,
+    /// It was written too late to be found by time, so it is written down for everyone who does not take it.
+    late: bool,
+}
+
+impl<'a> Parcel<'a> {
+    /// A frame that is never stored: who does not take it now never gets it.
+    pub(crate) fn fleeting(frame: &'a str) -> Self {
+        Self { frame, logged: None, pushes: Semaphore::new(MAX_PUSHES) }
+    }
+
+    /// The frame of a message that has just been written to its log.
+    pub(crate) fn logged(app: &App, frame: &'a str, log: &'a Address, id: MessageId) -> Self {
+        let late = app.clock.now_ms().saturating_sub(id.time_ms()) > PROMPT_MS;
+        Self { frame, logged: Some(Logged { log, id, late }), pushes: Semaphore::new(MAX_PUSHES) }
+    }
+}
+
+/// Push a parcel to the members of a group, except `sender`, those who block him, and those who joined later. Pushes
+/// begin with the first states that are read. One member's failure does not touch another's.
+pub(crate) async fn to_members(
+    app: &App,
+    parcel: &Parcel<'_>,
+    members: Vec<RosterMember>,
+    sender: Option<&UserId>,
+    blockers: &BTreeSet<UserId>,
+) -> Result<()> {
+    let sent = parcel.logged.as_ref().map_or(Ms::MAX, |logged| logged.id.time_ms());
+    let is_receiver = |member: &RosterMember| {
+        Some(&member.user) != sender && !blockers.contains(&member.user) && member.joined <= sent
+    };
+    let receivers = members.into_iter().filter(is_receiver).map(|member| member.user).collect();
+    to_users(app, parcel, receivers).await
+}
+
+/// Push a parcel to users.
+pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: Vec<UserId>) -> Result<()> {
+    let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
+    let batches = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS);
+    let outcomes: Vec<Result<()>> = batches
+        .map(|states| async {
+            let states = states?;
+            join_all(states.iter().map(|(user, state)| to_user(app, parcel, user, state))).await.into_iter().collect()
+        })
+        .buffer_unordered(MAX_CALLS)
+        .collect()
+        .await;
+    outcomes.into_iter().collect()
+}
+
+/// Push a parcel to every open connection of a user, and keep the books.
+pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &State) -> Result<()> {
+    let open: Vec<_> = state.open(app.clock.now_ms()).collect();
+    let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection))).await;
+    let pushes: Vec<Push> = pushes.into_iter().collect::<Result<_>>()?;
+
+    let now = app.clock.now_ms();
+    let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
+    let closing = join_all(over.map(|((connection, _), _)| app.table.close(user, connection, now)));
+    let missing = async {
+        match &parcel.logged {
+            Some(logged) if !pushes.contains(&Push::Taken) && logged.must_be_named(state) => {
+                app.table.add_missed(user, &Missed::new(logged.log, logged.id), state).await
+            }
+            _ => Ok(()),
+        }
+    };
+    let (closed, missed) = futures::join!(closing, missing);
+    closed.into_iter().collect::<Result<Vec<bool>>>()?;
+    missed
+}
+
+async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId) -> Result<Push> {
+    let pusher = app.pusher()?;
+    let permit = parcel.pushes.acquire().await;
+    let _permit = permit.map_err(|closed| Error::unavailable("pushing", closed))?;
+    Ok(pusher.post(connection, parcel.frame).await)
+}
+
+impl Logged<'_> {
+    /// Whether a pull would not find the message by its time, so that it must be written down by name: its time is
+    /// covered, or will be by a connection that is being opened, or all of that time has been dropped already.
+    fn must_be_named(&self, state: &State) -> bool {
+        let time = self.id.time_ms();
+        let dropped = state.dropped(Kind::of(self.log));
+        self.late
+            || is_covered(state.connections.values(), time)
+            || state.connections.values().any(|connection| connection.from.is_none())
+            || (time <= dropped.until && !dropped.tail.contains(&self.id))
+    }
+}
+
+/// Close a connection, at the gateway and in the books.
+pub(crate) async fn close(app: &App, user: &UserId, connection: &ConnectionId) -> Result<()> {
+    app.pusher()?.close(connection).await?;
+    app.table.close(user, connection, app.clock.now_ms()).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::coverage::Connection;
+
+    fn must_be_named(state: &State, time: Ms) -> bool {
+        let log = Address::User(UserId::parse("u").unwrap());
+        Logged { log: &log, id: MessageId::first_at(time), late: false }.must_be_named(state)
+    }
+
+    fn with(from: Option<Ms>, to: Option<Ms>) -> State {
+        let connection = Connection { announced: 10, from, to };
+        State { connections: [(ConnectionId::new("c"), connection)].into(), ..State::default() }
+    }
+
+    #[test]
+    fn a_message_in_a_gap_needs_no_name() {
+        assert!(!must_be_named(&State::default(), 50));
+        assert!(!must_be_named(&with(Some(60), None), 50));
+        assert!(!must_be_named(&with(Some(10), Some(40)), 50));
+    }
+
+    #[test]
+    fn a_message_that_a_gap_will_not_hold_needs_one() {
+        assert!(must_be_named(&with(Some(50), None), 50), "covered");
+        assert!(must_be_named(&with(None, None), 50), "about to be covered");
+        let mut state = State::default();
+        state.unicast.until = 50;
+        assert!(must_be_named(&state, 50), "dropped with its time");
+        state.unicast.tail.insert(MessageId::first_at(50));
+        assert!(!must_be_named(&state, 50), "pulled and dropped itself");
+    }
+}

@@ -1,0 +1,120 @@
+//! `DELETE /api/message?until=<id>&type=…`: drop what was missed up to and including a message.
+//!
+//! The second step of a pull that must survive the loss of its answer. If `until` was shown by such a pull, exactly
+//! what was shown is dropped: a message that reached its log in between stays missed. 200: empty.
+
+use std::collections::BTreeSet;
+
+use futures::future::BoxFuture;
+use shared::clock::Ms;
+use shared::coverage::MARGIN_MS;
+use shared::id::{MessageId, UserId};
+use shared::page::Dropped;
+use shared::table::{Kind, Missed, Offered, State};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::function::Function;
+use crate::missed::{self, Request};
+use crate::pull_messages::{kinds, message_id};
+use crate::rest::{Call, Reply};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", handle);
+
+/// How often it starts again because a pull dropped something meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let kinds = kinds(&call.input)?;
+        let until = message_id(&call.input, "until")?.ok_or_else(|| Error::field("until", "is missing"))?;
+        for _ in 0..MAX_ATTEMPTS {
+            if drop_until(app, &call.user, &kinds, until).await? {
+                return Ok(Reply::empty());
+            }
+        }
+        Err(Error::unavailable("dropping messages", "too many pulls at once"))
+    })
+}
+
+/// Whether it was dropped; not if another drop came in between.
+async fn drop_until(app: &App, user: &UserId, kinds: &[Kind], until: MessageId) -> Result<bool> {
+    let now = app.clock.now_ms();
+    let (state, offered) = futures::try_join!(app.table.state(user), app.table.offered(user))?;
+    let shown = offered.filter(|offered| offered.ids.contains(&until));
+    let floor = floor(until, shown.as_ref().map_or(now.saturating_sub(MARGIN_MS), |offered| offered.floor));
+    let beyond = match &shown {
+        Some(offered) => offered.ids.range(..=until).copied().collect(),
+        None => missed_between(app, user, kinds, floor, until).await?,
+    };
+    let dropped = kinds.iter().map(|kind| (*kind, advanced(state.dropped(*kind), floor, &beyond))).collect();
+    let names = names(&state, kinds, until, shown.as_ref());
+    match missed::plan(app, &state, dropped, names, true) {
+        Some(plan) => app.table.drop_missed(user, &plan).await,
+        None => Ok(true),
+    }
+}
+
+/// Up to when all is dropped: before `until`, whose millisecond others may share, and not past what is complete.
+fn floor(until: MessageId, complete: Ms) -> Ms {
+    until.time_ms().saturating_sub(1).min(complete)
+}
+
+fn advanced(dropped: &Dropped, floor: Ms, beyond: &BTreeSet<MessageId>) -> Dropped {
+    // The margin is in the floor already.
+    dropped.advanced(floor.saturating_add(MARGIN_MS), None, beyond.iter().copied())
+}
+
+/// The messages that are missed now, later than `floor`, and not behind `until`.
+async fn missed_between(
+    app: &App,
+    user: &UserId,
+    kinds: &[Kind],
+    floor: Ms,
+    until: MessageId,
+) -> Result<BTreeSet<MessageId>> {
+    let mut ids = BTreeSet::new();
+    let mut request =
+        Request { kinds: kinds.to_vec(), after: Some(MessageId::last_at(floor)), until: Some(until), all: false };
+    loop {
+        let found = missed::find(app, user, &request).await?;
+        ids.extend(found.messages.iter().map(|message| message.id));
+        request.after = found.messages.last().map(|message| message.id);
+        if !found.more || request.after.is_none() {
+            return Ok(ids);
+        }
+    }
+}
+
+/// The names that are dropped with it: of what was shown, if that is known.
+fn names(state: &State, kinds: &[Kind], until: MessageId, shown: Option<&Offered>) -> Vec<Missed> {
+    let is_dropped = |missed: &&Missed| {
+        kinds.contains(&missed.kind())
+            && missed.id <= until
+            && shown.is_none_or(|offered| offered.ids.contains(&missed.id))
+    };
+    state.missed.iter().filter(is_dropped).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_of_the_same_millisecond_stays() {
+        let until = MessageId::first_at(100_000);
+        let floor = floor(until, 500_000);
+        let dropped = advanced(&Dropped::default(), floor, &[until].into());
+        assert!(dropped.contains(until));
+        assert!(dropped.contains(MessageId::last_at(99_999)));
+        assert!(!dropped.contains(MessageId::last_at(100_000)));
+    }
+
+    #[test]
+    fn what_was_not_shown_stays() {
+        let (seen, unseen, until) = (MessageId::first_at(90), MessageId::first_at(95), MessageId::first_at(99));
+        let dropped = advanced(&Dropped::default(), floor(until, 80), &[seen, until].into());
+        assert!(dropped.contains(seen) && dropped.contains(until) && !dropped.contains(unseen));
+    }
+}

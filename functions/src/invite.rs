@@ -1,0 +1,49 @@
+//! `POST /api/request`, body `{"groupId", "userId"}`: invite a user to a group. 200: empty. 403: the caller is not in
+//! it, or the user already is.
+//!
+//! An invitation from someone whom the user blocks is answered the same way and not stored.
+
+use futures::future::BoxFuture;
+use shared::id::{GroupId, Id, UserId};
+use shared::json::Object;
+use shared::{Error, Result};
+
+use crate::App;
+use crate::function::Function;
+use crate::get_group::not_a_member;
+use crate::rest::{Call, Reply, parse_id};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("invite", "POST", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let (group, user) = body(call.input.body()?)?;
+        let both = [&call.user, &user];
+        let (found, blocked) =
+            futures::try_join!(app.table.memberships(&group, &both), app.table.is_blocked_by(&call.user, &user))?;
+        match found.as_ref().map(|(_, is_member)| is_member.as_slice()) {
+            Some([true, false]) => {}
+            Some([true, true]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
+            _ => return Err(not_a_member()),
+        }
+        if !blocked {
+            app.table.invite(&group, &user, &call.user).await?;
+        }
+        Ok(Reply::empty())
+    })
+}
+
+fn body(text: &str) -> Result<(GroupId, UserId)> {
+    let object = Object::parse(text).map_err(|why| Error::BadRequest(format!("the body {why}")))?;
+    Ok((field(&object, "groupId")?, field(&object, "userId")?))
+}
+
+/// A field of a body that is an id.
+fn field<Kind>(object: &Object<'_>, name: &str) -> Result<Id<Kind>> {
+    match object.text(name) {
+        None => Err(Error::field(name, "is missing")),
+        Some(None) => Err(Error::field(name, "must be a string")),
+        Some(Some(text)) => parse_id(name, &text),
+    }
+}

@@ -1,0 +1,42 @@
+//! `GET /api/group?detailed=true|false`: the groups that the caller is in. 200: an array of `{id, name, managerId,
+//! usersId}`, or of ids.
+
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
+use shared::Result;
+use shared::id::GroupId;
+use shared::table::Group;
+
+use crate::App;
+use crate::function::Function;
+use crate::get_group::view;
+use crate::rest::{Call, Reply};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("list_groups", "GET", handle);
+
+/// How many groups are read at once.
+const MAX_IN_FLIGHT: usize = 8;
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let detailed = call.input.choice("detailed", &["true", "false"])? == "true";
+        let joined = app.table.joined_groups(&call.user).await?.into_iter().map(|(group, _)| group).collect::<Vec<_>>();
+        Ok(if detailed {
+            Reply::json(&in_detail(app, joined).await?)
+        } else {
+            Reply::json(&standing(app, joined).await?)
+        })
+    })
+}
+
+async fn standing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
+    let metas = app.table.standing_groups(&joined).await?;
+    Ok(joined.into_iter().filter(|group| metas.contains_key(group)).collect())
+}
+
+async fn in_detail(app: &App, joined: Vec<GroupId>) -> Result<Vec<Group>> {
+    let read = async |group: GroupId| Ok(app.table.roster(&group).await?.map(|roster| view(group, roster)));
+    let groups: Vec<Option<Group>> = stream::iter(joined).map(read).buffered(MAX_IN_FLIGHT).try_collect().await?;
+    Ok(groups.into_iter().flatten().collect())
+}

@@ -1,0 +1,142 @@
+//! `unicast`, `multicast`, `$default`: a message is sent.
+//!
+//! It is written once, to the log of its addressee, before anybody is told. Where it is withheld (blocked, no friends,
+//! no member, no such user or group) the sender sees exactly what it would see had it been delivered.
+
+use futures::future::BoxFuture;
+use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Message, Submission, encode};
+use shared::id::{GroupId, RequestId, UserId};
+use shared::table::{Digest, Sent};
+use shared::{Error, Result};
+
+use crate::delivery::Parcel;
+use crate::function::{Function, Handler, Needs, log_failure};
+use crate::rest::Reply;
+use crate::socket::SocketEvent;
+use crate::{App, delivery};
+
+/// The function.
+pub static FUNCTION: Function =
+    Function { name: "message", needs: Needs { tokens: false, pushes: true }, handler: Handler::Socket(handle) };
+
+fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        if app.clock.now_ms() >= event.expires_at {
+            refuse(app, event, ErrorCode::TokenExpired, "the token of this connection has expired", None).await?;
+            delivery::close(app, &event.user, &event.connection).await?;
+            return Ok(Reply::empty());
+        }
+        let Some(frame) = event.frame.as_deref() else {
+            refuse(app, event, ErrorCode::BadRequest, "the frame must be text", None).await?;
+            return Ok(Reply::empty());
+        };
+        match Submission::parse(frame) {
+            Ok(submission) => accept(app, event, frame, submission).await?,
+            Err(why) => refuse(app, event, ErrorCode::BadRequest, &why.message, why.request_id.as_ref()).await?,
+        }
+        Ok(Reply::empty())
+    })
+}
+
+/// Deliver a message and acknowledge it, or say why not.
+async fn accept(app: &App, event: &SocketEvent, frame: &str, submission: Submission<'_>) -> Result<()> {
+    let request_id = submission.request_id.clone();
+    let outcome = match &request_id {
+        None => send(app, new_message(app, event, submission)).await,
+        Some(request) => send_once(app, event, frame, submission, request).await,
+    };
+    let Err(error) = outcome else { return Ok(()) };
+    log_failure(&error);
+    let code = if error.is_ours() { ErrorCode::Unavailable } else { ErrorCode::BadRequest };
+    refuse(app, event, code, &error.problem().detail, request_id.as_ref()).await
+}
+
+fn new_message(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Message {
+    Message {
+        id: app.ids.message(app.clock.now_ms()),
+        sender: event.user.clone(),
+        to: submission.to,
+        content: submission.content.to_owned(),
+        timestamp: event.arrived,
+    }
+}
+
+/// Send, unless this request has been sent before, and acknowledge. A first attempt that died on its way is taken up
+/// with the id that it had: the same key and the same content, so doing it again is safe.
+async fn send_once(
+    app: &App,
+    event: &SocketEvent,
+    frame: &str,
+    submission: Submission<'_>,
+    request: &RequestId,
+) -> Result<()> {
+    let mut message = new_message(app, event, submission);
+    let digest = Digest::of(frame);
+    let sent = Sent { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
+    if let Some(first) = app.table.begin(&event.user, request, &sent).await? {
+        (message.id, message.timestamp) = (first.id, first.timestamp);
+        if first.done {
+            return acknowledge(app, event, request, &message).await;
+        }
+        if first.digest != digest {
+            return Err(Error::field("requestId", "is that of another message, which is still being sent"));
+        }
+    }
+    let receipt = Message { content: Box::default(), ..message.clone() };
+    send(app, message).await?;
+    let (finished, acknowledged) =
+        futures::join!(app.table.finish(&event.user, request), acknowledge(app, event, request, &receipt));
+    finished.and(acknowledged)
+}
+
+async fn acknowledge(app: &App, event: &SocketEvent, request: &RequestId, message: &Message) -> Result<()> {
+    let ack = encode(&Ack { request_id: request, id: message.id, timestamp: message.timestamp });
+    // A client that is gone will ask again.
+    app.pusher()?.post(&event.connection, &ack).await;
+    Ok(())
+}
+
+/// Write the message to its log, if it is not withheld, and push it.
+async fn send(app: &App, message: Message) -> Result<()> {
+    match message.to.clone() {
+        Address::User(receiver) => send_to_user(app, &message, &receiver).await,
+        Address::Group(group) => send_to_group(app, &message, &group).await,
+    }
+}
+
+async fn send_to_user(app: &App, message: &Message, receiver: &UserId) -> Result<()> {
+    let standing = app.table.standing(&message.sender, receiver).await?;
+    if !standing.friends || standing.blocked {
+        return Ok(());
+    }
+    app.table.log(message).await?;
+    let frame = encode(message);
+    let parcel = Parcel::logged(app, &frame, &message.to, message.id);
+    let state = app.table.state(receiver).await?;
+    delivery::to_user(app, &parcel, receiver, &state).await
+}
+
+async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<()> {
+    if app.table.membership(group, &message.sender).await?.is_none() {
+        return Ok(());
+    }
+    app.table.log(message).await?;
+    let frame = encode(message);
+    let parcel = Parcel::logged(app, &frame, &message.to, message.id);
+    let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
+    // Dissolved in between: nobody is in it.
+    let Some(roster) = roster else { return Ok(()) };
+    delivery::to_members(app, &parcel, roster.members, Some(&message.sender), &blockers).await
+}
+
+async fn refuse(
+    app: &App,
+    event: &SocketEvent,
+    code: ErrorCode,
+    message: &str,
+    request_id: Option<&RequestId>,
+) -> Result<()> {
+    let frame = encode(&ErrorFrame { code, message, request_id });
+    app.pusher()?.post(&event.connection, &frame).await;
+    Ok(())
+}

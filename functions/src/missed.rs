@@ -1,0 +1,308 @@
+//! What a user missed: the gaps between his connections, read from the logs that are his, and what was written down by
+//! name. Oldest first, one page.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use futures::future::{BoxFuture, try_join_all};
+use shared::Result;
+use shared::block::Block;
+use shared::clock::Ms;
+use shared::coverage::{MARGIN_MS, Span, coalesce, gaps, is_covered};
+use shared::frame::{Address, Message};
+use shared::id::{GroupId, MessageId, UserId};
+use shared::page::{Dropped, Page};
+use shared::table::{DropPlan, Kind, Missed, Resume, State};
+
+use crate::App;
+
+/// How many spans of one log are read by queries of their own; where there are more gaps, what lies between the
+/// nearest is read over.
+const MAX_SPANS: usize = 4;
+
+/// How many messages one query asks for, and how many names one batch.
+const MESSAGES_PER_QUERY: i32 = 250;
+const NAMES_PER_BATCH: usize = 100;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The kinds of messages.
+    pub(crate) kinds: Vec<Kind>,
+    /// Only messages behind this one.
+    pub(crate) after: Option<MessageId>,
+    /// Only messages up to this one.
+    pub(crate) until: Option<MessageId>,
+    /// Missed or not.
+    pub(crate) all: bool,
+}
+
+/// One page, and what there is to know for dropping it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The messages, oldest first.
+    pub(crate) messages: Vec<Message>,
+    /// Whether there are more.
+    pub(crate) more: bool,
+    /// When the reading began.
+    pub(crate) end: Ms,
+    /// Which of the messages were missed by name.
+    pub(crate) named: Vec<Missed>,
+    state: State,
+    /// Names of messages that are no longer the user's, or no longer there.
+    void: Vec<Missed>,
+    /// The first message of each kind that is left in a gap for the next page.
+    left: BTreeMap<Kind, MessageId>,
+}
+
+/// Read a page.
+pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<Found> {
+    let end = app.clock.now_ms();
+    let wants_groups = request.kinds.contains(&Kind::Multicast);
+    let joined = async { if wants_groups { app.table.joined_groups(user).await } else { Ok(Vec::new()) } };
+    let (state, blocks, joined) = futures::try_join!(app.table.state(user), app.table.blocks(user), joined)?;
+    let groups = standing(app, user, joined).await?;
+    let reader = Reader { app, user, request, state: &state, blocks: &blocks, groups: &groups, end };
+    let (mut cursors, mut void) = reader.cursors();
+    let page = merge(&reader, &mut cursors).await?;
+    void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
+    Ok(Found { end, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
+}
+
+/// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away.
+async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>) -> Result<BTreeMap<GroupId, Ms>> {
+    let ids: Vec<GroupId> = joined.iter().map(|(group, _)| group.clone()).collect();
+    let metas = app.table.standing_groups(&ids).await?;
+    let (standing, dissolved): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(group, _)| metas.contains_key(group));
+    let dissolved: Vec<GroupId> = dissolved.into_iter().map(|(group, _)| group).collect();
+    app.table.forget_groups(user, &dissolved).await?;
+    Ok(standing.into_iter().collect())
+}
+
+struct Reader<'a> {
+    app: &'a App,
+    user: &'a UserId,
+    request: &'a Request,
+    state: &'a State,
+    blocks: &'a BTreeMap<UserId, Block>,
+    groups: &'a BTreeMap<GroupId, Ms>,
+    end: Ms,
+}
+
+impl Reader<'_> {
+    /// A cursor for each log and one for the names, and the names that lead nowhere.
+    fn cursors(&self) -> (Vec<Cursor>, Vec<Missed>) {
+        let mut logs = Vec::new();
+        if self.request.kinds.contains(&Kind::Unicast) {
+            logs.push((Address::User(self.user.clone()), 0));
+        }
+        logs.extend(self.groups.iter().map(|(group, joined)| (Address::Group(group.clone()), *joined)));
+        let mut cursors: Vec<Cursor> =
+            logs.into_iter().map(|(log, from)| Cursor::of_log(self.spans(&log, from), log)).collect();
+        let (names, void) = self.names();
+        cursors.push(Cursor::of_names(names));
+        (cursors, void)
+    }
+
+    /// The spans of a log that hold what is asked for, and little besides.
+    fn spans(&self, log: &Address, joined: Ms) -> Vec<Span> {
+        let after = self.request.after.map_or(0, MessageId::time_ms);
+        let to = self.request.until.map_or(self.end, |until| until.time_ms().min(self.end));
+        let dropped = if self.request.all { 0 } else { self.state.dropped(Kind::of(log)).until + 1 };
+        let whole = Span { from: after.max(dropped).max(joined).max(self.app.table.oldest()), to };
+        let missed = if self.request.all { gaps(whole, []) } else { gaps(whole, self.state.connections.values()) };
+        coalesce(missed, MAX_SPANS)
+    }
+
+    /// The names that are asked for, and those whose messages are not the user's any more.
+    fn names(&self) -> (Vec<Missed>, Vec<Missed>) {
+        let asked = |missed: &&Missed| !self.request.all && self.request.kinds.contains(&missed.kind());
+        let is_mine = |missed: &Missed| match &missed.group {
+            None => true,
+            Some(group) => self.groups.get(group).is_some_and(|joined| *joined <= missed.id.time_ms()),
+        };
+        let (mine, void): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
+        (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
+    }
+
+    fn is_in_bounds(&self, id: MessageId) -> bool {
+        self.request.after.is_none_or(|after| id > after) && self.request.until.is_none_or(|until| id <= until)
+    }
+
+    /// Whether a message of a gap is returned.
+    fn keeps(&self, message: &Message) -> bool {
+        let time = message.id.time_ms();
+        let is_missed = self.request.all
+            || !(is_covered(self.state.connections.values(), time)
+                || self.state.dropped(Kind::of(&message.to)).contains(message.id));
+        is_missed && self.is_in_bounds(message.id) && self.keeps_sender(message)
+    }
+
+    /// Whether a message's sender is neither the user nor somebody whom he blocks, or blocked then.
+    fn keeps_sender(&self, message: &Message) -> bool {
+        let withheld = self.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
+        message.sender != *self.user && !withheld
+    }
+}
+
+/// Reads on in one log, or in the list of names.
+struct Cursor {
+    source: Source,
+    buffer: VecDeque<Message>,
+    /// Names that led to nothing: expired, or of a sender who is blocked.
+    void: Vec<Missed>,
+}
+
+enum Source {
+    Log { log: Address, spans: VecDeque<Span>, rest: Option<Resume> },
+    Names(VecDeque<Missed>),
+}
+
+impl Cursor {
+    fn of_log(spans: Vec<Span>, log: Address) -> Self {
+        Self::of(Source::Log { log, spans: spans.into(), rest: None })
+    }
+
+    fn of_names(names: Vec<Missed>) -> Self {
+        Self::of(Source::Names(names.into()))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, buffer: VecDeque::new(), void: Vec::new() }
+    }
+
+    fn is_of_names(&self) -> bool {
+        matches!(self.source, Source::Names(_))
+    }
+
+    fn head(&self) -> Option<MessageId> {
+        self.buffer.front().map(|message| message.id)
+    }
+
+    /// Read until there is a message, or nothing left.
+    fn fill<'a>(&'a mut self, reader: &'a Reader<'_>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            while self.buffer.is_empty() {
+                let read = match &mut self.source {
+                    Source::Log { log, spans, rest } => read_log(reader, log, spans, rest).await?,
+                    Source::Names(names) => read_names(reader, names, &mut self.void).await?,
+                };
+                match read {
+                    Some(messages) => self.buffer.extend(messages),
+                    None => break,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn read_log(
+    reader: &Reader<'_>,
+    log: &Address,
+    spans: &mut VecDeque<Span>,
+    rest: &mut Option<Resume>,
+) -> Result<Option<Vec<Message>>> {
+    let Some(span) = spans.front() else { return Ok(None) };
+    let mut page = reader.app.table.read_log(log, *span, MESSAGES_PER_QUERY, rest.take()).await?;
+    *rest = page.rest;
+    if rest.is_none() {
+        spans.pop_front();
+    }
+    page.messages.retain(|message| reader.keeps(message));
+    Ok(Some(page.messages))
+}
+
+async fn read_names(
+    reader: &Reader<'_>,
+    names: &mut VecDeque<Missed>,
+    void: &mut Vec<Missed>,
+) -> Result<Option<Vec<Message>>> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let batch: Vec<Missed> = names.drain(..names.len().min(NAMES_PER_BATCH)).collect();
+    let mut messages = reader.app.table.missed_messages(reader.user, &batch).await?;
+    messages.retain(|message| reader.keeps_sender(message));
+    void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
+    Ok(Some(messages))
+}
+
+#[derive(Default)]
+struct Merged {
+    messages: Vec<Message>,
+    more: bool,
+    named: Vec<Missed>,
+    left: BTreeMap<Kind, MessageId>,
+}
+
+/// Merge the cursors in `id` order until the page is full.
+async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
+    let (mut page, mut merged, mut seen) = (Page::default(), Merged::default(), BTreeSet::new());
+    loop {
+        try_join_all(cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader))).await?;
+        let first = cursors.iter_mut().filter(|c| c.head().is_some()).min_by_key(|c| c.head());
+        let Some(cursor) = first else { break };
+        let Some(message) = cursor.buffer.pop_front() else { break };
+        if cursor.is_of_names() {
+            merged.named.push(Missed::new(&message.to, message.id));
+        }
+        if !seen.insert(message.id) {
+            continue;
+        }
+        if let Err(message) = page.add(message) {
+            if cursor.is_of_names() {
+                merged.named.pop();
+            }
+            cursor.buffer.push_front(*message);
+            merged.more = true;
+            break;
+        }
+    }
+    for cursor in cursors.iter().filter(|cursor| !cursor.is_of_names()) {
+        if let Some(message) = cursor.buffer.front() {
+            let left = merged.left.entry(Kind::of(&message.to)).or_insert(message.id);
+            *left = message.id.min(*left);
+        }
+    }
+    merged.messages = page.into_messages();
+    Ok(merged)
+}
+
+impl Found {
+    /// The time up to which the logs are complete: what is younger may have neighbours on their way.
+    pub(crate) fn floor(&self) -> Ms {
+        self.end.saturating_sub(MARGIN_MS)
+    }
+
+    /// What is to be written so that no later pull returns this page. Nothing if nothing would change.
+    pub(crate) fn drop_plan(&self, app: &App, kinds: &[Kind]) -> Option<DropPlan> {
+        let dropped = kinds.iter().map(|kind| (*kind, self.dropped(*kind))).collect();
+        let named = self.named.iter().chain(&self.void).cloned().collect();
+        plan(app, &self.state, dropped, named, !self.messages.is_empty())
+    }
+
+    fn dropped(&self, kind: Kind) -> Dropped {
+        let returned = self.messages.iter().filter(|message| Kind::of(&message.to) == kind).map(|message| message.id);
+        self.state.dropped(kind).advanced(self.end, self.left.get(&kind).copied(), returned)
+    }
+}
+
+/// The write that leaves that dropped, and forgets what then says nothing any more.
+pub(crate) fn plan(
+    app: &App,
+    state: &State,
+    dropped: Vec<(Kind, Dropped)>,
+    no_longer_missed: Vec<Missed>,
+    anything_returned: bool,
+) -> Option<DropPlan> {
+    let mut after = state.clone();
+    for (kind, dropped) in &dropped {
+        match kind {
+            Kind::Unicast => after.unicast = dropped.clone(),
+            Kind::Multicast => after.multicast = dropped.clone(),
+        }
+    }
+    let forgotten = after.forgettable(app.clock.now_ms(), app.table.oldest());
+    let changes = anything_returned || !no_longer_missed.is_empty() || !forgotten.is_empty();
+    changes.then_some(DropPlan { version: state.version, dropped, no_longer_missed, forgotten })
+}

@@ -1,0 +1,142 @@
+//! `POST /notification?type=…&to=…&from=…`, or a direct invocation with these beside the body's fields: push a
+//! notification to whoever is online. 200: empty. 403: any mistake in the request.
+//!
+//! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored.
+
+use futures::future::BoxFuture;
+use serde_json::value::RawValue;
+use shared::frame::encode;
+use shared::id::{GroupId, Id, UserId};
+use shared::json::Object;
+use shared::{Error, Result};
+
+use crate::App;
+use crate::delivery::{self, Parcel};
+use crate::function::{Function, Handler, Needs};
+use crate::internal::{Endpoint, optional_text};
+use crate::rest::{Input, Reply, parse_id};
+
+/// The function.
+pub static FUNCTION: Function = Function {
+    name: "notification",
+    needs: Needs { tokens: false, pushes: true },
+    handler: Handler::Internal(Endpoint { http, direct }),
+};
+
+/// The largest frame that API Gateway pushes, in bytes.
+const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// Whom a notification is for.
+#[derive(Debug)]
+enum Audience {
+    User(UserId),
+    Members(GroupId),
+    Friends,
+}
+
+/// The parameters as they came.
+struct Parameters {
+    from: Option<String>,
+    kind: Option<String>,
+    to: Option<String>,
+}
+
+fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let parse = || {
+            let body = Object::parse(input.body()?).map_err(|why| Error::BadRequest(format!("the body {why}")))?;
+            let parameter = |name| input.parameter(name);
+            Ok((Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? }, body))
+        };
+        let (parameters, body) = parse().map_err(forbidden)?;
+        notify(app, parameters, body).await.map_err(forbidden)?;
+        Ok(Reply::empty())
+    })
+}
+
+fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<String>>> {
+    Box::pin(async move {
+        let parameter = |name| Ok(optional_text(&payload, name).map_err(forbidden)?.map(|text| text.into_owned()));
+        let parameters = Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? };
+        notify(app, parameters, payload.without(&["from", "type", "to"])).await.map_err(forbidden)?;
+        Ok(None)
+    })
+}
+
+/// The contract's word for every mistake in a notification.
+fn forbidden(error: Error) -> Error {
+    match error {
+        Error::BadRequest(detail) => Error::Forbidden(detail),
+        other => other,
+    }
+}
+
+async fn notify(app: &App, parameters: Parameters, body: Object<'_>) -> Result<()> {
+    let from = parameters.from.as_deref().map(|id| parse_id::<shared::id::User>("from", id)).transpose()?;
+    let audience = audience(&parameters)?;
+    if matches!(audience, Audience::Friends) && from.is_none() {
+        return Err(Error::field("from", "is needed for a broadcast"));
+    }
+    let frame = frame(body)?;
+    push(app, audience, from.as_ref(), &Parcel::fleeting(&frame)).await
+}
+
+fn audience(parameters: &Parameters) -> Result<Audience> {
+    match parameters.kind.as_deref().unwrap_or("unicast") {
+        "unicast" => Ok(Audience::User(receiver(parameters)?)),
+        "multicast" => Ok(Audience::Members(receiver(parameters)?)),
+        "broadcast" if parameters.to.is_some() => Err(Error::field("to", "must not be given for a broadcast")),
+        "broadcast" => Ok(Audience::Friends),
+        _ => Err(Error::field("type", "must be one of unicast, multicast, broadcast")),
+    }
+}
+
+fn receiver<Kind>(parameters: &Parameters) -> Result<Id<Kind>> {
+    let to = parameters.to.as_deref().ok_or_else(|| Error::field("to", "is missing"))?;
+    parse_id("to", to)
+}
+
+fn frame(body: Object<'_>) -> Result<String> {
+    match body.text("notificationType") {
+        None => return Err(Error::field("notificationType", "is missing")),
+        Some(None) => return Err(Error::field("notificationType", "must be a string")),
+        Some(Some(_)) => {}
+    }
+    body.get("content").ok_or_else(|| Error::field("content", "is missing"))?;
+    let kind: Box<RawValue> =
+        RawValue::from_string("\"NOTIFICATION\"".to_owned()).expect("a constant that is a JSON string");
+    let frame = encode(&body.with("type", &kind));
+    match frame.len() <= MAX_FRAME_BYTES {
+        true => Ok(frame),
+        false => {
+            Err(Error::BadRequest(format!("the body is too long; as a frame it may have {MAX_FRAME_BYTES} bytes")))
+        }
+    }
+}
+
+async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Parcel<'_>) -> Result<()> {
+    let blockers = async {
+        match from {
+            Some(from) => app.table.blockers(from).await,
+            None => Ok(Default::default()),
+        }
+    };
+    match (audience, from) {
+        (Audience::User(user), Some(from)) if app.table.is_blocked_by(from, &user).await? => Ok(()),
+        (Audience::User(user), _) => {
+            let state = app.table.state(&user).await?;
+            delivery::to_user(app, parcel, &user, &state).await
+        }
+        (Audience::Members(group), _) => {
+            let (roster, blockers) = futures::try_join!(app.table.roster(&group), blockers)?;
+            let Some(roster) = roster else { return Ok(()) };
+            delivery::to_members(app, parcel, roster.members, None, &blockers).await
+        }
+        (Audience::Friends, None) => Ok(()),
+        (Audience::Friends, Some(from)) => {
+            let (friends, blockers) = futures::try_join!(app.table.friends(from), blockers)?;
+            let friends = friends.into_iter().filter(|friend| !blockers.contains(friend)).collect();
+            delivery::to_users(app, parcel, friends).await
+        }
+    }
+}

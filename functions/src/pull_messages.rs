@@ -1,0 +1,120 @@
+//! `GET /api/message`: the messages that the caller missed.
+//!
+//! 200: an array, one element per sender, `{"id": senderId, "messages": [...]}`, and the header `X-Has-More`.
+
+use std::collections::HashMap;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use shared::frame::Message;
+use shared::id::{MessageId, UserId};
+use shared::table::{Kind, Offered};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::function::Function;
+use crate::missed::{self, Found};
+use crate::rest::{Call, Input, Reply};
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("pull_messages", "GET", handle);
+
+/// How often a pull starts again because another one dropped something meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+struct Parameters {
+    descending: bool,
+    drop: bool,
+    request: missed::Request,
+}
+
+/// The messages of one sender.
+#[derive(Debug, Serialize)]
+struct FromSender<'a> {
+    id: &'a UserId,
+    messages: Vec<&'a Message>,
+}
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let parameters = parameters(&call.input)?;
+        let mut found = match parameters.drop {
+            true => take(app, &call.user, &parameters.request).await?,
+            false => show(app, &call.user, &parameters.request).await?,
+        };
+        if parameters.descending {
+            found.messages.reverse();
+        }
+        let has_more = if found.more { "true" } else { "false" };
+        Ok(Reply::json(&by_sender(&found.messages)).with_header("x-has-more", has_more))
+    })
+}
+
+fn parameters(input: &Input) -> Result<Parameters> {
+    let descending = input.choice("sort", &["asc", "desc"])? == "desc";
+    let drop = input.choice("drop", &["true", "false"])? == "true";
+    let (after, since) = (message_id(input, "after")?, message_id(input, "since")?);
+    match (drop, after, since) {
+        (true, Some(_), _) => return Err(Error::field("after", "goes with drop=false")),
+        (true, _, Some(_)) => return Err(Error::field("since", "goes with drop=false")),
+        (_, Some(_), Some(_)) => return Err(Error::field("since", "does not go with after")),
+        _ => {}
+    }
+    let request = missed::Request { kinds: kinds(input)?, after: after.or(since), until: None, all: since.is_some() };
+    Ok(Parameters { descending, drop, request })
+}
+
+/// The parameter `type`: which kinds of messages.
+pub(crate) fn kinds(input: &Input) -> Result<Vec<Kind>> {
+    Ok(match input.choice("type", &["all", "unicast", "multicast"])? {
+        "unicast" => vec![Kind::Unicast],
+        "multicast" => vec![Kind::Multicast],
+        _ => vec![Kind::Unicast, Kind::Multicast],
+    })
+}
+
+/// A parameter that is the id of a message.
+pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>> {
+    let text = input.parameter(name)?;
+    text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()
+}
+
+/// A page that no later call returns. Where two pulls meet, one of them starts again.
+async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
+    for _ in 0..MAX_ATTEMPTS {
+        let found = missed::find(app, user, request).await?;
+        let dropped = match found.drop_plan(app, &request.kinds) {
+            Some(plan) => app.table.drop_missed(user, &plan).await?,
+            None => true,
+        };
+        if dropped {
+            return Ok(found);
+        }
+    }
+    Err(Error::unavailable("dropping messages", "too many pulls at once"))
+}
+
+/// A page that stays, and is remembered as shown, for `DELETE /api/message`.
+async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
+    let (found, offered) = futures::try_join!(missed::find(app, user, request), app.table.offered(user))?;
+    let Some(last) = found.messages.last() else { return Ok(found) };
+    let record = offered.filter(|offered| offered.takes(found.floor()));
+    let floor = record.as_ref().map_or(found.floor(), |offered| offered.floor);
+    let young = found.messages.iter().map(|message| message.id).filter(|id| id.time_ms() > floor);
+    let ids = young.chain(found.named.iter().map(|missed| missed.id)).chain([last.id]).collect();
+    app.table.offer(user, &Offered { floor, ids }, record.is_some()).await?;
+    Ok(found)
+}
+
+/// The senders in the order of their first message.
+fn by_sender(messages: &[Message]) -> Vec<FromSender<'_>> {
+    let (mut senders, mut places): (Vec<FromSender<'_>>, HashMap<&UserId, usize>) = Default::default();
+    for message in messages {
+        let place = *places.entry(&message.sender).or_insert_with(|| {
+            senders.push(FromSender { id: &message.sender, messages: Vec::new() });
+            senders.len() - 1
+        });
+        senders[place].messages.push(message);
+    }
+    senders
+}

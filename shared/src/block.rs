@@ -1,0 +1,74 @@
+//! Blocks over time: what a user does not get of a sender whom he blocks now, or blocked when it was sent.
+
+use crate::clock::Ms;
+use crate::coverage::Span;
+
+/// One user's block of another, with its history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Since when the block stands; absent once it is lifted.
+    pub since: Option<Ms>,
+    /// Earlier spells of it.
+    pub past: Vec<Span>,
+}
+
+impl Block {
+    /// Whether a message of that time is withheld.
+    pub fn withholds(&self, time: Ms) -> bool {
+        self.since.is_some() || self.past.iter().any(|spell| spell.contains(time))
+    }
+
+    /// The block lifted now. Spells that ended before `oldest`, the age at which messages expire, are forgotten.
+    #[must_use]
+    pub fn lifted(mut self, now: Ms, oldest: Ms) -> Self {
+        self.past.extend(self.since.take().map(|since| Span { from: since, to: now }));
+        self.past.retain(|spell| spell.to >= oldest);
+        self
+    }
+
+    /// The block set now, if it is not standing already.
+    #[must_use]
+    pub fn set(mut self, now: Ms) -> Self {
+        self.since.get_or_insert(now);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_standing_block_withholds_everything() {
+        let block = Block::default().set(50);
+        assert!(block.withholds(10) && block.withholds(60));
+    }
+
+    #[test]
+    fn a_lifted_block_withholds_what_was_sent_during_it() {
+        let block = Block::default().set(50).set(60).lifted(70, 0);
+        assert_eq!(block.past, [Span { from: 50, to: 70 }]);
+        assert_eq!([49, 50, 70, 71].map(|time| block.withholds(time)), [false, true, true, false]);
+        assert_eq!(block.clone().lifted(90, 0), block);
+        assert_eq!(block.lifted(90, 71), Block::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_withheld_exactly_if_a_spell_holds_it(turns in proptest::collection::vec(1..20u64, 0..12)) {
+            let (mut block, mut now, mut blocked_at) = (Block::default(), 0, Vec::new());
+            for (turn, pause) in turns.iter().enumerate() {
+                let until = now + pause;
+                if turn % 2 == 1 {
+                    blocked_at.extend(now..=until);
+                    block = block.set(now).lifted(until, 0);
+                }
+                now = until + 1;
+            }
+            for time in 0..now {
+                prop_assert_eq!(block.withholds(time), blocked_at.contains(&time));
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The configuration, read from the environment once. A variable that is empty counts as unset.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+
+/// The secret of a local stack that was given none. Everybody knows it, so it is refused anywhere else.
+pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";
+
+/// What a function is configured with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `TABLE_NAME`: the DynamoDB table.
+    pub table: String,
+    /// `AWS_REGION`.
+    pub region: String,
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+    pub credentials: Credentials,
+    /// `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`: where DynamoDB is, if not at AWS.
+    pub dynamodb_endpoint: Option<String>,
+    /// `MANAGEMENT_ENDPOINT`: where connections are posted to. Only functions that push have it.
+    pub management_endpoint: Option<String>,
+    /// How tokens are verified. Only functions that verify them have it.
+    pub tokens: Option<TokenConfig>,
+    /// `ALLOWED_ORIGINS`: who may open a WebSocket from a browser; separated by commas, `*` (the default) for everyone.
+    pub allowed_origins: Origins,
+    /// `RETENTION_DAYS`: after how many days a message expires, 1 to 365; 30.
+    pub retention: Duration,
+    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 1,000; 1,000.
+    pub max_group_members: u32,
+    /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
+    pub log_level: String,
+}
+
+/// How tokens are verified. At least one of `secret` and `key_set_url` is set.
+#[derive(Clone)]
+pub struct TokenConfig {
+    /// `JWT_SECRET`: the secret of HS256 tokens, at least 32 bytes.
+    pub secret: Option<String>,
+    /// `JWKS_URL`: where the public keys of RS256, ES256 and EdDSA tokens are.
+    pub key_set_url: Option<String>,
+    /// `JWT_ISSUER`: what `iss` must be, if set.
+    pub issuer: Option<String>,
+    /// `JWT_AUDIENCE`: what `aud` must hold, if set.
+    pub audience: Option<String>,
+    /// `JWT_LEEWAY_SECONDS`: by how much clocks may differ, at most 60; 5.
+    pub leeway: Duration,
+}
+
+impl std::fmt::Debug for TokenConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenConfig")
+            .field("secret", &self.secret.as_ref().map(|_| "(hidden)"))
+            .field("key_set_url", &self.key_set_url)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("leeway", &self.leeway)
+            .finish()
+    }
+}
+
+/// The origins of web pages that may open a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Any.
+    Any,
+    /// These, each as browsers write it: `https://chat.example.com`.
+    Only(Vec<String>),
+}
+
+impl Origins {
+    /// Whether a page of that origin may.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+/// A variable that is missing or wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {why}")]
+pub struct ConfigError {
+    variable: &'static str,
+    why: String,
+}
+
+fn wrong(variable: &'static str, why: impl Into<String>) -> ConfigError {
+    ConfigError { variable, why: why.into() }
+}
+
+impl Config {
+    /// The configuration of this process, as Lambda sets it.
+    ///
+    /// # Errors
+    /// The variable that is missing or wrong, the development secret included.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let config = Self::read(|name| std::env::var(name).ok())?;
+        match config.tokens.as_ref().and_then(|tokens| tokens.secret.as_deref()) {
+            Some(DEVELOPMENT_SECRET) => Err(wrong("JWT_SECRET", "is the local stack's, which everybody knows")),
+            _ => Ok(config),
+        }
+    }
+
+    /// The configuration that `variable` answers with.
+    ///
+    /// # Errors
+    /// The variable that is missing or wrong.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        Ok(Self {
+            table: text("TABLE_NAME").ok_or_else(|| wrong("TABLE_NAME", "is not set"))?,
+            region: text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+            credentials: credentials(&text)?,
+            dynamodb_endpoint: url("AWS_ENDPOINT_URL_DYNAMODB", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
+            management_endpoint: url("MANAGEMENT_ENDPOINT", &text)?,
+            tokens: tokens(&text)?,
+            allowed_origins: origins(text("ALLOWED_ORIGINS"))?,
+            retention: Duration::from_secs(86_400 * number("RETENTION_DAYS", &text, 30, 1, 365)?),
+            max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 1_000)?,
+            log_level: log_level(text("LOG_LEVEL"))?,
+        })
+    }
+}
+
+fn credentials(text: &impl Fn(&str) -> Option<String>) -> Result<Credentials, ConfigError> {
+    let key = text("AWS_ACCESS_KEY_ID").ok_or_else(|| wrong("AWS_ACCESS_KEY_ID", "is not set"))?;
+    let secret = text("AWS_SECRET_ACCESS_KEY").ok_or_else(|| wrong("AWS_SECRET_ACCESS_KEY", "is not set"))?;
+    Ok(crate::aws::credentials(key, secret, text("AWS_SESSION_TOKEN")))
+}
+
+fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>, ConfigError> {
+    let (secret, key_set_url) = (text("JWT_SECRET"), url("JWKS_URL", text)?);
+    if secret.as_ref().is_some_and(|secret| secret.len() < 32) {
+        return Err(wrong("JWT_SECRET", "must be at least 32 bytes long"));
+    }
+    if secret.is_none() && key_set_url.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(TokenConfig {
+        secret,
+        key_set_url,
+        issuer: text("JWT_ISSUER"),
+        audience: text("JWT_AUDIENCE"),
+        leeway: Duration::from_secs(number("JWT_LEEWAY_SECONDS", text, 5, 0, 60)?),
+    }))
+}
+
+fn url(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {
+    match text(name) {
+        Some(url) if !url.starts_with("https://") && !url.starts_with("http://") => {
+            Err(wrong(name, "must start with https:// (or http:// on one's own machine)"))
+        }
+        url => Ok(url),
+    }
+}
+
+fn number<N>(
+    name: &'static str,
+    text: &impl Fn(&str) -> Option<String>,
+    default: N,
+    min: N,
+    max: N,
+) -> Result<N, ConfigError>
+where
+    N: FromStr + PartialOrd + std::fmt::Display + Copy,
+{
+    let Some(value) = text(name) else { return Ok(default) };
+    match value.parse() {
+        Ok(number) if min <= number && number <= max => Ok(number),
+        _ => Err(wrong(name, format!("must be a whole number from {min} to {max}, and is {value:?}"))),
+    }
+}
+
+fn origins(list: Option<String>) -> Result<Origins, ConfigError> {
+    let Some(list) = list else { return Ok(Origins::Any) };
+    let origins: Vec<String> = list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
+    if origins.iter().any(|origin| origin == "*") {
+        return Ok(Origins::Any);
+    }
+    match origins.iter().find(|origin| !origin.contains("://") || origin.ends_with('/')) {
+        Some(origin) => {
+            Err(wrong("ALLOWED_ORIGINS", format!("holds {origin:?}; an origin is like https://example.com")))
+        }
+        None => Ok(Origins::Only(origins)),
+    }
+}
+
+fn log_level(level: Option<String>) -> Result<String, ConfigError> {
+    let level = level.unwrap_or_else(|| "info".to_owned()).to_lowercase();
+    match level.as_str() {
+        "error" | "warn" | "info" | "debug" | "trace" => Ok(level),
+        _ => Err(wrong("LOG_LEVEL", format!("must be error, warn, info, debug or trace, and is {level:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, String> {
+        const NEEDED: [(&str, &str); 3] =
+            [("TABLE_NAME", "chat"), ("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        let find = |name: &str| variables.iter().chain(&NEEDED).find(|(key, _)| *key == name);
+        Config::read(|name| find(name).map(|(_, value)| (*value).to_owned())).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_are_sane() {
+        let config = read(&[("JWT_SECRET", ""), ("ALLOWED_ORIGINS", "*")]).unwrap();
+        assert!(config.tokens.is_none());
+        assert_eq!(config.allowed_origins, Origins::Any);
+        assert_eq!(config.retention.as_secs(), 30 * 86_400);
+        assert_eq!(config.max_group_members, 1_000);
+    }
+
+    #[test]
+    fn an_error_names_the_variable() {
+        assert_eq!(Config::read(|_| None).unwrap_err().to_string(), "TABLE_NAME is not set");
+        for (name, value) in [
+            ("JWT_SECRET", "short"),
+            ("JWKS_URL", "example.com"),
+            ("RETENTION_DAYS", "0"),
+            ("RETENTION_DAYS", "a month"),
+            ("MAX_GROUP_MEMBERS", "1001"),
+            ("ALLOWED_ORIGINS", "example.com"),
+            ("LOG_LEVEL", "loud"),
+            ("MANAGEMENT_ENDPOINT", "localhost"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+        }
+        let error = read(&[("JWKS_URL", "https://a.b"), ("JWT_LEEWAY_SECONDS", "61")]).unwrap_err();
+        assert!(error.starts_with("JWT_LEEWAY_SECONDS"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let config = read(&[("JWT_SECRET", DEVELOPMENT_SECRET)]).unwrap();
+        assert!(!format!("{config:?}").contains(DEVELOPMENT_SECRET));
+    }
+
+    #[test]
+    fn origins_are_compared_as_browsers_write_them() {
+        let config = read(&[("ALLOWED_ORIGINS", "https://a.example, http://localhost:5173")]).unwrap();
+        assert!(config.allowed_origins.allows("https://a.example"));
+        assert!(config.allowed_origins.allows("http://localhost:5173"));
+        assert!(!config.allowed_origins.allows("https://a.example.evil"));
+        assert!(!config.allowed_origins.allows("null"));
+    }
+}

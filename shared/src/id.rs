@@ -1,0 +1,341 @@
+//! Ids. Each is a newtype with a private field: a value that exists is valid.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::{Serialize, Serializer};
+use ulid::{Generator, Ulid};
+use uuid::Uuid;
+
+use crate::clock::Ms;
+
+/// The longest user, group or invitation id, in bytes.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// The longest request id, in bytes.
+pub const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Empty, or longer than the limit.
+    #[error("must be 1 to {max} bytes long, and is {found}")]
+    Length {
+        /// The longest that is allowed.
+        max: usize,
+        /// The length found.
+        found: usize,
+    },
+    /// A byte outside the alphabet.
+    #[error("may hold only A-Z a-z 0-9 . _ : @ -")]
+    Alphabet,
+    /// Not 26 characters of Crockford's base 32.
+    #[error("is not a message id (a ULID)")]
+    NotAUlid,
+}
+
+/// An opaque id: 1 to 128 bytes of `A-Z a-z 0-9 . _ : @ -`. `Kind` keeps users, groups and invitations apart.
+pub struct Id<Kind> {
+    text: String,
+    kind: PhantomData<fn() -> Kind>,
+}
+
+/// The kind of [`UserId`].
+pub enum User {}
+/// The kind of [`GroupId`].
+pub enum Group {}
+/// The kind of [`InviteId`].
+pub enum Invite {}
+
+/// A user: the `sub` of a token.
+pub type UserId = Id<User>;
+/// A group.
+pub type GroupId = Id<Group>;
+/// An invitation, `requestId` in the REST API.
+pub type InviteId = Id<Invite>;
+
+impl<Kind> Id<Kind> {
+    /// The id that `text` spells, or why it spells none.
+    ///
+    /// # Errors
+    /// [`IdError::Length`], [`IdError::Alphabet`].
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        if text.is_empty() || text.len() > MAX_ID_BYTES {
+            return Err(IdError::Length { max: MAX_ID_BYTES, found: text.len() });
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b)) {
+            return Err(IdError::Alphabet);
+        }
+        Ok(Self::from_valid(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn from_valid(text: String) -> Self {
+        Self { text, kind: PhantomData }
+    }
+}
+
+impl InviteId {
+    /// The invitation of `user` to `group`. It follows from the two, so that a second invitation is the first.
+    pub fn of(group: &GroupId, user: &UserId) -> Self {
+        // A version 5 UUID of this module's own namespace. '/' is in no id, so two pairs never spell one name.
+        const NAMESPACE: Uuid = Uuid::from_u128(0x6d5f_3c0e_8a57_4f4e_9d0b_27f1_1f0a_6c11);
+        Self::from_valid(Uuid::new_v5(&NAMESPACE, format!("{group}/{user}").as_bytes()).to_string())
+    }
+}
+
+impl<Kind> Clone for Id<Kind> {
+    fn clone(&self) -> Self {
+        Self::from_valid(self.text.clone())
+    }
+}
+impl<Kind> PartialEq for Id<Kind> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+impl<Kind> Eq for Id<Kind> {}
+impl<Kind> PartialOrd for Id<Kind> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<Kind> Ord for Id<Kind> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+impl<Kind> std::hash::Hash for Id<Kind> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+impl<Kind> fmt::Display for Id<Kind> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+impl<Kind> fmt::Debug for Id<Kind> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+impl<Kind> Serialize for Id<Kind> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+impl<Kind> FromStr for Id<Kind> {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::parse(text)
+    }
+}
+
+/// A connection of the gateway. Opaque: API Gateway makes it, and it may hold `=` and `/`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(String);
+
+impl ConnectionId {
+    /// The connection that the gateway named.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a client names a send by, to have it acknowledged: 1 to 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The request id that `text` spells, or why it spells none.
+    ///
+    /// # Errors
+    /// [`IdError::Length`].
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        if text.is_empty() || text.len() > MAX_REQUEST_ID_BYTES {
+            return Err(IdError::Length { max: MAX_REQUEST_ID_BYTES, found: text.len() });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message: a ULID, stamped just before the message is written to its log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(Ulid);
+
+impl MessageId {
+    /// The message id that `text` spells, or why it spells none.
+    ///
+    /// # Errors
+    /// [`IdError::NotAUlid`].
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        // The decoder also takes what is no canonical spelling of any id; a key must have one spelling.
+        let id = Ulid::from_string(text).map(Self).map_err(|_| IdError::NotAUlid)?;
+        if id.to_string() == text { Ok(id) } else { Err(IdError::NotAUlid) }
+    }
+
+    /// The least id of that millisecond: every id with a time of `time_ms` or later is not below it.
+    pub fn first_at(time_ms: Ms) -> Self {
+        Self(Ulid::from_parts(time_ms.min(MAX_ULID_MS), 0))
+    }
+
+    /// The greatest id of that millisecond.
+    pub fn last_at(time_ms: Ms) -> Self {
+        Self(Ulid::from_parts(time_ms.min(MAX_ULID_MS), u128::MAX))
+    }
+
+    /// The time that delivery reckons with.
+    pub fn time_ms(self) -> Ms {
+        self.0.timestamp_ms()
+    }
+}
+
+/// A ULID's time has 48 bits.
+const MAX_ULID_MS: Ms = (1 << 48) - 1;
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Serialize for MessageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Makes ids: the chance of one function instance, behind a seed so that a test can hold it.
+#[derive(Debug)]
+pub struct Ids(Mutex<(Generator, StdRng)>);
+
+impl Ids {
+    /// Ids that nobody can foretell.
+    pub fn unpredictable() -> Self {
+        Self::from_rng(rand::make_rng())
+    }
+
+    /// The same ids each time.
+    pub fn seeded(seed: u64) -> Self {
+        Self::from_rng(StdRng::seed_from_u64(seed))
+    }
+
+    fn from_rng(rng: StdRng) -> Self {
+        Self(Mutex::new((Generator::new(), rng)))
+    }
+
+    /// The id of a message stamped now; greater than every one made here before.
+    pub fn message(&self, now_ms: Ms) -> MessageId {
+        let mut guard = self.lock();
+        let (generator, rng) = &mut *guard;
+        let now = UNIX_EPOCH + Duration::from_millis(now_ms);
+        MessageId(
+            generator
+                .generate_from_datetime_with_source(now, rng)
+                .unwrap_or_else(|overflow| overflow.commit_overflow_increment()),
+        )
+    }
+
+    /// The id of a new group: a random UUID.
+    pub fn group(&self) -> GroupId {
+        let mut bytes = [0; 16];
+        self.lock().1.fill_bytes(&mut bytes);
+        Id::from_valid(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+    }
+
+    /// A random number below `bound`, for jitter.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.lock().1.next_u64() % bound.max(1)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Generator, StdRng)> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_id_is_1_to_128_bytes_of_its_alphabet() {
+        assert!(UserId::parse("Az09._:@-").is_ok());
+        assert!(UserId::parse(&"a".repeat(128)).is_ok());
+        assert_eq!(UserId::parse(""), Err(IdError::Length { max: 128, found: 0 }));
+        assert_eq!(UserId::parse(&"a".repeat(129)), Err(IdError::Length { max: 128, found: 129 }));
+        for foreign in ["a b", "a/b", "a#b", "ä", "a\n", "a%2f"] {
+            assert_eq!(UserId::parse(foreign), Err(IdError::Alphabet), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_invitation_is_the_first() {
+        let (group, user) = (GroupId::parse("g").unwrap(), UserId::parse("u").unwrap());
+        assert_eq!(InviteId::of(&group, &user), InviteId::of(&group, &user));
+        assert_ne!(InviteId::of(&group, &user), InviteId::of(&group, &UserId::parse("v").unwrap()));
+    }
+
+    #[test]
+    fn ids_made_in_one_millisecond_still_rise() {
+        let ids = Ids::seeded(7);
+        let made: Vec<_> = (0..1000).map(|_| ids.message(1_000)).collect();
+        assert!(made.is_sorted_by(|a, b| a < b));
+        assert!(made.iter().all(|id| id.time_ms() == 1_000));
+    }
+
+    #[test]
+    fn a_message_id_is_read_back_as_it_was_written() {
+        let id = Ids::seeded(1).message(1_764_000_000_123);
+        assert_eq!(MessageId::parse(&id.to_string()), Ok(id));
+        assert_eq!(id.to_string().len(), 26);
+        for wrong in
+            ["", "abc", "0123456789012345678901234567", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01J0000000000000000000000U"]
+        {
+            assert_eq!(MessageId::parse(wrong), Err(IdError::NotAUlid), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_order_is_time_order(a in 0..1u64 << 48, b in 0..1u64 << 48) {
+            let (x, y) = (MessageId::first_at(a), MessageId::last_at(b));
+            prop_assert_eq!(x.to_string().cmp(&y.to_string()), x.cmp(&y));
+            prop_assert_eq!(a <= b, x <= y);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the functions have in common.
+//!
+//! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`coverage`], [`block`],
+//! [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
+//! sets), [`clock`]. [`config`] is the one place that reads the environment, [`error`] the one that knows what a client
+//! may be told.
+
+pub mod aws;
+pub mod block;
+pub mod clock;
+pub mod config;
+pub mod coverage;
+pub mod error;
+pub mod frame;
+pub mod id;
+pub mod json;
+pub mod page;
+pub mod push;
+pub mod table;
+pub mod token;
+
+pub use error::{Error, Result};

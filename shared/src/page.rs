@@ -1,0 +1,138 @@
+//! How a page of missed messages is cut, and what is remembered once it has been dropped.
+
+use std::collections::BTreeSet;
+
+use crate::clock::Ms;
+use crate::coverage::MARGIN_MS;
+use crate::frame::{Message, encode};
+use crate::id::MessageId;
+
+/// The most messages of one page.
+pub const MAX_PAGE_MESSAGES: usize = 1_000;
+
+/// The most bytes of one page, so that an answer stays below what Lambda lets pass (6 MiB).
+pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A page under way: messages in `id` order until it is full.
+#[derive(Debug, Default)]
+pub struct Page {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Page {
+    /// Add the next message, or give it back if the page is full. The first one always fits.
+    ///
+    /// # Errors
+    /// The message that did not fit.
+    pub fn add(&mut self, message: Message) -> Result<(), Box<Message>> {
+        let bytes = encode(&message).len() + 1;
+        let full = self.messages.len() >= MAX_PAGE_MESSAGES || self.bytes + bytes > MAX_PAGE_BYTES;
+        if full && !self.messages.is_empty() {
+            return Err(Box::new(message));
+        }
+        self.bytes += bytes;
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// The messages, oldest first.
+    pub fn into_messages(self) -> Vec<Message> {
+        self.messages
+    }
+}
+
+/// What has been dropped of one kind of message (private, or group).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Up to this time everything is dropped; 0 if nothing ever was.
+    pub until: Ms,
+    /// What is dropped of the time after it.
+    pub tail: BTreeSet<MessageId>,
+}
+
+impl Dropped {
+    /// Whether a message found in a gap was dropped already.
+    pub fn contains(&self, id: MessageId) -> bool {
+        id.time_ms() <= self.until || self.tail.contains(&id)
+    }
+
+    /// This, and what one pull drops as well: all that it returned of this kind.
+    ///
+    /// `until` never passes a message younger than the margin, for a neighbour of it may still be on its way to the
+    /// log, nor `first_left`, the first message that the log still holds for the next page. What was returned beyond
+    /// that is remembered by name.
+    #[must_use]
+    pub fn advanced(
+        &self,
+        end: Ms,
+        first_left: Option<MessageId>,
+        returned: impl IntoIterator<Item = MessageId>,
+    ) -> Self {
+        let limit = first_left.map_or(Ms::MAX, |id| id.time_ms().saturating_sub(1));
+        let until = self.until.max(end.saturating_sub(MARGIN_MS).min(limit));
+        let tail = self.tail.iter().copied().chain(returned).filter(|id| id.time_ms() > until).collect();
+        Self { until, tail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Address;
+    use crate::id::{Ids, UserId};
+    use proptest::prelude::*;
+
+    fn message(id: MessageId, bytes: usize) -> Message {
+        Message {
+            id,
+            sender: UserId::parse("s").unwrap(),
+            to: Address::User(UserId::parse("r").unwrap()),
+            content: serde_json::from_str(&format!("\"{}\"", "x".repeat(bytes))).unwrap(),
+            timestamp: 0,
+        }
+    }
+
+    #[test]
+    fn a_page_ends_at_a_thousand_messages() {
+        let (ids, mut page) = (Ids::seeded(0), Page::default());
+        assert!((0..MAX_PAGE_MESSAGES).all(|_| page.add(message(ids.message(1), 1)).is_ok()));
+        assert!(page.add(message(ids.message(1), 1)).is_err());
+        assert_eq!(page.into_messages().len(), MAX_PAGE_MESSAGES);
+    }
+
+    #[test]
+    fn a_page_ends_at_4_mib() {
+        let (ids, mut page) = (Ids::seeded(0), Page::default());
+        while page.add(message(ids.message(1), 30_000)).is_ok() {}
+        let length = encode(&page.into_messages()).len();
+        assert!((MAX_PAGE_BYTES - 31_000..=MAX_PAGE_BYTES + 2).contains(&length), "{length}");
+    }
+
+    #[test]
+    fn a_drop_stops_before_the_margin_and_before_what_is_left() {
+        let id = MessageId::first_at;
+        let none = Dropped::default();
+        let young = none.advanced(100_000, None, [id(60_000), id(90_000)]);
+        assert_eq!(young, Dropped { until: 70_000, tail: [id(90_000)].into() });
+        let cut = none.advanced(100_000, Some(id(50_000)), [id(40_000), id(50_000)]);
+        assert_eq!(cut, Dropped { until: 49_999, tail: [id(50_000)].into() });
+        assert_eq!(young.advanced(80_000, None, []), young, "it never goes back");
+        assert_eq!(young.advanced(130_000, None, []), Dropped { until: 100_000, tail: BTreeSet::new() });
+    }
+
+    proptest! {
+        #[test]
+        fn a_drop_takes_what_was_returned_and_nothing_left_or_unseen(
+            times in proptest::collection::btree_set(0..100_000u64, 0..20),
+            end in 30_000..120_000u64, returned in 0..20usize,
+        ) {
+            let ids: Vec<_> = times.into_iter().filter(|t| *t <= end).map(MessageId::first_at).collect();
+            let cut = returned.min(ids.len());
+            let dropped = Dropped::default().advanced(end, ids.get(cut).copied(), ids[..cut].iter().copied());
+            prop_assert!(ids[..cut].iter().all(|id| dropped.contains(*id)));
+            prop_assert!(ids[cut..].iter().all(|id| !dropped.contains(*id)));
+            prop_assert!(dropped.until <= end - MARGIN_MS);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Pushing frames to connections, by API Gateway's management API.
+
+use aws_sdk_apigatewaymanagement::Client;
+use aws_sdk_apigatewaymanagement::error::DisplayErrorContext;
+use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
+use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+
+use crate::error::{Error, Result};
+use crate::id::ConnectionId;
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// The gateway took it for an open connection.
+    Taken,
+    /// There is no such connection, or not yet: see [`crate::coverage::Connection::is_settled`].
+    Gone,
+    /// Neither is known: throttled, a server error or a timeout, after the SDK's retries.
+    Failed,
+}
+
+/// The management API of the WebSocket gateway.
+#[derive(Debug, Clone)]
+pub struct Pusher {
+    client: Client,
+}
+
+impl Pusher {
+    /// Pushes by this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Push one frame.
+    pub async fn post(&self, connection: &ConnectionId, frame: &str) -> Push {
+        let sent =
+            self.client.post_to_connection().connection_id(connection.as_str()).data(Blob::new(frame)).send().await;
+        match sent {
+            Ok(_) => Push::Taken,
+            Err(error) => match error.as_service_error() {
+                Some(PostToConnectionError::GoneException(_)) => Push::Gone,
+                _ => {
+                    tracing::warn!(%connection, error = %DisplayErrorContext(&error), "a push failed");
+                    Push::Failed
+                }
+            },
+        }
+    }
+
+    /// Close a connection; one that is gone already is closed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the gateway did not answer.
+    pub async fn close(&self, connection: &ConnectionId) -> Result<()> {
+        match self.client.delete_connection().connection_id(connection.as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(DeleteConnectionError::GoneException(_)) => Ok(()),
+                _ => Err(Error::unavailable("DeleteConnection", error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Invitations to groups, with the users whom they are addressed to.
+
+use super::item::{self, Item};
+use super::{Table, keys};
+use crate::clock::Ms;
+use crate::error::{Error, Result};
+use crate::id::{GroupId, InviteId, UserId};
+
+/// How long an invitation stands.
+const LIFETIME_MS: Ms = 30 * 24 * 60 * 60 * 1000;
+
+/// An invitation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its id, which follows from group and user.
+    pub id: InviteId,
+    /// The group.
+    pub group: GroupId,
+    /// The member who invited first.
+    pub invited_by: UserId,
+}
+
+impl Table {
+    /// Invite a user to a group. One that stands already stays as it is.
+    pub async fn invite(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
+        let id = InviteId::of(group, user);
+        let now = self.clock.now_ms();
+        let mut item = keys::invite(user, &id).attributes();
+        item.insert("id".to_owned(), item::text(id.as_str()));
+        item.insert("groupId".to_owned(), item::text(group.as_str()));
+        item.insert("invitedBy".to_owned(), item::text(by.as_str()));
+        item.insert("expiresAt".to_owned(), Self::expires_at(now, LIFETIME_MS));
+        let put = self
+            .put(item)
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
+            .expression_attribute_values(":now", item::number(now / 1000));
+        self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
+    }
+
+    /// An invitation addressed to that user.
+    pub async fn invitation(&self, user: &UserId, id: &InviteId) -> Result<Option<Invitation>> {
+        match self.get(&keys::invite(user, id)).await? {
+            Some(item) if self.is_live(&item)? => read(&item).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The invitations addressed to a user.
+    pub async fn invitations(&self, user: &UserId) -> Result<Vec<Invitation>> {
+        let items = self.query_all(&keys::all_of_user(user, keys::INVITE)).await?;
+        let live = items.iter().filter_map(|item| match self.is_live(item) {
+            Ok(false) => None,
+            Ok(true) => Some(read(item)),
+            Err(error) => Some(Err(error)),
+        });
+        live.collect()
+    }
+
+    /// Remove an invitation. Whether there was one that still stood.
+    pub async fn remove_invitation(&self, user: &UserId, id: &InviteId) -> Result<bool> {
+        let delete = self.delete(&keys::invite(user, id)).return_values(aws_sdk_dynamodb::types::ReturnValue::AllOld);
+        let answer = delete.send().await.map_err(|error| Error::unavailable("DeleteItem", error))?;
+        answer.attributes.map_or(Ok(false), |item| self.is_live(&item))
+    }
+}
+
+fn read(item: &Item) -> Result<Invitation> {
+    Ok(Invitation {
+        id: item::parsed("id", InviteId::parse(item::read_text(item, "id")?))?,
+        group: item::parsed("groupId", GroupId::parse(item::read_text(item, "groupId")?))?,
+        invited_by: item::parsed("invitedBy", UserId::parse(item::read_text(item, "invitedBy")?))?,
+    })
+}

@@ -1,0 +1,148 @@
+//! The keys of the table. This file is the only one that spells them, and nothing takes them apart again.
+//!
+//! | item | pk | sk |
+//! | --- | --- | --- |
+//! | state of a user ([`super::state`]) | `USER#u` | `STATE` |
+//! | private message ([`super::messages`]) | `USER#receiver` | `MSG#ulid` |
+//! | friend ([`super::relations`]) | `USER#u` | `FRIEND#v` |
+//! | u is blocked by v | `USER#u` | `BLOCKER#v` |
+//! | u blocks v, or did | `USER#u` | `BLOCK#v` |
+//! | u is in g ([`super::groups`]) | `USER#u` | `GROUP#g` |
+//! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
+//! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
+//! | what a pull offered ([`super::offered`]) | `USER#u` | `OFFERED` |
+//! | group | `GROUP#g` | `META` |
+//! | member | `GROUP#g` | `MEMBER#u` |
+//! | group message | `GROUP#g` | `MSG#ulid` |
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::frame::Address;
+use crate::id::{GroupId, InviteId, MessageId, RequestId, UserId};
+
+/// The primary key of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) pk: String,
+    pub(super) sk: String,
+}
+
+impl Key {
+    /// As DynamoDB wants it.
+    pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
+        let text = |value: &String| AttributeValue::S(value.clone());
+        HashMap::from([("pk".to_owned(), text(&self.pk)), ("sk".to_owned(), text(&self.sk))])
+    }
+}
+
+/// The sort keys between two, both included.
+#[derive(Debug, Clone)]
+pub(super) struct Range {
+    pub(super) pk: String,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+pub(super) const FRIEND: &str = "FRIEND#";
+pub(super) const BLOCK: &str = "BLOCK#";
+pub(super) const BLOCKER: &str = "BLOCKER#";
+pub(super) const GROUP: &str = "GROUP#";
+pub(super) const INVITE: &str = "INVITE#";
+pub(super) const MEMBER: &str = "MEMBER#";
+
+fn of_user(user: &UserId, sk: String) -> Key {
+    Key { pk: format!("USER#{user}"), sk }
+}
+
+fn of_group(group: &GroupId, sk: String) -> Key {
+    Key { pk: format!("GROUP#{group}"), sk }
+}
+
+pub(super) fn state(user: &UserId) -> Key {
+    of_user(user, "STATE".to_owned())
+}
+
+pub(super) fn offered(user: &UserId) -> Key {
+    of_user(user, "OFFERED".to_owned())
+}
+
+pub(super) fn friend(user: &UserId, friend: &UserId) -> Key {
+    of_user(user, format!("{FRIEND}{friend}"))
+}
+
+pub(super) fn block(user: &UserId, blocked: &UserId) -> Key {
+    of_user(user, format!("{BLOCK}{blocked}"))
+}
+
+pub(super) fn blocker(user: &UserId, blocker: &UserId) -> Key {
+    of_user(user, format!("{BLOCKER}{blocker}"))
+}
+
+pub(super) fn joined(user: &UserId, group: &GroupId) -> Key {
+    of_user(user, format!("{GROUP}{group}"))
+}
+
+pub(super) fn invite(user: &UserId, invite: &InviteId) -> Key {
+    of_user(user, format!("{INVITE}{invite}"))
+}
+
+pub(super) fn sent(user: &UserId, request: &RequestId) -> Key {
+    of_user(user, format!("SENT#{}", request.as_str()))
+}
+
+pub(super) fn meta(group: &GroupId) -> Key {
+    of_group(group, "META".to_owned())
+}
+
+pub(super) fn member(group: &GroupId, user: &UserId) -> Key {
+    of_group(group, format!("{MEMBER}{user}"))
+}
+
+/// A message in the log of its addressee.
+pub(super) fn message(log: &Address, id: MessageId) -> Key {
+    let sk = format!("MSG#{id}");
+    match log {
+        Address::User(user) => of_user(user, sk),
+        Address::Group(group) => of_group(group, sk),
+    }
+}
+
+/// A user's items whose sort keys begin so. '~' follows every byte that an id may hold.
+pub(super) fn all_of_user(user: &UserId, prefix: &str) -> Range {
+    Range { pk: format!("USER#{user}"), from: prefix.to_owned(), to: format!("{prefix}~") }
+}
+
+/// The members of a group, and its META behind them: one read tells who is in and that the group still stands.
+pub(super) fn roster(group: &GroupId) -> Range {
+    Range { pk: format!("GROUP#{group}"), from: MEMBER.to_owned(), to: "META".to_owned() }
+}
+
+/// A log from one message to another, both included.
+pub(super) fn messages(log: &Address, from: MessageId, to: MessageId) -> Range {
+    let (from, to) = (message(log, from), message(log, to));
+    Range { pk: from.pk, from: from.sk, to: to.sk }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_kind_and_no_other() {
+        let (user, group) = (UserId::parse("u").unwrap(), GroupId::parse("g").unwrap());
+        let holds = |range: &Range, key: &Key| range.pk == key.pk && range.from <= key.sk && key.sk <= range.to;
+        let longest = UserId::parse(&"z".repeat(128)).unwrap();
+        assert!(holds(&all_of_user(&user, BLOCK), &block(&user, &longest)));
+        assert!(!holds(&all_of_user(&user, BLOCK), &blocker(&user, &longest)));
+        assert!(holds(&roster(&group), &member(&group, &longest)));
+        assert!(holds(&roster(&group), &meta(&group)));
+        let log = Address::Group(group.clone());
+        assert!(!holds(&roster(&group), &message(&log, MessageId::first_at(0))));
+        assert!(holds(
+            &messages(&log, MessageId::first_at(5), MessageId::last_at(6)),
+            &message(&log, MessageId::last_at(6))
+        ));
+    }
+}

@@ -1,0 +1,82 @@
+//! The logs: every message once, in the log of its addressee.
+
+use serde_json::value::RawValue;
+
+use super::item::{self, Item};
+use super::{Missed, Table, keys};
+use crate::coverage::Span;
+use crate::error::{Error, Result};
+use crate::frame::{Address, Message};
+use crate::id::{MessageId, UserId};
+
+/// Where a log is read on from.
+#[derive(Debug)]
+pub struct Resume(Item);
+
+/// A part of a log, oldest first.
+#[derive(Debug)]
+pub struct LogPage {
+    /// Its messages; those that have expired are left out.
+    pub messages: Vec<Message>,
+    /// Where the rest of the span starts, if there may be more.
+    pub rest: Option<Resume>,
+}
+
+impl Table {
+    /// Write a message to the log of its addressee: the one write of a message. Written again it stays the same.
+    pub async fn log(&self, message: &Message) -> Result<()> {
+        let request = self.put(self.message_item(message));
+        request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+    }
+
+    /// Read a span of a log, at most `limit` messages of it.
+    pub async fn read_log(&self, log: &Address, span: Span, limit: i32, rest: Option<Resume>) -> Result<LogPage> {
+        let range = keys::messages(log, MessageId::first_at(span.from), MessageId::last_at(span.to));
+        let (items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
+        let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
+        Ok(LogPage { messages: live.collect::<Result<_>>()?, rest: next.map(Resume) })
+    }
+
+    /// The messages of these names that are still there, in order.
+    pub async fn missed_messages(&self, user: &UserId, missed: &[Missed]) -> Result<Vec<Message>> {
+        let keys = missed.iter().map(|missed| keys::message(&missed.log(user), missed.id)).collect();
+        let items = self.get_all(keys).await?;
+        let mut messages = Vec::with_capacity(items.len());
+        for item in &items {
+            let id = read_id(item)?;
+            let Some(missed) = missed.iter().find(|missed| missed.id == id) else { continue };
+            messages.extend(self.read_live(item, &missed.log(user))?);
+        }
+        messages.sort_unstable_by_key(|message: &Message| message.id);
+        Ok(messages)
+    }
+
+    fn message_item(&self, message: &Message) -> Item {
+        let mut item = keys::message(&message.to, message.id).attributes();
+        item.insert("id".to_owned(), item::text(message.id.to_string()));
+        item.insert("sender".to_owned(), item::text(message.sender.as_str()));
+        item.insert("content".to_owned(), item::text(message.content.get()));
+        item.insert("timestamp".to_owned(), item::number(message.timestamp));
+        item.insert("expiresAt".to_owned(), Self::expires_at(message.id.time_ms(), self.retention_ms()));
+        item
+    }
+
+    fn read_live(&self, item: &Item, log: &Address) -> Result<Option<Message>> {
+        self.is_live(item)?.then(|| read_message(item, log)).transpose()
+    }
+}
+
+fn read_id(item: &Item) -> Result<MessageId> {
+    item::parsed("id", MessageId::parse(item::read_text(item, "id")?))
+}
+
+fn read_message(item: &Item, log: &Address) -> Result<Message> {
+    let content = RawValue::from_string(item::read_text(item, "content")?.to_owned());
+    Ok(Message {
+        id: read_id(item)?,
+        sender: item::parsed("sender", UserId::parse(item::read_text(item, "sender")?))?,
+        to: log.clone(),
+        content: item::parsed("content", content)?,
+        timestamp: item::read_number(item, "timestamp")?,
+    })
+}

@@ -1,0 +1,288 @@
+//! The one DynamoDB table: items, queries, transactions. [`keys`](self) are spelt in one file; this is the only module
+//! that names a key or an attribute.
+//!
+//! Every read is strongly consistent: the proof that nothing is lost needs it.
+
+mod groups;
+mod invites;
+mod item;
+mod keys;
+mod messages;
+mod offered;
+mod relations;
+mod sent;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update, WriteRequest,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::clock::{Clock, Ms};
+use crate::error::{Error, Result};
+use crate::id::Ids;
+
+pub use groups::{Accepted, Group, Meta, Roster, RosterMember};
+pub use invites::Invitation;
+pub use messages::{LogPage, Resume};
+pub use offered::Offered;
+pub use relations::{Relationships, Standing};
+pub use sent::{Digest, Sent};
+pub use state::{DropPlan, Kind, MAX_ENDED, Missed, State};
+
+use item::Item;
+use keys::{Key, Range};
+
+/// How often a write is tried that meets another transaction on the same item, or a batch that DynamoDB took in part.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// How many keys one BatchGetItem takes.
+const MAX_BATCH_GET: usize = 100;
+
+/// How many items one BatchWriteItem takes.
+const MAX_BATCH_WRITE: usize = 25;
+
+/// How many calls of one operation are in flight at once.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// The table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    client: Client,
+    name: String,
+    retention: Duration,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+}
+
+/// What became of a transaction.
+#[derive(Debug, PartialEq, Eq)]
+enum Transaction {
+    Done,
+    /// Which of its parts, in order, found its condition false.
+    Refused(Vec<bool>),
+}
+
+impl Table {
+    /// The table of that name. Messages and invitations expire after `retention`.
+    pub fn new(client: Client, name: String, retention: Duration, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        Self { client, name, retention, clock, ids }
+    }
+
+    /// The time before which everything has expired.
+    pub fn oldest(&self) -> Ms {
+        self.clock.now_ms().saturating_sub(self.retention_ms())
+    }
+
+    fn retention_ms(&self) -> Ms {
+        Ms::try_from(self.retention.as_millis()).unwrap_or(Ms::MAX)
+    }
+
+    /// The `expiresAt` of an item that is to live so long: TTL wants seconds.
+    fn expires_at(from: Ms, lifetime_ms: Ms) -> AttributeValue {
+        item::number(from.saturating_add(lifetime_ms).div_ceil(1000))
+    }
+
+    /// Whether an item has expired. TTL deletes late, so every reader asks.
+    fn is_live(&self, item: &Item) -> Result<bool> {
+        let expires_at = item::read_optional_number(item, "expiresAt")?;
+        Ok(expires_at.is_none_or(|seconds| self.clock.now_ms() < seconds.saturating_mul(1000)))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        let request =
+            self.client.get_item().table_name(&self.name).set_key(Some(key.attributes())).consistent_read(true);
+        let answer = request.send().await.map_err(|error| Error::unavailable("GetItem", error))?;
+        Ok(answer.item)
+    }
+
+    /// The items that there are, in no order.
+    async fn get_all(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
+        let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_GET).map(<[Key]>::to_vec).collect();
+        let batches = stream::iter(chunks).map(|chunk| self.get_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
+        let items: Vec<Vec<Item>> = batches.try_collect().await?;
+        Ok(items.into_iter().flatten().collect())
+    }
+
+    async fn get_batch(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut left: Vec<HashMap<String, AttributeValue>> = keys.iter().map(Key::attributes).collect();
+        for attempt in 0..MAX_ATTEMPTS {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
+            let wanted = wanted.map_err(|error| Error::unavailable("BatchGetItem", error))?;
+            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = answer.map_err(|error| Error::unavailable("BatchGetItem", error))?;
+            found.extend(answer.responses.unwrap_or_default().into_values().flatten());
+            left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|rest| rest.keys).collect();
+            if left.is_empty() {
+                return Ok(found);
+            }
+            self.pause(attempt).await;
+        }
+        Err(Error::unavailable("BatchGetItem", "keys stay unprocessed"))
+    }
+
+    /// One page of a range, and where the next one starts.
+    async fn query(&self, range: &Range, limit: Option<i32>, start: Option<Item>) -> Result<(Vec<Item>, Option<Item>)> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", item::text(&range.pk))
+            .expression_attribute_values(":from", item::text(&range.from))
+            .expression_attribute_values(":to", item::text(&range.to))
+            .consistent_read(true)
+            .set_limit(limit)
+            .set_exclusive_start_key(start);
+        let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+
+    /// Every item of a range.
+    async fn query_all(&self, range: &Range) -> Result<Vec<Item>> {
+        let (mut items, mut next) = self.query(range, None, None).await?;
+        while next.is_some() {
+            let (more, after) = self.query(range, None, next).await?;
+            items.extend(more);
+            next = after;
+        }
+        Ok(items)
+    }
+
+    fn put(&self, item: Item) -> PutItemFluentBuilder {
+        self.client.put_item().table_name(&self.name).set_item(Some(item))
+    }
+
+    fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.name).set_key(Some(key.attributes()))
+    }
+
+    fn delete(&self, key: &Key) -> DeleteItemFluentBuilder {
+        self.client.delete_item().table_name(&self.name).set_key(Some(key.attributes()))
+    }
+
+    /// Delete items, whether they are there or not.
+    async fn delete_all(&self, keys: Vec<Key>) -> Result<()> {
+        let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_WRITE).map(<[Key]>::to_vec).collect();
+        let batches = stream::iter(chunks).map(|chunk| self.delete_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
+        batches.try_collect().await
+    }
+
+    async fn delete_batch(&self, keys: Vec<Key>) -> Result<()> {
+        let mut left = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let request = DeleteRequest::builder().set_key(Some(key.attributes())).build();
+            let request = request.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
+            left.push(WriteRequest::builder().delete_request(request).build());
+        }
+        for attempt in 0..MAX_ATTEMPTS {
+            let answer = self.client.batch_write_item().request_items(&self.name, left).send().await;
+            let answer = answer.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
+            left = answer.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.pause(attempt).await;
+        }
+        Err(Error::unavailable("BatchWriteItem", "items stay unprocessed"))
+    }
+
+    /// All of these writes, or none. A conflict with another transaction is tried again: the SDK does not do that.
+    async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction> {
+        for attempt in 0..MAX_ATTEMPTS {
+            let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
+            let Err(error) = sent else { return Ok(Transaction::Done) };
+            match cancelled(&error) {
+                Some(reasons) if reasons.iter().any(|reason| reason == "ConditionalCheckFailed") => {
+                    return Ok(Transaction::Refused(reasons.iter().map(|r| r == "ConditionalCheckFailed").collect()));
+                }
+                Some(reasons) if reasons.iter().any(|reason| is_passing(reason)) => self.pause(attempt).await,
+                _ => return Err(Error::unavailable("TransactWriteItems", error)),
+            }
+        }
+        Err(Error::unavailable("TransactWriteItems", "other transactions stay in the way"))
+    }
+
+    fn put_part(&self, item: Item, condition: Option<&str>) -> Result<TransactWriteItem> {
+        let put = Put::builder().table_name(&self.name).set_item(Some(item));
+        let put = put.set_condition_expression(condition.map(str::to_owned)).build();
+        let put = put.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    fn delete_part(&self, key: &Key, condition: Option<&str>) -> Result<TransactWriteItem> {
+        let delete = Delete::builder().table_name(&self.name).set_key(Some(key.attributes()));
+        let delete = delete.set_condition_expression(condition.map(str::to_owned)).build();
+        let delete = delete.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
+    }
+
+    fn update_part(
+        &self,
+        key: &Key,
+        expression: &str,
+        condition: &str,
+        values: HashMap<String, AttributeValue>,
+    ) -> Result<TransactWriteItem> {
+        let update = Update::builder()
+            .table_name(&self.name)
+            .set_key(Some(key.attributes()))
+            .update_expression(expression)
+            .condition_expression(condition)
+            .set_expression_attribute_values(Some(values))
+            .build();
+        let update = update.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// Wait before another attempt: twice as long each time, and not in step with others.
+    async fn pause(&self, attempt: u32) {
+        let most_ms = (10 << attempt.min(6)).min(400);
+        self.clock.sleep(Duration::from_millis(1 + self.ids.below(most_ms))).await;
+    }
+
+    /// A conditional write of one item: whether its condition held.
+    async fn conditionally<T, E, F>(&self, operation: &'static str, send: impl Fn() -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        for attempt in 0..MAX_ATTEMPTS {
+            match send().await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) => match error.code() {
+                    Some("ConditionalCheckFailedException") => return Ok(None),
+                    Some("TransactionConflictException") => self.pause(attempt).await,
+                    _ => return Err(Error::unavailable(operation, error)),
+                },
+            }
+        }
+        Err(Error::unavailable(operation, "other transactions stay in the way"))
+    }
+}
+
+/// The reasons of a transaction that was cancelled.
+fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+            Some(cancelled.cancellation_reasons().iter().map(|r| r.code().unwrap_or_default().to_owned()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the same transaction may succeed a moment later.
+fn is_passing(reason: &str) -> bool {
+    matches!(reason, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+}

@@ -1,0 +1,190 @@
+//! Friends and blocks, which the host application keeps current.
+//!
+//! A friendship is an item on either side. A block is `BLOCK#` on the blocker's side, with its history, and `BLOCKER#`
+//! on the side of the blocked, where it can be looked up for a sender.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use serde::Serialize;
+
+use super::item::{self, Item};
+use super::keys::{self, Key};
+use super::{MAX_ATTEMPTS, Table, Transaction};
+use crate::block::Block;
+use crate::coverage::Span;
+use crate::error::{Error, Result};
+use crate::id::UserId;
+
+/// How one user stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The two are friends.
+    pub friends: bool,
+    /// The other blocks the one who asks.
+    pub blocked: bool,
+}
+
+/// A user's friends and the users whom he blocks.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Relationships {
+    /// His friends.
+    pub friends: Vec<UserId>,
+    /// Whom he blocks.
+    pub blocks: Vec<UserId>,
+}
+
+impl Table {
+    /// How `sender` stands to `receiver`.
+    pub async fn standing(&self, sender: &UserId, receiver: &UserId) -> Result<Standing> {
+        let items = self.get_all(vec![keys::friend(sender, receiver), keys::blocker(sender, receiver)]).await?;
+        let has = |key: &Key| items.iter().any(|item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&key.sk));
+        Ok(Standing { friends: has(&keys::friend(sender, receiver)), blocked: has(&keys::blocker(sender, receiver)) })
+    }
+
+    /// Whether `other` blocks `user`.
+    pub async fn is_blocked_by(&self, user: &UserId, other: &UserId) -> Result<bool> {
+        Ok(self.get(&keys::blocker(user, other)).await?.is_some())
+    }
+
+    /// Everyone who blocks a user.
+    pub async fn blockers(&self, user: &UserId) -> Result<BTreeSet<UserId>> {
+        self.query_all(&keys::all_of_user(user, keys::BLOCKER)).await?.iter().map(other).collect()
+    }
+
+    /// A user's friends.
+    pub async fn friends(&self, user: &UserId) -> Result<Vec<UserId>> {
+        self.query_all(&keys::all_of_user(user, keys::FRIEND)).await?.iter().map(other).collect()
+    }
+
+    /// A user's blocks, those that are lifted included.
+    pub async fn blocks(&self, user: &UserId) -> Result<BTreeMap<UserId, Block>> {
+        let items = self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?;
+        items.iter().map(|item| Ok((other(item)?, read_block(item)?))).collect()
+    }
+
+    /// A user's friends and standing blocks.
+    pub async fn relationships(&self, user: &UserId) -> Result<Relationships> {
+        let (friends, blocks) = futures::try_join!(self.friends(user), self.blocks(user))?;
+        let standing = blocks.into_iter().filter(|(_, block)| block.since.is_some()).map(|(user, _)| user);
+        Ok(Relationships { friends, blocks: standing.collect() })
+    }
+
+    /// Make two users friends.
+    pub async fn befriend(&self, one: &UserId, two: &UserId) -> Result<()> {
+        let side = |a, b| self.put_part(relation(&keys::friend(a, b), b), None);
+        self.settle(vec![side(one, two)?, side(two, one)?]).await
+    }
+
+    /// End a friendship.
+    pub async fn unfriend(&self, one: &UserId, two: &UserId) -> Result<()> {
+        let side = |a, b| self.delete_part(&keys::friend(a, b), None);
+        self.settle(vec![side(one, two)?, side(two, one)?]).await
+    }
+
+    /// Let `user` block `blocked`.
+    pub async fn block(&self, user: &UserId, blocked: &UserId) -> Result<()> {
+        self.change_block(user, blocked, Block::set, |key| self.put_part(relation(key, user), None)).await
+    }
+
+    /// Let `user` block `blocked` no more.
+    pub async fn unblock(&self, user: &UserId, blocked: &UserId) -> Result<()> {
+        let oldest = self.oldest();
+        self.change_block(user, blocked, |block, now| block.lifted(now, oldest), |key| self.delete_part(key, None))
+            .await
+    }
+
+    /// Change both sides of a block at once, if nobody else changed it meanwhile; if somebody did, look again.
+    async fn change_block(
+        &self,
+        user: &UserId,
+        blocked: &UserId,
+        change: impl Fn(Block, u64) -> Block,
+        mirror: impl Fn(&Key) -> Result<TransactWriteItem>,
+    ) -> Result<()> {
+        let key = keys::block(user, blocked);
+        for attempt in 0..MAX_ATTEMPTS {
+            let item = self.get(&key).await?;
+            let old = item.as_ref().map(read_block).transpose()?.unwrap_or_default();
+            let new = change(old.clone(), self.clock.now_ms());
+            let mine = self.replace_block(&key, blocked, &old, item.is_some(), &new)?;
+            match self.transact(vec![mine, mirror(&keys::blocker(blocked, user))?]).await? {
+                Transaction::Done => return Ok(()),
+                Transaction::Refused(_) => self.pause(attempt).await,
+            }
+        }
+        Err(Error::unavailable("TransactWriteItems", "a block is changed by too many at once"))
+    }
+
+    fn replace_block(
+        &self,
+        key: &Key,
+        blocked: &UserId,
+        old: &Block,
+        exists: bool,
+        new: &Block,
+    ) -> Result<TransactWriteItem> {
+        let mut expression = "SET #user = :user, past = :past".to_owned();
+        let mut values = HashMap::from([
+            (":user".to_owned(), item::text(blocked.as_str())),
+            (":past".to_owned(), write_spells(&new.past)),
+        ]);
+        match new.since {
+            Some(since) => {
+                expression.push_str(", #since = :since");
+                values.insert(":since".to_owned(), item::number(since));
+            }
+            None => expression.push_str(" REMOVE #since"),
+        }
+        let condition = match (exists, old.since) {
+            (false, _) => "attribute_not_exists(pk)",
+            (true, None) => "attribute_exists(pk) AND attribute_not_exists(#since)",
+            (true, Some(since)) => {
+                values.insert(":old".to_owned(), item::number(since));
+                "#since = :old"
+            }
+        };
+        let update = aws_sdk_dynamodb::types::Update::builder()
+            .table_name(&self.name)
+            .set_key(Some(key.attributes()))
+            .update_expression(expression)
+            .condition_expression(condition)
+            .expression_attribute_names("#user", "user")
+            .expression_attribute_names("#since", "since")
+            .set_expression_attribute_values(Some(values))
+            .build();
+        let update = update.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// A transaction without conditions.
+    async fn settle(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
+        self.transact(writes).await.map(|_| ())
+    }
+}
+
+fn relation(key: &Key, other: &UserId) -> Item {
+    let mut item = key.attributes();
+    item.insert("user".to_owned(), item::text(other.as_str()));
+    item
+}
+
+fn other(item: &Item) -> Result<UserId> {
+    item::parsed("user", UserId::parse(item::read_text(item, "user")?))
+}
+
+fn write_spells(spells: &[Span]) -> AttributeValue {
+    let spell = |span: &Span| AttributeValue::L(vec![item::number(span.from), item::number(span.to)]);
+    AttributeValue::L(spells.iter().map(spell).collect())
+}
+
+fn read_block(item: &Item) -> Result<Block> {
+    let past = item.get("past").and_then(|past| past.as_l().ok()).ok_or_else(|| item::corrupt("past"))?;
+    let past = past.iter().map(|spell| read_spell(spell).ok_or_else(|| item::corrupt("past")));
+    Ok(Block { since: item::read_optional_number(item, "since")?, past: past.collect::<Result<_>>()? })
+}
+
+fn read_spell(value: &AttributeValue) -> Option<Span> {
+    let [from, to] = value.as_l().ok()?.as_slice() else { return None };
+    Some(Span { from: from.as_n().ok()?.parse().ok()?, to: to.as_n().ok()?.parse().ok()? })
+}

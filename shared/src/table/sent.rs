@@ -1,0 +1,82 @@
+//! Idempotency records: what became of a send that had a `requestId`.
+//!
+//! `USER#sender` / `SENT#requestId`: the message's id and timestamp, a digest of what was sent, and `done` once it has
+//! been delivered. It lives for ten minutes.
+
+use uuid::Uuid;
+
+use super::item::{self, Item};
+use super::{Table, keys};
+use crate::clock::Ms;
+use crate::error::{Error, Result};
+use crate::id::{MessageId, RequestId, UserId};
+
+/// How long a repeat is known.
+const LIFETIME_MS: Ms = 10 * 60 * 1000;
+
+/// What a send held, in 128 bits: enough to see that a repeat is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of a frame.
+    pub fn of(frame: &str) -> Self {
+        const NAMESPACE: Uuid = Uuid::from_u128(0x3f0a_9c1e_52d4_4b6f_8a0e_0c6a_5b7d_91e4);
+        Self(Uuid::new_v5(&NAMESPACE, frame.as_bytes()).simple().to_string())
+    }
+}
+
+/// The record of a send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The message's id.
+    pub id: MessageId,
+    /// When it reached the gateway.
+    pub timestamp: Ms,
+    /// What it held.
+    pub digest: Digest,
+    /// Whether it has been delivered. If not, its function may have died on the way.
+    pub done: bool,
+}
+
+impl Table {
+    /// Record a send before it is begun, or answer with the record that there is.
+    pub async fn begin(&self, sender: &UserId, request: &RequestId, sent: &Sent) -> Result<Option<Sent>> {
+        let mut item = keys::sent(sender, request).attributes();
+        let now = self.clock.now_ms();
+        item.insert("id".to_owned(), item::text(sent.id.to_string()));
+        item.insert("timestamp".to_owned(), item::number(sent.timestamp));
+        item.insert("digest".to_owned(), item::text(&sent.digest.0));
+        item.insert("expiresAt".to_owned(), Self::expires_at(now, LIFETIME_MS));
+        let put = self
+            .put(item)
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
+            .expression_attribute_values(":now", item::number(now / 1000));
+        if self.conditionally("PutItem", || put.clone().send()).await?.is_some() {
+            return Ok(None);
+        }
+        match self.get(&keys::sent(sender, request)).await? {
+            Some(item) => read(&item).map(Some),
+            None => Err(Error::unavailable("PutItem", "the idempotency record vanished while it was read")),
+        }
+    }
+
+    /// Mark a send as delivered.
+    pub async fn finish(&self, sender: &UserId, request: &RequestId) -> Result<()> {
+        let update = self
+            .update(&keys::sent(sender, request))
+            .update_expression("SET done = :done")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":done", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
+        self.conditionally("UpdateItem", || update.clone().send()).await.map(|_| ())
+    }
+}
+
+fn read(item: &Item) -> Result<Sent> {
+    Ok(Sent {
+        id: item::parsed("id", MessageId::parse(item::read_text(item, "id")?))?,
+        timestamp: item::read_number(item, "timestamp")?,
+        digest: Digest(item::read_text(item, "digest")?.to_owned()),
+        done: item.contains_key("done"),
+    })
+}

@@ -1,0 +1,152 @@
+//! Access tokens: who is calling.
+//!
+//! JSON Web Tokens, signed with HS256 by a shared secret, or with RS256, ES256 or EdDSA by a key of a key set (JWKS).
+//! Which key verifies a token follows from its algorithm alone, and only these four are known: a public key is never
+//! taken for a secret, and `none` for nothing. The comparison of HS256 signatures takes the same time for each.
+
+mod key_set;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Ms;
+use crate::config::TokenConfig;
+use crate::error::{Error, Result};
+use crate::id::UserId;
+
+pub use key_set::KeySet;
+
+/// The longest token that is looked at, in bytes: what fits into a URL.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Who a token says is calling, and until when it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's `sub`.
+    pub user: UserId,
+    /// The token's `exp` with the leeway that clocks are given.
+    pub expires_at: Ms,
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub struct Verifier {
+    secret: Option<Secret>,
+    key_set: Option<KeySet>,
+    issuer: Option<String>,
+    audience: Option<String>,
+    leeway_seconds: u64,
+}
+
+/// A key that does not print.
+struct Secret(DecodingKey);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Only what is used of a token's claims; the library checks `exp`, `nbf`, `iss` and `aud` by itself.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    /// Seconds, which the specification lets have a fraction.
+    exp: f64,
+}
+
+impl Verifier {
+    /// A verifier of tokens as configured. The key set is fetched when it is first needed.
+    pub fn new(config: &TokenConfig) -> Self {
+        Self {
+            secret: config.secret.as_ref().map(|secret| Secret(DecodingKey::from_secret(secret.as_bytes()))),
+            key_set: config.key_set_url.as_deref().map(KeySet::new),
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            leeway_seconds: config.leeway.as_secs(),
+        }
+    }
+
+    /// Who is calling.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] for a token that is malformed, forged, expired, or not for us, and
+    /// [`Error::Unavailable`] if its key could not be fetched.
+    pub async fn verify(&self, token: &str, now: Ms) -> Result<Identity> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Error::Unauthorized("the token is too long".to_owned()));
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+        let claims = match (header.alg, &self.secret, &self.key_set) {
+            (Algorithm::HS256, Some(secret), _) => self.decode(token, &secret.0, header.alg)?,
+            (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, _, Some(key_set)) => {
+                let id = header.kid.as_deref();
+                let id = id.ok_or_else(|| Error::Unauthorized("the token names no key".to_owned()))?;
+                self.decode(token, &key_set.key(id, header.alg, now).await?, header.alg)?
+            }
+            (algorithm, _, _) => return Err(Error::Unauthorized(format!("{algorithm:?} is not accepted here"))),
+        };
+        self.identity(&claims)
+    }
+
+    fn decode(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims> {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = self.leeway_seconds;
+        validation.validate_nbf = true;
+        validation.validate_aud = self.audience.is_some();
+        let mut required = vec!["exp", "sub"];
+        if let Some(issuer) = &self.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = &self.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(refused)?.claims)
+    }
+
+    fn identity(&self, claims: &Claims) -> Result<Identity> {
+        let user = UserId::parse(&claims.sub).map_err(|why| Error::Unauthorized(format!("sub {why}")))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, as it should")]
+        let expires_at = (claims.exp * 1000.0) as Ms;
+        Ok(Identity { user, expires_at: expires_at.saturating_add(self.leeway_seconds * 1000) })
+    }
+}
+
+fn refused(error: jsonwebtoken::errors::Error) -> Error {
+    Error::Unauthorized(error.to_string())
+}
+
+/// A token for `user` that lives so long, signed with the configured secret: what the local stack hands out.
+///
+/// # Errors
+/// [`Error::BadRequest`] without a secret.
+pub fn sign(config: &TokenConfig, user: &UserId, now: Ms, lifetime_seconds: u64) -> Result<String> {
+    #[derive(Serialize)]
+    struct Issued<'a> {
+        sub: &'a UserId,
+        iat: u64,
+        exp: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        iss: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        aud: Option<&'a str>,
+    }
+    let secret =
+        config.secret.as_ref().ok_or_else(|| Error::field("JWT_SECRET", "is not set, so no token can be signed"))?;
+    let iat = now / 1000;
+    let issued = Issued {
+        sub: user,
+        iat,
+        exp: iat.saturating_add(lifetime_seconds),
+        iss: config.issuer.as_deref(),
+        aud: config.audience.as_deref(),
+    };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &issued, &EncodingKey::from_secret(secret.as_bytes()))
+        .map_err(|error| Error::unavailable("signing a token", error))
+}
+
+#[cfg(test)]
+mod tests;
