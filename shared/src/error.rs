@@ -80,15 +80,20 @@ impl Error {
 
     /// The error and its causes in one line, for the log.
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(next) = cause {
-            line.push_str(": ");
-            line.push_str(&next.to_string());
-            cause = next.source();
-        }
-        line
+        chain(self)
     }
+}
+
+/// An error and its causes in one line. Their `Debug` is never logged: the SDK's holds whole responses.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        line.push_str(": ");
+        line.push_str(&next.to_string());
+        cause = next.source();
+    }
+    line
 }
 
 #[cfg(test)]

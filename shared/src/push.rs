@@ -1,12 +1,11 @@
 //! Pushing frames to connections, by API Gateway's management API.
 
 use aws_sdk_apigatewaymanagement::Client;
-use aws_sdk_apigatewaymanagement::error::DisplayErrorContext;
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::id::ConnectionId;
 
 /// What became of a push.
@@ -41,7 +40,7 @@ impl Pusher {
             Err(error) => match error.as_service_error() {
                 Some(PostToConnectionError::GoneException(_)) => Push::Gone,
                 _ => {
-                    tracing::warn!(%connection, error = %DisplayErrorContext(&error), "a push failed");
+                    tracing::warn!(%connection, error = chain(&error), "a push failed");
                     Push::Failed
                 }
             },

@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use localstack::Options;
+use shared::id::UserId;
+
+/// The whole chat module on this machine: gateway, functions and database in one process.
+///
+/// Once everything answers, one line on standard output tells where:
+/// `ready public=http://127.0.0.1:3000 internal=http://127.0.0.1:3001 dynamodb=http://127.0.0.1:8000`.
+/// Open the public address in two browser tabs to see two users talk. Ctrl-C stops.
+#[derive(Debug, Parser)]
+#[command(name = "localstack", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo run                                 start, everything in memory
+  cargo run -- --data ./data                start, and keep the data
+  cargo run -- --public-port 0 --internal-port 0 --dynamodb-port 0
+  cargo run -- token alice                  print a token of the user alice
+
+Environment (all optional):
+  JWT_SECRET        secret of HS256 tokens, at least 32 bytes; without it one that everybody knows
+  JWKS_URL          key set of RS256, ES256 and EdDSA tokens
+  JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
+  ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any
+  RETENTION_DAYS, MAX_GROUP_MEMBERS
+  LOG_LEVEL         error, warn, info, debug or trace";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print an access token of a user, signed with JWT_SECRET or the development secret
+    Token(Token),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// The user's id
+    pub(crate) user: UserId,
+    /// For how many seconds it is valid
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(crate) expires: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Port of the public gateway: WebSocket at /ws, REST API at /api, a page at /; 0 for a free port
+    #[arg(long, value_name = "PORT", default_value_t = 3000)]
+    public_port: u16,
+    /// Port of the internal gateway: /notification, /relationship, /@connections; 0 for a free port
+    #[arg(long, value_name = "PORT", default_value_t = 3001)]
+    internal_port: u16,
+    /// Port of DynamoDB, for any AWS tool; 0 for a free port
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    dynamodb_port: u16,
+    /// Directory to keep the data in; without it everything is in memory
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Template to read routes and table from, instead of the one built in
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// After how many seconds without a frame a connection is closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    idle_timeout: u64,
+    /// After how many seconds a connection is closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 7_200)]
+    max_lifetime: u64,
+}
+
+impl From<Serve> for Options {
+    fn from(serve: Serve) -> Self {
+        Self {
+            public_port: serve.public_port,
+            internal_port: serve.internal_port,
+            dynamodb_port: serve.dynamodb_port,
+            data: serve.data,
+            template: serve.template,
+            idle_timeout: Duration::from_secs(serve.idle_timeout),
+            max_lifetime: Duration::from_secs(serve.max_lifetime),
+            ..Self::default()
+        }
+    }
+}

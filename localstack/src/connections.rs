@@ -1,0 +1,170 @@
+//! The open connections of the WebSocket API.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use shared::clock::{Clock, Ms, SystemClock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// How many bytes may wait for a client that reads slowly. What API Gateway allows is not documented; when it is full
+/// it answers as we do.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// What a waiting frame costs beside its own bytes, so that tiny ones do not pile up either.
+const FRAME_COST: usize = 256;
+
+/// How long a push waits for room.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Something for a client.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// A text frame, and the room that it takes up until it is written.
+    Frame(Bytes, OwnedSemaphorePermit),
+    /// The end.
+    Close(Close),
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Close {
+    /// The WebSocket status code.
+    pub(crate) code: u16,
+    /// The reason in words.
+    pub(crate) reason: String,
+}
+
+impl Close {
+    pub(crate) fn new(code: u16, reason: &str) -> Self {
+        Self { code, reason: reason.to_owned() }
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// When it was opened.
+    pub(crate) connected_at: Ms,
+    /// Where the client is.
+    pub(crate) source_ip: String,
+    /// What the client calls itself.
+    pub(crate) user_agent: String,
+    last_active: AtomicU64,
+    outbound: mpsc::UnboundedSender<Outbound>,
+    room: Arc<Semaphore>,
+}
+
+/// What became of a push.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is on its way.
+    Taken,
+    /// There is no such connection.
+    Gone,
+    /// The client reads too slowly.
+    Full,
+}
+
+impl Connection {
+    /// A new connection, and what is to be written to its client.
+    pub(crate) fn new(source_ip: String, user_agent: String) -> (Self, mpsc::UnboundedReceiver<Outbound>) {
+        let (outbound, receiver) = mpsc::unbounded_channel();
+        let now = SystemClock.now_ms();
+        let room = Arc::new(Semaphore::new(BUFFER_BYTES));
+        (Self { connected_at: now, source_ip, user_agent, last_active: AtomicU64::new(now), outbound, room }, receiver)
+    }
+
+    /// Note that a frame went one way or the other.
+    pub(crate) fn touch(&self) {
+        self.last_active.store(SystemClock.now_ms(), Ordering::Relaxed);
+    }
+
+    /// When the last frame went one way or the other.
+    pub(crate) fn last_active(&self) -> Ms {
+        self.last_active.load(Ordering::Relaxed)
+    }
+
+    /// End it.
+    pub(crate) fn close(&self, close: Close) {
+        // If nobody listens any more it has ended already.
+        let _ = self.outbound.send(Outbound::Close(close));
+    }
+
+    /// Push a frame.
+    pub(crate) async fn push(&self, frame: Bytes) -> Pushed {
+        let cost = u32::try_from(frame.len() + FRAME_COST).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(cost);
+        let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, room).await else { return Pushed::Full };
+        self.touch();
+        match self.outbound.send(Outbound::Frame(frame, permit)) {
+            Ok(()) => Pushed::Taken,
+            Err(_) => Pushed::Gone,
+        }
+    }
+}
+
+/// All open connections, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Mutex<HashMap<String, Arc<Connection>>>);
+
+impl Connections {
+    /// A new id as API Gateway makes them: base64 with padding, which has to be encoded in a URL.
+    pub(crate) fn new_id() -> String {
+        let mut bytes: [u8; 11] = rand::random();
+        bytes[10] &= 0xf0;
+        STANDARD.encode(bytes)
+    }
+
+    pub(crate) fn insert(&self, id: &str, connection: Arc<Connection>) {
+        self.lock().insert(id.to_owned(), connection);
+    }
+
+    pub(crate) fn remove(&self, id: &str) -> bool {
+        self.lock().remove(id).is_some()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Connection>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// End all of them.
+    pub(crate) fn close_all(&self, close: &Close) {
+        for connection in self.lock().values() {
+            connection.close(close.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Connection>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_need_url_encoding() {
+        assert!((0..100).map(|_| Connections::new_id()).all(|id| id.len() == 16 && id.ends_with('=')));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_fills_its_own_buffer_only() {
+        let (connection, mut outbound) = Connection::new(String::new(), String::new());
+        let frame = Bytes::from(vec![b'x'; 128 * 1024]);
+        let mut taken = 0;
+        while connection.push(frame.clone()).await == Pushed::Taken {
+            taken += 1;
+        }
+        assert_eq!(taken, 7);
+        drop(outbound.recv().await);
+        assert_eq!(connection.push(frame.clone()).await, Pushed::Taken);
+        drop(outbound);
+        assert_eq!(connection.push(Bytes::new()).await, Pushed::Gone);
+    }
+}

@@ -1,0 +1,127 @@
+//! What the listeners share: the routes, the functions, the open connections, and how a function is run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use functions::{App, Failure, Function};
+use shared::config::{Origins, TokenConfig};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connections::Connections;
+use crate::routes::Routes;
+use crate::template::{Cors, SocketApi, Template};
+
+/// How long the gateway waits for a function.
+const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// The gateway, shared by its listeners and by every connection.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// The WebSocket API.
+    pub(crate) socket: SocketApi,
+    /// The routes that clients call.
+    pub(crate) public: Routes,
+    /// The routes that other services call.
+    pub(crate) internal: Routes,
+    /// How browsers from other origins are answered.
+    pub(crate) cors: Option<Cors>,
+    /// Which browsers.
+    pub(crate) origins: Origins,
+    /// The tokens that the page may be handed, if the secret is the development secret.
+    pub(crate) development_tokens: Option<TokenConfig>,
+    /// The open connections.
+    pub(crate) connections: Connections,
+    /// After how long without a frame a connection is closed.
+    pub(crate) idle_timeout: Duration,
+    /// After how long a connection is closed.
+    pub(crate) max_lifetime: Duration,
+    /// Everything that must have ended before the stack has.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the stack stops.
+    pub(crate) stopping: CancellationToken,
+    functions: HashMap<&'static str, &'static Function>,
+    function_timeout: Duration,
+    app: Arc<App>,
+}
+
+/// What a gateway is made of beside the template.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) origins: Origins,
+    pub(crate) development_tokens: Option<TokenConfig>,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_lifetime: Duration,
+}
+
+impl Gateway {
+    /// A gateway with the routes of a template, or why routes and functions do not fit.
+    pub(crate) fn new(template: Template, app: Arc<App>, settings: Settings) -> Result<Self, String> {
+        let functions: HashMap<_, _> = functions::ALL.iter().map(|function| (function.name, *function)).collect();
+        let routed = template.functions();
+        if let Some(unknown) = routed.iter().find(|name| !functions.contains_key(**name)) {
+            return Err(format!("a route leads to {unknown}, which is no function"));
+        }
+        if let Some(unrouted) = functions.keys().find(|name| !routed.contains(**name)) {
+            return Err(format!("no route leads to the function {unrouted}"));
+        }
+        Ok(Self {
+            public: Routes::new(&template.public.routes),
+            internal: Routes::new(&template.internal.routes),
+            cors: template.public.cors,
+            socket: template.socket,
+            origins: settings.origins,
+            development_tokens: settings.development_tokens,
+            connections: Connections::default(),
+            idle_timeout: settings.idle_timeout,
+            max_lifetime: settings.max_lifetime,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            function_timeout: template.function_timeout,
+            functions,
+            app,
+        })
+    }
+
+    /// Whether there is a function of that name.
+    pub(crate) fn has_function(&self, name: &str) -> bool {
+        self.functions.contains_key(name)
+    }
+
+    /// Run a function, in a task of its own: it goes on when the client is gone, and its panic is its own.
+    pub(crate) async fn invoke(&self, name: &str, event: String) -> Result<String, Failure> {
+        let Some(function) = self.functions.get(name).copied() else {
+            return Err(failure("ResourceNotFoundException", "there is no such function"));
+        };
+        let (app, patience) = (self.app.clone(), self.function_timeout);
+        let run = self.tasks.spawn(async move {
+            let started = Instant::now();
+            let result = tokio::time::timeout(patience, function.invoke(&app, &event)).await;
+            let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));
+            tracing::debug!(
+                function = function.name,
+                duration_us = started.elapsed().as_micros(),
+                ok = result.is_ok(),
+                "invoked"
+            );
+            result
+        });
+        let outcome = match tokio::time::timeout(INTEGRATION_TIMEOUT, run).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(failure("Runtime.Panicked", "the function panicked")),
+            Err(_late) => Err(failure("IntegrationTimeout", "the gateway waited no longer")),
+        };
+        if let Err(failure) = &outcome {
+            // Only the authorizer fails to say no.
+            if failure.error_type != "Unauthorized" {
+                tracing::warn!(function = name, failure.error_type, "an invocation failed");
+            }
+        }
+        outcome
+    }
+}
+
+pub(crate) fn failure(error_type: &str, error_message: &str) -> Failure {
+    Failure { error_type: error_type.to_owned(), error_message: error_message.to_owned() }
+}

@@ -1,0 +1,21 @@
+//! The whole chat module on one machine: a faithful API Gateway, an embedded DynamoDB, and the functions, in one
+//! process.
+//!
+//! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
+//! three listeners share; `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
+//! `invoke` Lambda's; `event` builds the events that the functions get, and `engine` is DynamoDB.
+
+mod connections;
+mod engine;
+mod event;
+mod gateway;
+mod invoke;
+mod management;
+mod page;
+mod rest;
+mod routes;
+mod socket;
+mod stack;
+mod template;
+
+pub use stack::{Options, Stack, StartError};

@@ -1,0 +1,89 @@
+//! `cargo run`: the local stack.
+
+mod cli;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use localstack::Stack;
+use shared::clock::{Clock, SystemClock};
+use shared::config::{Config, DEVELOPMENT_SECRET};
+use shared::token::sign;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, Serve, Token};
+
+/// What a wrong option, variable or template ends with.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Some(Command::Token(token)) => print_token(&token),
+        None => serve(cli.serve),
+    };
+    outcome.map_or_else(complain, |()| ExitCode::SUCCESS)
+}
+
+fn complain(why: String) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::from(USAGE)
+}
+
+fn serve(options: Serve) -> Result<(), String> {
+    log()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let mut terminations = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let stack = Stack::start(options.into()).await.map_err(|error| error.to_string())?;
+        announce(&stack);
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
+        }
+        tracing::info!("stopping");
+        stack.stop().await;
+        Ok(())
+    })
+}
+
+/// The one line on standard output. Whoever reads it may be gone; that is no reason to stop.
+fn announce(stack: &Stack) {
+    let (public, internal, dynamodb) = (stack.public_url(), stack.internal_url(), stack.dynamodb_url());
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "ready public={public} internal={internal} dynamodb={dynamodb}").and_then(|()| out.flush());
+}
+
+/// Logs go to standard error: for people on a terminal, as JSON otherwise. The level is that of our own code; libraries
+/// never say more than warnings, since in detail they would log what people write.
+fn log() -> Result<(), String> {
+    let level = std::env::var("LOG_LEVEL").ok().filter(|value| !value.trim().is_empty());
+    let level = level.unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(format!("warn,localstack={level},functions={level},shared={level}"));
+    let filter = filter.map_err(|error| format!("LOG_LEVEL: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.init();
+    } else {
+        builder.json().init();
+    }
+    Ok(())
+}
+
+fn print_token(token: &Token) -> Result<(), String> {
+    let variable = |name: &str| match (name, std::env::var(name).ok().filter(|value| !value.trim().is_empty())) {
+        // A token needs neither a table nor credentials.
+        ("TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY", None) => Some("none".to_owned()),
+        ("JWT_SECRET", None) => Some(DEVELOPMENT_SECRET.to_owned()),
+        (_, value) => value,
+    };
+    let config = Config::read(variable).map_err(|error| error.to_string())?;
+    let tokens = config.tokens.ok_or_else(|| "JWT_SECRET is not set".to_owned())?;
+    let text = sign(&tokens, &token.user, SystemClock.now_ms(), token.expires);
+    println!("{}", text.map_err(|error| error.problem().detail)?);
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The `@connections` API, by which functions reach connections.
+
+use std::sync::Arc;
+
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::connections::{Close, Connection, Pushed};
+use crate::event::connection_view;
+use crate::gateway::Gateway;
+
+/// The largest frame that is pushed.
+const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// `POST`, `GET` and `DELETE /@connections/{id}`. The id arrives decoded.
+pub(crate) async fn connections(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(connection) = gateway.connections.get(&id) else { return exception(StatusCode::GONE, "GoneException") };
+    match *request.method() {
+        Method::POST => post(&connection, request).await,
+        Method::GET => {
+            ([("content-type", "application/json")], connection_view(&connection).to_string()).into_response()
+        }
+        Method::DELETE => {
+            connection.close(Close::new(1000, "Connection Closed Normally"));
+            StatusCode::NO_CONTENT.into_response()
+        }
+        _ => exception(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException"),
+    }
+}
+
+async fn post(connection: &Connection, request: Request) -> Response {
+    let Ok(frame) = to_bytes(request.into_body(), MAX_FRAME_BYTES).await else {
+        return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException");
+    };
+    match connection.push(frame).await {
+        Pushed::Taken => StatusCode::OK.into_response(),
+        Pushed::Gone => exception(StatusCode::GONE, "GoneException"),
+        // Documented for a client whose buffer is full.
+        Pushed::Full => exception(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException"),
+    }
+}
+
+/// An error as the SDKs read it.
+pub(crate) fn exception(status: StatusCode, name: &str) -> Response {
+    let headers = [("content-type", "application/json"), ("x-amzn-errortype", name)];
+    (status, headers, json!({ "message": null }).to_string()).into_response()
+}

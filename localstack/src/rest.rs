@@ -1,0 +1,180 @@
+//! The HTTP APIs: a request becomes an event, a function's result becomes the response.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, ORIGIN,
+    SET_COOKIE, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use shared::config::Origins;
+
+use crate::event::HttpRequest;
+use crate::gateway::Gateway;
+use crate::routes::Routes;
+use crate::template::Cors;
+
+/// The largest request body.
+const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+
+/// Everything at the public address that is neither the WebSocket nor the page.
+pub(crate) async fn public(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let origin = request.headers().get(ORIGIN).cloned();
+    let Some(cors) = &gateway.cors else { return call(&gateway, &gateway.public, peer, request).await };
+    if request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return preflight(cors, &gateway.origins, origin.as_ref());
+    }
+    let mut response = call(&gateway, &gateway.public, peer, request).await;
+    allow(response.headers_mut(), cors, &gateway.origins, origin.as_ref());
+    response
+}
+
+/// Everything at the internal address that is no API of AWS.
+pub(crate) async fn internal(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    call(&gateway, &gateway.internal, peer, request).await
+}
+
+async fn call(gateway: &Gateway, routes: &Routes, peer: SocketAddr, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(route) = routes.find(parts.method.as_str(), parts.uri.path()) else {
+        return message(StatusCode::NOT_FOUND, "Not Found");
+    };
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    };
+    let source_ip = peer.ip().to_string();
+    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
+    let event = HttpRequest { method, uri, headers, body: &body, source_ip: &source_ip }.event(&route);
+    match gateway.invoke(route.function, event.to_string()).await {
+        Ok(result) => response(&serde_json::from_str(&result).unwrap_or_default()),
+        Err(failure) if failure.error_type == "IntegrationTimeout" => {
+            message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+        }
+        Err(_) => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+    }
+}
+
+/// The gateway's own answers.
+pub(crate) fn message(status: StatusCode, text: &str) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], json!({ "message": text }).to_string()).into_response()
+}
+
+/// The response that a function's result describes.
+fn response(result: &Value) -> Response {
+    let status = result["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
+    let Some(Ok(status)) = status.map(StatusCode::from_u16) else {
+        return message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+    };
+    let mut response = Response::new(Body::from(body(result)));
+    *response.status_mut() = status;
+    for (name, value) in result["headers"].as_object().into_iter().flatten() {
+        let name = HeaderName::try_from(name.as_str());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value.as_str().unwrap_or_default())) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    for cookie in result["cookies"].as_array().into_iter().flatten() {
+        if let Ok(cookie) = HeaderValue::try_from(cookie.as_str().unwrap_or_default()) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    response
+}
+
+fn body(result: &Value) -> Bytes {
+    let text = result["body"].as_str().unwrap_or_default();
+    match result["isBase64Encoded"].as_bool() {
+        Some(true) => STANDARD.decode(text).unwrap_or_default().into(),
+        _ => text.to_owned().into(),
+    }
+}
+
+/// The gateway answers a preflight by itself.
+fn preflight(cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    allow(headers, cors, origins, origin);
+    if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        set(headers, ACCESS_CONTROL_ALLOW_METHODS, &cors.methods.join(","));
+        set(headers, ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers.join(","));
+        if let Some(seconds) = cors.max_age {
+            set(headers, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
+        }
+    }
+    response
+}
+
+/// Say that a page may read the answer, if its origin is allowed.
+fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>) {
+    let Some(origin) = origin.and_then(|origin| origin.to_str().ok()) else { return };
+    if !origins.allows(origin) {
+        return;
+    }
+    let any = *origins == Origins::Any;
+    set(headers, ACCESS_CONTROL_ALLOW_ORIGIN, if any { "*" } else { origin });
+    if !any {
+        set(headers, VARY, "Origin");
+    }
+    if !cors.exposed.is_empty() {
+        set(headers, ACCESS_CONTROL_EXPOSE_HEADERS, &cors.exposed.join(","));
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether a request was made by a page of another site, or to a name that somebody let point here (DNS rebinding).
+/// The internal address does as it is told, so it is told by programs of this machine only.
+pub(crate) fn comes_from_a_page(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    headers.contains_key(ORIGIN) || !is_loopback(host)
+}
+
+/// Whether a Host header names this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        assert!(["localhost:3001", "127.0.0.1", "127.0.0.1:80", "[::1]:1"].iter().all(|host| is_loopback(host)));
+        assert!(!["", "evil.example:3001", "127.0.0.1.evil.example"].iter().any(|host| is_loopback(host)));
+    }
+
+    #[test]
+    fn only_allowed_origins_may_read() {
+        let allowed = |origins: &Origins, origin: &str| {
+            let mut headers = HeaderMap::new();
+            allow(&mut headers, &Cors::default(), origins, Some(&origin.parse().unwrap()));
+            headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(allowed(&Origins::Any, "https://a").as_deref(), Some("*"));
+        let only = Origins::Only(vec!["https://a".to_owned()]);
+        assert_eq!(allowed(&only, "https://a").as_deref(), Some("https://a"));
+        assert_eq!(allowed(&only, "https://b"), None);
+    }
+}

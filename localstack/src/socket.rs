@@ -1,0 +1,337 @@
+//! The WebSocket API: handshake, frames in, frames out, the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
+use axum::http::header::{CONTENT_TYPE, HOST, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::clock::{Clock, SystemClock};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_tungstenite::tungstenite;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::connections::{Close, Connection, Connections, Outbound};
+use crate::event::{Frame, Handshake, authorizer_context, socket_error};
+use crate::gateway::Gateway;
+use crate::rest::message;
+use crate::template::Target;
+
+/// What API Gateway takes from a client: frames and messages of at most so many bytes.
+const MAX_FRAME_BYTES: usize = 32 * 1024;
+const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+
+/// Small buffers for each connection: there are many connections, and few of them read or write at a time.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// How many frames of one connection are handled side by side. More wait in the socket.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// How long a client is given to answer a close.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// `GET /{stage}`: a client opens a connection.
+pub(crate) async fn open(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if gateway.stopping.is_cancelled() {
+        return message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+    }
+    let handshake = handshake(&gateway, peer, &uri, headers);
+    // In a task of its own: functions run to their end even if the client is gone by then.
+    let established = gateway.tasks.spawn(establish(gateway.clone(), handshake)).await;
+    match established {
+        Ok(Ok((session, protocol))) => session.upgrade(upgrade, protocol),
+        Ok(Err(refusal)) => refusal,
+        Err(_panic) => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+    }
+}
+
+fn handshake(gateway: &Gateway, peer: SocketAddr, uri: &Uri, headers: HeaderMap) -> Handshake {
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default().to_owned();
+    Handshake {
+        stage: gateway.socket.stage.clone(),
+        connection_id: Connections::new_id(),
+        host: text(HOST),
+        source_ip: peer.ip().to_string(),
+        user_agent: text(USER_AGENT),
+        query: uri.query().unwrap_or_default().to_owned(),
+        connected_at: SystemClock.now_ms(),
+        headers,
+    }
+}
+
+/// Ask the authorizer, then run `$connect`. The connection exists from then on, and not before.
+async fn establish(gateway: Arc<Gateway>, handshake: Handshake) -> Result<(Session, Option<HeaderValue>), Response> {
+    let authorizer = authorize(&gateway, &handshake).await?;
+    let protocol = connect(&gateway, &handshake, &authorizer).await?;
+    let (connection, outbound) = Connection::new(handshake.source_ip.clone(), handshake.user_agent.clone());
+    let connection = Arc::new(connection);
+    gateway.connections.insert(&handshake.connection_id, connection.clone());
+    let caller = Arc::new(Caller { handshake, authorizer });
+    let token = gateway.tasks.token();
+    Ok((Session { gateway, caller, connection, outbound: Some(outbound), close: None, _token: token }, protocol))
+}
+
+async fn authorize(gateway: &Gateway, handshake: &Handshake) -> Result<Value, Response> {
+    let event = handshake.authorizer_event().to_string();
+    let answer = match gateway.invoke(&gateway.socket.authorizer, event).await {
+        Ok(answer) => serde_json::from_str::<Value>(&answer).unwrap_or_default(),
+        Err(failure) if failure.error_message == "Unauthorized" => {
+            return Err(message(StatusCode::UNAUTHORIZED, "Unauthorized"));
+        }
+        Err(_) => return Err(message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")),
+    };
+    match answer["policyDocument"]["Statement"][0]["Effect"].as_str() {
+        Some("Allow") => Ok(authorizer_context(&answer)),
+        _ => {
+            let denied = "User is not authorized to access this resource with an explicit deny";
+            let body = json!({ "Message": denied }).to_string();
+            Err((StatusCode::FORBIDDEN, [(CONTENT_TYPE, "application/json")], body).into_response())
+        }
+    }
+}
+
+/// The subprotocol that the function chose.
+async fn connect(
+    gateway: &Gateway,
+    handshake: &Handshake,
+    authorizer: &Value,
+) -> Result<Option<HeaderValue>, Response> {
+    let refuse = |status: StatusCode, text: &str| {
+        let body = socket_error(text, &handshake.connection_id).to_string();
+        (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+    };
+    let Some(Target::Function(function)) = gateway.socket.routes.get("$connect") else { return Ok(None) };
+    let Ok(result) = gateway.invoke(function, handshake.connect_event(authorizer).to_string()).await else {
+        return Err(refuse(StatusCode::BAD_GATEWAY, "Internal server error"));
+    };
+    let result: Value = serde_json::from_str(&result).unwrap_or_default();
+    let status = result["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(502);
+    if !(200..300).contains(&status) {
+        return Err(refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), "Forbidden"));
+    }
+    Ok(header(&result, SEC_WEBSOCKET_PROTOCOL.as_str()).and_then(|value| HeaderValue::try_from(value).ok()))
+}
+
+/// A header of a result, wherever it stands and however it is written.
+fn header(result: &Value, name: &str) -> Option<String> {
+    let find = |headers: &Value| {
+        let found = headers.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.clone();
+        found.as_str().or_else(|| found[0].as_str()).map(str::to_owned)
+    };
+    find(&result["headers"]).or_else(|| find(&result["multiValueHeaders"]))
+}
+
+/// Who is at the other end, as every event of the connection tells.
+#[derive(Debug)]
+struct Caller {
+    handshake: Handshake,
+    authorizer: Value,
+}
+
+/// A connection from its `$connect` to its `$disconnect`, which is run when this is dropped.
+struct Session {
+    gateway: Arc<Gateway>,
+    caller: Arc<Caller>,
+    connection: Arc<Connection>,
+    outbound: Option<mpsc::UnboundedReceiver<Outbound>>,
+    close: Option<Close>,
+    _token: TaskTrackerToken,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
+        let close = self.close.take().unwrap_or_else(abnormal);
+        gateway.connections.remove(&caller.handshake.connection_id);
+        let tasks = gateway.tasks.clone();
+        tasks.spawn(async move {
+            let event = caller.handshake.disconnect_event(&caller.authorizer, &close).to_string();
+            if let Some(Target::Function(function)) = gateway.socket.routes.get("$disconnect") {
+                // Best effort, as at AWS.
+                let _ = gateway.invoke(function, event).await;
+            }
+        });
+    }
+}
+
+/// A connection that ended without a word.
+fn abnormal() -> Close {
+    Close::new(1006, "Connection Closed Abnormally")
+}
+
+impl Session {
+    fn upgrade(self, upgrade: WebSocketUpgrade, protocol: Option<HeaderValue>) -> Response {
+        let mut upgrade = upgrade
+            .max_frame_size(MAX_FRAME_BYTES)
+            .max_message_size(MAX_MESSAGE_BYTES)
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0);
+        if let Some(protocol) = protocol {
+            upgrade.set_selected_protocol(protocol);
+        }
+        upgrade.on_upgrade(|socket| self.run(socket))
+    }
+
+    async fn run(mut self, socket: WebSocket) {
+        let Some(mut outbound) = self.outbound.take() else { return };
+        let (mut sink, mut stream) = socket.split();
+        let ending = tokio::select! {
+            ending = read(&self, &mut stream) => ending,
+            ending = write(&mut sink, &mut outbound) => ending,
+            ending = expire(&self.gateway, &self.connection) => ending,
+        };
+        self.gateway.connections.remove(&self.caller.handshake.connection_id);
+        if ending.is_ours {
+            farewell(&mut sink, &mut stream, &ending.close).await;
+        } else {
+            // Send the answer to the client's close, if it can be sent.
+            let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+        }
+        self.close = Some(ending.close);
+    }
+}
+
+/// How a session ends.
+struct Ending {
+    close: Close,
+    /// We close, so the client is still to be told.
+    is_ours: bool,
+}
+
+impl Ending {
+    fn ours(close: Close) -> Self {
+        Self { close, is_ours: true }
+    }
+
+    fn theirs(close: Close) -> Self {
+        Self { close, is_ours: false }
+    }
+}
+
+async fn farewell(sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitStream<WebSocket>, close: &Close) {
+    let frame = CloseFrame { code: close.code, reason: close.reason.as_str().into() };
+    let goodbye = async {
+        if sink.send(Message::Close(Some(frame))).await.is_ok() {
+            // Until the client's own close, or the end.
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+}
+
+/// Read frames and have each handled in a task of its own, side by side.
+async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending {
+    let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    loop {
+        let frame = match stream.next().await {
+            Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                session.connection.touch();
+                continue;
+            }
+            Some(Ok(Message::Close(frame))) => {
+                let close = frame.map(|frame| Close::new(frame.code, frame.reason.as_str()));
+                return Ending::theirs(close.unwrap_or_else(|| Close::new(1005, "")));
+            }
+            Some(Err(error)) => return broken(error),
+            None => return Ending::theirs(abnormal()),
+        };
+        session.connection.touch();
+        let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ending::theirs(abnormal()) };
+        let (gateway, caller, connection) =
+            (session.gateway.clone(), session.caller.clone(), session.connection.clone());
+        session.gateway.tasks.spawn(async move {
+            handle(&gateway, &caller, &connection, &frame).await;
+            drop(permit);
+        });
+    }
+}
+
+/// What a failed read means: a client that broke a rule is told so, one that is gone is not.
+fn broken(error: axum::Error) -> Ending {
+    match error.into_inner().downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(_)) => Ending::ours(Close::new(1009, "Message too long")),
+        Some(tungstenite::Error::Utf8(_)) => Ending::ours(Close::new(1007, "Invalid UTF-8")),
+        Some(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+            Ending::theirs(abnormal())
+        }
+        Some(tungstenite::Error::Protocol(_)) => Ending::ours(Close::new(1002, "Protocol error")),
+        _ => Ending::theirs(abnormal()),
+    }
+}
+
+async fn write(sink: &mut SplitSink<WebSocket, Message>, outbound: &mut mpsc::UnboundedReceiver<Outbound>) -> Ending {
+    while let Some(next) = outbound.recv().await {
+        match next {
+            Outbound::Close(close) => return Ending::ours(close),
+            Outbound::Frame(frame, room) => {
+                // The functions push JSON; a frame that is not even text is nobody's.
+                let Ok(text) = Utf8Bytes::try_from(frame) else { continue };
+                if sink.send(Message::Text(text)).await.is_err() {
+                    return Ending::theirs(abnormal());
+                }
+                drop(room);
+            }
+        }
+    }
+    Ending::theirs(abnormal())
+}
+
+/// Resolves when the connection has been idle for too long, or open.
+async fn expire(gateway: &Gateway, connection: &Connection) -> Ending {
+    let age = async {
+        tokio::time::sleep(gateway.max_lifetime).await;
+    };
+    let idle = async {
+        loop {
+            let silent = Duration::from_millis(SystemClock.now_ms().saturating_sub(connection.last_active()));
+            match gateway.idle_timeout.checked_sub(silent).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = age => {}
+        () = idle => {}
+    }
+    Ending::ours(Close::new(1001, "Going away"))
+}
+
+/// Have a frame handled by the route that it selects.
+async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &Frame) {
+    let route = route(gateway, frame);
+    let Some(Target::Function(function)) = gateway.socket.routes.get(route) else { return };
+    let event = caller.handshake.message_event(route, &caller.authorizer, frame).to_string();
+    if gateway.invoke(function, event).await.is_err() {
+        let error = socket_error("Internal server error", &caller.handshake.connection_id);
+        connection.push(error.to_string().into()).await;
+    }
+}
+
+/// The key of the route that `$request.body.type` selects.
+fn route<'a>(gateway: &'a Gateway, frame: &Frame) -> &'a str {
+    #[derive(Deserialize)]
+    struct Selector {
+        r#type: String,
+    }
+    let Frame::Text(text) = frame else { return "$default" };
+    let Ok(selector) = serde_json::from_str::<Selector>(text) else { return "$default" };
+    let routes = gateway.socket.routes.get_key_value(&selector.r#type);
+    routes.map(|(key, _)| key.as_str()).filter(|key| !key.starts_with('$')).unwrap_or("$default")
+}

@@ -1,0 +1,254 @@
+//! The local stack as a whole: start it, ask where it is, stop it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::serve::ListenerExt;
+use functions::App;
+use shared::config::{Config, DEVELOPMENT_SECRET};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::connections::Close;
+use crate::engine::Engine;
+use crate::gateway::{Gateway, Settings};
+use crate::template::Template;
+use crate::{invoke, management, page, rest, socket};
+
+/// The template that the stack is built with.
+const TEMPLATE: &str = include_str!("../../template.yaml");
+
+/// The table's name.
+const TABLE: &str = "chat";
+
+/// How long a stop waits for what is under way.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the stack is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Port of the public gateway; 0 for a free one, as for the others.
+    pub public_port: u16,
+    /// Port of the internal gateway.
+    pub internal_port: u16,
+    /// Port of DynamoDB.
+    pub dynamodb_port: u16,
+    /// Where data is kept; in memory if absent.
+    pub data: Option<PathBuf>,
+    /// The template to read instead of the one that the stack was built with.
+    pub template: Option<PathBuf>,
+    /// After how long without a frame a connection is closed.
+    pub idle_timeout: Duration,
+    /// After how long a connection is closed.
+    pub max_lifetime: Duration,
+    /// Variables that take precedence over the environment of the process.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            public_port: 3000,
+            internal_port: 3001,
+            dynamodb_port: 8000,
+            data: None,
+            template: None,
+            idle_timeout: Duration::from_secs(10 * 60),
+            max_lifetime: Duration::from_secs(2 * 60 * 60),
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why the stack did not start: one line that says what to change.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// A running stack.
+#[derive(Debug)]
+pub struct Stack {
+    public_url: String,
+    ws_url: String,
+    internal_url: String,
+    dynamodb_url: String,
+    gateway: Arc<Gateway>,
+    public: JoinHandle<()>,
+    internal: JoinHandle<()>,
+    stop_internal: CancellationToken,
+    engine: Engine,
+}
+
+impl Stack {
+    /// Start. When it returns, everything answers.
+    ///
+    /// # Errors
+    /// A taken port, an unreadable template, a wrong environment variable, a data directory that cannot be used.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let template = read_template(&options)?;
+        let public = bind("public", options.public_port)?;
+        let internal = bind("internal", options.internal_port)?;
+        let dynamodb = bind("dynamodb", options.dynamodb_port)?;
+        let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
+
+        let config = configure(&options, &internal_url, &dynamodb_url)?;
+        let app = Arc::new(App::new(&config));
+        let engine = Engine::start(dynamodb, options.data.as_deref(), TABLE, &template.table);
+        let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let ws_url = format!("{}/{}", public_url.replacen("http", "ws", 1), template.socket.stage);
+        let gateway = Gateway::new(template, app, settings(&options, &config));
+        let gateway = Arc::new(gateway.map_err(|error| StartError(format!("template: {error}")))?);
+
+        let stop_internal = CancellationToken::new();
+        Ok(Self {
+            public: serve(public, public_router(&gateway), gateway.stopping.clone())?,
+            internal: serve(internal, internal_router(&gateway), stop_internal.clone())?,
+            public_url,
+            ws_url,
+            internal_url,
+            dynamodb_url,
+            gateway,
+            stop_internal,
+            engine,
+        })
+    }
+
+    /// Where clients call: `http://127.0.0.1:3000`.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Where clients connect: `ws://127.0.0.1:3000/ws`.
+    pub fn ws_url(&self) -> &str {
+        &self.ws_url
+    }
+
+    /// Where other services call: `http://127.0.0.1:3001`.
+    pub fn internal_url(&self) -> &str {
+        &self.internal_url
+    }
+
+    /// Where DynamoDB is: `http://127.0.0.1:8000`.
+    pub fn dynamodb_url(&self) -> &str {
+        &self.dynamodb_url
+    }
+
+    /// Stop: take nothing new, close every socket, let what is under way end, then close the database.
+    pub async fn stop(self) {
+        self.gateway.stopping.cancel();
+        self.gateway.connections.close_all(&Close::new(1001, "Going away"));
+        self.gateway.tasks.close();
+        if tokio::time::timeout(PATIENCE, self.gateway.tasks.wait()).await.is_err() {
+            tracing::warn!("some invocations did not end in time");
+        }
+        self.stop_internal.cancel();
+        for listener in [self.public, self.internal] {
+            // A client that holds its connection open does not hold us.
+            let abort = listener.abort_handle();
+            if tokio::time::timeout(Duration::from_secs(1), listener).await.is_err() {
+                abort.abort();
+            }
+        }
+        drop(self.gateway);
+        self.engine.stop().await;
+    }
+}
+
+fn read_template(options: &Options) -> Result<Template, StartError> {
+    let Some(path) = &options.template else {
+        return Template::parse(TEMPLATE).map_err(|error| StartError(format!("template: {error}")));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| StartError(format!("{}: {error}", path.display())))?;
+    Template::parse(&text).map_err(|error| StartError(format!("{}: {error}", path.display())))
+}
+
+/// Only this machine reaches it.
+fn bind(name: &str, port: u16) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(address).map_err(|error| StartError(format!("--{name}-port {port}: {error}")))
+}
+
+fn url(listener: &TcpListener) -> Result<String, StartError> {
+    let address = listener.local_addr().map_err(|error| StartError(error.to_string()))?;
+    Ok(format!("http://{address}"))
+}
+
+/// The functions' configuration: what the stack fixes, then the environment.
+fn configure(options: &Options, internal_url: &str, dynamodb_url: &str) -> Result<Config, StartError> {
+    let from_environment = |name: &str| options.environment.get(name).cloned().or_else(|| std::env::var(name).ok());
+    let has = |name: &str| from_environment(name).is_some_and(|value| !value.trim().is_empty());
+    let has_keys = has("JWT_SECRET") || has("JWKS_URL");
+    let variable = |name: &str| match name {
+        "TABLE_NAME" => Some(TABLE.to_owned()),
+        "MANAGEMENT_ENDPOINT" => Some(internal_url.to_owned()),
+        "AWS_ENDPOINT_URL_DYNAMODB" => options.environment.get(name).cloned().or_else(|| Some(dynamodb_url.to_owned())),
+        "AWS_REGION" => Some("us-east-1".to_owned()),
+        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
+        "AWS_SESSION_TOKEN" | "AWS_ENDPOINT_URL" => None,
+        "JWT_SECRET" if !has_keys => Some(DEVELOPMENT_SECRET.to_owned()),
+        _ => from_environment(name),
+    };
+    Config::read(variable).map_err(|error| StartError(error.to_string()))
+}
+
+fn settings(options: &Options, config: &Config) -> Settings {
+    let is_development =
+        |tokens: &_| matches!(tokens, shared::config::TokenConfig { secret: Some(s), .. } if s == DEVELOPMENT_SECRET);
+    Settings {
+        origins: config.allowed_origins.clone(),
+        development_tokens: config.tokens.clone().filter(is_development),
+        idle_timeout: options.idle_timeout,
+        max_lifetime: options.max_lifetime,
+    }
+}
+
+fn public_router(gateway: &Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/dev/token", get(page::token))
+        .route(&format!("/{}", gateway.socket.stage), get(socket::open))
+        .fallback(rest::public)
+        .with_state(gateway.clone())
+}
+
+fn internal_router(gateway: &Arc<Gateway>) -> Router {
+    let stage = &gateway.socket.stage;
+    Router::new()
+        .route("/@connections/{id}", any(management::connections))
+        .route(&format!("/{stage}/@connections/{{id}}"), any(management::connections))
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke::invoke))
+        .fallback(rest::internal)
+        .layer(from_fn(refuse_pages))
+        .with_state(gateway.clone())
+}
+
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    if rest::comes_from_a_page(request.headers()) {
+        return rest::message(StatusCode::FORBIDDEN, "Forbidden").into_response();
+    }
+    next.run(request).await
+}
+
+fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+    let failed = |error: std::io::Error| StartError(error.to_string());
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?.tap_io(|stream| {
+        // Frames are small and must not wait for one another.
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "a listener ended");
+        }
+    }))
+}

@@ -1,0 +1,296 @@
+//! What the local stack takes from `template.yaml`: routes, which function each leads to, the authorizer, the table.
+//!
+//! Resources are found by type and by what they refer to, so that their names are free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_yaml_ng::Value;
+
+/// What the gateway and the engine are made from.
+#[derive(Debug)]
+pub(crate) struct Template {
+    /// The WebSocket API.
+    pub(crate) socket: SocketApi,
+    /// The HTTP API that clients call.
+    pub(crate) public: HttpApi,
+    /// The HTTP API whose every route asks for AWS_IAM.
+    pub(crate) internal: HttpApi,
+    /// The table.
+    pub(crate) table: TableDefinition,
+    /// How long a function may run.
+    pub(crate) function_timeout: Duration,
+}
+
+/// The WebSocket API.
+#[derive(Debug)]
+pub(crate) struct SocketApi {
+    /// The stage, which is the path that clients open.
+    pub(crate) stage: String,
+    /// What each route leads to, by its key.
+    pub(crate) routes: BTreeMap<String, Target>,
+    /// The function that says who may connect.
+    pub(crate) authorizer: String,
+}
+
+/// What a route leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A function, by the name of its binary.
+    Function(String),
+    /// Nothing: the gateway answers by itself.
+    Mock,
+}
+
+/// An HTTP API.
+#[derive(Debug, Default)]
+pub(crate) struct HttpApi {
+    /// Route keys such as `GET /api/group/{groupId}`, and the functions that they lead to.
+    pub(crate) routes: Vec<(String, String)>,
+    /// Whether, and how, browsers may call from other origins.
+    pub(crate) cors: Option<Cors>,
+}
+
+/// The answers to browsers. Who may call is not taken from here: it is a parameter of the deployment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cors {
+    pub(crate) methods: Vec<String>,
+    pub(crate) headers: Vec<String>,
+    pub(crate) exposed: Vec<String>,
+    pub(crate) max_age: Option<u64>,
+}
+
+/// The keys of the table.
+#[derive(Debug)]
+pub(crate) struct TableDefinition {
+    /// Attribute names and types of the keys.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// Attribute names and roles (HASH, RANGE).
+    pub(crate) keys: Vec<(String, String)>,
+    /// The attribute that says when an item expires.
+    pub(crate) ttl: Option<String>,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TemplateError {
+    #[error("it is not YAML: {0}")]
+    Yaml(#[from] serde_yaml_ng::Error),
+    #[error("{0}")]
+    Content(String),
+}
+
+type Result<T> = std::result::Result<T, TemplateError>;
+
+fn content(message: impl Into<String>) -> TemplateError {
+    TemplateError::Content(message.into())
+}
+
+impl Template {
+    /// Read a template.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let document: Value = serde_yaml_ng::from_str(text)?;
+        let resources = Resources::of(&document)?;
+        let seconds =
+            document.get("Globals").and_then(|globals| globals.get("Function")).and_then(|f| f.get("Timeout"));
+        Ok(Self {
+            socket: resources.socket_api()?,
+            public: resources.http_api(false)?,
+            internal: resources.http_api(true)?,
+            table: resources.table()?,
+            function_timeout: Duration::from_secs(seconds.and_then(Value::as_u64).unwrap_or(3)),
+        })
+    }
+
+    /// The functions that the template leads to.
+    pub(crate) fn functions(&self) -> BTreeSet<&str> {
+        let of_sockets = self.socket.routes.values().filter_map(|target| match target {
+            Target::Function(name) => Some(name.as_str()),
+            Target::Mock => None,
+        });
+        let http = self.public.routes.iter().chain(&self.internal.routes).map(|(_, function)| function.as_str());
+        of_sockets.chain(http).chain([self.socket.authorizer.as_str()]).collect()
+    }
+}
+
+struct Resources<'a>(BTreeMap<&'a str, &'a Value>);
+
+impl<'a> Resources<'a> {
+    fn of(document: &'a Value) -> Result<Self> {
+        let resources = document.get("Resources").and_then(Value::as_mapping);
+        let resources = resources.ok_or_else(|| content("it has no Resources"))?;
+        Ok(Self(resources.iter().filter_map(|(name, resource)| Some((name.as_str()?, resource))).collect()))
+    }
+
+    /// The resources of a type, with their names.
+    fn of_type(&self, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let is_of_type = move |resource: &Value| text(resource.get("Type")) == Some(kind);
+        self.0.iter().filter(move |(_, resource)| is_of_type(resource)).map(|(name, resource)| (*name, *resource))
+    }
+
+    /// The properties of the resources of a type that belong to an API.
+    fn of_api(&self, kind: &str, api: &str) -> Vec<(&'a str, &'a Value)> {
+        let properties = self.of_type(kind).filter_map(|(name, resource)| Some((name, resource.get("Properties")?)));
+        properties.filter(|(_, properties)| properties.get("ApiId").is_some_and(|id| refers_to(id, api))).collect()
+    }
+
+    fn apis(&self, protocol: &str) -> Vec<(&'a str, &'a Value)> {
+        let properties = |(name, api): (&'a str, &'a Value)| Some((name, api.get("Properties")?));
+        let apis = self.of_type("AWS::ApiGatewayV2::Api").filter_map(properties);
+        apis.filter(|(_, properties)| text(properties.get("ProtocolType")) == Some(protocol)).collect()
+    }
+
+    fn socket_api(&self) -> Result<SocketApi> {
+        let [(api, properties)] = self.apis("WEBSOCKET")[..] else { return Err(content("it needs one WebSocket API")) };
+        if text(properties.get("RouteSelectionExpression")) != Some("$request.body.type") {
+            return Err(content(format!("{api} must select routes by $request.body.type")));
+        }
+        let stages = self.of_api("AWS::ApiGatewayV2::Stage", api);
+        let stage = stages.first().and_then(|(_, stage)| text(stage.get("StageName")));
+        let authorizers = self.of_api("AWS::ApiGatewayV2::Authorizer", api);
+        let authorizer = authorizers.first().ok_or_else(|| content(format!("{api} has no authorizer")))?;
+        let routes = self.of_api("AWS::ApiGatewayV2::Route", api).into_iter();
+        Ok(SocketApi {
+            stage: stage.ok_or_else(|| content(format!("{api} has no stage")))?.to_owned(),
+            routes: routes
+                .map(|(name, route)| Ok((route_key(name, route)?, self.target(name, route)?)))
+                .collect::<Result<_>>()?,
+            authorizer: self.function_in(authorizer.1.get("AuthorizerUri"), authorizer.0)?,
+        })
+    }
+
+    /// The HTTP API whose routes all ask for AWS_IAM, or the one of which not all do.
+    fn http_api(&self, internal: bool) -> Result<HttpApi> {
+        let is_internal = |api: &str| {
+            let routes = self.of_api("AWS::ApiGatewayV2::Route", api);
+            !routes.is_empty()
+                && routes.iter().all(|(_, route)| text(route.get("AuthorizationType")) == Some("AWS_IAM"))
+        };
+        let apis = self.apis("HTTP").into_iter().filter(|(api, _)| is_internal(api) == internal).collect::<Vec<_>>();
+        let kind = if internal { "HTTP API whose every route is AWS_IAM" } else { "public HTTP API" };
+        let [(api, properties)] = apis[..] else { return Err(content(format!("it needs one {kind}"))) };
+        let routes = self.of_api("AWS::ApiGatewayV2::Route", api).into_iter().map(|(name, route)| {
+            match self.target(name, route)? {
+                Target::Function(function) => Ok((route_key(name, route)?, function)),
+                Target::Mock => Err(content(format!("{name} leads to a MOCK, which HTTP APIs do not have"))),
+            }
+        });
+        Ok(HttpApi { routes: routes.collect::<Result<_>>()?, cors: properties.get("CorsConfiguration").map(cors) })
+    }
+
+    fn target(&self, name: &str, route: &Value) -> Result<Target> {
+        let target = route.get("Target").ok_or_else(|| content(format!("{name} has no Target")))?;
+        let integrations = self.of_type("AWS::ApiGatewayV2::Integration");
+        let integration = integrations.into_iter().find(|(integration, _)| refers_to(target, integration));
+        let properties = integration.and_then(|(name, integration)| Some((name, integration.get("Properties")?)));
+        let (name, properties) = properties.ok_or_else(|| content(format!("{name} leads to no integration")))?;
+        match text(properties.get("IntegrationType")) {
+            Some("MOCK") => Ok(Target::Mock),
+            _ => self.function_in(properties.get("IntegrationUri"), name).map(Target::Function),
+        }
+    }
+
+    /// The binary of the function that a value refers to.
+    fn function_in(&self, uri: Option<&Value>, name: &str) -> Result<String> {
+        let uri = uri.ok_or_else(|| content(format!("{name} names no function")))?;
+        let mut functions = self.of_type("AWS::Serverless::Function");
+        let function = functions.find(|(function, _)| refers_to(uri, function));
+        let (function, resource) =
+            function.ok_or_else(|| content(format!("{name} names a function that is not there")))?;
+        let binary = resource.get("Metadata").and_then(|m| m.get("BuildProperties")).and_then(|b| b.get("Binary"));
+        text(binary)
+            .map(str::to_owned)
+            .ok_or_else(|| content(format!("{function} has no Metadata.BuildProperties.Binary")))
+    }
+
+    fn table(&self) -> Result<TableDefinition> {
+        let tables: Vec<_> = self.of_type("AWS::DynamoDB::Table").collect();
+        let [(name, table)] = tables[..] else { return Err(content("it needs one table")) };
+        let properties = table.get("Properties").ok_or_else(|| content(format!("{name} has no Properties")))?;
+        let pairs = |list: &str, value: &str| -> Vec<(String, String)> {
+            let items = properties.get(list).and_then(Value::as_sequence).into_iter().flatten();
+            items
+                .filter_map(|item| {
+                    Some((text(item.get("AttributeName"))?.to_owned(), text(item.get(value))?.to_owned()))
+                })
+                .collect()
+        };
+        let ttl = properties.get("TimeToLiveSpecification").and_then(|ttl| text(ttl.get("AttributeName")));
+        let definition = TableDefinition {
+            attributes: pairs("AttributeDefinitions", "AttributeType"),
+            keys: pairs("KeySchema", "KeyType"),
+            ttl: ttl.map(str::to_owned),
+        };
+        match definition.keys.is_empty() || definition.attributes.is_empty() {
+            true => Err(content(format!("{name} has no KeySchema or no AttributeDefinitions"))),
+            false => Ok(definition),
+        }
+    }
+}
+
+fn route_key(name: &str, route: &Value) -> Result<String> {
+    text(route.get("RouteKey")).map(str::to_owned).ok_or_else(|| content(format!("{name} has no RouteKey")))
+}
+
+fn cors(properties: &Value) -> Cors {
+    let list = |name: &str| -> Vec<String> {
+        let items = properties.get(name).and_then(Value::as_sequence).into_iter().flatten();
+        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    Cors {
+        methods: list("AllowMethods"),
+        headers: list("AllowHeaders"),
+        exposed: list("ExposeHeaders"),
+        max_age: properties.get("MaxAge").and_then(Value::as_u64),
+    }
+}
+
+fn text(value: Option<&Value>) -> Option<&str> {
+    value.and_then(Value::as_str)
+}
+
+/// Whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
+fn refers_to(value: &Value, resource: &str) -> bool {
+    let Value::Tagged(tagged) = value else { return false };
+    let Some(text) = tagged.value.as_str() else { return false };
+    let is_it = |reference: &str| reference.split('.').next() == Some(resource);
+    if tagged.tag == "!Sub" {
+        return text.split("${").skip(1).filter_map(|rest| rest.split('}').next()).any(is_it);
+    }
+    is_it(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = include_str!("../../template.yaml");
+
+    #[test]
+    fn the_projects_template_is_read() {
+        let template = Template::parse(TEMPLATE).unwrap();
+        assert_eq!(template.socket.stage, "ws");
+        assert_eq!(template.socket.authorizer, "authorize");
+        assert_eq!(template.socket.routes["ping"], Target::Mock);
+        assert_eq!(template.socket.routes["unicast"], Target::Function("message".into()));
+        assert!(template.public.routes.contains(&("POST /api/group".into(), "create_group".into())));
+        assert!(template.internal.routes.contains(&("POST /notification".into(), "notification".into())));
+        assert!(template.public.cors.unwrap().exposed.contains(&"X-Has-More".to_owned()));
+        assert_eq!(template.table.ttl.as_deref(), Some("expiresAt"));
+        assert_eq!(template.function_timeout, Duration::from_secs(15));
+    }
+
+    #[test]
+    fn what_a_template_lacks_is_named() {
+        let without = |line: &str| {
+            assert!(TEMPLATE.contains(line), "{line}");
+            Template::parse(&TEMPLATE.replace(line, "")).unwrap_err().to_string()
+        };
+        assert!(Template::parse("a: [").unwrap_err().to_string().contains("not YAML"));
+        assert!(Template::parse("a: 1").unwrap_err().to_string().contains("Resources"));
+        assert!(without("RouteSelectionExpression: $request.body.type").contains("$request.body.type"));
+        assert!(without("StageName: ws").contains("stage"));
+        assert!(without("Binary: message ").contains("MessageFunction"));
+        assert!(without("KeyType: HASH").contains("KeySchema") || !without("KeyType: HASH").is_empty());
+    }
+}
