@@ -1,4 +1,5 @@
-//! The page at `/`, a small chat client, and the tokens that it is handed. Nothing of this exists in the cloud.
+//! The page at `/`, a small chat client, and what it can do beside the protocol: have a token for anybody, and make
+//! two users friends, which in the cloud is the host application's to say. Nothing of this exists there.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
+use serde_json::json;
 use shared::clock::{Clock, SystemClock};
 use shared::id::UserId;
 use shared::token::sign;
@@ -36,16 +38,41 @@ pub(crate) async fn token(
     let Some(tokens) = gateway.development_tokens.as_ref().filter(|_| is_own(&headers)) else {
         return message(StatusCode::NOT_FOUND, "Not Found");
     };
-    let query = query_pairs(&query.unwrap_or_default());
-    let user = query.iter().find(|(name, _)| name == "user").map_or("", |(_, value)| value.as_str());
-    let token = UserId::parse(user).map_err(|why| format!("user {why}"));
-    let token = token.and_then(|user| {
+    let token = user("user", query.as_deref()).and_then(|user| {
         sign(tokens, &user, SystemClock.now_ms(), LIFETIME_SECONDS).map_err(|error| error.problem().detail)
     });
     match token {
         Ok(token) => ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], token).into_response(),
         Err(why) => message(StatusCode::BAD_REQUEST, &why),
     }
+}
+
+/// `POST /dev/friends?user=…&friend=…`: make two users friends, under the same conditions.
+pub(crate) async fn friends(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    if gateway.development_tokens.is_none() || !is_own(&headers) {
+        return message(StatusCode::NOT_FOUND, "Not Found");
+    }
+    let query = query.as_deref();
+    let payload = user("user", query).and_then(|user_id| Ok((user_id, user("friend", query)?)));
+    let payload = payload.map(|(user, friend)| json!({ "method": "PUT", "userId": user, "friendId": friend }));
+    let outcome = match payload {
+        Ok(payload) => {
+            gateway.invoke("relationship", payload.to_string()).await.map_err(|failure| failure.error_message)
+        }
+        Err(why) => Err(why),
+    };
+    outcome.map_or_else(|why| message(StatusCode::BAD_REQUEST, &why), |_| StatusCode::NO_CONTENT.into_response())
+}
+
+/// The user that a query names.
+fn user(name: &str, query: Option<&str>) -> Result<UserId, String> {
+    let query = query_pairs(query.unwrap_or_default());
+    let text = query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    UserId::parse(text).map_err(|why| format!("{name} {why}"))
 }
 
 /// Whether a request comes from this machine by a name of its own, and from no other site's page.

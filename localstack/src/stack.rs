@@ -215,6 +215,7 @@ fn public_router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/dev/token", get(page::token))
+        .route("/dev/friends", post(page::friends))
         .route(&format!("/{}", gateway.socket.stage), get(socket::open))
         .fallback(rest::public)
         .with_state(gateway.clone())
