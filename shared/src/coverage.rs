@@ -2,7 +2,7 @@
 //!
 //! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. The *gaps* of a user are
 //! the times that no connection covered, and a message is missed exactly if it falls into one (or is written down by
-//! name, see [`crate::table::state`]). All of this reckons in the milliseconds of message ids.
+//! name, see [`crate::table::State`]). All of this reckons in the milliseconds of message ids.
 
 use crate::clock::Ms;
 

@@ -1,4 +1,4 @@
-//! The one DynamoDB table: items, queries, transactions. [`keys`](self) are spelt in one file; this is the only module
+//! The one DynamoDB table: items, queries, transactions. Keys are spelt in one file; this is the only module
 //! that names a key or an attribute.
 //!
 //! Every read is strongly consistent: the proof that nothing is lost needs it.
