@@ -1,0 +1,276 @@
+//! The local stack as a newcomer has it: a program on the command line. Skipped, by name, where the suite runs against a
+//! deployment elsewhere.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Blocking, ExitStatus, Output, Stdio};
+use std::sync::LazyLock;
+
+use futures::future::{join, join_all};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::stack::Directory;
+use crate::world::device::Closed;
+use crate::world::scene::friends_at;
+use crate::world::{Deployment, Device, User, within};
+
+/// The program, built as this suite was.
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let suite = std::env::current_exe().expect("a running program has a path");
+    let profile = suite.ancestors().nth(2).expect("the suite lies in {target}/{profile}/deps");
+    build(profile);
+    let program = profile.join("localstack").with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.is_file(), "{} is missing: run `cargo build` first", program.display());
+    program
+});
+
+/// `cargo test` builds no programs of other packages, so have it built; it is quick where that was done.
+fn build(profile: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Blocking::new(cargo);
+    command.args(["build", "--quiet", "--workspace", "--bin", "localstack", "--manifest-path"]);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    if profile.file_name() == Some(OsStr::new("release")) {
+        command.arg("--release");
+    }
+    // Without cargo, as where the suite was copied to, a program that lies beside it will do.
+    let built = command.status().is_ok_and(|status| status.success());
+    assert!(built || profile.join("localstack").is_file(), "the program `localstack` could not be built");
+}
+
+/// A command that runs the program with nothing of this process's configuration.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(&*PROGRAM);
+    command.args(arguments).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for name in ["JWT_SECRET", "JWKS_URL", "RUST_LOG", "LOG_LEVEL"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The program at work.
+struct Running {
+    child: Child,
+    deployment: Deployment,
+}
+
+impl Running {
+    /// Start it on free ports, and wait until it says that it is ready.
+    async fn start(more: &[&str]) -> Self {
+        let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
+        let mut child = command(&[&free[..], more].concat()).spawn().expect("the program can be run");
+        let mut lines = BufReader::new(child.stdout.as_mut().expect("the output is piped")).lines();
+        let line = within("the ready line", lines.next_line()).await.expect("the output is text");
+        let line = line.expect("the program says that it is ready");
+        Self { child, deployment: deployment_of(&line) }
+    }
+
+    /// End it as an operator does.
+    async fn terminate(mut self) -> ExitStatus {
+        let id = self.child.id().expect("it is running").to_string();
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "a signal can be sent");
+        within("the end of the program", self.child.wait()).await.expect("a child can be awaited")
+    }
+
+    /// End it as a power failure does.
+    async fn kill(mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+}
+
+/// `ready public=http://… internal=http://… dynamodb=http://…`.
+fn deployment_of(line: &str) -> Deployment {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["ready", public, internal, dynamodb] = words[..] else { panic!("expected the ready line; got {line:?}") };
+    let address = |word: &str, name: &str| {
+        let url = word.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+        url.filter(|url| url.starts_with("http://127.0.0.1:")).unwrap_or_else(|| panic!("{name}: {line:?}")).to_owned()
+    };
+    let public = address(public, "public");
+    address(dynamodb, "dynamodb");
+    let ws = format!("{}/ws", public.replacen("http", "ws", 1));
+    Deployment::local(&public, &ws, &address(internal, "internal"))
+}
+
+/// Run it to its end, which comes at once.
+async fn run(arguments: &[&str]) -> Output {
+    within("the end of the program", command(arguments).output()).await.expect("the program can be run")
+}
+
+/// It ended with code 2 and one line that names the culprit.
+fn assert_refused(output: &Output, named: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(output.stdout, b"", "{said}");
+    assert!(said.contains(named), "expected it to name {named:?}: {said}");
+}
+
+fn is_one_line(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stderr).trim_end().lines().count() == 1
+}
+
+#[tokio::test]
+async fn it_says_when_and_where_it_is_ready() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let running = Running::start(&[]).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let mut online = bob.connect().await;
+    alice.connect().await.send(&bob, "hi").await;
+    online.expect_private(&alice, "hi").await;
+    assert_eq!(running.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_refused_in_one_line() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
+    for option in ["--public-port", "--internal-port", "--dynamodb-port"] {
+        let mut arguments = free;
+        let index = free.iter().position(|argument| *argument == option).unwrap();
+        arguments[index + 1] = &port;
+        let output = run(&arguments).await;
+        assert_refused(&output, &port);
+        assert!(is_one_line(&output), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_cannot_be_read_is_refused_in_one_line() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let output = run(&["--public-port", "0", "--template", "no-such-template.yaml"]).await;
+    assert_refused(&output, "no-such-template.yaml");
+    assert!(is_one_line(&output), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_option_is_refused() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    assert_refused(&run(&["--no-such-option"]).await, "--no-such-option");
+    assert_refused(&run(&["--public-port", "many"]).await, "--public-port");
+    assert_refused(&run(&["--public-port", "65536"]).await, "--public-port");
+}
+
+#[tokio::test]
+async fn it_helps_a_newcomer() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let output = run(&["--help"]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    for word in ["--public-port", "--internal-port", "--dynamodb-port", "--data", "token"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn it_prints_a_token_that_works() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let output = run(&["token", "alice"]).await;
+    let token = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), token.lines().count()), (Some(0), 1), "{token}");
+    let alice = User::with_id(&Deployment::shared(), "alice").with_token(token.trim_end().to_owned());
+    let group = alice.create_group("walkers").await;
+    assert_eq!(alice.group(&group).await.manager_id, "alice");
+    assert_refused(&run(&["token", "not an id"]).await, "not an id");
+}
+
+#[tokio::test]
+async fn sigterm_is_a_graceful_stop() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let directory = Directory::new();
+    let data = directory.path();
+    let keeping = ["--data", data.to_str().unwrap()];
+    let running = Running::start(&keeping).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let mut online = alice.connect().await;
+    online.send(&bob, "missed").await;
+    let (closed, status) = join(online.expect_close(), running.terminate()).await;
+    assert_eq!((closed, status.code()), (Closed(Some(1001)), Some(0)));
+    let running = Running::start(&keeping).await;
+    assert_eq!(bob.moved_to(&running.deployment).pull().await.contents(), ["missed"]);
+    running.kill().await;
+}
+
+/// Send until the server is gone: the ids that were acknowledged.
+async fn send_until_killed(mut device: Device, to: User) -> Vec<String> {
+    let mut accepted = Vec::new();
+    while let Some(message) = device.try_send(&to, accepted.len()).await {
+        accepted.push(message.id);
+    }
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let directory = Directory::new();
+    let data = directory.path();
+    let keeping = ["--data", data.to_str().unwrap()];
+    let running = Running::start(&keeping).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let mut traffic = Vec::new();
+    for _ in 0..4 {
+        traffic.push(tokio::spawn(send_until_killed(alice.connect().await, bob.clone())));
+    }
+    let mut probe = alice.connect().await;
+    let mut accepted = Vec::new();
+    for n in 0..50 {
+        accepted.push(probe.send(&bob, n).await.id);
+    }
+    running.kill().await;
+    accepted.extend(join_all(traffic).await.into_iter().flat_map(Result::unwrap));
+
+    let running = Running::start(&keeping).await;
+    let kept = bob.moved_to(&running.deployment).pull().await.ids();
+    let lost: Vec<&String> = accepted.iter().filter(|id| !kept.contains(id)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), accepted.len());
+    running.kill().await;
+}
+
+#[tokio::test]
+async fn no_log_holds_a_token_a_secret_or_a_content() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
+    let mut child = command(&free).env("LOG_LEVEL", "trace").spawn().unwrap();
+    let mut log = child.stderr.take().unwrap();
+    let reading = tokio::spawn(async move {
+        let mut text = String::new();
+        log.read_to_string(&mut text).await.map(|_| text)
+    });
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = within("the ready line", lines.next_line()).await.unwrap().unwrap();
+    let running = Running { child, deployment: deployment_of(&line) };
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let mut online = alice.connect().await;
+    online.send(&bob, "a-content-to-be-found").await;
+    online.send_text(r#"{"type":"bogus","content":"a-content-to-be-found"}"#).await;
+    online.expect_error("bad_request", "type").await;
+    bob.pull().await;
+    running.terminate().await;
+    let log = within("the end of the log", reading).await.unwrap().unwrap();
+    assert!(!log.is_empty(), "the log is read");
+    for secret in [alice.token(), bob.token(), shared::config::DEVELOPMENT_SECRET, "a-content-to-be-found"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}

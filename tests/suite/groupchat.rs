@@ -1,0 +1,282 @@
+//! Section 2: group messages.
+
+use crate::private::ODD_SPELLINGS;
+use crate::world::device::{Device, multicast, new_request_id};
+use crate::world::frame::is_ulid;
+use crate::world::page::BEGINNING;
+use crate::world::scene::{group_of, three_in_a_group};
+use crate::world::{Frame, User};
+
+#[tokio::test]
+async fn a_group_message_reaches_the_other_members() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let (mut alice, mut bob, mut carol) = (alice.connect().await, bob.connect().await, carol.connect().await);
+    bob.send_text(&multicast(&group, None, r#""hi all""#)).await;
+    alice.expect_in_group(&group, &bob, "hi all").await;
+    carol.expect_in_group(&group, &bob, "hi all").await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_names_the_group_message_that_arrives() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    let accepted = alice.send_group(&group, 1).await;
+    let frame = bob.expect_in_group(&group, &alice, 1).await;
+    assert_eq!((frame.id(), frame.number("timestamp")), (accepted.id, accepted.timestamp));
+}
+
+#[tokio::test]
+async fn a_sender_does_not_hear_himself() {
+    let (alice, _, _, group) = three_in_a_group().await;
+    let (mut phone, mut laptop) = (alice.connect().await, alice.connect().await);
+    phone.send_group(&group, "hi").await;
+    phone.expect_nothing().await;
+    laptop.expect_nothing().await;
+    assert!(alice.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn each_socket_of_a_member_gets_a_group_message() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let (mut phone, mut laptop) = (bob.connect().await, bob.connect().await);
+    alice.connect().await.send_group(&group, 1).await;
+    phone.expect_in_group(&group, &alice, 1).await;
+    laptop.expect_in_group(&group, &alice, 1).await;
+}
+
+#[tokio::test]
+async fn a_content_is_kept_byte_for_byte_in_a_group() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    for spelling in ODD_SPELLINGS {
+        let request_id = new_request_id();
+        alice.send_text(&multicast(&group, Some(&request_id), spelling)).await;
+        alice.expect_ack(&request_id).await;
+        assert_eq!(bob.next("the odd content").await.raw("content"), spelling);
+    }
+    let missed: Vec<_> = carol.pull().await.messages().map(|m| m.raw("content").to_owned()).collect();
+    assert_eq!(missed, ODD_SPELLINGS);
+}
+
+#[tokio::test]
+async fn a_member_who_is_away_misses_a_group_message() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    alice.send_group(&group, "hi").await;
+    let live = bob.expect_in_group(&group, &alice, "hi").await;
+    let page = carol.pull().await;
+    assert_eq!(page.messages().collect::<Vec<&Frame>>(), [&live]);
+    assert!(carol.pull().await.is_empty());
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_member_who_blocks_the_sender_gets_nothing_of_his() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    bob.block(&alice).await;
+    let (mut alice, mut bob, mut carol) = (alice.connect().await, bob.connect().await, carol.connect().await);
+    alice.send_group(&group, "hi").await;
+    carol.expect_in_group(&group, &alice, "hi").await;
+    bob.expect_nothing().await;
+    carol.send_group(&group, "hello").await;
+    bob.expect_in_group(&group, &carol, "hello").await;
+    assert!(bob.pull().await.is_empty());
+    assert_eq!(bob.since(BEGINNING).await.contents(), ["hello"]);
+}
+
+#[tokio::test]
+async fn a_member_away_who_blocks_the_sender_misses_nothing_of_his() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    bob.block(&alice).await;
+    alice.connect().await.send_group(&group, "hi").await;
+    assert!(bob.pull_with(&[("drop", "false")]).await.is_empty());
+    bob.unblock(&alice).await;
+    assert!(bob.pull().await.is_empty(), "a message withheld stays withheld");
+    assert!(bob.since(BEGINNING).await.is_empty());
+    assert_eq!(carol.pull().await.contents(), ["hi"]);
+}
+
+#[tokio::test]
+async fn a_sender_hears_whom_he_is_blocked_by() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    bob.block(&alice).await;
+    let mut alice = alice.connect().await;
+    bob.connect().await.send_group(&group, "you will hear me").await;
+    alice.expect_in_group(&group, &bob, "you will hear me").await;
+}
+
+/// The message is accepted as any other, and reaches nobody of those.
+async fn assert_withheld(sender: &mut Device, group: &str, members: &mut [&mut Device]) {
+    let accepted = sender.send_group(group, "withheld").await;
+    assert!(is_ulid(&accepted.id) && accepted.timestamp > 0, "{accepted:?}");
+    sender.send_text(&multicast(group, None, r#""withheld too""#)).await;
+    sender.expect_nothing().await;
+    for member in members {
+        member.expect_nothing().await;
+        assert!(member.pull().await.is_empty());
+        assert!(member.since(BEGINNING).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_outsider_is_withheld_from_a_group() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    let mut mallory = User::new("mallory").connect().await;
+    assert_withheld(&mut mallory, &group, &mut [&mut alice, &mut bob]).await;
+}
+
+#[tokio::test]
+async fn an_invitee_is_an_outsider_until_he_accepts() {
+    let (alice, bob) = (User::new("alice"), User::new("bob"));
+    let group = alice.create_group("walkers").await;
+    alice.invite(&bob, &group).await.empty();
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    assert_withheld(&mut bob, &group, &mut [&mut alice]).await;
+    assert_withheld(&mut alice, &group, &mut [&mut bob]).await;
+}
+
+#[tokio::test]
+async fn a_message_to_no_group_is_accepted_as_any_other() {
+    let mut alice = User::new("alice").connect().await;
+    assert_withheld(&mut alice, "no-such-group", &mut []).await;
+}
+
+#[tokio::test]
+async fn one_who_left_is_withheld() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    bob.leave_group(&group).await.empty();
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    assert_withheld(&mut bob, &group, &mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn one_who_was_removed_is_withheld() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    alice.remove(&bob, &group).await.empty();
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    assert_withheld(&mut bob, &group, &mut [&mut alice]).await;
+}
+
+#[tokio::test]
+async fn a_dissolved_group_is_silent() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    alice.leave_group(&group).await.empty();
+    let (mut alice, mut bob, mut carol) = (alice.connect().await, bob.connect().await, carol.connect().await);
+    assert_withheld(&mut bob, &group, &mut [&mut alice, &mut carol]).await;
+    assert_withheld(&mut alice, &group, &mut [&mut bob, &mut carol]).await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_id_is_one_group_message() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    let text = multicast(&group, Some("once"), "1");
+    alice.send_text(&text).await;
+    let first = alice.expect_ack("once").await;
+    alice.send_text(&text).await;
+    assert_eq!(alice.expect_ack("once").await, first);
+    bob.expect_in_group(&group, &alice, 1).await;
+    bob.expect_nothing().await;
+    assert_eq!(carol.pull().await.ids(), [first.id]);
+}
+
+#[tokio::test]
+async fn members_need_not_be_friends_and_friends_need_not_be_members() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let friend = User::new("friend");
+    alice.befriend(&friend).await;
+    let (mut alice, mut bob, mut friend) = (alice.connect().await, bob.connect().await, friend.connect().await);
+    alice.send_group(&group, 1).await;
+    bob.expect_in_group(&group, &alice, 1).await;
+    friend.expect_nothing().await;
+    bob.send(&alice, "we are not friends").await;
+    alice.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn groups_are_apart() {
+    let (alice, bob) = (User::new("alice"), User::new("bob"));
+    let one = group_of(&alice, &[&bob]).await;
+    let other = group_of(&alice, &[]).await;
+    let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
+    alice.send_group(&other, "among ourselves").await;
+    alice.send_group(&one, "to bob").await;
+    bob.expect_in_group(&one, &alice, "to bob").await;
+}
+
+#[tokio::test]
+async fn a_new_member_gets_what_is_sent_from_then_on() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let dave = User::new("dave");
+    let (mut alice, mut online) = (alice.connect().await, dave.connect().await);
+    alice.send_group(&group, "before").await;
+    bob.bring(&dave, &group).await;
+    alice.send_group(&group, "after").await;
+    online.expect_in_group(&group, &alice, "after").await;
+    assert!(dave.pull().await.is_empty());
+    assert_eq!(dave.since(BEGINNING).await.contents(), ["after"]);
+}
+
+#[tokio::test]
+async fn a_new_member_who_is_away_misses_what_is_sent_from_then_on() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let dave = User::new("dave");
+    let mut alice = alice.connect().await;
+    alice.send_group(&group, "before").await;
+    bob.bring(&dave, &group).await;
+    alice.send_group(&group, "after").await;
+    assert_eq!(dave.pull().await.contents(), ["after"]);
+}
+
+/// Somebody is out of a group in which he missed a message and would hear the next.
+async fn assert_hears_nothing(outsider: &User, mut insider: Device, group: &str) {
+    let mut online = outsider.connect().await;
+    insider.send_group(group, "without you").await;
+    online.expect_nothing().await;
+    assert!(outsider.pull().await.is_empty());
+    assert!(outsider.since(BEGINNING).await.is_empty());
+}
+
+#[tokio::test]
+async fn one_who_left_gets_nothing_more_missed_messages_included() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let mut alice = alice.connect().await;
+    alice.send_group(&group, "missed").await;
+    bob.leave_group(&group).await.empty();
+    assert_hears_nothing(&bob, alice, &group).await;
+    assert_eq!(carol.pull().await.contents(), ["missed", "without you"]);
+}
+
+#[tokio::test]
+async fn one_who_was_removed_gets_nothing_more_missed_messages_included() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let mut carol_online = carol.connect().await;
+    carol_online.send_group(&group, "missed").await;
+    alice.remove(&bob, &group).await.empty();
+    assert_hears_nothing(&bob, carol_online, &group).await;
+    assert_eq!(alice.pull().await.contents(), ["missed", "without you"]);
+}
+
+#[tokio::test]
+async fn the_members_of_a_dissolved_group_get_nothing_more_missed_messages_included() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let mut carol = carol.connect().await;
+    carol.send_group(&group, "missed").await;
+    alice.leave_group(&group).await.empty();
+    assert_hears_nothing(&bob, carol, &group).await;
+    assert!(alice.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn one_who_comes_back_gets_nothing_of_the_time_between() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let mut alice = alice.connect().await;
+    alice.send_group(&group, "first time").await;
+    bob.leave_group(&group).await.empty();
+    alice.send_group(&group, "between").await;
+    alice.bring(&bob, &group).await;
+    alice.send_group(&group, "second time").await;
+    assert_eq!(bob.pull().await.contents(), ["second time"]);
+    assert_eq!(bob.since(BEGINNING).await.contents(), ["second time"]);
+}

@@ -1,0 +1,294 @@
+//! Section 4: groups.
+
+use crate::world::groups::Group;
+use crate::world::scene::{group_of, three_in_a_group};
+use crate::world::{BackEnd, User};
+
+/// Names that are no names.
+fn bad_names() -> [String; 5] {
+    [String::new(), " ".to_owned(), "\t\n\u{3000}".to_owned(), "x".repeat(101), "群".repeat(101)]
+}
+
+/// Ids that are no ids, escaped for a path.
+const ILL_FORMED: [&str; 3] = ["a%20b", "%C3%A9", "a%23b"];
+
+fn path(group: &str) -> String {
+    format!("/api/group/{group}")
+}
+
+#[tokio::test]
+async fn a_new_group_has_its_creator_as_manager_and_first_member() {
+    let alice = User::new("alice");
+    let group = alice.create_group("walkers").await;
+    let expected = Group {
+        id: group.clone(),
+        name: "walkers".to_owned(),
+        manager_id: alice.id().to_owned(),
+        users_id: vec![alice.id().to_owned()],
+    };
+    assert_eq!(alice.group(&group).await, expected);
+}
+
+#[tokio::test]
+async fn a_group_id_is_an_id_of_its_own() {
+    let alice = User::new("alice");
+    let (one, other) = (alice.create_group("walkers").await, alice.create_group("walkers").await);
+    assert_ne!(one, other);
+    for id in [one, other] {
+        assert!((1..=128).contains(&id.len()), "{id}");
+        assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b)), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_may_have_100_characters_of_any_script() {
+    let alice = User::new("alice");
+    for name in ["群聊", "a & b = c + d % 100?", "😀 \"quoted\" <b>", &"群".repeat(100), "x"] {
+        let group = alice.create_group(name).await;
+        assert_eq!(alice.group(&group).await.name, name);
+    }
+}
+
+#[tokio::test]
+async fn a_group_without_a_name_is_refused() {
+    let alice = User::new("alice");
+    alice.post("/api/group", &[]).await.refused(400, "name");
+    for name in bad_names() {
+        alice.post("/api/group", &[("name", &name)]).await.refused(400, "name");
+    }
+    assert!(alice.groups().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_manager_renames_a_group() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    alice.rename(&group, "跑步 & more").await.empty();
+    assert_eq!(alice.group(&group).await.name, "跑步 & more");
+    assert_eq!(bob.group(&group).await.name, "跑步 & more");
+    assert_eq!(bob.groups().await[0].name, "跑步 & more");
+}
+
+#[tokio::test]
+async fn nobody_but_the_manager_renames_a_group() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    bob.rename(&group, "mine").await.refused(403, "");
+    User::new("mallory").rename(&group, "mine").await.refused(403, "");
+    assert_eq!(alice.group(&group).await.name, "walkers");
+}
+
+#[tokio::test]
+async fn a_group_is_not_renamed_to_nothing() {
+    let alice = User::new("alice");
+    let group = alice.create_group("walkers").await;
+    alice.put(&path(&group), &[]).await.refused(400, "name");
+    for name in bad_names() {
+        alice.rename(&group, &name).await.refused(400, "name");
+    }
+    assert_eq!(alice.group(&group).await.name, "walkers");
+}
+
+#[tokio::test]
+async fn every_member_sees_a_group() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let mut members = [alice.id(), bob.id(), carol.id()];
+    members.sort_unstable();
+    for member in [&alice, &bob, &carol] {
+        let seen = member.group(&group).await;
+        assert_eq!((seen.id.as_str(), seen.manager_id.as_str()), (group.as_str(), alice.id()));
+        assert_eq!(seen.members(), members);
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_sees_a_group() {
+    let (alice, bob) = (User::new("alice"), User::new("bob"));
+    let group = alice.create_group("walkers").await;
+    bob.see_group(&group).await.refused(403, "");
+    alice.invite(&bob, &group).await.empty();
+    bob.see_group(&group).await.refused(403, "");
+}
+
+#[tokio::test]
+async fn the_list_of_groups_is_detailed_unless_told_otherwise() {
+    let alice = User::new("alice");
+    let mut ids = vec![alice.create_group("walkers").await, alice.create_group("runners").await];
+    ids.sort_unstable();
+    let mut plain: Vec<String> = alice.get("/api/group", &[("detailed", "false")]).await.json();
+    plain.sort_unstable();
+    assert_eq!(plain, ids);
+    let mut detailed: Vec<Group> = alice.get("/api/group", &[("detailed", "true")]).await.json();
+    detailed.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(detailed, alice.groups().await);
+    assert_eq!(detailed.iter().map(|group| group.id.as_str()).collect::<Vec<&str>>(), ids);
+    assert_eq!(detailed[0], alice.group(&ids[0]).await);
+}
+
+#[tokio::test]
+async fn the_list_holds_the_groups_of_the_caller_alone() {
+    let (alice, bob) = (User::new("alice"), User::new("bob"));
+    let shared = group_of(&alice, &[&bob]).await;
+    alice.create_group("without bob").await;
+    let listed = bob.groups().await;
+    assert_eq!(listed, [alice.group(&shared).await]);
+    assert_eq!(alice.groups().await.len(), 2);
+}
+
+#[tokio::test]
+async fn one_without_groups_has_an_empty_list() {
+    let alice = User::new("alice");
+    assert_eq!(alice.get("/api/group", &[]).await.ok().body, "[]");
+    assert_eq!(alice.get("/api/group", &[("detailed", "false")]).await.ok().body, "[]");
+}
+
+#[tokio::test]
+async fn detailed_is_true_or_false() {
+    let alice = User::new("alice");
+    for value in ["maybe", "", "1", "True"] {
+        alice.get("/api/group", &[("detailed", value)]).await.refused(400, "detailed");
+    }
+}
+
+#[tokio::test]
+async fn a_member_leaves_and_the_group_stays() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    bob.leave_group(&group).await.empty();
+    bob.see_group(&group).await.refused(403, "");
+    assert!(bob.groups().await.is_empty());
+    let mut left = [alice.id(), carol.id()];
+    left.sort_unstable();
+    assert_eq!(alice.group(&group).await.members(), left);
+}
+
+#[tokio::test]
+async fn one_who_is_not_a_member_cannot_leave() {
+    let (_, bob, _, group) = three_in_a_group().await;
+    User::new("mallory").leave_group(&group).await.refused(403, "");
+    bob.leave_group(&group).await.empty();
+    bob.leave_group(&group).await.refused(403, "");
+}
+
+/// Nobody is in the group any more, and nobody can do anything with it.
+async fn assert_dissolved(group: &str, members: &[&User]) {
+    let nobody = User::new("nobody");
+    for member in members {
+        assert!(member.groups().await.is_empty());
+        let plain: Vec<String> = member.get("/api/group", &[("detailed", "false")]).await.json();
+        assert!(plain.is_empty());
+        member.see_group(group).await.refused(403, "");
+        member.rename(group, "again").await.refused(403, "");
+        member.invite(&nobody, group).await.refused(403, "");
+        member.remove(members[0], group).await.refused(403, "");
+        member.leave_group(group).await.refused(403, "");
+    }
+}
+
+#[tokio::test]
+async fn the_manager_leaving_dissolves_the_group() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    alice.leave_group(&group).await.empty();
+    assert_dissolved(&group, &[&alice, &bob, &carol]).await;
+}
+
+#[tokio::test]
+async fn the_manager_naming_himself_dissolves_the_group() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    alice.remove(&alice, &group).await.empty();
+    assert_dissolved(&group, &[&alice, &bob, &carol]).await;
+}
+
+#[tokio::test]
+async fn a_group_of_one_dissolves_too() {
+    let alice = User::new("alice");
+    let group = alice.create_group("alone").await;
+    alice.leave_group(&group).await.empty();
+    assert_dissolved(&group, &[&alice]).await;
+}
+
+#[tokio::test]
+async fn dissolving_one_group_leaves_the_others() {
+    let (alice, bob) = (User::new("alice"), User::new("bob"));
+    let (one, other) = (group_of(&alice, &[&bob]).await, group_of(&alice, &[&bob]).await);
+    alice.leave_group(&one).await.empty();
+    assert_eq!(bob.groups().await, [alice.group(&other).await]);
+}
+
+#[tokio::test]
+async fn the_manager_removes_a_member() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    alice.remove(&bob, &group).await.empty();
+    bob.see_group(&group).await.refused(403, "");
+    assert!(bob.groups().await.is_empty());
+    let mut left = [alice.id(), carol.id()];
+    left.sort_unstable();
+    assert_eq!(carol.group(&group).await.members(), left);
+}
+
+#[tokio::test]
+async fn nobody_but_the_manager_removes_a_member() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    bob.remove(&carol, &group).await.refused(403, "");
+    bob.remove(&alice, &group).await.refused(403, "");
+    bob.remove(&bob, &group).await.refused(403, "");
+    User::new("mallory").remove(&carol, &group).await.refused(403, "");
+    assert_eq!(alice.group(&group).await.users_id.len(), 3);
+}
+
+#[tokio::test]
+async fn removing_one_who_is_no_member_changes_nothing() {
+    let (alice, .., group) = three_in_a_group().await;
+    let before = alice.group(&group).await;
+    let stranger = User::new("stranger");
+    alice.remove(&stranger, &group).await.empty();
+    assert_eq!(alice.group(&group).await, before);
+    alice.bring(&stranger, &group).await;
+    alice.remove(&stranger, &group).await.empty();
+    alice.remove(&stranger, &group).await.empty();
+    assert_eq!(alice.group(&group).await.members(), before.members());
+}
+
+#[tokio::test]
+async fn one_to_be_removed_is_named_by_an_id() {
+    let (alice, .., group) = three_in_a_group().await;
+    for ill_formed in ["", "a b", "a/b", &"x".repeat(129)] {
+        alice.delete(&path(&group), &[("userId", ill_formed)]).await.refused(400, "userId");
+    }
+    assert_eq!(alice.group(&group).await.users_id.len(), 3);
+}
+
+#[tokio::test]
+async fn an_ill_formed_group_id_is_refused() {
+    let alice = User::new("alice");
+    let long = "x".repeat(129);
+    for id in ILL_FORMED.into_iter().chain([long.as_str()]) {
+        alice.get(&path(id), &[]).await.refused(400, "groupId");
+        alice.put(&path(id), &[("name", "n")]).await.refused(400, "groupId");
+        alice.delete(&path(id), &[]).await.refused(400, "groupId");
+    }
+}
+
+#[tokio::test]
+async fn whether_a_group_exists_is_not_told() {
+    let (alice, mallory) = (User::new("alice"), User::new("mallory"));
+    let real = alice.create_group("walkers").await;
+    let unreal = format!("{real}x");
+    let (seen, unseen) = (mallory.see_group(&real).await, mallory.see_group(&unreal).await);
+    assert_eq!(seen.refused(403, ""), unseen.refused(403, ""));
+    let (seen, unseen) = (mallory.rename(&real, "n").await, mallory.rename(&unreal, "n").await);
+    assert_eq!(seen.refused(403, ""), unseen.refused(403, ""));
+    let (seen, unseen) = (mallory.leave_group(&real).await, mallory.leave_group(&unreal).await);
+    assert_eq!(seen.refused(403, ""), unseen.refused(403, ""));
+    let (seen, unseen) = (mallory.remove(&alice, &real).await, mallory.remove(&alice, &unreal).await);
+    assert_eq!(seen.refused(403, ""), unseen.refused(403, ""));
+    let (seen, unseen) = (mallory.invite(&mallory, &real).await, mallory.invite(&mallory, &unreal).await);
+    assert_eq!(seen.refused(403, ""), unseen.refused(403, ""));
+}
+
+#[tokio::test]
+async fn friends_and_blocks_are_no_matter_to_membership() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    bob.block(&alice).await;
+    assert_eq!(bob.group(&group).await.users_id.len(), 3);
+    alice.rename(&group, "runners").await.empty();
+    assert_eq!(bob.group(&group).await.name, "runners");
+    assert_eq!(BackEnd::new().ties(bob.id()).await.blocks, [alice.id()]);
+}

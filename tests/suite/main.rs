@@ -1,0 +1,33 @@
+//! The protocol, line by line, as one suite that speaks to any deployment.
+//!
+//! Without further ado it starts the local stack in this process. With `CHAT_PUBLIC_URL`, `CHAT_WS_URL`,
+//! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
+//! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
+//! from where browsers may call. Only the tests in `stack` and `binary` need a stack of their own, and are skipped then.
+//!
+//! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
+//! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
+//! sent later, coming first.
+
+mod world;
+
+mod identity;
+mod notification;
+mod relationship;
+
+mod groupchat;
+mod private;
+mod socket;
+
+mod missed;
+mod paging;
+
+mod groups;
+mod invitations;
+mod rest;
+
+mod binary;
+mod events;
+mod gate;
+mod keys;
+mod stack;

@@ -1,0 +1,422 @@
+//! Section 3: messages missed while away.
+
+use futures::future::{join, join_all};
+use serde_json::Value;
+
+use crate::world::page::BEGINNING;
+use crate::world::scene::{friends, group_of};
+use crate::world::{Device, Frame, Page, User, within};
+
+/// Bob, away, with messages by two friends: bea at 1 and 4, abe at 2 and 3.
+async fn bob_who_missed_four() -> (User, User, User) {
+    let (bob, bea, abe) = (User::new("bob"), User::new("b"), User::new("a"));
+    bob.befriend(&bea).await;
+    bob.befriend(&abe).await;
+    let (mut bea_online, mut abe_online) = (bea.connect().await, abe.connect().await);
+    bea_online.send(&bob, 1).await;
+    abe_online.send(&bob, 2).await;
+    abe_online.send(&bob, 3).await;
+    bea_online.send(&bob, 4).await;
+    (bob, bea, abe)
+}
+
+/// Bob, away, who missed a private message by alice and a group message.
+async fn bob_who_missed_both_kinds() -> (Device, User, String) {
+    let (alice, bob) = friends().await;
+    let group = group_of(&alice, &[&bob]).await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "private").await;
+    alice.send_group(&group, "to all").await;
+    (alice, bob, group)
+}
+
+#[tokio::test]
+async fn nothing_missed_is_an_empty_array() {
+    let answer = User::new("alice").get("/api/message", &[]).await.ok();
+    assert_eq!(answer.body, "[]");
+    assert!(!Page::read(answer).has_more);
+}
+
+#[tokio::test]
+async fn missed_messages_come_one_element_per_sender_oldest_first() {
+    let (bob, bea, abe) = bob_who_missed_four().await;
+    let page = bob.pull().await;
+    assert_eq!(page.sender_ids(), [bea.id(), abe.id()]);
+    assert_eq!(page.contents_by(&bea), [1, 4]);
+    assert_eq!(page.contents_by(&abe), [2, 3]);
+    assert!(!page.has_more);
+}
+
+#[tokio::test]
+async fn sort_asc_is_the_default_spelled_out() {
+    let (bob, bea, abe) = bob_who_missed_four().await;
+    let page = bob.pull_with(&[("sort", "asc"), ("type", "all"), ("drop", "true")]).await;
+    assert_eq!(page.sender_ids(), [bea.id(), abe.id()]);
+    assert_eq!(page.contents(), [1, 4, 2, 3]);
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn sort_desc_is_newest_first() {
+    let (bob, bea, abe) = bob_who_missed_four().await;
+    let page = bob.pull_with(&[("sort", "desc")]).await;
+    assert_eq!(page.sender_ids(), [bea.id(), abe.id()]);
+    assert_eq!(page.contents_by(&bea), [4, 1]);
+    assert_eq!(page.contents_by(&abe), [3, 2]);
+}
+
+#[tokio::test]
+async fn a_missed_message_is_exactly_the_frame_of_the_socket() {
+    let (alice, bob) = friends().await;
+    let group = group_of(&alice, &[&bob]).await;
+    let mut alice = alice.connect().await;
+    let mut online = bob.connect().await;
+    alice.send(&bob, "private").await;
+    let private = online.expect_private(&alice, "private").await;
+    alice.send_group(&group, "to all").await;
+    let to_all = online.expect_in_group(&group, &alice, "to all").await;
+    let page = bob.since(BEGINNING).await;
+    assert_eq!(page.messages().collect::<Vec<&Frame>>(), [&private, &to_all]);
+    online.leave().await;
+    alice.send(&bob, "missed").await;
+    alice.send_group(&group, "missed by all").await;
+    let page = bob.pull().await;
+    let [private, to_all] = &page.messages().collect::<Vec<&Frame>>()[..] else { panic!("expected two: {page:?}") };
+    private.is_private(&alice, &bob, &"missed".into());
+    to_all.is_in_group(&group, &alice, &"missed by all".into());
+}
+
+#[tokio::test]
+async fn what_a_pull_returns_no_later_pull_returns() {
+    let (bob, ..) = bob_who_missed_four().await;
+    assert_eq!(bob.pull().await.contents().len(), 4);
+    assert!(bob.pull().await.is_empty());
+    assert!(bob.pull_with(&[("drop", "false")]).await.is_empty());
+}
+
+#[tokio::test]
+async fn drop_false_leaves_everything() {
+    let (bob, ..) = bob_who_missed_four().await;
+    let first = bob.pull_with(&[("drop", "false")]).await;
+    let second = bob.pull_with(&[("drop", "false"), ("sort", "asc")]).await;
+    assert_eq!(first.senders, second.senders);
+    assert_eq!(bob.pull().await.senders, first.senders);
+}
+
+#[tokio::test]
+async fn what_is_missed_after_a_pull_comes_with_the_next() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    for n in 0..5 {
+        alice.send(&bob, n).await;
+        assert_eq!(bob.pull().await.contents(), [n]);
+    }
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn type_chooses_private_or_group_messages() {
+    let (_, bob, _) = bob_who_missed_both_kinds().await;
+    let seen = async |kind| bob.pull_with(&[("drop", "false"), ("type", kind)]).await.contents();
+    assert_eq!(seen("unicast").await, ["private"]);
+    assert_eq!(seen("multicast").await, ["to all"]);
+    assert_eq!(seen("all").await, ["private", "to all"]);
+}
+
+#[tokio::test]
+async fn a_pull_of_one_type_drops_nothing_of_the_other() {
+    let (_, bob, _) = bob_who_missed_both_kinds().await;
+    assert_eq!(bob.pull_with(&[("type", "unicast")]).await.contents(), ["private"]);
+    assert!(bob.pull_with(&[("type", "unicast")]).await.is_empty());
+    assert_eq!(bob.pull_with(&[("type", "multicast")]).await.contents(), ["to all"]);
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn both_kinds_by_one_sender_are_one_element() {
+    let (alice, bob, _) = bob_who_missed_both_kinds().await;
+    let page = bob.pull().await;
+    assert_eq!(page.sender_ids(), [alice.id()]);
+    assert_eq!(page.contents(), ["private", "to all"]);
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_refused_and_drops_nothing() {
+    let (bob, ..) = bob_who_missed_four().await;
+    for (name, value) in [
+        ("sort", "up"),
+        ("sort", ""),
+        ("sort", "ASC"),
+        ("drop", "maybe"),
+        ("drop", ""),
+        ("drop", "1"),
+        ("type", "broadcast"),
+        ("type", ""),
+        ("type", "Unicast"),
+    ] {
+        bob.get("/api/message", &[(name, value)]).await.refused(400, name);
+    }
+    assert_eq!(bob.pull().await.contents().len(), 4);
+}
+
+#[tokio::test]
+async fn after_and_since_want_an_id_drop_false_and_not_each_other() {
+    let (bob, ..) = bob_who_missed_four().await;
+    for name in ["after", "since"] {
+        for ill_formed in
+            ["", "x", "0000000000000000000000000", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "000000000000000000000000-0"]
+        {
+            bob.get("/api/message", &[("drop", "false"), (name, ill_formed)]).await.refused(400, name);
+        }
+        bob.get("/api/message", &[(name, BEGINNING)]).await.refused(400, name);
+        bob.get("/api/message", &[("drop", "true"), (name, BEGINNING)]).await.refused(400, name);
+    }
+    let both = [("drop", "false"), ("after", BEGINNING), ("since", BEGINNING)];
+    bob.get("/api/message", &both).await.refused(400, "");
+    assert_eq!(bob.pull().await.contents().len(), 4);
+}
+
+#[tokio::test]
+async fn a_message_that_a_socket_took_is_not_missed() {
+    let (alice, bob) = friends().await;
+    let (mut alice, mut online) = (alice.connect().await, bob.connect().await);
+    alice.send(&bob, "taken").await;
+    online.expect_private(&alice, "taken").await;
+    assert!(bob.pull().await.is_empty());
+    online.leave().await;
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn coming_online_takes_nothing_that_was_missed() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "missed").await;
+    let mut online = bob.connect().await;
+    online.expect_nothing().await;
+    alice.send(&bob, "taken").await;
+    online.expect_private(&alice, "taken").await;
+    assert_eq!(bob.pull().await.contents(), ["missed"]);
+}
+
+#[tokio::test]
+async fn only_what_fell_between_two_sockets_is_missed() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    for round in 0..3 {
+        let mut online = bob.connect().await;
+        alice.send(&bob, format!("taken {round}")).await;
+        online.expect_private(&alice, format!("taken {round}")).await;
+        online.leave().await;
+        alice.send(&bob, format!("missed {round}")).await;
+    }
+    assert_eq!(bob.pull().await.contents(), ["missed 0", "missed 1", "missed 2"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_broke_without_a_word_takes_nothing_for_long() {
+    let (alice, bob) = friends().await;
+    let (mut alice, online) = (alice.connect().await, bob.connect().await);
+    online.vanish();
+    // A message may still be handed to the dead socket. From the first that is not, all are missed.
+    let first_missed = async {
+        loop {
+            let accepted = alice.send(&bob, "are you there?").await;
+            if bob.pull_with(&[("drop", "false")]).await.ids().contains(&accepted.id) {
+                return accepted.id;
+            }
+        }
+    };
+    let first = within("the dead socket to be noticed", first_missed).await;
+    let second = alice.send(&bob, "still missed").await.id;
+    assert_eq!(bob.pull().await.ids(), [first, second]);
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_no_matter_to_a_living_one() {
+    let (alice, bob) = friends().await;
+    let (mut alice, dead, mut living) = (alice.connect().await, bob.connect().await, bob.connect().await);
+    dead.vanish();
+    for n in 0..3 {
+        alice.send(&bob, n).await;
+        living.expect_private(&alice, n).await;
+    }
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn two_pulls_at_once_return_each_message_once() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    let mut sent = Vec::new();
+    for n in 0..20 {
+        sent.push(alice.send(&bob, n).await.id);
+    }
+    let (one, other) = join(bob.pull(), bob.pull()).await;
+    let mut got = [one.ids(), other.ids()].concat();
+    got.sort_unstable();
+    assert_eq!(got, sent);
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn pulls_while_messages_arrive_return_each_once() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    let sending = async {
+        let mut sent = Vec::new();
+        for n in 0..30 {
+            sent.push(alice.send(&bob, n).await.id);
+        }
+        sent
+    };
+    let pulling = async {
+        let mut got = Vec::new();
+        for _ in 0..10 {
+            got.extend(bob.pull().await.ids());
+        }
+        got
+    };
+    let (sent, mut got) = join(sending, pulling).await;
+    got.extend(bob.pull().await.ids());
+    got.sort_unstable();
+    assert_eq!(got, sent);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_by_one_who_comes_and_goes() {
+    let (alice, bob) = friends().await;
+    let group = group_of(&alice, &[&bob]).await;
+    let mut alice = alice.connect().await;
+    let sending = async {
+        let mut sent = Vec::new();
+        for n in 0..30 {
+            sent.push(alice.send(&bob, n).await.id);
+            sent.push(alice.send_group(&group, n).await.id);
+        }
+        sent
+    };
+    let (sent, mut got) = join(sending, come_and_go(&bob)).await;
+    got.extend(bob.pull().await.ids());
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!(got, sent);
+}
+
+/// Be online for a moment, away for a moment, and so on: what came live, and by a pull now and then.
+async fn come_and_go(user: &User) -> Vec<String> {
+    let mut got = Vec::new();
+    for round in 0..8 {
+        let mut online = user.connect().await;
+        let mut frames = online.frames_until_sentinel().await;
+        frames.extend(online.leave().await);
+        got.extend(frames.iter().map(Frame::id));
+        if round % 3 == 0 {
+            got.extend(user.pull().await.ids());
+        }
+    }
+    got
+}
+
+#[tokio::test]
+async fn each_of_many_members_away_misses_a_group_message_once() {
+    let alice = User::new("alice");
+    let members: Vec<User> = (0..10).map(|n| User::new(&format!("member-{n}"))).collect();
+    let group = group_of(&alice, &members.iter().collect::<Vec<&User>>()).await;
+    let accepted = alice.connect().await.send_group(&group, "hi").await;
+    for page in join_all(members.iter().map(User::pull)).await {
+        assert_eq!(page.ids(), [accepted.id.as_str()]);
+    }
+    for page in join_all(members.iter().map(User::pull)).await {
+        assert!(page.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn since_returns_everything_after_an_id_missed_or_not() {
+    let (alice, bob) = friends().await;
+    let group = group_of(&alice, &[&bob]).await;
+    let mut alice = alice.connect().await;
+    let first = alice.send(&bob, "missed").await;
+    let mut online = bob.connect().await;
+    alice.send(&bob, "taken").await;
+    online.expect_private(&alice, "taken").await;
+    alice.send_group(&group, "taken by all").await;
+    online.expect_in_group(&group, &alice, "taken by all").await;
+    assert_eq!(bob.since(BEGINNING).await.contents(), ["missed", "taken", "taken by all"]);
+    assert_eq!(bob.since(&first.id).await.contents(), ["taken", "taken by all"]);
+    assert_eq!(bob.pull().await.contents(), ["missed"]);
+    assert_eq!(bob.since(BEGINNING).await.contents(), ["missed", "taken", "taken by all"]);
+}
+
+#[tokio::test]
+async fn since_takes_type_and_sort() {
+    let (alice, bob, _) = bob_who_missed_both_kinds().await;
+    let with = |name, value| [("drop", "false"), ("since", BEGINNING), (name, value)];
+    assert_eq!(bob.pull_with(&with("type", "unicast")).await.contents(), ["private"]);
+    assert_eq!(bob.pull_with(&with("type", "multicast")).await.contents(), ["to all"]);
+    assert_eq!(bob.pull_with(&with("sort", "desc")).await.contents_by(&alice), ["to all", "private"]);
+}
+
+#[tokio::test]
+async fn since_returns_nothing_of_ones_own() {
+    let (alice, bob, group) = bob_who_missed_both_kinds().await;
+    assert!(alice.since(BEGINNING).await.is_empty());
+    bob.connect().await.send_group(&group, "by bob").await;
+    assert_eq!(alice.since(BEGINNING).await.contents(), ["by bob"]);
+    assert_eq!(bob.since(BEGINNING).await.contents(), ["private", "to all"]);
+}
+
+/// `DELETE /api/message`.
+async fn drop_until(user: &User, params: &[(&str, &str)]) {
+    user.delete("/api/message", params).await.empty();
+}
+
+#[tokio::test]
+async fn drop_until_drops_up_to_and_including_an_id() {
+    let (bob, bea, abe) = bob_who_missed_four().await;
+    let page = bob.pull_with(&[("drop", "false")]).await;
+    let mut ids = page.ids();
+    ids.sort_unstable();
+    drop_until(&bob, &[("until", &ids[1])]).await;
+    let rest = bob.pull_with(&[("drop", "false")]).await;
+    assert_eq!((rest.contents_by(&bea), rest.contents_by(&abe)), (vec![Value::from(4)], vec![Value::from(3)]));
+    drop_until(&bob, &[("until", &ids[1])]).await;
+    assert_eq!(bob.pull_with(&[("drop", "false")]).await.senders, rest.senders);
+    drop_until(&bob, &[("until", &ids[3]), ("type", "all")]).await;
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn drop_until_of_one_type_leaves_the_other() {
+    let (_, bob, _) = bob_who_missed_both_kinds().await;
+    let last = bob.pull_with(&[("drop", "false")]).await.ids().pop().unwrap();
+    drop_until(&bob, &[("until", &last), ("type", "unicast")]).await;
+    assert_eq!(bob.pull_with(&[("drop", "false")]).await.contents(), ["to all"]);
+    drop_until(&bob, &[("until", &last), ("type", "multicast")]).await;
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn drop_until_leaves_what_comes_later() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    let first = alice.send(&bob, "first").await;
+    let second = alice.send(&bob, "second").await;
+    drop_until(&bob, &[("until", &first.id)]).await;
+    alice.send(&bob, "third").await;
+    let page = bob.pull().await;
+    assert_eq!(page.contents(), ["second", "third"]);
+    assert_eq!(page.ids()[0], second.id);
+}
+
+#[tokio::test]
+async fn drop_until_wants_an_id_and_a_type_that_exists() {
+    let (bob, ..) = bob_who_missed_four().await;
+    bob.delete("/api/message", &[]).await.refused(400, "until");
+    for ill_formed in ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+        bob.delete("/api/message", &[("until", ill_formed)]).await.refused(400, "until");
+    }
+    bob.delete("/api/message", &[("until", BEGINNING), ("type", "broadcast")]).await.refused(400, "type");
+    assert_eq!(bob.pull().await.contents().len(), 4);
+}

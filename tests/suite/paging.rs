@@ -1,0 +1,179 @@
+//! Section 3: more missed messages than a page holds.
+
+use tokio::sync::OnceCell;
+
+use crate::world::fill::fill;
+use crate::world::page::BEGINNING;
+use crate::world::scene::{friends, group_of};
+use crate::world::{Deployment, Page, User};
+
+/// Messages of a page.
+const PAGE: usize = 1000;
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// All messages that are sent. More than a page of them go to the group.
+const COUNT: usize = 1150;
+
+/// Every so many messages one is private.
+const PRIVATE: usize = 12;
+
+/// A flood of messages to a group whose members are away, and to one of them in private too.
+#[derive(Debug, Clone)]
+struct Flood {
+    /// Gets all of them, and drops none: for tests that only look.
+    onlooker: String,
+    /// A member that one test drops the messages of.
+    dropper: String,
+    /// A member that another does.
+    confirmer: String,
+    /// All message ids, in order.
+    ids: Vec<String>,
+    /// Those of the group.
+    to_all: Vec<String>,
+}
+
+/// It takes a while, so there is one for all tests.
+async fn flood() -> Flood {
+    static FLOOD: OnceCell<Flood> = OnceCell::const_new();
+    FLOOD.get_or_init(|| Box::pin(send_flood())).await.clone()
+}
+
+async fn send_flood() -> Flood {
+    let (alice, onlooker) = friends().await;
+    let (dropper, confirmer) = (User::new("dropper"), User::new("confirmer"));
+    let group = group_of(&alice, &[&onlooker, &dropper, &confirmer]).await;
+    let sent = fill(&alice, COUNT, async |device, n| match n % PRIVATE {
+        0 => device.send(&onlooker, n).await,
+        _ => device.send_group(&group, n).await,
+    });
+    let sent = sent.await;
+    let of_the_group = sent.iter().filter(|(_, n)| n % PRIVATE != 0);
+    Flood {
+        to_all: of_the_group.map(|(id, _)| id.clone()).collect(),
+        ids: sent.iter().map(|(id, _)| id.clone()).collect(),
+        onlooker: onlooker.id().to_owned(),
+        dropper: dropper.id().to_owned(),
+        confirmer: confirmer.id().to_owned(),
+    }
+}
+
+/// The user of that id, with a client of the test's own.
+fn user(id: &str) -> User {
+    User::with_id(&Deployment::shared(), id)
+}
+
+fn sorted_ids(page: &Page) -> Vec<String> {
+    let mut ids = page.ids();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn a_page_holds_the_oldest_thousand() {
+    let flood = flood().await;
+    let page = user(&flood.onlooker).pull_with(&[("drop", "false")]).await;
+    assert_eq!(page.ids(), flood.ids[..PAGE]);
+    assert!(page.has_more);
+}
+
+#[tokio::test]
+async fn sort_orders_within_the_page() {
+    let flood = flood().await;
+    let page = user(&flood.onlooker).pull_with(&[("drop", "false"), ("sort", "desc")]).await;
+    let newest_first: Vec<String> = flood.ids[..PAGE].iter().rev().cloned().collect();
+    assert_eq!(page.ids(), newest_first);
+    assert!(page.has_more);
+}
+
+#[tokio::test]
+async fn after_continues_behind_an_id() {
+    let flood = flood().await;
+    let (onlooker, ids) = (user(&flood.onlooker), &flood.ids);
+    let rest = onlooker.pull_with(&[("drop", "false"), ("after", &ids[PAGE - 1])]).await;
+    assert_eq!(rest.ids(), ids[PAGE..]);
+    assert!(!rest.has_more);
+    let middle = onlooker.pull_with(&[("drop", "false"), ("after", &ids[9])]).await;
+    assert_eq!(middle.ids(), ids[10..PAGE + 10]);
+    assert!(middle.has_more);
+    let nothing = onlooker.pull_with(&[("drop", "false"), ("after", &ids[COUNT - 1])]).await;
+    assert!(nothing.is_empty() && !nothing.has_more);
+}
+
+#[tokio::test]
+async fn a_page_that_ends_with_the_last_message_has_no_more() {
+    let flood = flood().await;
+    let before_the_last_page = &flood.ids[COUNT - PAGE - 1];
+    let page = user(&flood.onlooker).pull_with(&[("drop", "false"), ("after", before_the_last_page)]).await;
+    assert_eq!(page.ids(), flood.ids[COUNT - PAGE..]);
+    assert!(!page.has_more);
+}
+
+#[tokio::test]
+async fn since_comes_in_pages_too() {
+    let flood = flood().await;
+    let onlooker = user(&flood.onlooker);
+    let first = onlooker.since(BEGINNING).await;
+    assert_eq!(first.ids(), flood.ids[..PAGE]);
+    assert!(first.has_more);
+    let rest = onlooker.since(&flood.ids[PAGE - 1]).await;
+    assert_eq!(rest.ids(), flood.ids[PAGE..]);
+    assert!(!rest.has_more);
+}
+
+#[tokio::test]
+async fn a_page_of_one_type_counts_that_type_alone() {
+    let flood = flood().await;
+    let onlooker = user(&flood.onlooker);
+    let to_all = onlooker.pull_with(&[("drop", "false"), ("type", "multicast")]).await;
+    assert_eq!(to_all.ids(), flood.to_all[..PAGE]);
+    assert!(to_all.has_more);
+    let private = onlooker.pull_with(&[("drop", "false"), ("type", "unicast")]).await;
+    assert_eq!(private.ids().len(), COUNT - flood.to_all.len());
+    assert!(!private.has_more);
+}
+
+#[tokio::test]
+async fn dropping_page_by_page_returns_each_message_once() {
+    let flood = flood().await;
+    let dropper = user(&flood.dropper);
+    let first = dropper.pull_with(&[("sort", "desc")]).await;
+    assert_eq!(sorted_ids(&first), flood.to_all[..PAGE]);
+    assert!(first.has_more);
+    let second = dropper.pull().await;
+    assert_eq!(second.ids(), flood.to_all[PAGE..]);
+    assert!(!second.has_more);
+    assert!(dropper.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_confirms_each_page_gets_each_message_once() {
+    let flood = flood().await;
+    let confirmer = user(&flood.confirmer);
+    let mut got = Vec::new();
+    loop {
+        let page = confirmer.pull_with(&[("drop", "false")]).await;
+        let Some(last) = sorted_ids(&page).pop() else { break };
+        got.extend(page.ids());
+        confirmer.delete("/api/message", &[("until", &last)]).await.empty();
+        assert_eq!(page.has_more, got.len() < flood.to_all.len());
+    }
+    assert_eq!(got, flood.to_all);
+}
+
+#[tokio::test]
+async fn a_page_holds_four_mebibytes_at_most() {
+    let (alice, bob) = friends().await;
+    let long = "x".repeat(30 * 1024);
+    let sent = fill(&alice, 145, async |device, _| device.send(&bob, long.clone()).await).await;
+    let ids: Vec<String> = sent.into_iter().map(|(id, _)| id).collect();
+    let first = bob.pull().await;
+    assert!(first.bytes <= PAGE_BYTES, "{} bytes", first.bytes);
+    assert!(first.bytes > PAGE_BYTES * 3 / 4, "{} bytes are no full page", first.bytes);
+    assert!(first.has_more);
+    let second = bob.pull().await;
+    assert!(!second.has_more);
+    assert_eq!([first.ids(), second.ids()].concat(), ids);
+    assert!(bob.pull().await.is_empty());
+}

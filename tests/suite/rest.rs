@@ -1,0 +1,134 @@
+//! Section 4: what holds for every call of the REST API.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::world::scene::friends;
+use crate::world::{Answer, User};
+
+/// A page from which browsers may call.
+fn origin() -> String {
+    std::env::var("CHAT_ORIGIN").unwrap_or_else(|_| "https://chat.example".to_owned())
+}
+
+/// A call of every endpoint, well and badly done.
+async fn answers_of_every_endpoint() -> Vec<Answer> {
+    let alice = User::new("alice");
+    let group = alice.create_group("walkers").await;
+    let group = format!("/api/group/{group}");
+    vec![
+        alice.get("/api/message", &[]).await,
+        alice.get("/api/message", &[("sort", "up")]).await,
+        alice.delete("/api/message", &[("until", "00000000000000000000000000")]).await,
+        alice.delete("/api/message", &[]).await,
+        alice.post("/api/group", &[("name", "runners")]).await,
+        alice.post("/api/group", &[]).await,
+        alice.put(&group, &[("name", "hikers")]).await,
+        alice.put("/api/group/none", &[("name", "hikers")]).await,
+        alice.get(&group, &[]).await,
+        alice.get("/api/group/none", &[]).await,
+        alice.get("/api/group", &[]).await,
+        alice.get("/api/group", &[("detailed", "maybe")]).await,
+        alice.delete(&group, &[]).await,
+        alice.delete(&group, &[]).await,
+        alice.post_json("/api/request", &json!({})).await,
+        alice.post_json("/api/request", &json!({"groupId": "none", "userId": "none"})).await,
+        alice.get("/api/request", &[]).await,
+        alice.put("/api/request/none", &[]).await,
+        alice.delete("/api/request/none", &[]).await,
+        alice.anonymous_call(Method::GET, "/api/message").send().await,
+        alice.put("/api/message", &[]).await,
+    ]
+}
+
+#[tokio::test]
+async fn nothing_may_keep_an_answer() {
+    for answer in answers_of_every_endpoint().await {
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
+    for answer in answers_of_every_endpoint().await {
+        if answer.status != 200 {
+            let status = answer.status;
+            let problem = answer.refused(status, "");
+            assert!(!problem.detail.is_empty(), "{problem:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found() {
+    let alice = User::new("alice");
+    for path in ["/api", "/api/groups", "/api/message/1", "/api/group/g/members", "/api/request/r/accept", "/nothing"] {
+        let answer = alice.get(path, &[]).await;
+        assert_eq!(answer.status, 404, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_refused_and_the_right_ones_named() {
+    let alice = User::new("alice");
+    for (path, wrong, right) in [
+        ("/api/message", [Method::POST, Method::PUT, Method::PATCH], &["GET", "DELETE"][..]),
+        ("/api/group", [Method::PUT, Method::DELETE, Method::PATCH], &["GET", "POST"]),
+        ("/api/group/g", [Method::POST, Method::PATCH, Method::POST], &["GET", "PUT", "DELETE"]),
+        ("/api/request", [Method::PUT, Method::DELETE, Method::PATCH], &["GET", "POST"]),
+        ("/api/request/r", [Method::GET, Method::POST, Method::PATCH], &["PUT", "DELETE"]),
+    ] {
+        for method in wrong {
+            let answer = alice.call(method, path).send().await;
+            let allow = answer.header("allow").unwrap_or_default().to_owned();
+            let what = format!("{answer:?}");
+            answer.refused(405, "");
+            assert!(right.iter().all(|method| allow.split(", ").any(|allowed| allowed == *method)), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_may_ask_before_it_calls() {
+    let alice = User::new("alice");
+    for (path, method) in [
+        ("/api/message", "GET"),
+        ("/api/message", "DELETE"),
+        ("/api/group", "POST"),
+        ("/api/group/g", "PUT"),
+        ("/api/request", "POST"),
+    ] {
+        let preflight = alice.anonymous_call(Method::OPTIONS, path).header("origin", &origin());
+        let preflight = preflight.header("access-control-request-method", method);
+        let answer = preflight.header("access-control-request-headers", "authorization,content-type").send().await;
+        assert!(matches!(answer.status, 200 | 204), "{answer:?}");
+        assert_open_to_browsers(&answer);
+        let listed = |name| answer.header(name).unwrap_or_default().to_ascii_lowercase();
+        let methods = listed("access-control-allow-methods");
+        assert!(methods == "*" || methods.contains(&method.to_ascii_lowercase()), "{answer:?}");
+        let headers = listed("access-control-allow-headers");
+        assert!(headers.contains("authorization") && headers.contains("content-type"), "{answer:?}");
+    }
+}
+
+fn assert_open_to_browsers(answer: &Answer) {
+    let allowed = answer.header("access-control-allow-origin");
+    assert!(allowed == Some("*") || allowed == Some(&origin()), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_browser_may_read_an_answer_and_whether_there_is_more() {
+    let (_, bob) = friends().await;
+    let answer = bob.call(Method::GET, "/api/message").header("origin", &origin()).send().await.ok();
+    assert_open_to_browsers(&answer);
+    let exposed = answer.header("access-control-expose-headers").unwrap_or_default().to_ascii_lowercase();
+    assert!(exposed.contains("x-has-more"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_browser_may_read_a_refusal() {
+    let alice = User::new("alice");
+    let answer = alice.anonymous_call(Method::GET, "/api/group").header("origin", &origin()).send().await;
+    assert_eq!(answer.status, 401);
+    assert_open_to_browsers(&answer);
+}

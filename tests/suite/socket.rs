@@ -1,0 +1,252 @@
+//! Section 2: what holds for any frame, and for any number of sockets.
+
+use futures::future::join_all;
+
+use crate::world::device::{Device, new_request_id, unicast};
+use crate::world::page::BEGINNING;
+use crate::world::scene::{friends, friends_online};
+use crate::world::{Claims, User};
+
+/// The longest frame.
+const MAX_FRAME_BYTES: usize = 32 * 1024;
+
+/// The sockets that a user may have open.
+const MAX_SOCKETS: usize = 32;
+
+/// Frames that are refused, and what the refusal names.
+fn malformed() -> Vec<(String, &'static str)> {
+    let long = "x".repeat(129);
+    let mut frames: Vec<(String, &'static str)> = [
+        ("hello", ""),
+        ("{", ""),
+        (r#"{"type":"unicast","receiverId":"u","content":1"#, ""),
+        (r#"{"type":"unicast","receiverId":"u","content":1} x"#, ""),
+        (r#"{"type":"unicast","receiverId":"u","content":01}"#, ""),
+        ("[]", "object"),
+        (r#""unicast""#, "object"),
+        ("7", "object"),
+        ("null", "object"),
+        ("{}", "type"),
+        (r#"{"receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":"shout","receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":"UNICAST","receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":"ACK","receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":null,"receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":["unicast"],"receiverId":"u","content":1}"#, "type"),
+        (r#"{"type":"unicast","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":null,"content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":7,"content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":["u"],"content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"a b","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"a/b","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"é","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"u","groupId":"g","content":1}"#, "groupId"),
+        (r#"{"type":"unicast","receiverId":"u","groupId":null,"content":1}"#, "groupId"),
+        (r#"{"type":"unicast","groupId":"g","content":1}"#, ""),
+        (r#"{"type":"multicast","content":1}"#, "groupId"),
+        (r#"{"type":"multicast","groupId":null,"content":1}"#, "groupId"),
+        (r#"{"type":"multicast","groupId":7,"content":1}"#, "groupId"),
+        (r#"{"type":"multicast","groupId":"","content":1}"#, "groupId"),
+        (r#"{"type":"multicast","groupId":"a#b","content":1}"#, "groupId"),
+        (r#"{"type":"multicast","groupId":"g","receiverId":"u","content":1}"#, "receiverId"),
+        (r#"{"type":"multicast","groupId":"g","receiverId":null,"content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"u"}"#, "content"),
+        (r#"{"type":"unicast","receiverId":"u","content":null}"#, "content"),
+        (r#"{"type":"multicast","groupId":"g","content":null}"#, "content"),
+        (r#"{"type":"unicast","receiverId":"u","content":1,"content":2}"#, "content"),
+        (r#"{"type":"unicast","receiverId":"u","receiverId":"v","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":""}"#, "requestId"),
+        (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":7}"#, "requestId"),
+        (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":null}"#, "requestId"),
+    ]
+    .map(|(frame, named)| (frame.to_owned(), named))
+    .into();
+    frames.push((unicast(&long, None, "1"), "receiverId"));
+    frames
+}
+
+#[tokio::test]
+async fn a_malformed_frame_is_answered_by_an_error_and_the_socket_stays_open() {
+    let (mut alice, mut bob) = friends_online().await;
+    for (frame, named) in malformed() {
+        alice.send_text(&frame).await;
+        alice.expect_error("bad_request", named).await;
+    }
+    alice.send(&bob, "still here").await;
+    bob.expect_private(&alice, "still here").await;
+}
+
+#[tokio::test]
+async fn an_error_carries_the_request_id_of_its_frame() {
+    let mut alice = User::new("alice").connect().await;
+    for frame in [
+        r#"{"type":"unicast","content":1,"requestId":"mine"}"#,
+        r#"{"type":"unicast","receiverId":"a b","content":1,"requestId":"mine"}"#,
+        r#"{"type":"multicast","groupId":"g","requestId":"mine"}"#,
+        r#"{"type":"shout","requestId":"mine"}"#,
+    ] {
+        alice.send_text(frame).await;
+        assert_eq!(alice.expect_error("bad_request", "").await.text("requestId"), "mine", "{frame}");
+    }
+    alice.send_text("{}").await;
+    assert_eq!(alice.expect_error("bad_request", "").await.fields(), ["code", "message", "type"]);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_of_a_malformed_frame() {
+    let (alice, bob) = friends().await;
+    let mut alice = alice.connect().await;
+    let good = unicast(bob.id(), Some("once"), "1");
+    for bad in [
+        good.replace(r#""content":1"#, r#""content":null"#),
+        good.replace(r#""content":1"#, r#""content":1,"content":2"#),
+        good.replacen('{', r#"{"groupId":"g","#, 1),
+        good.replacen('{', r#"{"receiverId":"bob","#, 1),
+        format!("{good}}}"),
+    ] {
+        alice.send_text(&bad).await;
+        alice.expect_error("bad_request", "").await;
+    }
+    assert!(bob.since(BEGINNING).await.is_empty());
+    alice.send_text(&good).await;
+    let accepted = alice.expect_ack("once").await;
+    assert_eq!(bob.pull().await.ids(), [accepted.id]);
+}
+
+/// A private message of exactly that many bytes.
+fn message_of(bytes: usize, receiver: &User, request_id: &str) -> String {
+    let envelope = unicast(receiver.id(), Some(request_id), r#""""#).len();
+    unicast(receiver.id(), Some(request_id), &format!("\"{}\"", "x".repeat(bytes - envelope)))
+}
+
+#[tokio::test]
+async fn a_frame_of_32_kib_is_accepted() {
+    let (mut alice, mut bob) = friends_online().await;
+    let request_id = new_request_id();
+    let text = message_of(MAX_FRAME_BYTES, &bob, &request_id);
+    assert_eq!(text.len(), MAX_FRAME_BYTES);
+    alice.send_text(&text).await;
+    let accepted = alice.expect_ack(&request_id).await;
+    assert_eq!(bob.next("the longest message").await.id(), accepted.id);
+}
+
+#[tokio::test]
+async fn a_message_over_32_kib_is_refused_and_the_socket_stays_open() {
+    let (mut alice, mut bob) = friends_online().await;
+    for bytes in [MAX_FRAME_BYTES + 1, 40 * 1024, 100 * 1024] {
+        let text = message_of(bytes, &bob, "too-long");
+        let fragments: Vec<&str> = text.as_bytes().chunks(30_000).map(|c| std::str::from_utf8(c).unwrap()).collect();
+        alice.send_fragments(&fragments).await;
+        alice.expect_error("bad_request", &bytes.to_string()).await;
+    }
+    alice.send(&bob, "short").await;
+    bob.expect_private(&alice, "short").await;
+}
+
+#[tokio::test]
+async fn a_message_in_fragments_is_one_message() {
+    let (mut alice, mut bob) = friends_online().await;
+    let text = unicast(bob.id(), None, r#"["in", "three", "parts"]"#);
+    let (first, rest) = text.split_at(10);
+    let (second, third) = rest.split_at(10);
+    alice.send_fragments(&[first, second, third]).await;
+    bob.expect_private(&alice, serde_json::json!(["in", "three", "parts"])).await;
+}
+
+#[tokio::test]
+async fn a_ping_draws_no_answer() {
+    let (mut alice, mut bob) = friends_online().await;
+    for ping in [r#"{"type":"ping"}"#, r#"{ "type" : "ping" }"#, r#"{"type":"ping","requestId":"r"}"#] {
+        alice.send_text(ping).await;
+    }
+    alice.send(&bob, "hi").await;
+    alice.expect_nothing().await;
+    bob.expect_private(&alice, "hi").await;
+}
+
+#[tokio::test]
+async fn each_socket_of_a_user_gets_every_message() {
+    let (alice, bob) = friends().await;
+    let (mut alice, mut phone) = (alice.connect().await, bob.connect().await);
+    let (mut laptop, mut tab) = (bob.connect().await, bob.connect().await);
+    for n in 0..3 {
+        alice.send(&bob, n).await;
+        for device in [&mut phone, &mut laptop, &mut tab] {
+            device.expect_private(&alice, n).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_one_socket_took_is_not_missed() {
+    let (alice, bob) = friends().await;
+    let (mut alice, phone, mut laptop) = (alice.connect().await, bob.connect().await, bob.connect().await);
+    phone.leave().await;
+    alice.send(&bob, "hi").await;
+    laptop.expect_private(&alice, "hi").await;
+    laptop.leave().await;
+    assert!(bob.pull().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_reply_goes_to_the_socket_that_asked() {
+    let (alice, bob) = friends().await;
+    let (mut phone, mut laptop) = (alice.connect().await, alice.connect().await);
+    phone.send(&bob, "hi").await;
+    phone.send_text("{}").await;
+    phone.expect_error("bad_request", "type").await;
+    laptop.expect_nothing().await;
+}
+
+/// As many sockets as a user may have, in the order of their opening.
+async fn all_sockets(user: &User) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for _ in 0..MAX_SOCKETS {
+        devices.push(user.connect().await);
+    }
+    devices
+}
+
+#[tokio::test]
+async fn a_user_may_have_32_sockets() {
+    let (alice, bob) = friends().await;
+    let mut devices = all_sockets(&bob).await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "to all").await;
+    join_all(devices.iter_mut().map(|device| device.expect_private(&alice, "to all"))).await;
+}
+
+#[tokio::test]
+async fn the_33rd_socket_closes_the_oldest() {
+    let (alice, bob) = friends().await;
+    let mut devices = all_sockets(&bob).await;
+    devices.push(bob.connect().await);
+    devices.remove(0).expect_close().await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "to all").await;
+    join_all(devices.iter_mut().map(|device| device.expect_private(&alice, "to all"))).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_closed_makes_room() {
+    let (alice, bob) = friends().await;
+    let mut devices = all_sockets(&bob).await;
+    devices.remove(0).leave().await;
+    let mut again = bob.connect().await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "to all").await;
+    again.expect_private(&alice, "to all").await;
+    join_all(devices.iter_mut().map(|device| device.expect_private(&alice, "to all"))).await;
+}
+
+#[tokio::test]
+async fn sockets_of_one_user_may_have_different_tokens() {
+    let (alice, bob) = friends().await;
+    let other = Claims::of(bob.id()).with("jti", "another").signed(&bob.deployment().secret);
+    let (mut phone, mut laptop) = (bob.connect().await, bob.with_token(other).connect().await);
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "hi").await;
+    phone.expect_private(&alice, "hi").await;
+    laptop.expect_private(&alice, "hi").await;
+}

@@ -1,0 +1,307 @@
+//! What only a stack of the test's own can show: its limits, its configuration, its end and its return. Skipped, by
+//! name, where the suite runs against a deployment elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use localstack::{Options, Stack};
+
+use crate::world::deployment::free_ports;
+use crate::world::device::{Closed, unicast};
+use crate::world::scene::{friends_at, group_of};
+use crate::world::{Deployment, Device, Handshake, User};
+
+/// The WebSocket close code of one who goes away.
+const GOING_AWAY: Closed = Closed(Some(1001));
+
+/// The WebSocket close code for what is too large.
+const TOO_LARGE: Closed = Closed(Some(1009));
+
+/// A local stack of a test's own.
+pub(crate) struct Local {
+    stack: Stack,
+    deployment: Deployment,
+}
+
+impl Local {
+    /// Start it; none where the suite runs against a deployment elsewhere.
+    pub(crate) async fn start(options: Options) -> Option<Self> {
+        if Deployment::is_elsewhere() {
+            return None;
+        }
+        let stack = Stack::start(options).await.expect("the local stack starts");
+        Some(Self { deployment: Deployment::of(&stack), stack })
+    }
+
+    /// Where it is.
+    pub(crate) fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// Where its database is.
+    pub(crate) fn dynamodb_url(&self) -> &str {
+        self.stack.dynamodb_url()
+    }
+
+    /// A new user of it.
+    pub(crate) fn user(&self, name: &str) -> User {
+        User::of(&self.deployment, name)
+    }
+
+    /// Stop it as Ctrl-C does.
+    pub(crate) async fn stop(self) {
+        self.stack.stop().await;
+    }
+}
+
+/// Options with these variables in the functions' environment.
+pub(crate) fn with(variables: &[(&str, &str)]) -> Options {
+    let environment: BTreeMap<String, String> =
+        variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Options { environment, ..free_ports() }
+}
+
+/// A directory that is removed in the end.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    /// A path where nothing is yet.
+    pub(crate) fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("chat-suite-{:016x}", rand::random::<u64>())))
+    }
+
+    /// The path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It may never have come to exist.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_what_comes_later_is_missed() {
+    let options = Options { idle_timeout: Duration::from_secs(1), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    assert_eq!(bob.connect().await.expect_close().await, GOING_AWAY);
+    alice.connect().await.send(&bob, "are you there?").await;
+    assert_eq!(bob.pull().await.contents(), ["are you there?"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_ping_keeps_an_idle_connection_open() {
+    let options = Options { idle_timeout: Duration::from_secs(2), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let mut alice = local.user("alice").connect().await;
+    let mut beat = tokio::time::interval(Duration::from_millis(250));
+    for _ in 0..16 {
+        beat.tick().await;
+        alice.send_text(r#"{"type":"ping"}"#).await;
+    }
+    alice.expect_nothing().await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_lifetime_however_busy() {
+    let options = Options { max_lifetime: Duration::from_secs(1), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    assert_eq!(bob.connect().await.expect_close().await, GOING_AWAY);
+    alice.connect().await.send(&bob, "are you there?").await;
+    assert_eq!(bob.pull().await.contents(), ["are you there?"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_single_frame_over_32_kib_closes_the_connection() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let mut device = alice.connect().await;
+    device.send_text(&unicast(bob.id(), None, &format!("\"{}\"", "x".repeat(40 * 1024)))).await;
+    assert_eq!(device.expect_close().await, TOO_LARGE);
+    assert!(bob.pull().await.is_empty());
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_over_128_kib_closes_the_connection() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let mut device = alice.connect().await;
+    let text = unicast(bob.id(), None, &format!("\"{}\"", "x".repeat(129 * 1024)));
+    let fragments: Vec<&str> = text.as_bytes().chunks(30_000).map(|c| std::str::from_utf8(c).unwrap()).collect();
+    device.send_fragments(&fragments).await;
+    assert_eq!(device.expect_close().await, TOO_LARGE);
+    assert!(bob.pull().await.is_empty());
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_graceful_stop_says_goodbye_to_every_socket() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let (alice, bob, tab) = (alice.connect().await, bob.connect().await, bob.connect().await);
+    let leaving = [alice, bob, tab].map(Device::expect_close);
+    let (closed, ()) = join(join_all(leaving), local.stop()).await;
+    assert_eq!(closed, [GOING_AWAY, GOING_AWAY, GOING_AWAY]);
+}
+
+/// A local stack that keeps its data there.
+async fn keeping(directory: &Directory) -> Option<Local> {
+    Local::start(Options { data: Some(directory.path()), ..free_ports() }).await
+}
+
+#[tokio::test]
+async fn groups_relationships_and_missed_messages_survive_a_restart() {
+    let directory = Directory::new();
+    let Some(local) = keeping(&directory).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let carol = local.user("carol");
+    let group = group_of(&alice, &[&bob]).await;
+    alice.invite(&carol, &group).await.empty();
+    bob.block(&carol).await;
+    let mut online = alice.connect().await;
+    online.send(&bob, "private").await;
+    online.send_group(&group, "to all").await;
+    local.stop().await;
+
+    let local = keeping(&directory).await.expect("it ran before");
+    let [alice, bob, carol] = [&alice, &bob, &carol].map(|user| user.moved_to(local.deployment()));
+    assert_eq!(bob.pull_with(&[("drop", "false")]).await.contents(), ["private", "to all"]);
+    assert_eq!(alice.group(&group).await.users_id.len(), 2);
+    let ties = bob.back_end().ties(bob.id()).await;
+    assert_eq!((ties.friends, ties.blocks), (vec![alice.id().to_owned()], vec![carol.id().to_owned()]));
+    carol.accept(&carol.invitation().await.id).await.empty();
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_who_was_online_at_a_graceful_stop_misses_what_comes_after_it() {
+    let directory = Directory::new();
+    let Some(local) = keeping(&directory).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let (mut alice_online, mut bob_online) = (alice.connect().await, bob.connect().await);
+    alice_online.send(&bob, "taken").await;
+    bob_online.expect_private(&alice, "taken").await;
+    local.stop().await;
+
+    let local = keeping(&directory).await.expect("it ran before");
+    let [alice, bob] = [&alice, &bob].map(|user| user.moved_to(local.deployment()));
+    alice.connect().await.send(&bob, "missed").await;
+    assert_eq!(bob.pull().await.contents(), ["missed"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_full_group_is_refused_and_gone() {
+    let Some(local) = Local::start(with(&[("MAX_GROUP_MEMBERS", "2")])).await else { return };
+    let (alice, bob, carol) = (local.user("alice"), local.user("bob"), local.user("carol"));
+    let group = alice.create_group("pair").await;
+    alice.invite(&bob, &group).await.empty();
+    alice.invite(&carol, &group).await.empty();
+    let invitation = carol.invitation().await;
+    bob.accept(&bob.invitation().await.id).await.empty();
+    carol.accept(&invitation.id).await.refused(403, "");
+    assert!(carol.invitations().await.is_empty());
+    assert_eq!(alice.group(&group).await.users_id.len(), 2);
+    bob.leave_group(&group).await.empty();
+    alice.bring(&carol, &group).await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn many_who_accept_at_once_never_overfill_a_group() {
+    let Some(local) = Local::start(with(&[("MAX_GROUP_MEMBERS", "5")])).await else { return };
+    let alice = local.user("alice");
+    let group = alice.create_group("five").await;
+    let users: Vec<User> = (0..10).map(|n| local.user(&format!("user-{n}"))).collect();
+    for user in &users {
+        alice.invite(user, &group).await.empty();
+    }
+    let answers = join_all(users.iter().map(async |user| user.accept(&user.invitation().await.id).await)).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 4, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.status == 403).count(), 6, "{answers:?}");
+    assert_eq!(alice.group(&group).await.users_id.len(), 5);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_from_a_foreign_page_is_refused() {
+    let Some(local) = Local::start(with(&[("ALLOWED_ORIGINS", "https://chat.example,https://other.example")])).await
+    else {
+        return;
+    };
+    let alice = local.user("alice");
+    for origin in ["https://chat.example", "https://other.example"] {
+        Handshake::of(&alice).origin(origin).accepted().await.expect_nothing().await;
+    }
+    alice.connect().await.expect_nothing().await;
+    for origin in ["https://evil.example", "http://chat.example", "https://chat.example.evil.example", "null"] {
+        Handshake::of(&alice).origin(origin).refused().await;
+    }
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_of_its_own_replaces_that_of_the_local_stack() {
+    let secret = "a secret of the deployment's own, long enough";
+    let Some(local) = Local::start(with(&[("JWT_SECRET", secret)])).await else { return };
+    let alice = local.user("alice");
+    Handshake::of(&alice).refused().await;
+    alice.get("/api/group", &[]).await.refused(401, "");
+    let own = Deployment { secret: secret.to_owned(), ..local.deployment().clone() };
+    User::of(&own, "alice").connect().await.expect_nothing().await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn stacks_side_by_side_do_not_know_each_other() {
+    let Some(one) = Local::start(free_ports()).await else { return };
+    let other = Local::start(free_ports()).await.expect("the first ran too");
+    let (alice, bob) = friends_at(one.deployment()).await;
+    alice.connect().await.send(&bob, "here").await;
+    assert!(bob.moved_to(other.deployment()).pull().await.is_empty());
+    assert_eq!(bob.pull().await.contents(), ["here"]);
+    one.stop().await;
+    other.stop().await;
+}
+
+/// Members of a group with a thousand sockets, beside the one who sends.
+const MEMBERS: usize = 32;
+
+/// Sockets of each.
+const SOCKETS: usize = 32;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_open_connections_each_get_a_message() {
+    // Each connection has two ends, and both are in this process.
+    rlimit::increase_nofile_limit(8192).expect("the limit of open files can be read");
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let alice = local.user("alice");
+    let members: Vec<User> = (0..MEMBERS).map(|n| local.user(&format!("member-{n}"))).collect();
+    let group = group_of(&alice, &members.iter().collect::<Vec<&User>>()).await;
+    let opening = members.iter().map(|member| Box::pin(sockets_of(member.clone())));
+    let mut devices: Vec<Device> = join_all(opening).await.into_iter().flatten().collect();
+    assert_eq!(devices.len(), MEMBERS * SOCKETS);
+    alice.connect().await.send_group(&group, "to a thousand").await;
+    join_all(devices.iter_mut().map(|device| device.expect_in_group(&group, &alice, "to a thousand"))).await;
+    local.stop().await;
+}
+
+async fn sockets_of(member: User) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for _ in 0..SOCKETS {
+        devices.push(member.connect().await);
+    }
+    devices
+}

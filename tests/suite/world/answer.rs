@@ -1,0 +1,71 @@
+//! What an HTTP call was answered, and what it should have been.
+
+use reqwest::header::HeaderMap;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The call, for the message of a failure.
+    pub(crate) what: String,
+    /// The status code.
+    pub(crate) status: u16,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: String,
+}
+
+/// An RFC 9457 problem document of this API: these four members and no other.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Problem {
+    /// A URI of the kind of problem.
+    pub(crate) r#type: String,
+    /// The kind of problem in words.
+    pub(crate) title: String,
+    /// The status code, again.
+    pub(crate) status: u16,
+    /// What was wrong with this call.
+    pub(crate) detail: String,
+}
+
+impl Answer {
+    /// It is 200.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.status, 200, "{}: {}", self.what, self.body);
+        self
+    }
+
+    /// It is 200 with nothing in it.
+    pub(crate) fn empty(self) {
+        let answer = self.ok();
+        assert_eq!(answer.body, "", "{}: expected an empty body", answer.what);
+    }
+
+    /// The JSON of a 200.
+    pub(crate) fn json<T: DeserializeOwned>(self) -> T {
+        let answer = self.ok();
+        let kind = answer.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("application/json"), "{}: expected JSON, got {kind:?}", answer.what);
+        serde_json::from_str(&answer.body).unwrap_or_else(|why| panic!("{}: {why} in {}", answer.what, answer.body))
+    }
+
+    /// It is that status, with a problem document whose detail names `named`.
+    pub(crate) fn refused(self, status: u16, named: &str) -> Problem {
+        let what = format!("{}: {} {}", self.what, self.status, self.body);
+        assert_eq!(self.status, status, "{what}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{what}");
+        let problem: Problem = serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{what}: {why}"));
+        assert_eq!(problem.status, status, "{what}");
+        assert!(!problem.r#type.is_empty() && !problem.title.is_empty(), "{what}");
+        assert!(problem.detail.contains(named), "{what}: expected it to name {named:?}");
+        problem
+    }
+
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}

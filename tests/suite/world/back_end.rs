@@ -1,0 +1,85 @@
+//! The actor behind the scenes: the host application, which calls what is internal.
+
+use reqwest::{Client, Method};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Answer, Call, Deployment};
+
+/// The business back end.
+#[derive(Debug, Clone)]
+pub(crate) struct BackEnd {
+    deployment: Deployment,
+    http: Client,
+}
+
+/// Whom a user is tied to, as the back end is told.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ties {
+    /// Friends, each of whom has this user as a friend.
+    pub(crate) friends: Vec<String>,
+    /// Those whom this user blocks.
+    pub(crate) blocks: Vec<String>,
+}
+
+/// How a direct invocation of a function refuses.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Refusal {
+    /// What a program can act on.
+    pub(crate) error_type: String,
+    /// What a person can read.
+    pub(crate) error_message: String,
+}
+
+impl BackEnd {
+    /// The back end of the shared deployment.
+    pub(crate) fn new() -> Self {
+        Self::of(&Deployment::shared(), Client::new())
+    }
+
+    /// The back end of any deployment.
+    pub(crate) fn of(deployment: &Deployment, http: Client) -> Self {
+        Self { deployment: deployment.clone(), http }
+    }
+
+    /// A call at the internal address.
+    pub(crate) fn call(&self, method: Method, path: &str) -> Call {
+        Call::new(&self.http, method, &self.deployment.internal, path)
+    }
+
+    /// `POST /notification`.
+    pub(crate) async fn notify(&self, params: &[(&str, &str)], body: &Value) -> Answer {
+        self.call(Method::POST, "/notification").params(params).json(body).send().await
+    }
+
+    /// `{method} /relationship/{user}/{tie}/{other}`.
+    pub(crate) async fn relate(&self, method: &str, user: &str, tie: &str, other: &str) -> Answer {
+        let method = method.parse().expect("the name of a method");
+        self.call(method, &format!("/relationship/{user}/{tie}/{other}")).send().await
+    }
+
+    /// `GET /relationship/{user}`, sorted.
+    pub(crate) async fn ties(&self, user: &str) -> Ties {
+        let mut ties: Ties = self.call(Method::GET, &format!("/relationship/{user}")).send().await.json();
+        ties.friends.sort_unstable();
+        ties.blocks.sort_unstable();
+        ties
+    }
+
+    /// Invoke a function directly: what it returned, or how it refused.
+    pub(crate) async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Refusal> {
+        let name = format!("{}{function}", self.deployment.function_prefix);
+        let path = format!("/2015-03-31/functions/{name}/invocations");
+        let answer =
+            Call::new(&self.http, Method::POST, &self.deployment.lambda, &path).json(payload).send().await.ok();
+        let failed = answer.header("x-amz-function-error").is_some();
+        let shape = |why| -> ! { panic!("{function} by {payload}: {why} in {:?}", answer.body) };
+        if failed {
+            Err(serde_json::from_str(&answer.body).unwrap_or_else(|why| shape(why)))
+        } else {
+            Ok(serde_json::from_str(&answer.body).unwrap_or_else(|why| shape(why)))
+        }
+    }
+}

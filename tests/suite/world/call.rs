@@ -1,0 +1,68 @@
+//! One HTTP request, put together part by part.
+
+use reqwest::{Client, Method, RequestBuilder, Url};
+use serde_json::Value;
+
+use super::{Answer, within};
+
+/// A request that has not been sent yet.
+#[derive(Debug)]
+pub(crate) struct Call {
+    what: String,
+    url: Url,
+    request: RequestBuilder,
+}
+
+impl Call {
+    /// A call of `method` at `base` + `path`. The path is taken as it is: escape what needs it.
+    pub(crate) fn new(http: &Client, method: Method, base: &str, path: &str) -> Self {
+        let url = Url::parse(&format!("{base}{path}")).expect("an address and a path make a URL");
+        Self { what: format!("{method} {path}"), request: http.request(method, url.clone()), url }
+    }
+
+    /// With a query parameter more, even if there is one of that name.
+    pub(crate) fn param(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        if name != "access_token" {
+            self.what = format!("{} {name}={value}", self.what);
+        }
+        self
+    }
+
+    /// With these query parameters.
+    pub(crate) fn params(self, params: &[(&str, &str)]) -> Self {
+        params.iter().fold(self, |call, (name, value)| call.param(name, value))
+    }
+
+    /// With a header.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    /// With a JSON body.
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.body("application/json", &body.to_string())
+    }
+
+    /// With any body.
+    pub(crate) fn body(mut self, content_type: &str, body: &str) -> Self {
+        self.request = self.request.body(body.to_owned());
+        self.header("content-type", content_type)
+    }
+
+    /// Send it, and wait for the whole answer.
+    pub(crate) async fn send(self) -> Answer {
+        let what = self.what;
+        let exchange = async {
+            let (client, request) = self.request.build_split();
+            let mut request = request.unwrap_or_else(|why| panic!("{what} is a request: {why}"));
+            *request.url_mut() = self.url;
+            let response = client.execute(request).await.unwrap_or_else(|why| panic!("{what}: no answer: {why:?}"));
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let body = response.text().await.unwrap_or_else(|why| panic!("{what}: no whole body: {why:?}"));
+            Answer { what: what.clone(), status, headers, body }
+        };
+        within(&format!("an answer to {what}"), exchange).await
+    }
+}

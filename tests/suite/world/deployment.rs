@@ -1,0 +1,112 @@
+//! Where the deployment under test is: at the addresses in the environment, or in this process.
+
+use std::future::pending;
+use std::io::Write;
+use std::sync::{LazyLock, mpsc};
+use std::thread;
+
+use localstack::{Options, Stack};
+
+/// The addresses of one deployment, and the secret by which its tokens are signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Deployment {
+    /// Base of `/api/*`.
+    pub(crate) public: String,
+    /// The WebSocket, path included.
+    pub(crate) ws: String,
+    /// Base of `/notification` and `/relationship`.
+    pub(crate) internal: String,
+    /// Base of Lambda's Invoke API.
+    pub(crate) lambda: String,
+    /// What the names of the functions begin with.
+    pub(crate) function_prefix: String,
+    /// The HS256 secret.
+    pub(crate) secret: String,
+}
+
+impl Deployment {
+    /// The one that the tests share: they use users of their own, and do not notice each other.
+    pub(crate) fn shared() -> Self {
+        static SHARED: LazyLock<Deployment> = LazyLock::new(|| named_by_environment().unwrap_or_else(in_this_process));
+        SHARED.clone()
+    }
+
+    /// A local stack that a test has started itself.
+    pub(crate) fn of(stack: &Stack) -> Self {
+        Self::local(stack.public_url(), stack.ws_url(), stack.internal_url())
+    }
+
+    /// A local stack at these addresses.
+    pub(crate) fn local(public: &str, ws: &str, internal: &str) -> Self {
+        Self {
+            public: public.to_owned(),
+            ws: ws.to_owned(),
+            internal: internal.to_owned(),
+            lambda: internal.to_owned(),
+            function_prefix: String::new(),
+            secret: shared::config::DEVELOPMENT_SECRET.to_owned(),
+        }
+    }
+
+    /// Whether the test that asks is to be skipped: it needs a stack of its own, and the suite is about the deployment
+    /// at the addresses in the environment.
+    pub(crate) fn is_elsewhere() -> bool {
+        let elsewhere = variable("CHAT_PUBLIC_URL").is_some();
+        if elsewhere {
+            let thread = std::thread::current();
+            // Not by `eprintln!`, which is shown of failed tests alone. Nobody needs to read it.
+            let _ = writeln!(std::io::stderr(), "skipped: {}", thread.name().unwrap_or("a test"));
+        }
+        elsewhere
+    }
+}
+
+/// Options for a local stack on free ports, in memory.
+pub(crate) fn free_ports() -> Options {
+    Options { public_port: 0, internal_port: 0, dynamodb_port: 0, ..Options::default() }
+}
+
+fn named_by_environment() -> Option<Deployment> {
+    let public = variable("CHAT_PUBLIC_URL")?;
+    let internal = required("CHAT_INTERNAL_URL");
+    install_tls();
+    Some(Deployment {
+        public,
+        ws: required("CHAT_WS_URL"),
+        lambda: variable("CHAT_LAMBDA_URL").unwrap_or_else(|| internal.clone()),
+        internal,
+        function_prefix: variable("CHAT_FUNCTION_PREFIX").unwrap_or_default(),
+        secret: required("JWT_SECRET"),
+    })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|value| value.trim_end_matches('/').to_owned()).filter(|value| !value.is_empty())
+}
+
+fn required(name: &str) -> String {
+    variable(name).unwrap_or_else(|| panic!("{name} must be set where CHAT_PUBLIC_URL is"))
+}
+
+/// Start a stack on a runtime and threads of its own, since each test brings, and drops, a runtime.
+fn in_this_process() -> Deployment {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be started");
+        runtime.block_on(async {
+            let stack = Stack::start(free_ports()).await.expect("the local stack starts");
+            tell.send(Deployment::of(&stack)).expect("the test that asked is waiting");
+            pending::<()>().await;
+        });
+    });
+    told.recv().expect("the local stack has started")
+}
+
+#[cfg(feature = "tls")]
+fn install_tls() {
+    // An error says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(not(feature = "tls"))]
+fn install_tls() {}

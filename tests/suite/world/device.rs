@@ -1,0 +1,286 @@
+//! An open socket of a user: a phone, a laptop, a tab.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as Part;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{Frame, User, within};
+
+/// By this a test recognises the notification that it sent itself, to see that nothing came before it.
+const SENTINEL: &str = "suite.sentinel";
+
+/// An open socket. It is its user for everything that a user can do.
+#[derive(Debug)]
+pub(crate) struct Device {
+    user: User,
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    protocol: Option<String>,
+    /// Frames that came while another was waited for.
+    inbox: VecDeque<Frame>,
+}
+
+/// What an acknowledgement says of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// The message id.
+    pub(crate) id: String,
+    /// When it reached the server.
+    pub(crate) timestamp: u64,
+}
+
+/// How a socket was closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Closed(pub(crate) Option<u16>);
+
+impl Deref for Device {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.user
+    }
+}
+
+impl Device {
+    /// A socket whose handshake is done.
+    pub(crate) fn new(
+        user: User,
+        stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+        protocol: Option<String>,
+    ) -> Self {
+        Self { user, stream, protocol, inbox: VecDeque::new() }
+    }
+
+    /// The subprotocol that the server chose.
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// Send a private message and wait for its acknowledgement.
+    pub(crate) async fn send(&mut self, to: &User, content: impl Into<Value>) -> Accepted {
+        let request_id = new_request_id();
+        self.send_text(&unicast(to.id(), Some(&request_id), &content.into().to_string())).await;
+        self.expect_ack(&request_id).await
+    }
+
+    /// Send a private message if the server is there, and wait for its acknowledgement if it stays.
+    pub(crate) async fn try_send(&mut self, to: &User, content: impl Into<Value>) -> Option<Accepted> {
+        let request_id = new_request_id();
+        let text = unicast(to.id(), Some(&request_id), &content.into().to_string());
+        self.stream.send(Message::text(text)).await.ok()?;
+        let frame = self.receive("an ACK or the end").await.ok()?;
+        assert!(frame.says("requestId", &request_id), "{frame:?}");
+        Some(accepted(&frame))
+    }
+
+    /// Send a group message and wait for its acknowledgement.
+    pub(crate) async fn send_group(&mut self, group: &str, content: impl Into<Value>) -> Accepted {
+        let request_id = new_request_id();
+        self.send_text(&multicast(group, Some(&request_id), &content.into().to_string())).await;
+        self.expect_ack(&request_id).await
+    }
+
+    /// Send a text frame.
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.put(Message::text(text)).await;
+    }
+
+    /// Send one message in several frames.
+    pub(crate) async fn send_fragments(&mut self, fragments: &[&str]) {
+        for (index, fragment) in fragments.iter().enumerate() {
+            let kind = if index == 0 { Data::Text } else { Data::Continue };
+            let last = index + 1 == fragments.len();
+            let part = Part::message((*fragment).to_owned(), OpCode::Data(kind), last);
+            self.put(Message::Frame(part)).await;
+        }
+    }
+
+    async fn put(&mut self, message: Message) {
+        within("room for a frame", self.stream.send(message)).await.expect("an open socket takes a frame");
+    }
+
+    /// The next frame, whatever it is.
+    pub(crate) async fn next(&mut self, expected: &str) -> Frame {
+        match self.inbox.pop_front() {
+            Some(frame) => frame,
+            None => self.arrival(expected).await,
+        }
+    }
+
+    async fn arrival(&mut self, expected: &str) -> Frame {
+        match self.receive(expected).await {
+            Ok(frame) => frame,
+            Err(closed) => panic!("{}: expected {expected}; got {closed:?}", self.user.id()),
+        }
+    }
+
+    async fn receive(&mut self, expected: &str) -> Result<Frame, Closed> {
+        loop {
+            match within(&format!("{expected}, for {}", self.user.id()), self.stream.next()).await {
+                Some(Ok(Message::Text(text))) => return Ok(Frame::read(&text)),
+                Some(Ok(Message::Close(frame))) => return Err(Closed(frame.map(|frame| frame.code.into()))),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(other)) => panic!("expected {expected}; got {other:?}"),
+                Some(Err(_)) | None => return Err(Closed(None)),
+            }
+        }
+    }
+
+    /// The next frame that is not another device's sentinel.
+    async fn next_frame(&mut self, expected: &str) -> Frame {
+        loop {
+            let frame = self.next(expected).await;
+            if !frame.says("notificationType", SENTINEL) {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame is this private message.
+    pub(crate) async fn expect_private(&mut self, from: &User, content: impl Into<Value>) -> Frame {
+        let content = content.into();
+        let frame = self.next_frame(&format!("{content} from {}", from.id())).await;
+        frame.is_private(from, &self.user, &content);
+        frame
+    }
+
+    /// The next frame is this group message.
+    pub(crate) async fn expect_in_group(&mut self, group: &str, from: &User, content: impl Into<Value>) -> Frame {
+        let content = content.into();
+        let frame = self.next_frame(&format!("{content} from {} in {group}", from.id())).await;
+        frame.is_in_group(group, from, &content);
+        frame
+    }
+
+    /// The next frame is a notification, with exactly these fields beside its type.
+    pub(crate) async fn expect_notification(&mut self, body: &Value) -> Frame {
+        let frame = self.next_frame(&format!("the notification {body}")).await;
+        let mut expected = body.clone();
+        expected["type"] = json!("NOTIFICATION");
+        let got: serde_json::Map<_, _> =
+            frame.fields().into_iter().map(|field| (field.to_owned(), frame.value(field))).collect();
+        assert_eq!(Value::Object(got), expected);
+        frame
+    }
+
+    /// The next frame is an error of that code, whose message names `named`.
+    pub(crate) async fn expect_error(&mut self, code: &str, named: &str) -> Frame {
+        let frame = self.next_frame(&format!("an ERROR {code} that names {named}")).await;
+        assert!(frame.says("type", "ERROR") && frame.says("code", code), "expected {code}; got {frame:?}");
+        let known = ["code", "message", "requestId", "type"];
+        assert!(frame.fields().iter().all(|field| known.contains(field)), "{frame:?}");
+        assert!(frame.text("message").contains(named), "expected it to name {named:?}: {frame:?}");
+        frame
+    }
+
+    /// The acknowledgement of that request comes; what comes before it is kept for later.
+    pub(crate) async fn expect_ack(&mut self, request_id: &str) -> Accepted {
+        let answers = |frame: &Frame| frame.says("requestId", request_id);
+        let kept = self.inbox.iter().position(answers).and_then(|index| self.inbox.remove(index));
+        let frame = match kept {
+            Some(frame) => frame,
+            None => self.arrival_that(answers, &format!("the ACK of {request_id}")).await,
+        };
+        accepted(&frame)
+    }
+
+    async fn arrival_that(&mut self, wanted: impl Fn(&Frame) -> bool, expected: &str) -> Frame {
+        loop {
+            let frame = self.arrival(expected).await;
+            if wanted(&frame) {
+                return frame;
+            }
+            self.inbox.push_back(frame);
+        }
+    }
+
+    /// Nothing has come, and nothing is on its way: what is sent now comes next.
+    pub(crate) async fn expect_nothing(&mut self) {
+        let frames = self.frames_until_sentinel().await;
+        assert!(frames.is_empty(), "{}: expected nothing; got {frames:?}", self.user.id());
+    }
+
+    /// All that has come or is on its way: what comes before something that is sent now.
+    pub(crate) async fn frames_until_sentinel(&mut self) -> Vec<Frame> {
+        let nonce = json!(rand::random::<u32>());
+        let sentinel = json!({"notificationType": SENTINEL, "content": nonce});
+        self.user.back_end().notify(&[("to", self.user.id())], &sentinel).await.empty();
+        let mut frames = Vec::new();
+        loop {
+            let frame = self.next("the sentinel").await;
+            if !frame.says("notificationType", SENTINEL) {
+                frames.push(frame);
+            } else if frame.content() == nonce {
+                return frames;
+            }
+        }
+    }
+
+    /// The server closes the socket, and nothing comes before that.
+    pub(crate) async fn expect_close(mut self) -> Closed {
+        assert!(self.inbox.is_empty(), "expected nothing before the close: {:?}", self.inbox);
+        match self.receive("the close").await {
+            Ok(frame) => panic!("expected the close; got {frame:?}"),
+            Err(closed) => {
+                self.drain().await;
+                closed
+            }
+        }
+    }
+
+    /// Close the socket, and wait until the server has taken leave too. What came until then is returned.
+    pub(crate) async fn leave(mut self) -> Vec<Frame> {
+        within("room for the close", self.stream.close(None)).await.expect("an open socket can be closed");
+        let mut frames = Vec::from(std::mem::take(&mut self.inbox));
+        frames.extend(self.drain().await);
+        frames
+    }
+
+    async fn drain(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(Ok(message)) = within("the end of the stream", self.stream.next()).await {
+            if let Message::Text(text) = message {
+                frames.push(Frame::read(&text));
+            }
+        }
+        frames
+    }
+
+    /// Drop the connection as a broken network does, without a word.
+    pub(crate) fn vanish(self) {
+        drop(self.stream);
+    }
+}
+
+/// What an acknowledgement says.
+fn accepted(frame: &Frame) -> Accepted {
+    assert_eq!(frame.fields(), ["id", "requestId", "timestamp", "type"], "{frame:?}");
+    assert!(frame.says("type", "ACK"), "{frame:?}");
+    Accepted { id: frame.id(), timestamp: frame.number("timestamp") }
+}
+
+/// A request id that nobody has used.
+pub(crate) fn new_request_id() -> String {
+    format!("r-{:016x}", rand::random::<u64>())
+}
+
+/// The text of a private message. The content is JSON already.
+pub(crate) fn unicast(receiver: &str, request_id: Option<&str>, content: &str) -> String {
+    outgoing("unicast", "receiverId", receiver, request_id, content)
+}
+
+/// The text of a group message. The content is JSON already.
+pub(crate) fn multicast(group: &str, request_id: Option<&str>, content: &str) -> String {
+    outgoing("multicast", "groupId", group, request_id, content)
+}
+
+fn outgoing(kind: &str, field: &str, to: &str, request_id: Option<&str>, content: &str) -> String {
+    let request = request_id.map(|id| format!(r#""requestId":{},"#, json!(id))).unwrap_or_default();
+    format!(r#"{{"type":"{kind}",{request}"{field}":{},"content":{content}}}"#, json!(to))
+}

@@ -1,0 +1,78 @@
+//! Opening a socket, or failing to.
+
+use tokio_tungstenite::connect_async_with_config;
+use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error};
+
+use super::{Device, User, within};
+
+/// A handshake that has not been tried yet.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    user: User,
+    query: String,
+    protocols: Vec<String>,
+    origin: Option<String>,
+}
+
+impl Handshake {
+    /// The user's, with the token in the query string, as the original has it.
+    pub(crate) fn of(user: &User) -> Self {
+        let query = format!("access_token={}", user.token());
+        Self { user: user.clone(), query, protocols: Vec::new(), origin: None }
+    }
+
+    /// With that query string and no other.
+    pub(crate) fn query(self, query: &str) -> Self {
+        Self { query: query.to_owned(), ..self }
+    }
+
+    /// Offering subprotocols.
+    pub(crate) fn protocols(self, protocols: &[&str]) -> Self {
+        Self { protocols: protocols.iter().map(|&name| name.to_owned()).collect(), ..self }
+    }
+
+    /// From a page of that origin.
+    pub(crate) fn origin(self, origin: &str) -> Self {
+        Self { origin: Some(origin.to_owned()), ..self }
+    }
+
+    /// Try it: the open socket, or the status of the refusal.
+    pub(crate) async fn attempt(self) -> Result<Device, u16> {
+        let request = self.request();
+        let attempt = connect_async_with_config(request, None, true);
+        match within("an answer to the handshake", Box::pin(attempt)).await {
+            Ok((stream, response)) => {
+                let protocol = response.headers().get("sec-websocket-protocol");
+                let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                Ok(Device::new(self.user, stream, protocol))
+            }
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(why) => panic!("expected an answer to the handshake: {why:?}"),
+        }
+    }
+
+    /// It succeeds.
+    pub(crate) async fn accepted(self) -> Device {
+        self.attempt().await.unwrap_or_else(|status| panic!("expected an open socket; got {status}"))
+    }
+
+    /// It fails for want of a good token.
+    pub(crate) async fn refused(self) {
+        match self.attempt().await {
+            Ok(_) => panic!("expected 401 or 403; got an open socket"),
+            Err(status) => assert!(matches!(status, 401 | 403), "expected 401 or 403; got {status}"),
+        }
+    }
+
+    fn request(&self) -> ClientRequestBuilder {
+        let url = format!("{}?{}", self.user.deployment().ws, self.query);
+        let mut request = ClientRequestBuilder::new(url.parse().expect("an address and a query make a URI"));
+        for protocol in &self.protocols {
+            request = request.with_sub_protocol(protocol);
+        }
+        match &self.origin {
+            Some(origin) => request.with_header("Origin", origin),
+            None => request,
+        }
+    }
+}

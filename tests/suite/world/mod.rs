@@ -1,0 +1,29 @@
+//! The world that the tests play in: a deployment, the people who use it and the back end behind it.
+
+pub(crate) mod answer;
+pub(crate) mod back_end;
+pub(crate) mod call;
+pub(crate) mod clock;
+pub(crate) mod deployment;
+pub(crate) mod device;
+pub(crate) mod fill;
+pub(crate) mod frame;
+pub(crate) mod groups;
+pub(crate) mod handshake;
+pub(crate) mod page;
+pub(crate) mod patience;
+pub(crate) mod scene;
+pub(crate) mod token;
+pub(crate) mod user;
+
+pub(crate) use answer::Answer;
+pub(crate) use back_end::BackEnd;
+pub(crate) use call::Call;
+pub(crate) use deployment::Deployment;
+pub(crate) use device::Device;
+pub(crate) use frame::Frame;
+pub(crate) use handshake::Handshake;
+pub(crate) use page::Page;
+pub(crate) use patience::within;
+pub(crate) use token::Claims;
+pub(crate) use user::User;

@@ -1,0 +1,74 @@
+//! What a pull returns.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Answer, Frame, User};
+
+/// An id before that of every message.
+pub(crate) const BEGINNING: &str = "00000000000000000000000000";
+
+/// One page of messages.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// One element per sender.
+    pub(crate) senders: Vec<Sender>,
+    /// Whether another call has more.
+    pub(crate) has_more: bool,
+    /// The size of the body.
+    pub(crate) bytes: usize,
+}
+
+/// All messages of the page by one sender.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sender {
+    /// The sender's user id.
+    pub(crate) id: String,
+    /// The messages as the socket would have delivered them.
+    pub(crate) messages: Vec<Frame>,
+}
+
+impl Page {
+    /// The page that a 200 holds.
+    pub(crate) fn read(answer: Answer) -> Self {
+        let more = answer.header("x-has-more").map(str::to_owned);
+        let has_more = match more.as_deref() {
+            Some("true") => true,
+            Some("false") => false,
+            other => panic!("{}: X-Has-More is {other:?}; {} {}", answer.what, answer.status, answer.body),
+        };
+        Self { bytes: answer.body.len(), senders: answer.json(), has_more }
+    }
+
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.senders.is_empty()
+    }
+
+    /// The messages, sender by sender.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Frame> {
+        self.senders.iter().flat_map(|sender| &sender.messages)
+    }
+
+    /// The contents, sender by sender.
+    pub(crate) fn contents(&self) -> Vec<Value> {
+        self.messages().map(Frame::content).collect()
+    }
+
+    /// The message ids, sender by sender.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.messages().map(Frame::id).collect()
+    }
+
+    /// The senders' ids.
+    pub(crate) fn sender_ids(&self) -> Vec<&str> {
+        self.senders.iter().map(|sender| sender.id.as_str()).collect()
+    }
+
+    /// The contents by one sender.
+    pub(crate) fn contents_by(&self, sender: &User) -> Vec<Value> {
+        let all = self.senders.iter().filter(|element| element.id == sender.id());
+        all.flat_map(|element| &element.messages).map(Frame::content).collect()
+    }
+}

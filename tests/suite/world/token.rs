@@ -1,0 +1,44 @@
+//! Tokens, signed as an identity provider would sign them.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::clock::now_s;
+
+/// What a token says, to be signed.
+pub(crate) struct Claims(Value);
+
+impl Claims {
+    /// A user, for an hour.
+    pub(crate) fn of(user: &str) -> Self {
+        Self(json!({"sub": user, "exp": now_s() + 3600}))
+    }
+
+    /// The same with another value of one claim.
+    pub(crate) fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
+        self.0[claim] = value.into();
+        self
+    }
+
+    /// The same without one claim.
+    pub(crate) fn without(mut self, claim: &str) -> Self {
+        self.0.as_object_mut().expect("claims are an object").remove(claim);
+        self
+    }
+
+    /// Signed with a shared secret by HS256, which every deployment that shares one accepts.
+    pub(crate) fn signed(&self, secret: &str) -> String {
+        self.signed_by(&Header::new(Algorithm::HS256), &EncodingKey::from_secret(secret.as_bytes()))
+    }
+
+    /// Signed by any algorithm and key.
+    pub(crate) fn signed_by(&self, header: &Header, key: &EncodingKey) -> String {
+        jsonwebtoken::encode(header, &self.0, key).expect("claims are JSON and the key is of the algorithm")
+    }
+
+    /// Signed with a key of the set in `tests/keys`, under its id.
+    pub(crate) fn signed_with_key(&self, algorithm: Algorithm, key_id: &str, key: &EncodingKey) -> String {
+        let header = Header { kid: Some(key_id.to_owned()), ..Header::new(algorithm) };
+        self.signed_by(&header, key)
+    }
+}
