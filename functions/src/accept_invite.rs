@@ -23,10 +23,10 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
         match app.table.join(&invitation.group, &call.user, &id, app.max_group_members).await? {
             Accepted::Member => begin(app, &invitation, &call.user).await?,
-            Accepted::AlreadyMember => discard(app, &call.user, &id).await?,
+            Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,
             Accepted::NoInvitation => return Err(not_yours()),
             Accepted::NoPlace => {
-                discard(app, &call.user, &id).await?;
+                app.table.remove_invitation(&call.user, &id).await?;
                 return Err(Error::Forbidden("the group is dissolved or full".to_owned()));
             }
         }
@@ -45,8 +45,4 @@ async fn begin(app: &App, invitation: &Invitation, user: &UserId) -> Result<()> 
     app.table.stamp_member(&invitation.group, user, joined).await?;
     app.wait_until(joined).await;
     Ok(())
-}
-
-async fn discard(app: &App, user: &UserId, id: &InviteId) -> Result<()> {
-    app.table.remove_invitation(user, id).await.map(|_| ())
 }

@@ -13,7 +13,9 @@ pub static FUNCTION: Function = Function::rest("decline_invite", "DELETE", handl
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        let removed = app.table.remove_invitation(&call.user, &call.input.path_id("requestId")?).await?;
-        if removed { Ok(Reply::empty()) } else { Err(not_yours()) }
+        let id = call.input.path_id("requestId")?;
+        app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
+        app.table.remove_invitation(&call.user, &id).await?;
+        Ok(Reply::empty())
     })
 }

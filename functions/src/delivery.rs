@@ -14,6 +14,7 @@ use shared::{Error, Result};
 use tokio::sync::Semaphore;
 
 use crate::App;
+use crate::function::log_failure;
 
 /// How many pushes one function has under way at once.
 const MAX_PUSHES: usize = 64;
@@ -106,7 +107,8 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
         }
     };
     let (closed, missed) = futures::join!(closing, missing);
-    closed.into_iter().collect::<Result<Vec<bool>>>()?;
+    // A dead connection that stays in the books costs another push and loses nothing: no reason to send all of it again.
+    closed.into_iter().filter_map(Result::err).for_each(|error| log_failure(&error));
     missed
 }
 
@@ -123,10 +125,12 @@ impl Logged<'_> {
     fn must_be_named(&self, state: &State) -> bool {
         let time = self.id.time_ms();
         let dropped = state.dropped(Kind::of(self.log));
-        self.late
-            || is_covered(state.connections.values(), time)
-            || state.connections.values().any(|connection| connection.from.is_none())
-            || (time <= dropped.until && !dropped.tail.contains(&self.id))
+        let is_dropped_itself = dropped.tail.contains(&self.id);
+        !is_dropped_itself
+            && (self.late
+                || time <= dropped.until
+                || is_covered(state.connections.values(), time)
+                || state.connections.values().any(|connection| connection.from.is_none()))
     }
 }
 

@@ -28,11 +28,11 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 
 async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {
     let meta = app.table.membership(group, caller).await?.ok_or_else(not_a_member)?;
-    let left = match meta.manager == *caller {
-        true => dissolve(app, group, caller).await?,
-        false => app.table.remove_member(group, caller, None).await?,
-    };
-    if left { Ok(()) } else { Err(not_a_member()) }
+    if meta.manager == *caller {
+        return dissolve(app, group, caller).await;
+    }
+    // If he is out already, by himself or by another, that is what he asked for.
+    app.table.remove_member(group, caller, None).await.map(|_| ())
 }
 
 async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> Result<()> {
@@ -40,17 +40,14 @@ async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> R
     let meta = app.table.membership(group, caller).await?.filter(|meta| meta.manager == *caller);
     meta.ok_or_else(not_the_manager)?;
     if user == caller {
-        return if dissolve(app, group, caller).await? { Ok(()) } else { Err(not_the_manager()) };
+        return dissolve(app, group, caller).await;
     }
     // Whether he was a member or not, now he is none.
     app.table.remove_member(group, user, Some(caller)).await.map(|_| ())
 }
 
-/// Dissolve a group: over with the first write, tidy with the last.
-async fn dissolve(app: &App, group: &GroupId, manager: &UserId) -> Result<bool> {
-    let dissolved = app.table.dissolve(group, manager).await?;
-    if dissolved {
-        app.table.clear_members(group).await?;
-    }
-    Ok(dissolved)
+/// Dissolve a group: over with the first write, tidy with the last. Nobody but its manager can have done it before.
+async fn dissolve(app: &App, group: &GroupId, manager: &UserId) -> Result<()> {
+    app.table.dissolve(group, manager).await?;
+    app.table.clear_members(group).await
 }

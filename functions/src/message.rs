@@ -4,7 +4,7 @@
 //! no member, no such user or group) the sender sees exactly what it would see had it been delivered.
 
 use futures::future::BoxFuture;
-use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Message, Submission, encode};
+use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Malformed, Message, Submission, encode};
 use shared::id::{GroupId, RequestId, UserId};
 use shared::table::{Digest, Sent};
 use shared::{Error, Result};
@@ -21,17 +21,17 @@ pub static FUNCTION: Function =
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        let not_text = Malformed { message: "the frame must be text".to_owned(), request_id: None };
+        let parsed = event.frame.as_deref().ok_or(not_text).and_then(Submission::parse);
         if app.clock.now_ms() >= event.expires_at {
-            refuse(app, event, ErrorCode::TokenExpired, "the token of this connection has expired", None).await?;
+            let request_id = parsed.map_or_else(|why| why.request_id, |submission| submission.request_id);
+            let message = "the token of this connection has expired";
+            refuse(app, event, ErrorCode::TokenExpired, message, request_id.as_ref()).await?;
             delivery::close(app, &event.user, &event.connection).await?;
             return Ok(Reply::empty());
         }
-        let Some(frame) = event.frame.as_deref() else {
-            refuse(app, event, ErrorCode::BadRequest, "the frame must be text", None).await?;
-            return Ok(Reply::empty());
-        };
-        match Submission::parse(frame) {
-            Ok(submission) => accept(app, event, frame, submission).await?,
+        match parsed {
+            Ok(submission) => accept(app, event, submission).await?,
             Err(why) => refuse(app, event, ErrorCode::BadRequest, &why.message, why.request_id.as_ref()).await?,
         }
         Ok(Reply::empty())
@@ -39,11 +39,11 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
 }
 
 /// Deliver a message and acknowledge it, or say why not.
-async fn accept(app: &App, event: &SocketEvent, frame: &str, submission: Submission<'_>) -> Result<()> {
+async fn accept(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Result<()> {
     let request_id = submission.request_id.clone();
     let outcome = match &request_id {
         None => send(app, new_message(app, event, submission)).await,
-        Some(request) => send_once(app, event, frame, submission, request).await,
+        Some(request) => send_once(app, event, submission, request).await,
     };
     let Err(error) = outcome else { return Ok(()) };
     log_failure(&error);
@@ -63,15 +63,9 @@ fn new_message(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Me
 
 /// Send, unless this request has been sent before, and acknowledge. A first attempt that died on its way is taken up
 /// with the id that it had: the same key and the same content, so doing it again is safe.
-async fn send_once(
-    app: &App,
-    event: &SocketEvent,
-    frame: &str,
-    submission: Submission<'_>,
-    request: &RequestId,
-) -> Result<()> {
+async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, request: &RequestId) -> Result<()> {
     let mut message = new_message(app, event, submission);
-    let digest = Digest::of(frame);
+    let digest = Digest::of(&message.to, &message.content);
     let sent = Sent { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
     if let Some(first) = app.table.begin(&event.user, request, &sent).await? {
         (message.id, message.timestamp) = (first.id, first.timestamp);
@@ -86,7 +80,9 @@ async fn send_once(
     send(app, message).await?;
     let (finished, acknowledged) =
         futures::join!(app.table.finish(&event.user, request), acknowledge(app, event, request, &receipt));
-    finished.and(acknowledged)
+    // It is delivered all the same; only a repeat would deliver it again.
+    finished.unwrap_or_else(|error| log_failure(&error));
+    acknowledged
 }
 
 async fn acknowledge(app: &App, event: &SocketEvent, request: &RequestId, message: &Message) -> Result<()> {

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
 use shared::Result;
 use shared::block::Block;
 use shared::clock::Ms;
@@ -18,6 +19,12 @@ use crate::App;
 /// How many spans of one log are read by queries of their own; where there are more gaps, what lies between the
 /// nearest is read over.
 const MAX_SPANS: usize = 4;
+
+/// How many ended connections make it worth a write to forget them.
+const WORTH_FORGETTING: usize = 16;
+
+/// How many logs are read at once.
+const MAX_IN_FLIGHT: usize = 16;
 
 /// How many messages one query asks for, and how many names one batch.
 const MESSAGES_PER_QUERY: i32 = 250;
@@ -46,7 +53,7 @@ pub(crate) struct Found {
     /// When the reading began.
     pub(crate) end: Ms,
     /// Which of the messages were missed by name.
-    pub(crate) named: Vec<Missed>,
+    named: Vec<Missed>,
     state: State,
     /// Names of messages that are no longer the user's, or no longer there.
     void: Vec<Missed>,
@@ -60,7 +67,7 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<
     let wants_groups = request.kinds.contains(&Kind::Multicast);
     let joined = async { if wants_groups { app.table.joined_groups(user).await } else { Ok(Vec::new()) } };
     let (state, blocks, joined) = futures::try_join!(app.table.state(user), app.table.blocks(user), joined)?;
-    let groups = standing(app, user, joined).await?;
+    let groups = standing(app, user, joined, end).await?;
     let reader = Reader { app, user, request, state: &state, blocks: &blocks, groups: &groups, end };
     let (mut cursors, mut void) = reader.cursors();
     let page = merge(&reader, &mut cursors).await?;
@@ -68,12 +75,15 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<
     Ok(Found { end, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
 }
 
-/// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away.
-async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>) -> Result<BTreeMap<GroupId, Ms>> {
+/// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away; not
+/// what is young, for of a group that is just being made the two reads may have seen one half.
+async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>, now: Ms) -> Result<BTreeMap<GroupId, Ms>> {
     let ids: Vec<GroupId> = joined.iter().map(|(group, _)| group.clone()).collect();
     let metas = app.table.standing_groups(&ids).await?;
     let (standing, dissolved): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(group, _)| metas.contains_key(group));
-    let dissolved: Vec<GroupId> = dissolved.into_iter().map(|(group, _)| group).collect();
+    let is_old = |joined: Ms| joined < now.saturating_sub(MARGIN_MS);
+    let dissolved: Vec<GroupId> =
+        dissolved.into_iter().filter(|(_, joined)| is_old(*joined)).map(|(group, _)| group).collect();
     app.table.forget_groups(user, &dissolved).await?;
     Ok(standing.into_iter().collect())
 }
@@ -120,7 +130,10 @@ impl Reader<'_> {
             None => true,
             Some(group) => self.groups.get(group).is_some_and(|joined| *joined <= missed.id.time_ms()),
         };
-        let (mine, void): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
+        let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
+        // A young one may be of a group that was joined after the memberships were read and before the state was.
+        let is_old = |missed: &Missed| missed.id.time_ms() < self.end.saturating_sub(MARGIN_MS);
+        let void = foreign.into_iter().filter(is_old).collect();
         (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
     }
 
@@ -239,7 +252,9 @@ struct Merged {
 async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
     let (mut page, mut merged, mut seen) = (Page::default(), Merged::default(), BTreeSet::new());
     loop {
-        try_join_all(cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader))).await?;
+        let empty: Vec<_> =
+            cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader)).collect();
+        stream::iter(empty).buffer_unordered(MAX_IN_FLIGHT).try_collect::<()>().await?;
         let first = cursors.iter_mut().filter(|c| c.head().is_some()).min_by_key(|c| c.head());
         let Some(cursor) = first else { break };
         let Some(message) = cursor.buffer.pop_front() else { break };
@@ -274,6 +289,27 @@ impl Found {
         self.end.saturating_sub(MARGIN_MS)
     }
 
+    /// Whether a message was missed by name, however it was found.
+    pub(crate) fn is_named(&self, message: &Message) -> bool {
+        self.state.missed.contains(&Missed::new(&message.to, message.id))
+    }
+
+    /// What may be written although nothing is dropped: that up to the first message which was found nothing was missed.
+    /// Without it, connections that have ended would have to be remembered for as long as messages are. Nothing if it
+    /// would let too few be forgotten.
+    pub(crate) fn idle_plan(&self, app: &App, request: &Request) -> Option<DropPlan> {
+        if request.after.is_some() || request.until.is_some() {
+            return None;
+        }
+        let advanced = |kind: Kind| {
+            let first = self.messages.iter().find(|message| Kind::of(&message.to) == kind).map(|message| message.id);
+            let first = first.into_iter().chain(self.left.get(&kind).copied()).min();
+            (kind, self.state.dropped(kind).advanced(self.end, first, []))
+        };
+        let dropped = request.kinds.iter().map(|kind| advanced(*kind)).collect();
+        plan(app, &self.state, dropped, Vec::new(), false).filter(|plan| plan.forgotten.len() >= WORTH_FORGETTING)
+    }
+
     /// What is to be written so that no later pull returns this page. Nothing if nothing would change.
     pub(crate) fn drop_plan(&self, app: &App, kinds: &[Kind]) -> Option<DropPlan> {
         let dropped = kinds.iter().map(|kind| (*kind, self.dropped(*kind))).collect();
@@ -304,5 +340,6 @@ pub(crate) fn plan(
     }
     let forgotten = after.forgettable(app.clock.now_ms(), app.table.oldest());
     let changes = anything_returned || !no_longer_missed.is_empty() || !forgotten.is_empty();
-    changes.then_some(DropPlan { version: state.version, dropped, no_longer_missed, forgotten })
+    let mark = app.ids.message(app.clock.now_ms()).to_string();
+    changes.then_some(DropPlan { version: state.version, mark, dropped, no_longer_missed, forgotten })
 }

@@ -97,11 +97,20 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
 /// A page that stays, and is remembered as shown, for `DELETE /api/message`.
 async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
     let (found, offered) = futures::try_join!(missed::find(app, user, request), app.table.offered(user))?;
-    let Some(last) = found.messages.last() else { return Ok(found) };
+    if let Some(plan) = found.idle_plan(app, request) {
+        // If another drop comes in between, the next pull does it.
+        app.table.drop_missed(user, &plan).await?;
+    }
+    let Some(last) = found.messages.last().map(|message| message.id) else { return Ok(found) };
     let record = offered.filter(|offered| offered.takes(found.floor()));
     let floor = record.as_ref().map_or(found.floor(), |offered| offered.floor);
-    let young = found.messages.iter().map(|message| message.id).filter(|id| id.time_ms() > floor);
-    let ids = young.chain(found.named.iter().map(|missed| missed.id)).chain([last.id]).collect();
+    // Beyond the time that a later DELETE can drop as a whole: what is young, what shares the last one's millisecond, and
+    // what was missed by name.
+    let by_id = |message: &&Message| {
+        let time = message.id.time_ms();
+        time > floor || time == last.time_ms() || found.is_named(message)
+    };
+    let ids = found.messages.iter().filter(by_id).map(|message| message.id).collect();
     app.table.offer(user, &Offered { floor, ids }, record.is_some()).await?;
     Ok(found)
 }

@@ -13,6 +13,9 @@ use crate::connections::Connections;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
 
+/// The largest result that Lambda hands over.
+const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
+
 /// How long the gateway waits for a function.
 const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
@@ -99,6 +102,10 @@ impl Gateway {
             let started = Instant::now();
             let result = tokio::time::timeout(patience, function.invoke(&app, &event)).await;
             let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));
+            let result = result.and_then(|json| match json.len() <= MAX_RESULT_BYTES {
+                true => Ok(json),
+                false => Err(failure("Function.ResponseSizeTooLarge", "the result is too large")),
+            });
             tracing::debug!(
                 function = function.name,
                 duration_us = started.elapsed().as_micros(),

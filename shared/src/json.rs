@@ -59,13 +59,15 @@ impl<'a> Object<'a> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// serde's own words, without the position in a text that the reader may not have.
+/// What our own error begins with.
+const TWICE: &str = "has the field ";
+
+/// What is wrong, without a word of the text itself: a log must not hold what people write.
 fn describe(cause: &serde_json::Error) -> String {
-    match cause.classify() {
-        serde_json::error::Category::Data => {
-            let text = cause.to_string();
-            text.split(" at line ").next().unwrap_or_default().to_owned()
-        }
+    let text = cause.to_string();
+    match (cause.classify(), text.rsplit_once(" at line ")) {
+        (serde_json::error::Category::Data, Some((ours, _))) if ours.starts_with(TWICE) => ours.to_owned(),
+        (serde_json::error::Category::Data, _) => "must be a JSON object".to_owned(),
         _ => "is not JSON".to_owned(),
     }
 }
@@ -89,7 +91,7 @@ impl<'de> Visitor<'de> for Fields {
         let mut object = Object::default();
         while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
             if object.get(&name.0).is_some() {
-                return Err(serde::de::Error::custom(format_args!("has the field {:?} twice", name.0)));
+                return Err(serde::de::Error::custom(format_args!("{TWICE}{:?} twice", name.0)));
             }
             object.0.push((name.0, value));
         }
@@ -129,7 +131,8 @@ mod tests {
         let wrong = |text| Object::parse(text).unwrap_err().to_string();
         assert_eq!(wrong("{"), "is not JSON");
         assert_eq!(wrong("{} {}"), "is not JSON");
-        assert_eq!(wrong("[1]"), "invalid type: sequence, expected a JSON object");
+        assert_eq!(wrong("[1]"), "must be a JSON object");
+        assert_eq!(wrong("\"said twice\""), "must be a JSON object");
         assert_eq!(wrong(r#"{"a":1,"\u0061":2}"#), r#"has the field "a" twice"#);
     }
 

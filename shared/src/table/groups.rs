@@ -200,20 +200,22 @@ impl Table {
             self.update_part(&keys::meta(group), "ADD memberCount :less", &condition, values)?,
             self.delete_part(&keys::member(group, user), Some("attribute_exists(pk)"))?,
             self.delete_part(&keys::joined(user, group), None)?,
+            // One that crossed the acceptance of another would let him in again.
+            self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None)?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// Dissolve a group, if `caller` is its manager: from this write on nobody is in it.
-    pub async fn dissolve(&self, group: &GroupId, caller: &UserId) -> Result<bool> {
+    /// Dissolve the group of a manager, if it still stands: from this write on nobody is in it.
+    pub async fn dissolve(&self, group: &GroupId, manager: &UserId) -> Result<()> {
         let delete = self
             .delete(&keys::meta(group))
-            .condition_expression("managerId = :caller")
-            .expression_attribute_values(":caller", item::text(caller.as_str()));
-        Ok(self.conditionally("DeleteItem", || delete.clone().send()).await?.is_some())
+            .condition_expression("managerId = :manager")
+            .expression_attribute_values(":manager", item::text(manager.as_str()));
+        self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
     }
 
-    /// Delete what a dissolved group left behind. Cut short, it can be done again, and readers do it for themselves.
+    /// Delete what a dissolved group left behind. Cut short, it can be done again, and a member's pull does it for him.
     pub async fn clear_members(&self, group: &GroupId) -> Result<()> {
         let range = keys::roster(group);
         let mut start = None;

@@ -3,7 +3,7 @@
 use super::item::{self, Item};
 use super::{Table, keys};
 use crate::clock::Ms;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{GroupId, InviteId, UserId};
 
 /// How long an invitation stands.
@@ -24,17 +24,12 @@ impl Table {
     /// Invite a user to a group. One that stands already stays as it is.
     pub async fn invite(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
         let id = InviteId::of(group, user);
-        let now = self.clock.now_ms();
         let mut item = keys::invite(user, &id).attributes();
         item.insert("id".to_owned(), item::text(id.as_str()));
         item.insert("groupId".to_owned(), item::text(group.as_str()));
         item.insert("invitedBy".to_owned(), item::text(by.as_str()));
-        item.insert("expiresAt".to_owned(), Self::expires_at(now, LIFETIME_MS));
-        let put = self
-            .put(item)
-            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
-            .expression_attribute_values(":now", item::number(now / 1000));
-        self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
+        item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
+        self.put_if_free(item).await.map(|_| ())
     }
 
     /// An invitation addressed to that user.
@@ -56,11 +51,10 @@ impl Table {
         live.collect()
     }
 
-    /// Remove an invitation. Whether there was one that still stood.
-    pub async fn remove_invitation(&self, user: &UserId, id: &InviteId) -> Result<bool> {
-        let delete = self.delete(&keys::invite(user, id)).return_values(aws_sdk_dynamodb::types::ReturnValue::AllOld);
-        let answer = delete.send().await.map_err(|error| Error::unavailable("DeleteItem", error))?;
-        answer.attributes.map_or(Ok(false), |item| self.is_live(&item))
+    /// Remove an invitation, whether there is one or not.
+    pub async fn remove_invitation(&self, user: &UserId, id: &InviteId) -> Result<()> {
+        let delete = self.delete(&keys::invite(user, id));
+        self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
     }
 }
 

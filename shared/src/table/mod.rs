@@ -74,7 +74,7 @@ enum Transaction {
 }
 
 impl Table {
-    /// The table of that name. Messages and invitations expire after `retention`.
+    /// The table of that name. Messages expire after `retention`.
     pub fn new(client: Client, name: String, retention: Duration, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         Self { client, name, retention, clock, ids }
     }
@@ -158,6 +158,15 @@ impl Table {
             next = after;
         }
         Ok(items)
+    }
+
+    /// Put an item unless there is one that has not expired. Whether it was put.
+    async fn put_if_free(&self, item: Item) -> Result<bool> {
+        let put = self
+            .put(item)
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
+            .expression_attribute_values(":now", item::number(self.clock.now_ms() / 1000));
+        Ok(self.conditionally("PutItem", || put.clone().send()).await?.is_some())
     }
 
     fn put(&self, item: Item) -> PutItemFluentBuilder {

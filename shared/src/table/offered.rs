@@ -24,7 +24,7 @@ const MAX_IDS: usize = 5_000;
 /// What was shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offered {
-    /// Up to this time everything that was in the log was shown.
+    /// Up to this time the logs were complete when they were shown.
     pub floor: Ms,
     /// What was shown of the time after it.
     pub ids: BTreeSet<MessageId>,

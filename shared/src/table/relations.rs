@@ -107,6 +107,9 @@ impl Table {
             let item = self.get(&key).await?;
             let old = item.as_ref().map(read_block).transpose()?.unwrap_or_default();
             let new = change(old.clone(), self.clock.now_ms());
+            if new == old {
+                return Ok(());
+            }
             let mine = self.replace_block(&key, blocked, &old, item.is_some(), &new)?;
             match self.transact(vec![mine, mirror(&keys::blocker(blocked, user))?]).await? {
                 Transaction::Done => return Ok(()),

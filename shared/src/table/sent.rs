@@ -3,12 +3,14 @@
 //! `USER#sender` / `SENT#requestId`: the message's id and timestamp, a digest of what was sent, and `done` once it has
 //! been delivered. It lives for ten minutes.
 
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::item::{self, Item};
 use super::{Table, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
+use crate::frame::Address;
 use crate::id::{MessageId, RequestId, UserId};
 
 /// How long a repeat is known.
@@ -19,10 +21,15 @@ const LIFETIME_MS: Ms = 10 * 60 * 1000;
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of a frame.
-    pub fn of(frame: &str) -> Self {
+    /// The digest of what is sent, and to whom.
+    pub fn of(to: &Address, content: &RawValue) -> Self {
         const NAMESPACE: Uuid = Uuid::from_u128(0x3f0a_9c1e_52d4_4b6f_8a0e_0c6a_5b7d_91e4);
-        Self(Uuid::new_v5(&NAMESPACE, frame.as_bytes()).simple().to_string())
+        let (kind, id) = match to {
+            Address::User(user) => ("unicast", user.as_str()),
+            Address::Group(group) => ("multicast", group.as_str()),
+        };
+        let text = format!("{kind}/{id}/{}", content.get());
+        Self(Uuid::new_v5(&NAMESPACE, text.as_bytes()).simple().to_string())
     }
 }
 
@@ -43,16 +50,11 @@ impl Table {
     /// Record a send before it is begun, or answer with the record that there is.
     pub async fn begin(&self, sender: &UserId, request: &RequestId, sent: &Sent) -> Result<Option<Sent>> {
         let mut item = keys::sent(sender, request).attributes();
-        let now = self.clock.now_ms();
         item.insert("id".to_owned(), item::text(sent.id.to_string()));
         item.insert("timestamp".to_owned(), item::number(sent.timestamp));
         item.insert("digest".to_owned(), item::text(&sent.digest.0));
-        item.insert("expiresAt".to_owned(), Self::expires_at(now, LIFETIME_MS));
-        let put = self
-            .put(item)
-            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
-            .expression_attribute_values(":now", item::number(now / 1000));
-        if self.conditionally("PutItem", || put.clone().send()).await?.is_some() {
+        item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
+        if self.put_if_free(item).await? {
             return Ok(None);
         }
         match self.get(&keys::sent(sender, request)).await? {

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item};
 use super::{Table, keys};
@@ -117,6 +117,10 @@ pub struct State {
     pub version: u64,
 }
 
+/// Beyond so many names, the time of a message is uncovered instead of naming it: the rest of the item is for
+/// connections and tails.
+const MAX_MISSED: usize = 2_000;
+
 impl State {
     /// What is dropped of one kind.
     pub fn dropped(&self, kind: Kind) -> &Dropped {
@@ -190,6 +194,8 @@ fn read_dropped(item: &Item, kind: Kind) -> Result<Dropped> {
 pub struct DropPlan {
     /// The version that the pull started from.
     pub version: u64,
+    /// What this drop is known by: a write whose answer was lost is seen to be our own.
+    pub mark: String,
     /// What is then dropped, of the kinds that were pulled.
     pub dropped: Vec<(Kind, Dropped)>,
     /// What is then no longer missed by name.
@@ -204,11 +210,15 @@ impl Table {
         self.get(&keys::state(user)).await?.as_ref().map_or_else(|| Ok(State::default()), State::read)
     }
 
-    /// The states of users, in no order. Who has none is left out: he never connected and never pulled.
-    pub async fn states(&self, users: &[UserId]) -> Result<Vec<(UserId, State)>> {
+    /// The states of users.
+    pub async fn states(&self, users: &[UserId]) -> Result<BTreeMap<UserId, State>> {
         let items = self.get_all(users.iter().map(keys::state).collect()).await?;
-        let owner = |item: &Item| item::parsed("user", UserId::parse(item::read_text(item, "user")?));
-        items.iter().map(|item| Ok((owner(item)?, State::read(item)?))).collect()
+        let mut states: BTreeMap<_, _> = users.iter().map(|user| (user.clone(), State::default())).collect();
+        for item in &items {
+            let user = item::parsed("user", UserId::parse(item::read_text(item, "user")?))?;
+            states.insert(user, State::read(item)?);
+        }
+        Ok(states)
     }
 
     /// Announce a connection: from now on it is pushed to. Answers the state with it.
@@ -226,19 +236,23 @@ impl Table {
         State::read(&answer.attributes.unwrap_or_default())
     }
 
-    /// Stamp a connection: it covers from that time on. Whether it was still announced.
+    /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
-        self.set_on_connection(user, connection, "SET #c.#from = :time", "from", from).await
+        let open = "attribute_exists(#c) AND attribute_not_exists(#c.#to)";
+        self.set_on_connection(user, connection, "SET #c.#from = :time", open, from).await
     }
 
     /// Close a connection in the books, if that has not been done before.
     pub async fn close(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
-        self.set_on_connection(user, connection, "SET #c.#to = if_not_exists(#c.#to, :time)", "to", to).await
+        let expression = "SET #c.#to = if_not_exists(#c.#to, :time)";
+        self.set_on_connection(user, connection, expression, "attribute_exists(#c)", to).await
     }
 
     /// Let a connection cover only what comes after that time.
     async fn uncover(&self, user: &UserId, connection: &ConnectionId, time: Ms) -> Result<bool> {
-        self.set_on_connection(user, connection, "SET #c.#from = :time", "from", time.saturating_add(1)).await
+        // Never back: what another sender uncovered stays so.
+        let condition = "attribute_exists(#c) AND #c.#from < :time";
+        self.set_on_connection(user, connection, "SET #c.#from = :time", condition, time.saturating_add(1)).await
     }
 
     async fn set_on_connection(
@@ -246,16 +260,20 @@ impl Table {
         user: &UserId,
         connection: &ConnectionId,
         expression: &str,
-        attribute: &str,
+        condition: &str,
         time: Ms,
     ) -> Result<bool> {
-        let update = self
+        let mut update = self
             .update(&keys::state(user))
             .update_expression(expression)
-            .condition_expression("attribute_exists(#c)")
+            .condition_expression(condition)
             .expression_attribute_names("#c", connection_name(connection))
-            .expression_attribute_names(format!("#{attribute}"), attribute)
             .expression_attribute_values(":time", item::number(time));
+        for name in ["from", "to"] {
+            if [expression, condition].iter().any(|text| text.contains(&format!("#{name}"))) {
+                update = update.expression_attribute_names(format!("#{name}"), name);
+            }
+        }
         Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
@@ -273,39 +291,50 @@ impl Table {
 
     /// Write down that a user missed a message, whose time `state` says to be covered.
     ///
-    /// When the item can hold no more names, the time up to the message is uncovered instead: a later pull then finds
+    /// When there are too many names already, the time up to the message is uncovered instead: a later pull then finds
     /// the message in a gap, and may repeat what lies beside it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
     pub async fn add_missed(&self, user: &UserId, missed: &Missed, state: &State) -> Result<()> {
+        if state.missed.len() >= MAX_MISSED && self.uncover_time(user, missed.id.time_ms(), state).await? {
+            return Ok(());
+        }
         let update = self
             .update(&keys::state(user))
             .update_expression("ADD missed :missed SET #user = :user")
             .expression_attribute_names("#user", "user")
             .expression_attribute_values(":user", item::text(user.as_str()))
             .expression_attribute_values(":missed", AttributeValue::Ss(vec![missed.encode()]));
-        match update.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("ValidationException") => {
-                let time = missed.id.time_ms();
-                tracing::warn!(%user, "a state is full; uncovering the time of a missed message instead");
-                for (connection, span) in &state.connections {
-                    if span.span().is_some_and(|span| span.contains(time)) {
-                        self.uncover(user, connection, time).await?;
-                    }
-                }
-                Ok(())
-            }
-            Err(error) => Err(Error::unavailable("UpdateItem", error)),
+        update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
+    }
+
+    /// Let no connection cover that time. Whether a gap then holds it; not if it is covered by a connection that is
+    /// still being opened, or has been dropped.
+    async fn uncover_time(&self, user: &UserId, time: Ms, state: &State) -> Result<bool> {
+        let is_opening = state.connections.values().any(|connection| connection.from.is_none());
+        if is_opening || time <= state.unicast.until.max(state.multicast.until) {
+            return Ok(false);
         }
+        tracing::warn!(%user, "too many messages are missed by name; uncovering the time of another instead");
+        for (connection, _) in
+            state.connections.iter().filter(|(_, c)| c.span().is_some_and(|span| span.contains(time)))
+        {
+            self.uncover(user, connection, time).await?;
+        }
+        Ok(true)
     }
 
     /// Drop what a pull returned, unless another drop came in between: then nothing is written, and the answer is false.
     pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
-        let (mut sets, mut removals) = (vec!["#version = :next".to_owned(), "#user = :user".to_owned()], Vec::new());
+        let fixed = ["#version = :next", "dropMark = :mark", "#user = :user"];
+        let (mut sets, mut removals) = (fixed.map(str::to_owned).to_vec(), Vec::new());
         let mut names =
             HashMap::from([("#user", "user"), ("#version", "version")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         let mut values = HashMap::from([
             (":next".to_owned(), item::number(plan.version + 1)),
             (":version".to_owned(), item::number(plan.version)),
+            (":mark".to_owned(), item::text(&plan.mark)),
             (":user".to_owned(), item::text(user.as_str())),
         ]);
         for (kind, dropped) in &plan.dropped {
@@ -339,8 +368,16 @@ impl Table {
             .update_expression(expression)
             .condition_expression(format!("{never_dropped}#version = :version"))
             .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values));
-        Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
+            .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let Err(error) = update.send().await else { return Ok(true) };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                let mark = failed.item().and_then(|item| item.get("dropMark")?.as_s().ok());
+                Ok(mark == Some(&plan.mark))
+            }
+            _ => Err(Error::unavailable("UpdateItem", error)),
+        }
     }
 }
 
