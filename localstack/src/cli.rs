@@ -69,11 +69,19 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
     /// After how many seconds without a frame a connection is closed
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
     /// After how many seconds a connection is closed
-    #[arg(long, value_name = "SECONDS", default_value_t = 7_200)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 7_200, value_parser = clap::value_parser!(u64).range(1..))]
     max_lifetime: u64,
+}
+
+/// What is wrong with the command line. The parser's own text goes on to repeat how to use the program.
+pub(crate) fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    format!("{}; try --help", first.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 impl From<Serve> for Options {

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::extract::ws::Utf8Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use shared::clock::{Clock, Ms, SystemClock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// How many bytes may wait for a client that reads slowly. What API Gateway allows is not documented; when it is full
 /// it answers as we do.
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) enum Outbound {
     /// A text frame, and the room that it takes up until it is written.
-    Frame(Bytes, OwnedSemaphorePermit),
+    Frame(Utf8Bytes, OwnedSemaphorePermit),
     /// The end.
     Close(Close),
 }
@@ -43,6 +43,16 @@ impl Close {
     pub(crate) fn new(code: u16, reason: &str) -> Self {
         Self { code, reason: reason.to_owned() }
     }
+
+    /// The end of a connection that ended without a word.
+    pub(crate) fn abnormal() -> Self {
+        Self::new(1006, "Connection Closed Abnormally")
+    }
+
+    /// The gateway's own end of a connection.
+    pub(crate) fn going_away() -> Self {
+        Self::new(1001, "Going away")
+    }
 }
 
 /// An open connection.
@@ -57,6 +67,7 @@ pub(crate) struct Connection {
     last_active: AtomicU64,
     outbound: mpsc::UnboundedSender<Outbound>,
     room: Arc<Semaphore>,
+    closing: watch::Sender<Option<Close>>,
 }
 
 /// What became of a push.
@@ -76,7 +87,8 @@ impl Connection {
         let (outbound, receiver) = mpsc::unbounded_channel();
         let now = SystemClock.now_ms();
         let room = Arc::new(Semaphore::new(BUFFER_BYTES));
-        (Self { connected_at: now, source_ip, user_agent, last_active: AtomicU64::new(now), outbound, room }, receiver)
+        let (last_active, closing) = (AtomicU64::new(now), watch::Sender::new(None));
+        (Self { connected_at: now, source_ip, user_agent, last_active, outbound, room, closing }, receiver)
     }
 
     /// Note that a frame went one way or the other.
@@ -89,14 +101,22 @@ impl Connection {
         self.last_active.load(Ordering::Relaxed)
     }
 
-    /// End it.
+    /// End it, once the client has what was pushed before.
     pub(crate) fn close(&self, close: Close) {
+        self.closing.send_replace(Some(close.clone()));
         // If nobody listens any more it has ended already.
         let _ = self.outbound.send(Outbound::Close(close));
     }
 
+    /// Resolves when it is told to end.
+    pub(crate) async fn closing(&self) -> Close {
+        let mut closing = self.closing.subscribe();
+        let told = closing.wait_for(Option::is_some).await.ok().and_then(|close| close.clone());
+        told.unwrap_or_else(Close::abnormal)
+    }
+
     /// Push a frame.
-    pub(crate) async fn push(&self, frame: Bytes) -> Pushed {
+    pub(crate) async fn push(&self, frame: Utf8Bytes) -> Pushed {
         let cost = u32::try_from(frame.len() + FRAME_COST).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(cost);
         let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, room).await else { return Pushed::Full };
@@ -156,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_fills_its_own_buffer_only() {
         let (connection, mut outbound) = Connection::new(String::new(), String::new());
-        let frame = Bytes::from(vec![b'x'; 128 * 1024]);
+        let frame = Utf8Bytes::from("x".repeat(128 * 1024));
         let mut taken = 0;
         while connection.push(frame.clone()).await == Pushed::Taken {
             taken += 1;
@@ -165,6 +185,6 @@ mod tests {
         drop(outbound.recv().await);
         assert_eq!(connection.push(frame.clone()).await, Pushed::Taken);
         drop(outbound);
-        assert_eq!(connection.push(Bytes::new()).await, Pushed::Gone);
+        assert_eq!(connection.push(Utf8Bytes::from_static("")).await, Pushed::Gone);
     }
 }

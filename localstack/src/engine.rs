@@ -1,10 +1,10 @@
-//! DynamoDB in this process, on an address of its own that any AWS tool can open.
+//! DynamoDB in this process, which any AWS tool can open through `door`.
 //!
 //! It runs on a thread of its own, since the engine blocks the thread that calls it.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use dynoxide::Database;
@@ -18,14 +18,19 @@ use crate::template::TableDefinition;
 /// How often items whose time has come are deleted.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// How long a stop waits for requests under way, such as one of which only a part has come.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The file within the data directory.
 const FILE: &str = "dynamodb.sqlite";
 
 /// The running engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// Where it is. Anybody who knows may read and write, so this is not where callers are sent: see `door`.
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<Result<(), String>>,
+    ended: oneshot::Receiver<Result<(), String>>,
 }
 
 impl Engine {
@@ -39,19 +44,26 @@ impl Engine {
         let database = open(data)?;
         create(&database, name, table)?;
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, stopped) = oneshot::channel();
-        let thread =
-            thread::Builder::new().name("dynamodb".to_owned()).spawn(move || serve(listener, database, stopped));
-        Ok(Self { stop, thread: thread.map_err(|error| error.to_string())? })
+        let (end, ended) = oneshot::channel();
+        let run = move || {
+            // Nobody may be waiting for it any more.
+            let _ = end.send(serve(listener, database, stopped));
+        };
+        thread::Builder::new().name("dynamodb".to_owned()).spawn(run).map_err(|error| error.to_string())?;
+        Ok(Self { address, stop, ended })
     }
 
     /// Stop it. Everything that was acknowledged is on disk.
     pub(crate) async fn stop(self) {
         // If it has ended already, nobody listens.
         let _ = self.stop.send(());
-        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        if let Ok(Ok(Err(error))) = ended {
-            tracing::error!(error, "the database ended badly");
+        match tokio::time::timeout(PATIENCE, self.ended).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(error, "the database ended badly"),
+            Ok(Err(_panic)) => tracing::error!("the database ended badly"),
+            Err(_late) => tracing::warn!("somebody holds the database open"),
         }
     }
 }

@@ -60,14 +60,10 @@ impl Handshake {
     }
 
     /// What a route is told of a frame.
-    pub(crate) fn message_event(&self, route: &str, authorizer: &Value, frame: &Frame) -> Value {
+    pub(crate) fn message_event(&self, route: &str, authorizer: &Value, frame: &str) -> Value {
         let mut context = self.context(route, "MESSAGE", Some(authorizer));
         context["messageId"] = json!(request_id());
-        let (body, is_base64) = match frame {
-            Frame::Text(text) => (text.clone(), false),
-            Frame::Binary(bytes) => (STANDARD.encode(bytes), true),
-        };
-        json!({ "requestContext": context, "body": body, "isBase64Encoded": is_base64 })
+        json!({ "requestContext": context, "body": frame, "isBase64Encoded": false })
     }
 
     /// What `$disconnect` is told.
@@ -128,13 +124,6 @@ impl Handshake {
             event["multiValueQueryStringParameters"] = json!(multiple);
         }
     }
-}
-
-/// What a client sent.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    Text(String),
-    Binary(Vec<u8>),
 }
 
 /// The authorizer's context as later events show it: every value a string.

@@ -70,8 +70,8 @@ impl Gateway {
             return Err(format!("no route leads to the function {unrouted}"));
         }
         Ok(Self {
-            public: Routes::new(&template.public.routes),
-            internal: Routes::new(&template.internal.routes),
+            public: Routes::new(&template.public.routes)?,
+            internal: Routes::new(&template.internal.routes)?,
             cors: template.public.cors,
             socket: template.socket,
             origins: settings.origins,

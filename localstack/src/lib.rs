@@ -3,9 +3,11 @@
 //!
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
 //! three listeners share; `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
-//! `invoke` Lambda's; `event` builds the events that the functions get, and `engine` is DynamoDB.
+//! `invoke` Lambda's; `event` builds the events that the functions get, `engine` is DynamoDB,
+//! and `door` the way in to it.
 
 mod connections;
+mod door;
 mod engine;
 mod event;
 mod gateway;

@@ -19,7 +19,12 @@ use cli::{Cli, Command, Serve, Token};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors, and go to standard output.
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(wrong) => return complain(cli::in_one_line(&wrong)),
+    };
     let outcome = match cli.command {
         Some(Command::Token(token)) => print_token(&token),
         None => serve(cli.serve),

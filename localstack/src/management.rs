@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::to_bytes;
+use axum::extract::ws::Utf8Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +39,9 @@ pub(crate) async fn connections(
 async fn post(connection: &Connection, request: Request) -> Response {
     let Ok(frame) = to_bytes(request.into_body(), MAX_FRAME_BYTES).await else {
         return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException");
+    };
+    let Ok(frame) = Utf8Bytes::try_from(frame) else {
+        return exception(StatusCode::BAD_REQUEST, "BadRequestException");
     };
     match connection.push(frame).await {
         Pushed::Taken => StatusCode::OK.into_response(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, ORIGIN,
-    SET_COOKIE, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -33,11 +33,15 @@ pub(crate) async fn public(
 ) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
     let Some(cors) = &gateway.cors else { return call(&gateway, &gateway.public, peer, request).await };
-    if request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-        return preflight(cors, &gateway.origins, origin.as_ref());
-    }
-    let mut response = call(&gateway, &gateway.public, peer, request).await;
-    allow(response.headers_mut(), cors, &gateway.origins, origin.as_ref());
+    let is_preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let is_routed = gateway.public.find(request.method().as_str(), request.uri().path()).is_some();
+    // The gateway answers a preflight by itself, unless a route such as ANY takes it.
+    let mut response = match is_preflight && !is_routed {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => call(&gateway, &gateway.public, peer, request).await,
+    };
+    allow(response.headers_mut(), cors, &gateway.origins, origin.as_ref(), is_preflight);
     response
 }
 
@@ -105,23 +109,21 @@ fn body(result: &Value) -> Bytes {
     }
 }
 
-/// The gateway answers a preflight by itself.
-fn preflight(cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    allow(headers, cors, origins, origin);
-    if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
-        set(headers, ACCESS_CONTROL_ALLOW_METHODS, &cors.methods.join(","));
-        set(headers, ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers.join(","));
-        if let Some(seconds) = cors.max_age {
-            set(headers, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
-        }
-    }
-    response
-}
+/// The headers of CORS, which are the gateway's alone where it is configured for it.
+const CORS_HEADERS: [HeaderName; 6] = [
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
+];
 
-/// Say that a page may read the answer, if its origin is allowed.
-fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>) {
+/// Say what a page may do, if its origin is allowed; what the function says of that is ignored.
+fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>, is_preflight: bool) {
+    for name in CORS_HEADERS {
+        headers.remove(name);
+    }
     let Some(origin) = origin.and_then(|origin| origin.to_str().ok()) else { return };
     if !origins.allows(origin) {
         return;
@@ -131,7 +133,13 @@ fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option
     if !any {
         set(headers, VARY, "Origin");
     }
-    if !cors.exposed.is_empty() {
+    if is_preflight {
+        set(headers, ACCESS_CONTROL_ALLOW_METHODS, &cors.methods.join(","));
+        set(headers, ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers.join(","));
+        if let Some(seconds) = cors.max_age {
+            set(headers, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
+        }
+    } else if !cors.exposed.is_empty() {
         set(headers, ACCESS_CONTROL_EXPOSE_HEADERS, &cors.exposed.join(","));
     }
 }
@@ -151,8 +159,10 @@ pub(crate) fn comes_from_a_page(headers: &HeaderMap) -> bool {
 
 /// Whether a Host header names this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    let has_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let host = host.to_ascii_lowercase();
+    let mut rests = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter_map(|name| host.strip_prefix(name));
+    rests.any(|rest| rest.is_empty() || has_port(rest))
 }
 
 #[cfg(test)]
@@ -161,15 +171,18 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {
-        assert!(["localhost:3001", "127.0.0.1", "127.0.0.1:80", "[::1]:1"].iter().all(|host| is_loopback(host)));
-        assert!(!["", "evil.example:3001", "127.0.0.1.evil.example"].iter().any(|host| is_loopback(host)));
+        assert!(["LocalHost:3001", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:1"].iter().all(|h| is_loopback(h)));
+        assert!(
+            !["", "evil.example:3001", "127.0.0.1.evil.example", "localhost:1.evil"].iter().any(|h| is_loopback(h))
+        );
     }
 
     #[test]
     fn only_allowed_origins_may_read() {
         let allowed = |origins: &Origins, origin: &str| {
-            let mut headers = HeaderMap::new();
-            allow(&mut headers, &Cors::default(), origins, Some(&origin.parse().unwrap()));
+            // What the function said is not asked.
+            let mut headers = HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, "null".parse().unwrap())]);
+            allow(&mut headers, &Cors::default(), origins, Some(&origin.parse().unwrap()), false);
             headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(allowed(&Origins::Any, "https://a").as_deref(), Some("*"));

@@ -17,10 +17,15 @@ struct Route {
 }
 
 /// In the order of preference.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq)]
 enum Segment {
     Literal(String),
+    /// `{name}`: one segment.
     Variable(String),
+    /// `{name+}`: all that is left.
+    Greedy(String),
+    /// `$default`: anything.
+    Default,
 }
 
 /// The route that a request takes.
@@ -35,43 +40,81 @@ pub(crate) struct Match<'a> {
 }
 
 impl Routes {
-    /// The routes of these keys, `METHOD /path/{variable}`, each with its function.
-    pub(crate) fn new(routes: &[(String, String)]) -> Self {
-        let parse = |(key, function): &(String, String)| {
-            let (method, path) = key.split_once(' ')?;
-            let segments =
-                segments(path).map(|segment| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
-                    Some(name) => Segment::Variable(name.to_owned()),
-                    None => Segment::Literal(segment.to_owned()),
-                });
-            let (key, function) = (key.clone(), function.clone());
-            Some(Route { method: method.to_owned(), segments: segments.collect(), key, function })
-        };
-        Self(routes.iter().filter_map(parse).collect())
+    /// The routes of these keys, `METHOD /path/{variable}` or `$default`, each with its function; or the key that is
+    /// neither.
+    pub(crate) fn new(routes: &[(String, String)]) -> Result<Self, String> {
+        routes.iter().map(|(key, function)| Route::parse(key, function)).collect::<Result<_, _>>().map(Self)
     }
 
     /// The route for a method and a path as it came, percent-encoding and all.
     pub(crate) fn find(&self, method: &str, path: &str) -> Option<Match<'_>> {
         let wanted: Vec<String> = segments(path).map(decode).collect();
-        let fits = self.0.iter().filter(|route| {
-            (route.method == method || route.method == "ANY")
-                && route.segments.len() == wanted.len()
-                && route.segments.iter().zip(&wanted).all(|(segment, part)| segment.takes(part))
-        });
-        let best = fits.min_by_key(|route| (&route.segments, route.method == "ANY"))?;
-        let variables = best.segments.iter().zip(wanted).filter_map(|(segment, part)| match segment {
-            Segment::Variable(name) => Some((name.clone(), part)),
-            Segment::Literal(_) => None,
-        });
-        Some(Match { key: &best.key, function: &best.function, variables: variables.collect() })
+        let fits = self.0.iter().filter(|route| route.takes(method, &wanted));
+        let best = fits.min_by_key(|route| route.preference())?;
+        Some(Match { key: &best.key, function: &best.function, variables: best.variables(&wanted) })
+    }
+}
+
+impl Route {
+    fn parse(key: &str, function: &str) -> Result<Self, String> {
+        let (method, segments) = match key.split_once(" /") {
+            Some((method, path)) => (method, path.split('/').map(Segment::parse).collect()),
+            None if key == "$default" => ("ANY", vec![Segment::Default]),
+            None => return Err(format!("{key} is no route key of an HTTP API")),
+        };
+        Ok(Self { key: key.to_owned(), method: method.to_owned(), segments, function: function.to_owned() })
+    }
+
+    fn takes(&self, method: &str, wanted: &[String]) -> bool {
+        let is_long_enough = match self.segments.last() {
+            Some(Segment::Greedy(_) | Segment::Default) => self.segments.len() <= wanted.len(),
+            _ => self.segments.len() == wanted.len(),
+        };
+        is_long_enough
+            && (self.method == method || self.method == "ANY")
+            && self.segments.iter().zip(wanted).all(|(segment, part)| segment.takes(part))
+    }
+
+    /// The least is the most specific: first by path, then by method.
+    fn preference(&self) -> (Vec<u8>, bool) {
+        (self.segments.iter().map(Segment::preference).collect(), self.method == "ANY")
+    }
+
+    fn variables(&self, wanted: &[String]) -> BTreeMap<String, String> {
+        let variable = |(index, segment): (usize, &Segment)| match segment {
+            Segment::Variable(name) => Some((name.clone(), wanted[index].clone())),
+            Segment::Greedy(name) => Some((name.clone(), wanted[index..].join("/"))),
+            Segment::Literal(_) | Segment::Default => None,
+        };
+        self.segments.iter().enumerate().filter_map(variable).collect()
     }
 }
 
 impl Segment {
+    fn parse(segment: &str) -> Self {
+        match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(name) => match name.strip_suffix('+') {
+                Some(name) => Self::Greedy(name.to_owned()),
+                None => Self::Variable(name.to_owned()),
+            },
+            None => Self::Literal(segment.to_owned()),
+        }
+    }
+
     fn takes(&self, part: &str) -> bool {
         match self {
             Self::Literal(literal) => literal == part,
-            Self::Variable(_) => !part.is_empty(),
+            Self::Variable(_) | Self::Greedy(_) => !part.is_empty(),
+            Self::Default => true,
+        }
+    }
+
+    fn preference(&self) -> u8 {
+        match self {
+            Self::Literal(_) => 0,
+            Self::Variable(_) => 1,
+            Self::Greedy(_) => 2,
+            Self::Default => 3,
         }
     }
 }
@@ -89,12 +132,16 @@ pub(crate) fn decode(part: &str) -> String {
 mod tests {
     use super::*;
 
-    fn found(method: &str, path: &str) -> Option<String> {
-        let routes = ["GET /a", "ANY /a", "GET /a/{id}", "GET /a/fixed", "DELETE /a/{id}/b/{other}"];
-        let routes = Routes::new(&routes.map(|key| (key.to_owned(), key.to_owned())));
+    fn found_among(routes: &[&str], method: &str, path: &str) -> Option<String> {
+        let routes: Vec<_> = routes.iter().map(|key| ((*key).to_owned(), (*key).to_owned())).collect();
+        let routes = Routes::new(&routes).unwrap();
         let found = routes.find(method, path)?;
         assert_eq!(found.key, found.function);
         Some(format!("{} {:?}", found.key, found.variables))
+    }
+
+    fn found(method: &str, path: &str) -> Option<String> {
+        found_among(&["GET /a", "ANY /a", "GET /a/{id}", "GET /a/fixed", "DELETE /a/{id}/b/{other}"], method, path)
     }
 
     #[test]
@@ -112,5 +159,23 @@ mod tests {
         for (method, path) in [("GET", "/"), ("GET", "/b"), ("POST", "/a/1"), ("GET", "/a/"), ("GET", "/a/1/2")] {
             assert_eq!(found(method, path), None, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn what_is_left_goes_to_the_greedy_and_the_default_route() {
+        let found = |method, path| {
+            found_among(&["$default", "ANY /{proxy+}", "GET /a/{rest+}", "ANY /a/{z}", "GET /a/{id}"], method, path)
+        };
+        assert_eq!(found("GET", "/a/1").unwrap(), "GET /a/{id} {\"id\": \"1\"}");
+        assert_eq!(found("PUT", "/a/1").unwrap(), "ANY /a/{z} {\"z\": \"1\"}");
+        assert_eq!(found("GET", "/a/1/2").unwrap(), "GET /a/{rest+} {\"rest\": \"1/2\"}");
+        assert_eq!(found("PUT", "/a/1/2").unwrap(), "ANY /{proxy+} {\"proxy\": \"a/1/2\"}");
+        assert_eq!(found("GET", "/").unwrap(), "$default {}");
+    }
+
+    #[test]
+    fn what_is_no_route_key_is_refused() {
+        let error = Routes::new(&[("$connect".to_owned(), "f".to_owned())]).unwrap_err();
+        assert!(error.contains("$connect"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
 use axum::http::header::{CONTENT_TYPE, HOST, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connections::{Close, Connection, Connections, Outbound};
-use crate::event::{Frame, Handshake, authorizer_context, socket_error};
+use crate::event::{Handshake, authorizer_context, socket_error};
 use crate::gateway::Gateway;
 use crate::rest::message;
 use crate::template::Target;
@@ -34,7 +34,7 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// How many frames of one connection are handled side by side. More wait in the socket.
 const MAX_IN_FLIGHT: usize = 64;
 
-/// How long a client is given to answer a close.
+/// How long a client is given to take what is waiting for it before a close, and then to answer the close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// `GET /{stage}`: a client opens a connection.
@@ -80,6 +80,10 @@ async fn establish(gateway: Arc<Gateway>, handshake: Handshake) -> Result<(Sessi
     let (connection, outbound) = Connection::new(handshake.source_ip.clone(), handshake.user_agent.clone());
     let connection = Arc::new(connection);
     gateway.connections.insert(&handshake.connection_id, connection.clone());
+    // A stop that has closed all connections did not see this one.
+    if gateway.stopping.is_cancelled() {
+        connection.close(Close::going_away());
+    }
     let caller = Arc::new(Caller { handshake, authorizer });
     let token = gateway.tasks.token();
     Ok((Session { gateway, caller, connection, outbound: Some(outbound), close: None, _token: token }, protocol))
@@ -155,7 +159,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
-        let close = self.close.take().unwrap_or_else(abnormal);
+        let close = self.close.take().unwrap_or_else(Close::abnormal);
         gateway.connections.remove(&caller.handshake.connection_id);
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
@@ -166,11 +170,6 @@ impl Drop for Session {
             }
         });
     }
-}
-
-/// A connection that ended without a word.
-fn abnormal() -> Close {
-    Close::new(1006, "Connection Closed Abnormally")
 }
 
 impl Session {
@@ -192,9 +191,11 @@ impl Session {
         let ending = tokio::select! {
             ending = read(&self, &mut stream) => ending,
             ending = write(&mut sink, &mut outbound) => ending,
-            ending = expire(&self.gateway, &self.connection) => ending,
+            ending = cut(&self.gateway, &self.connection) => ending,
         };
         self.gateway.connections.remove(&self.caller.handshake.connection_id);
+        // From here on nothing is written, so whoever still pushes is told that it is gone.
+        outbound.close();
         if ending.is_ours {
             farewell(&mut sink, &mut stream, &ending.close).await;
         } else {
@@ -238,8 +239,9 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
     let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     loop {
         let frame = match stream.next().await {
-            Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
-            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
+            Some(Ok(Message::Text(text))) => text,
+            // As documented: API Gateway takes no binary frames.
+            Some(Ok(Message::Binary(_))) => return Ending::ours(Close::new(1003, "Unsupported data")),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
                 session.connection.touch();
                 continue;
@@ -249,10 +251,10 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
                 return Ending::theirs(close.unwrap_or_else(|| Close::new(1005, "")));
             }
             Some(Err(error)) => return broken(error),
-            None => return Ending::theirs(abnormal()),
+            None => return Ending::theirs(Close::abnormal()),
         };
         session.connection.touch();
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ending::theirs(abnormal()) };
+        let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ending::theirs(Close::abnormal()) };
         let (gateway, caller, connection) =
             (session.gateway.clone(), session.caller.clone(), session.connection.clone());
         session.gateway.tasks.spawn(async move {
@@ -268,10 +270,10 @@ fn broken(error: axum::Error) -> Ending {
         Some(tungstenite::Error::Capacity(_)) => Ending::ours(Close::new(1009, "Message too long")),
         Some(tungstenite::Error::Utf8(_)) => Ending::ours(Close::new(1007, "Invalid UTF-8")),
         Some(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
-            Ending::theirs(abnormal())
+            Ending::theirs(Close::abnormal())
         }
         Some(tungstenite::Error::Protocol(_)) => Ending::ours(Close::new(1002, "Protocol error")),
-        _ => Ending::theirs(abnormal()),
+        _ => Ending::theirs(Close::abnormal()),
     }
 }
 
@@ -280,20 +282,32 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, outbound: &mut mpsc::Un
         match next {
             Outbound::Close(close) => return Ending::ours(close),
             Outbound::Frame(frame, room) => {
-                // The functions push JSON; a frame that is not even text is nobody's.
-                let Ok(text) = Utf8Bytes::try_from(frame) else { continue };
-                if sink.send(Message::Text(text)).await.is_err() {
-                    return Ending::theirs(abnormal());
+                if sink.send(Message::Text(frame)).await.is_err() {
+                    return Ending::theirs(Close::abnormal());
                 }
                 drop(room);
             }
         }
     }
-    Ending::theirs(abnormal())
+    Ending::theirs(Close::abnormal())
+}
+
+/// Resolves when the connection is to end and its client has had time to take what was waiting for it: a client that
+/// reads has been told by then, in the order of the frames; one that does not read is cut off.
+async fn cut(gateway: &Gateway, connection: &Connection) -> Ending {
+    let close = tokio::select! {
+        close = connection.closing() => close,
+        () = expired(gateway, connection) => {
+            connection.close(Close::going_away());
+            Close::going_away()
+        }
+    };
+    tokio::time::sleep(FAREWELL).await;
+    Ending::ours(close)
 }
 
 /// Resolves when the connection has been idle for too long, or open.
-async fn expire(gateway: &Gateway, connection: &Connection) -> Ending {
+async fn expired(gateway: &Gateway, connection: &Connection) {
     let age = async {
         tokio::time::sleep(gateway.max_lifetime).await;
     };
@@ -310,11 +324,10 @@ async fn expire(gateway: &Gateway, connection: &Connection) -> Ending {
         () = age => {}
         () = idle => {}
     }
-    Ending::ours(Close::new(1001, "Going away"))
 }
 
 /// Have a frame handled by the route that it selects.
-async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &Frame) {
+async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &str) {
     let route = route(gateway, frame);
     let Some(Target::Function(function)) = gateway.socket.routes.get(route) else { return };
     let event = caller.handshake.message_event(route, &caller.authorizer, frame).to_string();
@@ -325,13 +338,12 @@ async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, fra
 }
 
 /// The key of the route that `$request.body.type` selects.
-fn route<'a>(gateway: &'a Gateway, frame: &Frame) -> &'a str {
+fn route<'a>(gateway: &'a Gateway, frame: &str) -> &'a str {
     #[derive(Deserialize)]
     struct Selector {
         r#type: String,
     }
-    let Frame::Text(text) = frame else { return "$default" };
-    let Ok(selector) = serde_json::from_str::<Selector>(text) else { return "$default" };
+    let Ok(selector) = serde_json::from_str::<Selector>(frame) else { return "$default" };
     let routes = gateway.socket.routes.get_key_value(&selector.r#type);
     routes.map(|(key, _)| key.as_str()).filter(|key| !key.starts_with('$')).unwrap_or("$default")
 }

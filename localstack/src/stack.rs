@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use crate::connections::Close;
 use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::template::Template;
-use crate::{invoke, management, page, rest, socket};
+use crate::{door, invoke, management, page, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -85,6 +85,7 @@ pub struct Stack {
     public: JoinHandle<()>,
     internal: JoinHandle<()>,
     stop_internal: CancellationToken,
+    door: JoinHandle<()>,
     engine: Engine,
 }
 
@@ -98,11 +99,12 @@ impl Stack {
         let public = bind("public", options.public_port)?;
         let internal = bind("internal", options.internal_port)?;
         let dynamodb = bind("dynamodb", options.dynamodb_port)?;
+        let behind = bind("dynamodb", 0)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
-        let config = configure(&options, &internal_url, &dynamodb_url)?;
+        let config = configure(&options, &internal_url, &url(&behind)?)?;
         let app = Arc::new(App::new(&config));
-        let engine = Engine::start(dynamodb, options.data.as_deref(), TABLE, &template.table);
+        let engine = Engine::start(behind, options.data.as_deref(), TABLE, &template.table);
         let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
         let ws_url = format!("{}/{}", public_url.replacen("http", "ws", 1), template.socket.stage);
         let gateway = Gateway::new(template, app, settings(&options, &config));
@@ -117,6 +119,7 @@ impl Stack {
             internal_url,
             dynamodb_url,
             gateway,
+            door: tokio::spawn(door::keep(listen(dynamodb)?, engine.address, stop_internal.clone())),
             stop_internal,
             engine,
         })
@@ -145,13 +148,13 @@ impl Stack {
     /// Stop: take nothing new, close every socket, let what is under way end, then close the database.
     pub async fn stop(self) {
         self.gateway.stopping.cancel();
-        self.gateway.connections.close_all(&Close::new(1001, "Going away"));
+        self.gateway.connections.close_all(&Close::going_away());
         self.gateway.tasks.close();
         if tokio::time::timeout(PATIENCE, self.gateway.tasks.wait()).await.is_err() {
             tracing::warn!("some invocations did not end in time");
         }
         self.stop_internal.cancel();
-        for listener in [self.public, self.internal] {
+        for listener in [self.public, self.internal, self.door] {
             // A client that holds its connection open does not hold us.
             let abort = listener.abort_handle();
             if tokio::time::timeout(Duration::from_secs(1), listener).await.is_err() {
@@ -228,6 +231,7 @@ fn internal_router(gateway: &Arc<Gateway>) -> Router {
         .route(&format!("/{stage}/@connections/{{id}}"), any(management::connections))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke::invoke))
         .fallback(rest::internal)
+        .layer(DefaultBodyLimit::max(invoke::MAX_PAYLOAD_BYTES))
         .layer(from_fn(refuse_pages))
         .with_state(gateway.clone())
 }
@@ -239,10 +243,14 @@ async fn refuse_pages(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+fn listen(listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
     let failed = |error: std::io::Error| StartError(error.to_string());
     listener.set_nonblocking(true).map_err(failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?.tap_io(|stream| {
+    tokio::net::TcpListener::from_std(listener).map_err(failed)
+}
+
+fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+    let listener = listen(listener)?.tap_io(|stream| {
         // Frames are small and must not wait for one another.
         let _ = stream.set_nodelay(true);
     });

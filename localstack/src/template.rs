@@ -221,9 +221,13 @@ impl<'a> Resources<'a> {
             keys: pairs("KeySchema", "KeyType"),
             ttl: ttl.map(str::to_owned),
         };
-        match definition.keys.is_empty() || definition.attributes.is_empty() {
-            true => Err(content(format!("{name} has no KeySchema or no AttributeDefinitions"))),
-            false => Ok(definition),
+        let is_defined = |key: &String| definition.attributes.iter().any(|(attribute, _)| attribute == key);
+        let has_partition_key = definition.keys.iter().any(|(_, role)| role == "HASH");
+        match has_partition_key && definition.keys.iter().all(|(key, _)| is_defined(key)) {
+            true => Ok(definition),
+            false => {
+                Err(content(format!("{name} has no HASH key in its KeySchema, or no AttributeDefinitions for it")))
+            }
         }
     }
 }
@@ -291,6 +295,7 @@ mod tests {
         assert!(without("RouteSelectionExpression: $request.body.type").contains("$request.body.type"));
         assert!(without("StageName: ws").contains("stage"));
         assert!(without("Binary: message ").contains("MessageFunction"));
-        assert!(without("KeyType: HASH").contains("KeySchema") || !without("KeyType: HASH").is_empty());
+        assert!(without("KeyType: HASH").contains("KeySchema"));
+        assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
     }
 }
