@@ -1,0 +1,184 @@
+"""What `emulator` does beside `sam deploy`: prepare the template, keep the secret, settle what the emulator leaves out,
+tell the addresses. Talks to AWS_ENDPOINT_URL.
+
+    python deployment.py binaries                     the names of the functions' binaries
+    python deployment.py template BOOTSTRAPS OUTPUT   template.yaml with BOOTSTRAPS/NAME as the code of each function
+    python deployment.py sam-local BUILT OUTPUT       what `sam build` has built, for `sam local` and the local stack
+    python deployment.py secret NAME                  keep $JWT_SECRET in Secrets Manager
+    python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
+    python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is where `sign.py` listens
+    python deployment.py internal STACK               the address of the internal API
+    python deployment.py unused STACK USED            what policies allow and file USED says nobody made use of
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import sys
+
+import boto3
+from samcli.yamlhelper import yaml_dump, yaml_parse
+
+# Where `cargo run` has its parts, and the secret of both. The functions refuse the secret that `cargo run` would choose.
+LOCAL_STACK = {
+    "TABLE_NAME": "chat",
+    "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
+    "MANAGEMENT_ENDPOINT": "http://127.0.0.1:3001",
+    "JWT_SECRET": "a-secret-of-this-machine-and-no-other",
+}
+
+TEMPLATE = pathlib.Path(__file__).parent.parent / "template.yaml"
+
+
+def template():
+    return yaml_parse(TEMPLATE.read_text())
+
+
+def functions(stack):
+    """The functions of a template by their logical ids."""
+    return {id: one for id, one in stack["Resources"].items() if one["Type"] == "AWS::Serverless::Function"}
+
+
+def binary(function):
+    return function["Metadata"]["BuildProperties"]["Binary"]
+
+
+def binaries():
+    print(*(binary(function) for function in functions(template()).values()), sep="\n")
+
+
+def write_template(bootstraps, output):
+    stack = template()
+    for function in functions(stack).values():
+        function["Properties"]["CodeUri"] = str(pathlib.Path(bootstraps).resolve() / binary(function))
+        # `sam build` isn't to build it again.
+        del function["Metadata"]
+    pathlib.Path(output).write_text(yaml_dump(stack))
+
+
+def write_sam_local_template(built, output):
+    stack = yaml_parse(pathlib.Path(built).read_text())
+    routes = http_routes(stack["Resources"])
+    folder = pathlib.Path(built).resolve().parent
+    stack["Resources"] = functions(stack)
+    for logical_id, function in stack["Resources"].items():
+        properties = function["Properties"]
+        # A relative path is relative to the template.
+        properties["CodeUri"] = str(folder / properties["CodeUri"])
+        properties["Events"] = {
+            route: {"Type": "HttpApi", "Properties": {"Method": method, "Path": path, "PayloadFormatVersion": "2.0"}}
+            for route, (method, path, target) in routes.items()
+            if target == logical_id
+        }
+        # What the stack would know, as the local stack has it.
+        properties.pop("Policies", None)
+        properties["Environment"] = {"Variables": LOCAL_STACK}
+    globals = stack["Globals"]["Function"]
+    stack["Globals"] = {"Function": {name: globals[name] for name in ("Handler", "Runtime", "Architectures", "MemorySize", "Timeout")}}
+    for section in ("Conditions", "Mappings", "Metadata", "Outputs", "Rules"):
+        del stack[section]
+    pathlib.Path(output).write_text(yaml_dump(stack))
+
+
+def http_routes(resources):
+    """The routes of the HTTP APIs: method, path and function. Without ANY, at which `sam local` has nothing to choose."""
+    routes = {}
+    for logical_id, resource in resources.items():
+        if resource["Type"] == "AWS::ApiGatewayV2::Route" and " " in resource["Properties"]["RouteKey"]:
+            method, path = resource["Properties"]["RouteKey"].split()
+            integration = re.fullmatch(r"integrations/\$\{(\w+)\}", resource["Properties"]["Target"]["Fn::Sub"])[1]
+            uri = resources[integration]["Properties"]["IntegrationUri"]["Fn::Sub"]
+            if method != "ANY":
+                routes[logical_id] = method, path, re.search(r"\$\{(\w+)\.Arn\}", uri)[1]
+    return routes
+
+
+def keep_secret(name):
+    secrets = boto3.client("secretsmanager")
+    try:
+        secrets.create_secret(Name=name, SecretString=os.environ["JWT_SECRET"])
+    except secrets.exceptions.ResourceExistsException:
+        secrets.put_secret_value(SecretId=name, SecretString=os.environ["JWT_SECRET"])
+
+
+def physical(stack, logical):
+    found = boto3.client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical)
+    return found["StackResourceDetail"]["PhysicalResourceId"]
+
+
+def parameters(stack):
+    (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in found["Parameters"]}
+
+
+def settle(stack):
+    resources = template()["Resources"]
+    cors = dict(resources["PublicApi"]["Properties"]["CorsConfiguration"])
+    cors["AllowOrigins"] = parameters(stack)["AllowedOrigins"].split(",")
+    boto3.client("apigatewayv2").update_api(ApiId=physical(stack, "PublicApi"), CorsConfiguration=cors)
+    ttl = dict(resources["Table"]["Properties"]["TimeToLiveSpecification"])
+    boto3.client("dynamodb").update_time_to_live(TableName=physical(stack, "Table"), TimeToLiveSpecification=ttl)
+
+
+def environment(stack, door):
+    base = os.environ["AWS_ENDPOINT_URL"] + "/_aws/execute-api"
+    socket = base.replace("http", "ws", 1)
+    settings = {
+        "CHAT_PUBLIC_URL": f"{base}/{physical(stack, 'PublicApi')}/$default",
+        "CHAT_WS_URL": f"{socket}/{physical(stack, 'SocketApi')}/ws",
+        "CHAT_INTERNAL_URL": door,
+        "CHAT_LAMBDA_URL": door,
+        "CHAT_FUNCTION_PREFIX": f"{stack}-",
+        "JWT_SECRET": boto3.client("secretsmanager").get_secret_value(SecretId=parameters(stack)["JwtSecretArn"])["SecretString"],
+    }
+    for name, value in settings.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def internal(stack):
+    print(f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{physical(stack, 'InternalApi')}/$default")
+
+
+def allowed(function):
+    """The permissions of a function's policies: action, and kind of partition or method for connections."""
+    for policy in function["Properties"].get("Policies", []):
+        for statement in policy["Statement"]:
+            actions, resources = statement["Action"], statement["Resource"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                if action == "execute-api:ManageConnections":
+                    resources = resources if isinstance(resources, list) else [resources]
+                    details = [resource["Fn::Sub"].split("/")[2] for resource in resources]
+                else:
+                    condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+                    keys = condition.get("dynamodb:LeadingKeys", ["USER#*", "GROUP#*"])
+                    details = [key.split("#")[0] for key in keys]
+                yield from (f"{action} {detail}" for detail in details)
+
+
+def unused(stack, used):
+    lines = pathlib.Path(used).read_text().splitlines()
+    found = []
+    for logical_id, function in functions(template()).items():
+        role = f"{stack}-{logical_id}Role-"
+        mine = {line.split(" ", 1)[1] for line in lines if line.startswith(role)}
+        found += [f"{logical_id} {permission}" for permission in sorted(set(allowed(function)) - mine)]
+    print(*found, sep="\n", end="\n" if found else "")
+    sys.exit(1 if found else 0)
+
+
+COMMANDS = {
+    "binaries": binaries,
+    "template": write_template,
+    "sam-local": write_sam_local_template,
+    "secret": keep_secret,
+    "settle": settle,
+    "environment": environment,
+    "internal": internal,
+    "unused": unused,
+}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(__doc__)
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,182 @@
+"""Start the emulator MiniStack in the foreground, with what the chat module's tests need and it lacks.
+
+1. Nagle's algorithm is off: it makes each call 50 ms slower.
+2. The condition key dynamodb:LeadingKeys, which the policies of template.yaml use, has a value. MiniStack leaves it
+   absent, and an absent key satisfies ForAllValues: a policy that names the wrong partitions would go unnoticed.
+3. The WebSocket API does three things as API Gateway does: an authorizer's error `Unauthorized` refuses the handshake
+   with 401; the subprotocol that `$connect` answers is in the handshake; and a connection that the client has closed is
+   gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
+4. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
+   action, and the kind of partition or the method for connections. `emulator unused` tells which others they have.
+
+All of it leans on names inside MiniStack, so its version is pinned, and a name that is gone stops it here.
+"""
+
+import contextvars
+import json
+import os
+import socketserver
+
+socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+
+# Its own process group, so that it and the functions it runs can be ended together.
+os.setpgid(0, 0)
+
+from ministack import app  # noqa: E402
+from ministack.core import iam_actions, iam_evaluator  # noqa: E402
+from ministack.services import apigateway, lambda_svc  # noqa: E402
+
+PARTITION = "pk"
+LEADING_KEYS = "dynamodb:LeadingKeys"
+
+
+# ---------------------------------------------------------------------------------------------------- the leading keys
+def partition(key):
+    """The partition that a key or an item lies in, as a list."""
+    return list(key.get(PARTITION, {}).values())
+
+
+def partition_queried(request):
+    """The partition of a query, whose condition starts with `pk = :value`."""
+    name, equals, value, *_ = request["KeyConditionExpression"].split()
+    if (name, equals) != (PARTITION, "="):
+        raise ValueError(f"a query's condition starts with its partition: {request['KeyConditionExpression']}")
+    return list(request["ExpressionAttributeValues"][value].values())
+
+
+def partitions(request):
+    """The partitions that one request names, transactions aside."""
+    found = partition(request.get("Key", {})) + partition(request.get("Item", {}))
+    for table in request.get("RequestItems", {}).values():
+        if isinstance(table, dict):
+            reads = table.get("Keys", [])
+        else:
+            reads = [one.get("Key") or one.get("Item") for write in table for one in write.values()]
+        found += [name for key in reads for name in partition(key)]
+    return found + (partition_queried(request) if "KeyConditionExpression" in request else [])
+
+
+class Checks(list):
+    """The permissions that a transaction needs, one after the other, each with its own leading key in `keys`."""
+
+    def __init__(self, checks, parts, keys):
+        super().__init__(checks)
+        self.parts, self.keys = parts, keys
+
+    def __iter__(self):
+        for check, part in zip(super().__iter__(), self.parts, strict=True):
+            self.keys[:] = part
+            yield check
+
+
+plain_context = iam_actions.dynamodb_service_context
+plain_checks = iam_actions.dynamodb_transaction_checks
+transaction_keys = []
+
+
+def context(body):
+    request = json.loads(body or b"{}")
+    # One list for all parts of a transaction, which `Checks` fills anew for each: they are checked one after the other,
+    # without a pause in between.
+    keys = transaction_keys if "TransactItems" in request else partitions(request)
+    return {**plain_context(body), LEADING_KEYS: keys}
+
+
+def transaction_checks(action, body, region, account_id):
+    checks = plain_checks(action, body, region, account_id)
+    if not checks:
+        return checks
+    parts = [one for item in json.loads(body)["TransactItems"] for one in item.values()]
+    return Checks(checks, [partition(one.get("Key") or one.get("Item")) for one in parts], transaction_keys)
+
+
+iam_actions.dynamodb_service_context = context
+iam_actions.dynamodb_transaction_checks = transaction_checks
+
+# --------------------------------------------------------------------------------------------------------- WebSockets
+plain_execute = lambda_svc._execute_function_with_config_scope
+plain_refuse = apigateway._refuse_ws_handshake
+plain_invoke = apigateway._invoke_ws_lambda
+plain_handle = apigateway.handle_websocket
+plain_connections = apigateway.handle_connections_api
+unauthorized = set()
+subprotocol = contextvars.ContextVar("subprotocol", default=None)
+
+
+def execute(function, event):
+    result = plain_execute(function, event)
+    if event.get("type") == "REQUEST" and result and result.get("error"):
+        body = result.get("body")
+        body = json.loads(body) if isinstance(body, (str, bytes)) else body
+        if isinstance(body, dict) and body.get("errorMessage") == "Unauthorized":
+            unauthorized.add(event["requestContext"]["connectionId"])
+    return result
+
+
+async def refuse(scope, send, status, message, connection_id, request_id):
+    if connection_id in unauthorized:
+        unauthorized.discard(connection_id)
+        status, message = 401, "Unauthorized"
+    await plain_refuse(scope, send, status, message, connection_id, request_id)
+
+
+async def invoke(*arguments, **named):
+    answer = await plain_invoke(*arguments, **named)
+    for headers in ("headers", "multiValueHeaders"):
+        for name, value in ((answer or {}).get(headers) or {}).items():
+            if name.lower() == "sec-websocket-protocol":
+                subprotocol.set(value if isinstance(value, str) else value[0])
+    return answer
+
+
+async def handle(scope, receive, send, *arguments, **named):
+    async def send_with_subprotocol(message):
+        if message["type"] == "websocket.accept" and subprotocol.get():
+            message = {**message, "subprotocol": subprotocol.get()}
+        await send(message)
+
+    await plain_handle(scope, receive, send_with_subprotocol, *arguments, **named)
+
+
+async def connections(method, api_id, stage, connection_id, body, headers):
+    connection = apigateway._ws_connections.get(connection_id)
+    if connection and connection["close_event"].is_set():
+        connection_id = "closed"
+    return await plain_connections(method, api_id, stage, connection_id, body, headers)
+
+
+lambda_svc._execute_function_with_config_scope = execute
+apigateway._refuse_ws_handshake = refuse
+apigateway._invoke_ws_lambda = invoke
+apigateway.handle_websocket = handle
+apigateway.handle_connections_api = connections
+
+# ------------------------------------------------------------------------------------------- the permissions made use of
+plain_evaluate = iam_evaluator.evaluate
+used = set()
+
+
+def evaluate(request, *policies):
+    result = plain_evaluate(request, *policies)
+    _, _, role = request.principal_arn.partition(":assumed-role/")
+    if role and result.decision == "Allow":
+        role = role.split("/")[0]
+        if request.action == "execute-api:ManageConnections":
+            details = {request.resource_arn.split("/")[2]}
+        else:
+            details = {key.split("#")[0] for key in request.service_context.get(LEADING_KEYS.lower(), [])}
+        note({f"{role} {request.action} {detail}" for detail in details} - used)
+    return result
+
+
+def note(lines):
+    if lines and "PERMISSIONS_USED" in os.environ:
+        used.update(lines)
+        with open(os.environ["PERMISSIONS_USED"], "a") as file:
+            file.writelines(line + "\n" for line in sorted(lines))
+
+
+iam_evaluator.evaluate = evaluate
+
+if __name__ == "__main__":
+    app.main()

@@ -1,0 +1,458 @@
+//! `template.yaml`, the binaries and the code agree: routes, functions, and what each function is allowed to do.
+//!
+//! What a function does is read off its source: which methods of `Table` and `Pusher` it calls, by way of which helpers,
+//! and which operations of the SDK those call. That is textual (a call is a name behind a name), and exact as long as the
+//! code keeps to two habits: the table is called `table` or `self`, and the SDK's client is called `client`. The leading
+//! keys of the policies are checked where they are enforced, by `localstack/emulator`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_yaml_ng::Value;
+
+/// The routes that the protocol asks for: API, route key, authorization, function.
+const ROUTES: &[(&str, &str, &str, &str)] = &[
+    ("SocketApi", "$connect", "CUSTOM", "connect"),
+    ("SocketApi", "$disconnect", "NONE", "disconnect"),
+    ("SocketApi", "unicast", "NONE", "message"),
+    ("SocketApi", "multicast", "NONE", "message"),
+    ("SocketApi", "$default", "NONE", "message"),
+    ("SocketApi", "ping", "NONE", "(mock)"),
+    ("PublicApi", "GET /api/message", "NONE", "pull_messages"),
+    ("PublicApi", "DELETE /api/message", "NONE", "drop_messages"),
+    ("PublicApi", "ANY /api/message", "NONE", "pull_messages"),
+    ("PublicApi", "POST /api/group", "NONE", "create_group"),
+    ("PublicApi", "GET /api/group", "NONE", "list_groups"),
+    ("PublicApi", "ANY /api/group", "NONE", "list_groups"),
+    ("PublicApi", "PUT /api/group/{groupId}", "NONE", "rename_group"),
+    ("PublicApi", "GET /api/group/{groupId}", "NONE", "get_group"),
+    ("PublicApi", "DELETE /api/group/{groupId}", "NONE", "leave_group"),
+    ("PublicApi", "ANY /api/group/{groupId}", "NONE", "get_group"),
+    ("PublicApi", "POST /api/request", "NONE", "invite"),
+    ("PublicApi", "GET /api/request", "NONE", "list_invites"),
+    ("PublicApi", "ANY /api/request", "NONE", "list_invites"),
+    ("PublicApi", "PUT /api/request/{requestId}", "NONE", "accept_invite"),
+    ("PublicApi", "DELETE /api/request/{requestId}", "NONE", "decline_invite"),
+    ("PublicApi", "ANY /api/request/{requestId}", "NONE", "accept_invite"),
+    ("InternalApi", "POST /notification", "AWS_IAM", "notification"),
+    ("InternalApi", "PUT /relationship/{userId}/friends/{otherId}", "AWS_IAM", "relationship"),
+    ("InternalApi", "DELETE /relationship/{userId}/friends/{otherId}", "AWS_IAM", "relationship"),
+    ("InternalApi", "PUT /relationship/{userId}/blocks/{otherId}", "AWS_IAM", "relationship"),
+    ("InternalApi", "DELETE /relationship/{userId}/blocks/{otherId}", "AWS_IAM", "relationship"),
+    ("InternalApi", "GET /relationship/{userId}", "AWS_IAM", "relationship"),
+];
+
+/// Calls of the SDK, by the method of its client or the part of a transaction, and the permissions that they need.
+const PERMISSIONS: &[(&str, &str)] = &[
+    ("batch_get_item", "dynamodb:BatchGetItem"),
+    ("batch_write_item", "dynamodb:BatchWriteItem"),
+    ("delete_item", "dynamodb:DeleteItem"),
+    ("get_item", "dynamodb:GetItem"),
+    ("put_item", "dynamodb:PutItem"),
+    ("query", "dynamodb:Query"),
+    ("scan", "dynamodb:Scan"),
+    ("update_item", "dynamodb:UpdateItem"),
+    // A transaction needs the permissions of its parts, and none of its own.
+    ("ConditionCheck", "dynamodb:ConditionCheckItem"),
+    ("Delete", "dynamodb:DeleteItem"),
+    ("Put", "dynamodb:PutItem"),
+    ("Update", "dynamodb:UpdateItem"),
+    ("delete_connection", "execute-api:ManageConnections DELETE"),
+    ("get_connection", "execute-api:ManageConnections GET"),
+    ("post_to_connection", "execute-api:ManageConnections POST"),
+];
+
+#[test]
+fn the_routes_are_those_of_the_protocol() {
+    let expected: BTreeSet<_> =
+        ROUTES.iter().map(|(api, key, auth, name)| [*api, *key, *auth, *name].map(str::to_owned)).collect();
+    assert_eq!(expected.len(), ROUTES.len());
+    assert_same("a route", &Template::read().routes(), &expected);
+}
+
+#[test]
+fn every_function_has_a_binary_a_module_and_a_route() {
+    let template = Template::read();
+    let functions: BTreeSet<String> = template.functions().into_keys().collect();
+    let bin_files = stems(&root().join("functions/src/bin"));
+    assert_same("functions/src/bin", &bin_files, &functions);
+    assert_same("a [[bin]] of functions/Cargo.toml", &declared_bins(), &functions);
+    let modules = stems(&root().join("functions/src"));
+    assert!(functions.is_subset(&modules), "without a module: {:?}", functions.difference(&modules));
+    let mut reached: BTreeSet<String> = template.routes().into_iter().map(|[_, _, _, function]| function).collect();
+    reached.extend(template.authorizers());
+    reached.remove("(mock)");
+    assert_same("the target of a route or authorizer", &reached, &functions);
+    assert_same("what GatewayRole may invoke", &template.invoked_by_gateway(), &functions);
+}
+
+#[test]
+fn a_function_has_one_name_everywhere() {
+    for (name, (logical_id, properties)) in Template::read().functions() {
+        assert_eq!(logical_id, format!("{}Function", pascal_case(&name)));
+        assert_eq!(text(&properties["FunctionName"]), format!("${{AWS::StackName}}-{name}"));
+    }
+}
+
+#[test]
+fn a_policy_allows_what_its_function_calls_and_no_more() {
+    let code = Code::read();
+    let of_all = |permissions: &dyn Fn(&str, &Value) -> BTreeSet<String>| {
+        let of_one = |(name, (_, properties)): (String, (String, Value))| {
+            let line = |permission| format!("{name}: {permission}");
+            permissions(&name, &properties["Policies"]).into_iter().map(line).collect::<Vec<_>>()
+        };
+        Template::read().functions().into_iter().flat_map(of_one).collect()
+    };
+    assert_same("a permission", &of_all(&|_, policies| allowed(policies)), &of_all(&|name, _| code.needs(name)));
+}
+
+#[test]
+fn a_policy_names_the_table_and_the_connections_and_nothing_else() {
+    for (name, (_, properties)) in Template::read().functions() {
+        for statement in statements(&properties["Policies"]) {
+            for resource in list(&statement["Resource"]) {
+                let resource = text(resource);
+                let known = resource == "Table.Arn" || resource.contains(":${SocketApi}/ws/");
+                assert!(known, "{name}: {resource}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_function_that_verifies_tokens_or_pushes_is_configured_for_it() {
+    let code = Code::read();
+    for (name, (_, properties)) in Template::read().functions() {
+        let variables = &properties["Environment"]["Variables"];
+        let public = ROUTES.iter().any(|(api, _, _, function)| *api == "PublicApi" && *function == name);
+        assert_eq!(variables.get("JWT_SECRET").is_some(), public || name == "authorize", "{name}: JWT_SECRET");
+        let pushes = code.needs(&name).iter().any(|permission| permission.starts_with("execute-api"));
+        assert_eq!(variables.get("MANAGEMENT_ENDPOINT").is_some(), pushes, "{name}: MANAGEMENT_ENDPOINT");
+    }
+}
+
+/// The template, CloudFormation's tags and all.
+struct Template(Value);
+
+impl Template {
+    fn read() -> Self {
+        Self(serde_yaml_ng::from_str(&read(&root().join("template.yaml"))).expect("template.yaml is YAML"))
+    }
+
+    fn resources<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let all = self.0["Resources"].as_mapping().expect("there are resources").iter();
+        all.filter(move |(_, resource)| resource["Type"] == kind).map(|(id, resource)| (text(id), resource))
+    }
+
+    fn resource(&self, id: &str) -> &Value {
+        let found = &self.0["Resources"][id];
+        assert!(!found.is_null(), "there is no resource {id}");
+        found
+    }
+
+    /// The functions by the names of their binaries: logical id and properties.
+    fn functions(&self) -> BTreeMap<String, (String, Value)> {
+        let entry = |(id, resource): (&str, &Value)| {
+            let name = text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned();
+            (name, (id.to_owned(), resource["Properties"].clone()))
+        };
+        let functions: BTreeMap<_, _> = self.resources("AWS::Serverless::Function").map(entry).collect();
+        assert!(!functions.is_empty());
+        functions
+    }
+
+    /// The binary of the function with this logical id.
+    fn binary(&self, logical_id: &str) -> String {
+        text(&self.resource(logical_id)["Metadata"]["BuildProperties"]["Binary"]).to_owned()
+    }
+
+    /// API, route key, authorization and function of every route.
+    fn routes(&self) -> BTreeSet<[String; 4]> {
+        let route = |(_, resource): (&str, &Value)| {
+            let properties = &resource["Properties"];
+            let api = text(&properties["ApiId"]);
+            let integration =
+                text(&properties["Target"]).strip_prefix("integrations/${").and_then(|id| id.strip_suffix('}'));
+            let integration = &self.resource(integration.expect("a route's target is an integration"))["Properties"];
+            assert_eq!(text(&integration["ApiId"]), api, "a route and its integration belong to one API");
+            let function = match text(&integration["IntegrationType"]) {
+                "MOCK" => "(mock)".to_owned(),
+                _ => self.binary(function_in(text(&integration["IntegrationUri"]))),
+            };
+            [
+                api.to_owned(),
+                text(&properties["RouteKey"]).to_owned(),
+                text(&properties["AuthorizationType"]).to_owned(),
+                function,
+            ]
+        };
+        self.resources("AWS::ApiGatewayV2::Route").map(route).collect()
+    }
+
+    fn authorizers(&self) -> Vec<String> {
+        let all = self.resources("AWS::ApiGatewayV2::Authorizer");
+        all.map(|(_, resource)| self.binary(function_in(text(&resource["Properties"]["AuthorizerUri"])))).collect()
+    }
+
+    fn invoked_by_gateway(&self) -> BTreeSet<String> {
+        let policy = &self.resource("GatewayRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0];
+        let of_arn = |arn| self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"));
+        list(&policy["Resource"]).into_iter().map(of_arn).collect()
+    }
+}
+
+/// The logical id in `…:function/${XFunction.Arn}/invocations`.
+fn function_in(uri: &str) -> &str {
+    uri.split("${").filter_map(|part| part.split_once(".Arn}")).map(|(id, _)| id).next().expect("a function's ARN")
+}
+
+fn statements(policies: &Value) -> Vec<&Value> {
+    let documents = policies.as_sequence().map(Vec::as_slice).unwrap_or_default();
+    documents.iter().flat_map(|document| list(&document["Statement"])).collect()
+}
+
+/// The permissions that policies grant; those for connections together with the method of their resource.
+fn allowed(policies: &Value) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for statement in statements(policies) {
+        for action in list(&statement["Action"]) {
+            match text(action) {
+                action @ "execute-api:ManageConnections" => {
+                    let method =
+                        |resource| text(resource).split('/').nth_back(2).expect("API/stage/METHOD/@connections/*");
+                    allowed.extend(list(&statement["Resource"]).into_iter().map(|r| format!("{action} {}", method(r))));
+                }
+                action => drop(allowed.insert(action.to_owned())),
+            }
+        }
+    }
+    allowed
+}
+
+/// One or several.
+fn list(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Sequence(several) => several.iter().collect(),
+        Value::Null => Vec::new(),
+        one => vec![one],
+    }
+}
+
+/// The text of a scalar, whatever its tag.
+fn text(value: &Value) -> &str {
+    match value {
+        Value::String(text) => text,
+        Value::Tagged(tagged) => text(&tagged.value),
+        other => panic!("this is no text: {other:?}"),
+    }
+}
+
+/// The code, as far as it leads to AWS.
+struct Code {
+    /// The functions of the package `functions`, by module and name.
+    functions: BTreeMap<(String, String), Vec<String>>,
+    /// Which names each of its modules imports from which other.
+    imports: BTreeMap<String, BTreeMap<String, String>>,
+    /// The methods of `Table` and `Pusher`.
+    methods: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
+}
+
+impl Code {
+    fn read() -> Self {
+        let mut code = Self { functions: BTreeMap::new(), imports: BTreeMap::new(), methods: BTreeMap::new() };
+        let files = rust_files(&root().join("functions/src"));
+        for (module, path) in &files {
+            let tokens = tokens(&read(path));
+            code.imports.insert(module.clone(), imports(&tokens));
+            code.functions.extend(bodies(tokens).into_iter().map(|(name, body)| ((module.clone(), name), body)));
+        }
+        let methods = |path: &Path| bodies(tokens(&read(path))).into_iter().filter(|(_, body)| takes_self(body));
+        let table = rust_files(&root().join("shared/src/table"));
+        code.methods.insert("table", table.iter().flat_map(|(_, path)| methods(path)).collect());
+        code.methods.insert("pusher", methods(&root().join("shared/src/push.rs")).collect());
+        code
+    }
+
+    /// The permissions that a function needs.
+    fn needs(&self, function: &str) -> BTreeSet<String> {
+        let mut needed = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut left: Vec<(String, String)> =
+            self.functions.keys().filter(|(module, _)| module == function).cloned().collect();
+        assert!(!left.is_empty(), "there is no module {function}");
+        while let Some(node) = left.pop() {
+            if !seen.insert(node.clone()) {
+                continue;
+            }
+            match self.methods.get(node.0.as_str()).and_then(|methods| methods.get(&node.1)) {
+                Some(body) => {
+                    needed.extend(permissions(body));
+                    left.extend(called(body, &["self", "Self"]).map(|name| (node.0.clone(), name.to_owned())));
+                }
+                None => left.extend(self.next(&node)),
+            }
+        }
+        needed
+    }
+
+    /// What one function of the package `functions` calls or names: others of the package, and methods.
+    fn next(&self, node: &(String, String)) -> Vec<(String, String)> {
+        let Some(body) = self.functions.get(node) else { return Vec::new() };
+        let mut next = Vec::new();
+        for (at, token) in body.iter().enumerate() {
+            let before = |steps: usize| at.checked_sub(steps).map_or("", |i| body[i].as_str());
+            let module = match (before(1), before(2)) {
+                // A method of a type in this package.
+                (".", _) => {
+                    let methods = self.functions.iter().filter(|((_, name), body)| name == token && takes_self(body));
+                    next.extend(methods.map(|(node, _)| node.clone()));
+                    continue;
+                }
+                (":", ":") => before(3).to_owned(),
+                _ => self.imports[&node.0].get(token).unwrap_or(&node.0).clone(),
+            };
+            let named = (module, token.clone());
+            if self.functions.contains_key(&named) {
+                next.push(named);
+            }
+        }
+        for receiver in self.methods.keys() {
+            next.extend(called(body, &[receiver]).map(|name| ((*receiver).to_owned(), name.to_owned())));
+        }
+        next
+    }
+}
+
+fn takes_self(body: &[String]) -> bool {
+    let parameters = body.iter().skip_while(|token| *token != "(");
+    parameters.take_while(|token| *token != ")" && *token != ",").any(|token| token == "self")
+}
+
+/// The permissions that a body needs by itself: `client.operation(` and `Part::builder(`.
+fn permissions(body: &[String]) -> Vec<String> {
+    let needed = |window: &[String]| {
+        let [a, b, c, d] = window else { return None };
+        let name = match (b.as_str(), c.as_str(), d.as_str()) {
+            (".", operation, "(") if a == "client" => operation,
+            (":", ":", "builder") => a,
+            _ => return None,
+        };
+        let found = PERMISSIONS.iter().find(|(call, _)| *call == name);
+        assert!(
+            a != "client" || found.is_some() || name == "transact_write_items",
+            "which permission does {name} need?"
+        );
+        found.map(|(_, permission)| (*permission).to_owned())
+    };
+    body.windows(4).filter_map(needed).collect()
+}
+
+/// The methods that are called on one of these: `receiver.name`, `receiver()?.name`, `Receiver::name`.
+fn called<'a>(body: &'a [String], receivers: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    body.iter().enumerate().filter(|(_, token)| receivers.contains(&token.as_str())).filter_map(|(at, _)| {
+        let mut behind =
+            body[at + 1..].iter().map(String::as_str).skip_while(|token| matches!(*token, "(" | ")" | "?"));
+        match behind.next()? {
+            "." => behind.next(),
+            ":" => behind.nth(1),
+            _ => None,
+        }
+    })
+}
+
+/// Names and signs of Rust source, without comments, the contents of strings, and tests.
+fn tokens(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]").next().expect("a split has a first part");
+    let mut tokens = Vec::new();
+    let mut rest = source.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == '/' && rest.peek() == Some(&'/') {
+            rest.by_ref().find(|c| *c == '\n');
+        } else if c == '"' {
+            while let Some(c) = rest.next().filter(|c| *c != '"') {
+                if c == '\\' {
+                    rest.next();
+                }
+            }
+        } else if c.is_alphanumeric() || c == '_' {
+            let mut name = c.to_string();
+            while let Some(c) = rest.next_if(|c| c.is_alphanumeric() || *c == '_') {
+                name.push(c);
+            }
+            tokens.push(name);
+        } else if !c.is_whitespace() {
+            tokens.push(c.to_string());
+        }
+    }
+    tokens
+}
+
+/// Every `fn name` with all that follows it, up to the next.
+fn bodies(tokens: Vec<String>) -> Vec<(String, Vec<String>)> {
+    let starts = |at: usize| tokens[at] == "fn" && tokens.get(at + 1).is_some_and(|name| name != "(");
+    let starts: Vec<usize> = (0..tokens.len()).filter(|at| starts(*at)).collect();
+    let ends = starts.iter().skip(1).copied().chain([tokens.len()]);
+    starts.iter().zip(ends).map(|(start, end)| (tokens[start + 1].clone(), tokens[start + 2..end].to_vec())).collect()
+}
+
+/// What `use crate::module::name` and `use crate::module::{names}` bring into a file: names, and where they are from.
+fn imports(tokens: &[String]) -> BTreeMap<String, String> {
+    let mut imports = BTreeMap::new();
+    for statement in tokens.split(|token| token == ";") {
+        let Some(at) = statement.iter().position(|token| token == "use") else { continue };
+        let path: Vec<&String> =
+            statement[at + 1..].iter().filter(|token| token.chars().all(|c| c.is_alphanumeric() || c == '_')).collect();
+        if let [start, module, names @ ..] = &path[..]
+            && (start.as_str() == "crate" || start.as_str() == "super")
+        {
+            imports.extend(names.iter().map(|name| ((*name).clone(), (*module).clone())));
+        }
+    }
+    imports
+}
+
+/// The `name`s of the `[[bin]]`s that functions/Cargo.toml declares; without any, cargo takes every file.
+fn declared_bins() -> BTreeSet<String> {
+    let manifest = read(&root().join("functions/Cargo.toml"));
+    let tables = manifest.split("\n[[bin]]").skip(1);
+    let name = |table: &str| {
+        let line = table.lines().find_map(|line| line.trim().strip_prefix("name")).expect("a [[bin]] has a name");
+        line.trim_matches([' ', '=', '"']).to_owned()
+    };
+    let declared: BTreeSet<String> = tables.map(name).collect();
+    if declared.is_empty() { stems(&root().join("functions/src/bin")) } else { declared }
+}
+
+/// `pull_messages` as `PullMessages`.
+fn pascal_case(name: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split('_').map(capital).collect()
+}
+
+fn assert_same<T: Ord + std::fmt::Debug>(what: &str, found: &BTreeSet<T>, expected: &BTreeSet<T>) {
+    let missing: Vec<_> = expected.difference(found).collect();
+    let surplus: Vec<_> = found.difference(expected).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "{what}: missing {missing:?}, too much {surplus:?}");
+}
+
+fn stems(folder: &Path) -> BTreeSet<String> {
+    rust_files(folder).into_iter().map(|(stem, _)| stem).collect()
+}
+
+/// The Rust files in a folder, by their names.
+fn rust_files(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("a folder can be listed").path());
+    let files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.map(|path| (path.file_stem().expect("a file has a name").to_string_lossy().into_owned(), path)).collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
