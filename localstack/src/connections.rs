@@ -9,7 +9,7 @@ use axum::extract::ws::Utf8Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use shared::clock::{Clock, Ms, SystemClock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// How many bytes may wait for a client that reads slowly. What API Gateway allows is not documented; when it is full
 /// it answers as we do.
@@ -18,16 +18,33 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 /// What a waiting frame costs beside its own bytes, so that tiny ones do not pile up either.
 const FRAME_COST: usize = 256;
 
-/// How long a push waits for room.
+/// How long a push waits for room, and then to be written.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Something for a client.
 #[derive(Debug)]
 pub(crate) enum Outbound {
-    /// A text frame, and the room that it takes up until it is written.
-    Frame(Utf8Bytes, OwnedSemaphorePermit),
+    /// A text frame on its way.
+    Frame(Queued),
     /// The end.
     Close(Close),
+}
+
+/// A frame that waits to be written. Dropped unwritten, it tells whoever pushed it that nobody got it.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    /// The frame.
+    pub(crate) frame: Utf8Bytes,
+    written: oneshot::Sender<()>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Queued {
+    /// Say that the frame went out.
+    pub(crate) fn confirm(self) {
+        // Whoever pushed it may have stopped waiting.
+        let _ = self.written.send(());
+    }
 }
 
 /// Why a connection ends.
@@ -121,9 +138,15 @@ impl Connection {
         let room = self.room.clone().acquire_many_owned(cost);
         let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, room).await else { return Pushed::Full };
         self.touch();
-        match self.outbound.send(Outbound::Frame(frame, permit)) {
-            Ok(()) => Pushed::Taken,
-            Err(_) => Pushed::Gone,
+        let (written, is_written) = oneshot::channel();
+        let queued = Queued { frame, written, _room: permit };
+        if self.outbound.send(Outbound::Frame(queued)).is_err() {
+            return Pushed::Gone;
+        }
+        match tokio::time::timeout(PATIENCE, is_written).await {
+            Ok(Err(_dropped)) => Pushed::Gone,
+            // A client that reads slowly has it in its buffer.
+            Ok(Ok(())) | Err(_) => Pushed::Taken,
         }
     }
 }
@@ -167,6 +190,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::future::join_all;
 
     #[test]
     fn ids_need_url_encoding() {
@@ -174,17 +198,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_frame_that_was_queued_and_never_written_was_not_taken() {
+        let (connection, outbound) = Connection::new(String::new(), String::new());
+        let (pushed, ()) = tokio::join!(connection.push(Utf8Bytes::from_static("x")), async { drop(outbound) });
+        assert_eq!(pushed, Pushed::Gone);
+    }
+
+    #[tokio::test]
     async fn a_client_that_does_not_read_fills_its_own_buffer_only() {
         let (connection, mut outbound) = Connection::new(String::new(), String::new());
         let frame = Utf8Bytes::from("x".repeat(128 * 1024));
-        let mut taken = 0;
-        while connection.push(frame.clone()).await == Pushed::Taken {
-            taken += 1;
-        }
-        assert_eq!(taken, 7);
+        let pushed = join_all((0..9).map(|_| connection.push(frame.clone()))).await;
+        assert_eq!(pushed.iter().filter(|pushed| **pushed == Pushed::Taken).count(), 7);
+        assert_eq!(pushed.iter().filter(|pushed| **pushed == Pushed::Full).count(), 2);
         drop(outbound.recv().await);
-        assert_eq!(connection.push(frame.clone()).await, Pushed::Taken);
-        drop(outbound);
-        assert_eq!(connection.push(Utf8Bytes::from_static("")).await, Pushed::Gone);
+        assert_eq!(connection.push(frame).await, Pushed::Taken);
     }
 }

@@ -194,8 +194,8 @@ impl Session {
             ending = cut(&self.gateway, &self.connection) => ending,
         };
         self.gateway.connections.remove(&self.caller.handshake.connection_id);
-        // From here on nothing is written, so whoever still pushes is told that it is gone.
-        outbound.close();
+        // From here on nothing is written, so whoever pushes, or has just pushed, is told that it is gone.
+        drop(outbound);
         if ending.is_ours {
             farewell(&mut sink, &mut stream, &ending.close).await;
         } else {
@@ -281,11 +281,11 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, outbound: &mut mpsc::Un
     while let Some(next) = outbound.recv().await {
         match next {
             Outbound::Close(close) => return Ending::ours(close),
-            Outbound::Frame(frame, room) => {
-                if sink.send(Message::Text(frame)).await.is_err() {
+            Outbound::Frame(queued) => {
+                if sink.send(Message::Text(queued.frame.clone())).await.is_err() {
                     return Ending::theirs(Close::abnormal());
                 }
-                drop(room);
+                queued.confirm();
             }
         }
     }
