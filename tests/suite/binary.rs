@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::stack::Directory;
 use crate::world::device::Closed;
-use crate::world::scene::friends_at;
+use crate::world::scene::{friends_at, group_of};
 use crate::world::{Deployment, Device, User, within};
 
 /// The program, built as this suite was.
@@ -243,6 +243,33 @@ async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
     let kept = bob.moved_to(&running.deployment).pull().await.ids();
     let lost: Vec<&String> = accepted.iter().filter(|id| !kept.contains(id)).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), accepted.len());
+    running.kill().await;
+}
+
+#[tokio::test]
+async fn one_whose_connection_ended_with_the_server_misses_nothing() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let directory = Directory::new();
+    let data = directory.path();
+    let keeping = ["--data", data.to_str().unwrap()];
+    let running = Running::start(&keeping).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let group = group_of(&alice, &[&bob]).await;
+    let online = bob.connect().await;
+    running.kill().await;
+    online.vanish();
+
+    // Nobody has told the database that bob's connection is over.
+    let running = Running::start(&keeping).await;
+    let [alice, bob] = [&alice, &bob].map(|user| user.moved_to(&running.deployment));
+    let mut online = alice.connect().await;
+    online.send(&bob, "private").await;
+    online.send_group(&group, "to all").await;
+    assert_eq!(bob.pull_with(&[("drop", "false")]).await.contents(), ["private", "to all"]);
+    assert_eq!(bob.pull().await.contents(), ["private", "to all"]);
+    assert!(bob.pull().await.is_empty());
     running.kill().await;
 }
 
