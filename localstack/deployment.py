@@ -8,14 +8,22 @@ tell the addresses. Talks to AWS_ENDPOINT_URL.
     python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is where `sign.py` listens
     python deployment.py internal STACK               the address of the internal API
+    python deployment.py check STACK                  see that the emulator refuses a bad token and knows a closed connection
     python deployment.py unused STACK USED            what policies allow and file USED says nobody made use of
 """
 
+import base64
+import hashlib
+import hmac
+import json
 import os
 import pathlib
 import re
 import shlex
+import socket
 import sys
+import time
+import urllib.parse
 
 import boto3
 from samcli.yamlhelper import yaml_dump, yaml_parse
@@ -140,6 +148,53 @@ def internal(stack):
     print(f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{physical(stack, 'InternalApi')}/$default")
 
 
+def token(user, secret):
+    """A token signed with HS256."""
+    encode = lambda part: base64.urlsafe_b64encode(part).rstrip(b"=")
+    parts = {"alg": "HS256", "typ": "JWT"}, {"sub": user, "exp": int(time.time()) + 60}
+    signed = b".".join(encode(json.dumps(part).encode()) for part in parts)
+    return (signed + b"." + encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest())).decode()
+
+
+def handshake(url, access_token):
+    """Ask for a WebSocket: the socket, and the status that was answered."""
+    parts = urllib.parse.urlsplit(url)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=30)
+    key = base64.b64encode(os.urandom(16)).decode()
+    connection.sendall(
+        f"GET {parts.path}?access_token={access_token} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return connection, int(connection.makefile("rb").readline().split()[1])
+
+
+def check(stack):
+    """What a test of ours could not tell from a mistake of the emulator's: asked of the emulator itself."""
+    url = os.environ["AWS_ENDPOINT_URL"].replace("http", "ws", 1) + f"/_aws/execute-api/{physical(stack, 'SocketApi')}/ws"
+    secret = boto3.client("secretsmanager").get_secret_value(SecretId=parameters(stack)["JwtSecretArn"])["SecretString"]
+    _, status = handshake(url, token("emulator-check", "another secret of thirty-two bytes"))
+    if status not in (401, 403):
+        sys.exit(f"a forged token was answered with {status}")
+    connection, status = handshake(url, token("emulator-check", secret))
+    if status != 101:
+        sys.exit(f"a good token was answered with {status}")
+    key = {"pk": {"S": "USER#emulator-check"}, "sk": {"S": "STATE"}}
+    state = boto3.client("dynamodb").get_item(TableName=physical(stack, "Table"), Key=key, ConsistentRead=True)["Item"]
+    newest = max((name for name in state if name.startswith("c#")), key=lambda name: int(state[name]["M"]["announced"]["N"]))
+    management = boto3.client("apigatewaymanagementapi", endpoint_url=url.replace("ws", "http", 1))
+    management.post_to_connection(ConnectionId=newest[2:], Data=b"{}")
+    connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+    for _ in range(50):
+        try:
+            management.post_to_connection(ConnectionId=newest[2:], Data=b"{}")
+        except management.exceptions.GoneException:
+            print("the emulator refuses a forged token, and answers 410 for a closed connection", file=sys.stderr)
+            return
+        time.sleep(0.1)
+    sys.exit("a closed connection is not answered with 410")
+
+
 def allowed(function):
     """The permissions of a function's policies: action, and kind of partition or method for connections."""
     for policy in function["Properties"].get("Policies", []):
@@ -175,6 +230,7 @@ COMMANDS = {
     "settle": settle,
     "environment": environment,
     "internal": internal,
+    "check": check,
     "unused": unused,
 }
 
