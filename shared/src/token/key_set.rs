@@ -154,3 +154,83 @@ fn usable(jwk: &Jwk) -> Option<(String, (Algorithm, DecodingKey))> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     (is_for_signatures && is_for_algorithm).then_some((common.key_id.clone()?, (algorithm, key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A provider that answers each request with the next of these, the last one for ever, and counts them.
+    async fn provider(answers: &'static [&'static str]) -> (KeySet, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = answers[counter.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)];
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (KeySet::new(&url), asked)
+    }
+
+    macro_rules! keys {
+        ($($id:literal),*) => {
+            concat!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"keys\":[",
+                $("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"use\":\"sig\",\"kid\":\"", $id,
+                  "\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"},",)* "{\"kty\":\"unknown\"}]}")
+        };
+    }
+
+    async fn has(keys: &KeySet, id: &str, now: Ms) -> bool {
+        keys.key(id, Algorithm::EdDSA, now).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_once_and_again_when_they_rotate() {
+        let (keys, asked) = provider(&[keys!("old"), keys!("old", "new")]).await;
+        assert!(has(&keys, "old", 0).await && has(&keys, "old", PAUSE_MS).await);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(!has(&keys, "new", PAUSE_MS - 1).await, "the provider is not asked so soon again");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(has(&keys, "new", PAUSE_MS).await);
+        assert!(!has(&keys, "forged", PAUSE_MS + 1).await);
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "forged key ids do not make us flood the provider");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_for_its_own_algorithm() {
+        let (keys, _) = provider(&[keys!("ed")]).await;
+        assert!(keys.key("ed", Algorithm::RS256, 0).await.is_err());
+        assert!(keys.key("ed", Algorithm::EdDSA, 0).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn known_keys_outlive_a_provider_that_is_down_for_a_day_and_no_longer() {
+        let (keys, asked) = provider(&[keys!("key"), "HTTP/1.1 503 Down\r\nconnection: close\r\n\r\n"]).await;
+        assert!(has(&keys, "key", 0).await);
+        assert!(has(&keys, "key", FRESH_MS).await);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert!(matches!(keys.key("key", Algorithm::EdDSA, USABLE_MS).await, Err(Error::Unavailable { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_key_set_that_is_moved_huge_or_wrong_is_not_taken() {
+        let huge: &'static str =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", " ".repeat(MAX_BYTES + 1)).leak();
+        let moved = "HTTP/1.1 302 Found\r\nlocation: /other\r\nconnection: close\r\n\r\n";
+        let wrong = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[]";
+        for answer in [moved, huge, wrong] {
+            let (keys, asked) = provider(vec![answer].leak()).await;
+            assert!(matches!(keys.key("key", Algorithm::EdDSA, 0).await, Err(Error::Unavailable { .. })));
+            assert_eq!(asked.load(Ordering::SeqCst), 1, "and redirects are not followed");
+        }
+    }
+}
