@@ -3,9 +3,10 @@
 1. Nagle's algorithm is off: it makes each call 50 ms slower.
 2. The condition key dynamodb:LeadingKeys, which the policies of template.yaml use, has a value. MiniStack leaves it
    absent, and an absent key satisfies ForAllValues: a policy that names the wrong partitions would go unnoticed.
-3. The WebSocket API does three things as API Gateway does: an authorizer's error `Unauthorized` refuses the handshake
-   with 401; the subprotocol that `$connect` answers is in the handshake; and a connection that the client has closed is
-   gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
+3. The WebSocket API does four things as API Gateway does: an authorizer's error `Unauthorized` refuses the handshake
+   with 401; the subprotocol that `$connect` answers is in the handshake; a message is taken once it has been written to
+   the socket, where MiniStack queues it, and loses it if the client closes meanwhile; and a connection that the client
+   has closed is gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
 4. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
    action, and the kind of partition or the method for connections. `emulator unused` tells which others they have.
 
@@ -22,9 +23,11 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 # Its own process group, so that it and the functions it runs can be ended together.
 os.setpgid(0, 0)
 
+from hypercorn.protocol.ws_stream import WSStream  # noqa: E402
 from ministack import app  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator  # noqa: E402
 from ministack.services import apigateway, lambda_svc  # noqa: E402
+from wsproto.connection import ConnectionState  # noqa: E402
 
 PARTITION = "pk"
 LEADING_KEYS = "dynamodb:LeadingKeys"
@@ -99,8 +102,18 @@ plain_refuse = apigateway._refuse_ws_handshake
 plain_invoke = apigateway._invoke_ws_lambda
 plain_handle = apigateway.handle_websocket
 plain_connections = apigateway.handle_connections_api
+plain_app_send = WSStream.app_send
 unauthorized = set()
 subprotocol = contextvars.ContextVar("subprotocol", default=None)
+socket = contextvars.ContextVar("socket")
+
+
+class Connections(dict):
+    """The open connections, each with its socket."""
+
+    def __setitem__(self, connection_id, record):
+        super().__setitem__(connection_id, record)
+        record["socket"] = socket.get()
 
 
 def execute(function, event):
@@ -138,18 +151,31 @@ async def handle(scope, receive, send, *arguments, **named):
     await plain_handle(scope, receive, send_with_subprotocol, *arguments, **named)
 
 
+async def app_send(stream, message):
+    socket.set(stream)
+    await plain_app_send(stream, message)
+
+
 async def connections(method, api_id, stage, connection_id, body, headers):
     connection = apigateway._ws_connections.get(connection_id)
-    if connection and connection["close_event"].is_set():
-        connection_id = "closed"
+    if connection and connection["apiId"] == api_id:
+        stream = connection["socket"]
+        if connection["close_event"].is_set() or stream.closed or stream.connection.state != ConnectionState.OPEN:
+            connection_id = "closed"
+        elif method == "POST":
+            text = apigateway._post_to_connection_text(body)
+            await stream.app_send({"type": "websocket.send", "text": text})
+            return 200, {"Content-Type": "application/json"}, b""
     return await plain_connections(method, api_id, stage, connection_id, body, headers)
 
 
 lambda_svc._execute_function_with_config_scope = execute
+apigateway._ws_connections = Connections()
 apigateway._refuse_ws_handshake = refuse
 apigateway._invoke_ws_lambda = invoke
 apigateway.handle_websocket = handle
 apigateway.handle_connections_api = connections
+WSStream.app_send = app_send
 
 # ------------------------------------------------------------------------------------------- the permissions made use of
 plain_evaluate = iam_evaluator.evaluate
