@@ -52,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) more: bool,
     /// When the reading began.
     pub(crate) end: Ms,
+    /// The time up to which the logs are complete: what is younger may have neighbours on their way.
+    pub(crate) floor: Ms,
     /// Which of the messages were missed by name.
     named: Vec<Missed>,
     state: State,
@@ -67,23 +69,23 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<
     let wants_groups = request.kinds.contains(&Kind::Multicast);
     let joined = async { if wants_groups { app.table.joined_groups(user).await } else { Ok(Vec::new()) } };
     let (state, blocks, joined) = futures::try_join!(app.table.state(user), app.table.blocks(user), joined)?;
-    let groups = standing(app, user, joined, end).await?;
-    let reader = Reader { app, user, request, state: &state, blocks: &blocks, groups: &groups, end };
+    let floor = end.saturating_sub(MARGIN_MS);
+    let groups = standing(app, user, joined, floor).await?;
+    let reader = Reader { app, user, request, state: &state, blocks: &blocks, groups: &groups, end, floor };
     let (mut cursors, mut void) = reader.cursors();
     let page = merge(&reader, &mut cursors).await?;
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
-    Ok(Found { end, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
+    Ok(Found { end, floor, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
 }
 
 /// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away; not
 /// what is young, for of a group that is just being made the two reads may have seen one half.
-async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>, now: Ms) -> Result<BTreeMap<GroupId, Ms>> {
+async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>, floor: Ms) -> Result<BTreeMap<GroupId, Ms>> {
     let ids: Vec<GroupId> = joined.iter().map(|(group, _)| group.clone()).collect();
     let metas = app.table.standing_groups(&ids).await?;
     let (standing, dissolved): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(group, _)| metas.contains_key(group));
-    let is_old = |joined: Ms| joined < now.saturating_sub(MARGIN_MS);
     let dissolved: Vec<GroupId> =
-        dissolved.into_iter().filter(|(_, joined)| is_old(*joined)).map(|(group, _)| group).collect();
+        dissolved.into_iter().filter(|(_, joined)| *joined < floor).map(|(group, _)| group).collect();
     app.table.forget_groups(user, &dissolved).await?;
     Ok(standing.into_iter().collect())
 }
@@ -96,6 +98,7 @@ struct Reader<'a> {
     blocks: &'a BTreeMap<UserId, Block>,
     groups: &'a BTreeMap<GroupId, Ms>,
     end: Ms,
+    floor: Ms,
 }
 
 impl Reader<'_> {
@@ -132,7 +135,7 @@ impl Reader<'_> {
         };
         let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
         // A young one may be of a group that was joined after the memberships were read and before the state was.
-        let is_old = |missed: &Missed| missed.id.time_ms() < self.end.saturating_sub(MARGIN_MS);
+        let is_old = |missed: &Missed| missed.id.time_ms() < self.floor;
         let void = foreign.into_iter().filter(is_old).collect();
         (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
     }
@@ -284,11 +287,6 @@ async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
 }
 
 impl Found {
-    /// The time up to which the logs are complete: what is younger may have neighbours on their way.
-    pub(crate) fn floor(&self) -> Ms {
-        self.end.saturating_sub(MARGIN_MS)
-    }
-
     /// Whether a message was missed by name, however it was found.
     pub(crate) fn is_named(&self, message: &Message) -> bool {
         self.state.missed.contains(&Missed::new(&message.to, message.id))

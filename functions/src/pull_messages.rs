@@ -102,8 +102,8 @@ async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
         app.table.drop_missed(user, &plan).await?;
     }
     let Some(last) = found.messages.last().map(|message| message.id) else { return Ok(found) };
-    let record = offered.filter(|offered| offered.takes(found.floor()));
-    let floor = record.as_ref().map_or(found.floor(), |offered| offered.floor);
+    let record = offered.filter(|offered| offered.takes(found.floor));
+    let floor = record.as_ref().map_or(found.floor, |offered| offered.floor);
     // Beyond the time that a later DELETE can drop as a whole: what is young, what shares the last one's millisecond, and
     // what was missed by name.
     let by_id = |message: &&Message| {

@@ -66,6 +66,20 @@ impl Running {
         Self { child, deployment: deployment_of(&line) }
     }
 
+    /// Start it on a new directory that keeps its data. None where the suite runs against a deployment elsewhere.
+    async fn keeping() -> Option<(Directory, Self)> {
+        if Deployment::is_elsewhere() {
+            return None;
+        }
+        let directory = Directory::new();
+        let running = Self::start_on(&directory).await;
+        Some((directory, running))
+    }
+
+    async fn start_on(directory: &Directory) -> Self {
+        Self::start(&["--data", directory.path().to_str().expect("the directory has a plain name")]).await
+    }
+
     /// End it as an operator does.
     async fn terminate(mut self) -> ExitStatus {
         let id = self.child.id().expect("it is running").to_string();
@@ -191,19 +205,13 @@ async fn it_prints_a_token_that_works() {
 
 #[tokio::test]
 async fn sigterm_is_a_graceful_stop() {
-    if Deployment::is_elsewhere() {
-        return;
-    }
-    let directory = Directory::new();
-    let data = directory.path();
-    let keeping = ["--data", data.to_str().unwrap()];
-    let running = Running::start(&keeping).await;
+    let Some((directory, running)) = Running::keeping().await else { return };
     let (alice, bob) = friends_at(&running.deployment).await;
     let mut online = alice.connect().await;
     online.send(&bob, "missed").await;
     let (closed, status) = join(online.expect_close(), running.terminate()).await;
     assert_eq!((closed, status.code()), (Closed(Some(1001)), Some(0)));
-    let running = Running::start(&keeping).await;
+    let running = Running::start_on(&directory).await;
     assert_eq!(bob.moved_to(&running.deployment).pull().await.contents(), ["missed"]);
     running.kill().await;
 }
@@ -219,13 +227,7 @@ async fn send_until_killed(mut device: Device, to: User) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
-    if Deployment::is_elsewhere() {
-        return;
-    }
-    let directory = Directory::new();
-    let data = directory.path();
-    let keeping = ["--data", data.to_str().unwrap()];
-    let running = Running::start(&keeping).await;
+    let Some((directory, running)) = Running::keeping().await else { return };
     let (alice, bob) = friends_at(&running.deployment).await;
     let mut traffic = Vec::new();
     for _ in 0..4 {
@@ -239,7 +241,7 @@ async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
     running.kill().await;
     accepted.extend(join_all(traffic).await.into_iter().flat_map(Result::unwrap));
 
-    let running = Running::start(&keeping).await;
+    let running = Running::start_on(&directory).await;
     let kept = bob.moved_to(&running.deployment).pull().await.ids();
     let lost: Vec<&String> = accepted.iter().filter(|id| !kept.contains(id)).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), accepted.len());
@@ -248,13 +250,7 @@ async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
 
 #[tokio::test]
 async fn one_whose_connection_ended_with_the_server_misses_nothing() {
-    if Deployment::is_elsewhere() {
-        return;
-    }
-    let directory = Directory::new();
-    let data = directory.path();
-    let keeping = ["--data", data.to_str().unwrap()];
-    let running = Running::start(&keeping).await;
+    let Some((directory, running)) = Running::keeping().await else { return };
     let (alice, bob) = friends_at(&running.deployment).await;
     let group = group_of(&alice, &[&bob]).await;
     let online = bob.connect().await;
@@ -262,7 +258,7 @@ async fn one_whose_connection_ended_with_the_server_misses_nothing() {
     online.vanish();
 
     // Nobody has told the database that bob's connection is over.
-    let running = Running::start(&keeping).await;
+    let running = Running::start_on(&directory).await;
     let [alice, bob] = [&alice, &bob].map(|user| user.moved_to(&running.deployment));
     let mut online = alice.connect().await;
     online.send(&bob, "private").await;

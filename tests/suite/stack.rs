@@ -86,15 +86,19 @@ impl Drop for Directory {
     }
 }
 
-#[tokio::test]
-async fn an_idle_connection_is_closed_and_what_comes_later_is_missed() {
-    let options = Options { idle_timeout: Duration::from_secs(1), ..free_ports() };
+/// With these options the server closes a connection, and what comes later is missed.
+async fn ends_by_itself(options: Options) {
     let Some(local) = Local::start(options).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     assert_eq!(bob.connect().await.expect_close().await, GOING_AWAY);
     alice.connect().await.send(&bob, "are you there?").await;
     assert_eq!(bob.pull().await.contents(), ["are you there?"]);
     local.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_what_comes_later_is_missed() {
+    ends_by_itself(Options { idle_timeout: Duration::from_secs(1), ..free_ports() }).await;
 }
 
 #[tokio::test]
@@ -113,13 +117,7 @@ async fn a_ping_keeps_an_idle_connection_open() {
 
 #[tokio::test]
 async fn a_connection_ends_with_its_lifetime_however_busy() {
-    let options = Options { max_lifetime: Duration::from_secs(1), ..free_ports() };
-    let Some(local) = Local::start(options).await else { return };
-    let (alice, bob) = friends_at(local.deployment()).await;
-    assert_eq!(bob.connect().await.expect_close().await, GOING_AWAY);
-    alice.connect().await.send(&bob, "are you there?").await;
-    assert_eq!(bob.pull().await.contents(), ["are you there?"]);
-    local.stop().await;
+    ends_by_itself(Options { max_lifetime: Duration::from_secs(1), ..free_ports() }).await;
 }
 
 #[tokio::test]

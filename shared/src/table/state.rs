@@ -239,28 +239,31 @@ impl Table {
     /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
         let open = "attribute_exists(#c) AND attribute_not_exists(#c.#to)";
-        self.set_on_connection(user, connection, "SET #c.#from = :time", open, from).await
+        self.set_on_connection(user, connection, "SET #c.#from = :time", open, &["from", "to"], from).await
     }
 
     /// Close a connection in the books, if that has not been done before.
     pub async fn close(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
         let expression = "SET #c.#to = if_not_exists(#c.#to, :time)";
-        self.set_on_connection(user, connection, expression, "attribute_exists(#c)", to).await
+        self.set_on_connection(user, connection, expression, "attribute_exists(#c)", &["to"], to).await
     }
 
     /// Let a connection cover only what comes after that time.
     async fn uncover(&self, user: &UserId, connection: &ConnectionId, time: Ms) -> Result<bool> {
         // Never back: what another sender uncovered stays so.
         let condition = "attribute_exists(#c) AND #c.#from < :time";
-        self.set_on_connection(user, connection, "SET #c.#from = :time", condition, time.saturating_add(1)).await
+        let from = time.saturating_add(1);
+        self.set_on_connection(user, connection, "SET #c.#from = :time", condition, &["from"], from).await
     }
 
+    /// `attributes` are those of the connection that the two texts name, each as `#name`.
     async fn set_on_connection(
         &self,
         user: &UserId,
         connection: &ConnectionId,
         expression: &str,
         condition: &str,
+        attributes: &[&str],
         time: Ms,
     ) -> Result<bool> {
         let mut update = self
@@ -269,10 +272,8 @@ impl Table {
             .condition_expression(condition)
             .expression_attribute_names("#c", connection_name(connection))
             .expression_attribute_values(":time", item::number(time));
-        for name in ["from", "to"] {
-            if [expression, condition].iter().any(|text| text.contains(&format!("#{name}"))) {
-                update = update.expression_attribute_names(format!("#{name}"), name);
-            }
+        for name in attributes {
+            update = update.expression_attribute_names(format!("#{name}"), *name);
         }
         Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
