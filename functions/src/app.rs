@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::aws::SharedHttpClient;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
 use shared::id::Ids;
@@ -31,12 +32,11 @@ pub struct App {
 impl App {
     /// The context of a process that is configured so. Nothing is connected to yet.
     pub fn new(config: &Config) -> Self {
-        Self::with(config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
+        Self::over(aws::http_client(), config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
     }
 
-    /// The same with a clock and chance of the caller's choice.
-    pub fn with(config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
-        let http = aws::http_client();
+    /// The same over an HTTP client, with a clock and chance, of the caller's choice.
+    pub fn over(http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         let dynamodb = aws::dynamodb(config, http.clone());
         Self {
             table: Table::new(dynamodb, config.table.clone(), config.retention, clock.clone(), ids.clone()),
