@@ -110,6 +110,9 @@ impl Run {
             if accepted || self.world.phase(connection) != Phase::Open {
                 break;
             }
+            if self.world.in_a_hundred(30) {
+                self.world.pause(60_000).await;
+            }
         }
         let during = During { from, to: self.world.now_ms() };
         let sent = Sent { content: content.to_owned(), sender: user.to_owned(), to: to.1.to_owned(), during, accepted };

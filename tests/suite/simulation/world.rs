@@ -27,6 +27,8 @@ use tokio::time::Instant;
 pub(super) const TABLE: &str = "chat";
 pub(super) const DYNAMODB: &str = "http://dynamodb.simulated";
 pub(super) const GATEWAY: &str = "http://gateway.simulated/ws";
+/// How long a call may take on its way, and its answer. Long, so that much happens meanwhile.
+const LATENCY_MS: u64 = 150;
 /// When each simulation begins.
 const BEGINNING: Ms = 1_800_000_000_000;
 
@@ -190,10 +192,10 @@ impl World {
     /// One call of the SDK, with what may happen to it on its way.
     async fn serve(&self, request: &HttpRequest) -> HttpResponse {
         *lock(&self.calls) += 1;
-        self.pause(20).await;
+        self.pause(LATENCY_MS).await;
         if !self.goes_wrong() {
             let response = self.perform(request);
-            self.pause(20).await;
+            self.pause(LATENCY_MS).await;
             return response;
         }
         match self.below(7) {
