@@ -25,6 +25,8 @@ pub struct App {
     pub(crate) allowed_origins: Origins,
     /// How many members a group may have.
     pub(crate) max_group_members: u32,
+    /// How many missed messages one call returns.
+    pub(crate) max_page_messages: usize,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
@@ -44,6 +46,7 @@ impl App {
             ids,
             allowed_origins: config.allowed_origins.clone(),
             max_group_members: config.max_group_members,
+            max_page_messages: usize::try_from(config.max_page_messages).unwrap_or(usize::MAX),
             pusher: aws::management(config, http).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),
         }

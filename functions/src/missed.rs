@@ -253,7 +253,7 @@ struct Merged {
 
 /// Merge the cursors in `id` order until the page is full.
 async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
-    let (mut page, mut merged, mut seen) = (Page::default(), Merged::default(), BTreeSet::new());
+    let (mut page, mut merged, mut seen) = (Page::of(reader.app.max_page_messages), Merged::default(), BTreeSet::new());
     loop {
         let empty: Vec<_> =
             cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader)).collect();

@@ -29,6 +29,8 @@ pub struct Config {
     pub retention: Duration,
     /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 1,000; 1,000.
     pub max_group_members: u32,
+    /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
+    pub max_page_messages: u32,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
     pub log_level: String,
 }
@@ -120,6 +122,7 @@ impl Config {
             allowed_origins: origins(text("ALLOWED_ORIGINS"))?,
             retention: Duration::from_secs(86_400 * number("RETENTION_DAYS", &text, 30, 1, 365)?),
             max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 1_000)?,
+            max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
             log_level: log_level(text("LOG_LEVEL"))?,
         })
     }

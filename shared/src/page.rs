@@ -7,28 +7,31 @@ use crate::coverage::MARGIN_MS;
 use crate::frame::{Message, encode};
 use crate::id::MessageId;
 
-/// The most messages of one page.
-pub const MAX_PAGE_MESSAGES: usize = 1_000;
-
 /// The most bytes of one page, escaped as they will be: a function's answer is a JSON document that holds the page as a
 /// string, each quote and backslash of it two bytes, and Lambda lets 6 MB of that pass.
 pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A page under way: messages in `id` order until it is full.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Page {
+    most: usize,
     messages: Vec<Message>,
     bytes: usize,
 }
 
 impl Page {
+    /// A page of at most so many messages.
+    pub fn of(most: usize) -> Self {
+        Self { most, messages: Vec::new(), bytes: 0 }
+    }
+
     /// Add the next message, or give it back if the page is full. The first one always fits.
     ///
     /// # Errors
     /// The message that did not fit.
     pub fn add(&mut self, message: Message) -> Result<(), Box<Message>> {
         let bytes = escaped_length(&encode(&message)) + 1;
-        let full = self.messages.len() >= MAX_PAGE_MESSAGES || self.bytes + bytes > MAX_PAGE_BYTES;
+        let full = self.messages.len() >= self.most || self.bytes + bytes > MAX_PAGE_BYTES;
         if full && !self.messages.is_empty() {
             return Err(Box::new(message));
         }
@@ -104,16 +107,16 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_at_a_thousand_messages() {
-        let (ids, mut page) = (Ids::seeded(0), Page::default());
-        assert!((0..MAX_PAGE_MESSAGES).all(|_| page.add(message(ids.message(1), 1)).is_ok()));
+    fn a_page_ends_at_its_number_of_messages() {
+        let (ids, mut page) = (Ids::seeded(0), Page::of(3));
+        assert!((0..3).all(|_| page.add(message(ids.message(1), 1)).is_ok()));
         assert!(page.add(message(ids.message(1), 1)).is_err());
-        assert_eq!(page.into_messages().len(), MAX_PAGE_MESSAGES);
+        assert_eq!(page.into_messages().len(), 3);
     }
 
     #[test]
     fn a_page_ends_at_4_mib() {
-        let (ids, mut page) = (Ids::seeded(0), Page::default());
+        let (ids, mut page) = (Ids::seeded(0), Page::of(1_000));
         while page.add(message(ids.message(1), 30_000)).is_ok() {}
         let length = encode(&encode(&page.into_messages())).len();
         assert!((MAX_PAGE_BYTES - 31_000..=MAX_PAGE_BYTES + 4).contains(&length), "{length}");
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_page_of_backslashes_still_passes_through_lambda() {
-        let (ids, mut page) = (Ids::seeded(0), Page::default());
+        let (ids, mut page) = (Ids::seeded(0), Page::of(1_000));
         while page.add(with_content(ids.message(1), &"\\\\".repeat(15_000))).is_ok() {}
         let length = encode(&encode(&page.into_messages())).len();
         assert!(length <= MAX_PAGE_BYTES + 4, "{length}");

@@ -1,4 +1,4 @@
-//! The clients of a run: devices that connect, send and disappear, readers that pull, and a back end.
+//! Who carries out a plan: devices that connect, send and disappear, readers that pull, members, friends and enemies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,23 @@ use shared::aws::SharedHttpClient;
 use shared::clock::Ms;
 use shared::id::Ids;
 
-use super::history::{During, History, Sent, Spell};
+use super::history::{During, Fault, History, Pulled, Sent, Spells};
+use super::plan::{Act, Plan, Step, To, Track, User, Who};
 use super::world::{Phase, Skewed, Wire, World};
 
-/// How long the functions of a connection, or a call, may take before the gateway gives up on them.
-const PATIENCE: Duration = Duration::from_secs(29);
+/// How long a function may run, as template.yaml says.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often something is tried that must be done.
+const MAX_TRIES: usize = 50;
 
 /// One run.
 pub(super) struct Run {
     pub(super) world: Arc<World>,
     pub(super) history: History,
+    plan: Plan,
+    /// The ids of the groups.
+    groups: Vec<String>,
     /// Instances of the functions, whose clocks differ.
     instances: Vec<Arc<App>>,
     secret: String,
@@ -28,37 +35,101 @@ pub(super) struct Run {
 pub(super) struct Answer {
     pub(super) status: u64,
     pub(super) body: String,
-    pub(super) has_more: bool,
+    has_more: bool,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
 }
 
 impl Run {
-    pub(super) fn new(world: Arc<World>, seed: u64, friends: impl IntoIterator<Item = (String, String)>) -> Self {
+    /// Friends and groups are as the plan says.
+    pub(super) async fn begin(world: Arc<World>, plan: Plan) -> Self {
         let secret = "the secret of a simulation, which is long enough".to_owned();
         let config = super::config(&secret);
         let instance = |ahead_ms: u64| {
             let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
-            let ids = Arc::new(Ids::seeded(seed.wrapping_mul(31).wrapping_add(ahead_ms)));
+            let ids = Arc::new(Ids::seeded(plan.seed.wrapping_mul(31).wrapping_add(ahead_ms)));
             Arc::new(App::over(SharedHttpClient::new(Wire(world.clone())), &config, clock, ids))
         };
         let instances = (0..4).map(instance).collect();
-        let history = History { friends: friends.into_iter().collect(), ..History::default() };
-        Self { world, history, instances, secret }
+        let mut run = Self { world, history: History::default(), plan, groups: Vec::new(), instances, secret };
+        for (one, other) in run.plan.friends.clone() {
+            run.relate("PUT", one, "friendId", other).await;
+            run.history.note(|notes| notes.friends.insert((one, other), Spells::always()));
+        }
+        for (number, members) in run.plan.groups.clone().into_iter().enumerate() {
+            let name = [("name", "walkers")];
+            let made = run.call(&functions::create_group::FUNCTION, "POST", members[0], ("", ""), &name, None).await;
+            run.groups.push(made.expect("an answer").json().as_str().expect("an id").to_owned());
+            run.history.note(|notes| notes.members.insert((number, members[0]), Spells::always()));
+            for user in &members[1..] {
+                run.join(number, user).await;
+            }
+        }
+        run
+    }
+
+    /// Do one thing after the other.
+    pub(super) async fn follow(&self, track: &Track) {
+        let (mut connection, mut seen) = (None, None);
+        for step in &track.steps {
+            let doing = async {
+                tokio::time::sleep(Duration::from_millis(step.pause)).await;
+                match track.who {
+                    Who::Device(user) => self.use_device(user, step, &mut connection).await,
+                    Who::Reader(user) => self.read(user, step, &mut seen).await,
+                    Who::Place(group, user) => self.change_place(group, user, step).await,
+                    Who::Block(user, other) => self.change_block(user, other, step).await,
+                    Who::Friendship(one, other) => self.change_friendship(one, other, step).await,
+                    Who::Manager(group) => self.dissolve(group).await,
+                }
+            };
+            World::with_chance(step.chance, doing).await;
+        }
+        if let (Who::Device(_), Some(connection)) = (track.who, &connection) {
+            self.close(connection);
+        }
     }
 
     /// Invoke a function on some instance. Nothing if it was killed in the middle, or gave no answer in time.
     async fn invoke(&self, function: &Function, event: &Value, killable: bool) -> Option<Value> {
         let instance = usize::try_from(self.world.below(4)).expect("a small number");
-        let app = &self.instances[instance];
-        let patience = match killable && self.world.is_faulty() && self.world.in_a_hundred(5) {
-            true => Duration::from_millis(self.world.below(200)),
-            false => PATIENCE,
-        };
         let text = event.to_string();
-        let answer = tokio::time::timeout(patience, function.invoke(app, &text)).await.ok()?;
-        answer.ok().map(|json| serde_json::from_str(&json).expect("a result is JSON"))
+        let doomed = killable && self.world.is_faulty() && self.world.in_a_hundred(10);
+        let killed = self.world.doom(doomed.then(|| self.world.below(7)));
+        let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], &text));
+        let answer = tokio::select! {
+            biased;
+            () = killed.notified() => None,
+            answer = invocation => answer.ok()?.ok(),
+        };
+        self.world.doom(None);
+        answer.map(|json| serde_json::from_str(&json).expect("a result is JSON"))
     }
 
-    fn socket_event(&self, route: &str, kind: &str, user: &str, connection: &str, frame: Option<&str>) -> Value {
+    // -------------------------------------------------------------------------------------------------------- devices
+    async fn use_device(&self, user: User, step: &Step, connection: &mut Option<String>) {
+        match (&step.act, &*connection) {
+            (Act::Connect, None) => *connection = self.connect(user).await,
+            (Act::Disconnect { dies, told }, Some(open)) => {
+                self.disconnect(user, open, *dies, *told).await;
+                *connection = None;
+            }
+            (Act::Send { to, content, tries, named }, Some(open)) if self.world.phase(open) == Phase::Open => {
+                let to_himself = *to == To::User(user);
+                if !to_himself {
+                    self.send(user, open, *to, content, *tries, *named).await;
+                }
+            }
+            // What went before it is not part of this plan, or failed.
+            _ => {}
+        }
+    }
+
+    fn socket_event(&self, route: &str, kind: &str, user: User, connection: &str, frame: Option<&str>) -> Value {
         json!({
             "requestContext": {
                 "routeKey": route, "eventType": kind, "connectionId": connection, "stage": "ws", "apiId": "simulated",
@@ -70,57 +141,90 @@ impl Run {
         })
     }
 
+    fn note_coming(&self, user: User, from: Ms) {
+        let during = During { from, to: self.world.now_ms() };
+        self.history.note(|notes| notes.comings.entry(user).or_default().push(during));
+    }
+
     /// Open a connection. Nothing if it was refused.
-    pub(super) async fn connect(&self, user: &str) -> Option<String> {
-        let connection = self.world.open(user);
+    async fn connect(&self, user: User) -> Option<String> {
+        let (connection, from) = (self.world.open(user), self.world.now_ms());
         let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
         let answer = self.invoke(&functions::connect::FUNCTION, &event, true).await;
         let open = answer.is_some_and(|answer| answer["statusCode"] == 200);
         // It may have been closed meanwhile, as the oldest of too many.
         let phase = if open && self.world.phase(&connection) == Phase::Opening { Phase::Open } else { Phase::Closed };
         self.world.set_phase(&connection, phase);
-        (phase == Phase::Open).then_some(connection)
+        self.note_coming(user, from);
+        if phase == Phase::Closed {
+            return None;
+        }
+        let since = During { from: self.world.now_ms(), to: Ms::MAX };
+        self.history.note(|notes| notes.connected.insert(connection.clone(), since));
+        Some(connection)
     }
 
-    /// Close a connection, and perhaps tell the functions.
-    pub(super) async fn disconnect(&self, user: &str, connection: &str) {
-        if self.world.in_a_hundred(30) {
+    /// The client is gone.
+    fn close(&self, connection: &str) {
+        let now = self.world.now_ms();
+        self.history.note(|notes| notes.connected.get_mut(connection).expect("it was open").to = now);
+    }
+
+    async fn disconnect(&self, user: User, connection: &str, dies: bool, told: bool) {
+        let from = self.world.now_ms();
+        self.close(connection);
+        if dies {
             self.world.set_phase(connection, Phase::Dead);
             self.world.pause(15_000).await;
         }
         self.world.set_phase(connection, Phase::Closed);
-        if self.world.in_a_hundred(75) {
+        if told {
             self.world.pause(300).await;
             let event = self.socket_event("$disconnect", "DISCONNECT", user, connection, None);
             self.invoke(&functions::disconnect::FUNCTION, &event, true).await;
         }
+        self.note_coming(user, from);
     }
 
     /// Send a message, again and again with the same request id until it is acknowledged, the connection is gone or
-    /// patience ends.
-    pub(super) async fn send(&self, user: &str, connection: &str, to: (&str, &str), content: &str) {
-        let (kind, name, from) = (to.0, if to.0 == "unicast" { "receiverId" } else { "groupId" }, self.world.now_ms());
-        let frame = json!({ "type": kind, name: to.1, "content": content, "requestId": content }).to_string();
-        let mut accepted = false;
-        for _ in 0..1 + self.world.below(4) {
-            let event = self.socket_event(kind, "MESSAGE", user, connection, Some(&frame));
+    /// there were tries enough.
+    async fn send(&self, user: User, connection: &str, to: To, content: &str, tries: usize, named: bool) {
+        let from = self.world.now_ms();
+        let mut frame = match to {
+            To::User(receiver) => json!({ "type": "unicast", "receiverId": receiver }),
+            To::Group(group) => json!({ "type": "multicast", "groupId": self.groups[group] }),
+        };
+        frame["content"] = json!(content);
+        if named {
+            frame["requestId"] = json!(content);
+        }
+        let (kind, frame) = (frame["type"].as_str().expect("a type").to_owned(), frame.to_string());
+        let acks = || -> Vec<Value> {
+            let answers = |frame: &Value| frame["type"] == "ACK" && frame["requestId"] == content;
+            self.world.frames(connection).into_iter().filter(answers).collect()
+        };
+        for attempt in 0..tries {
+            if attempt > 0 && self.world.in_a_hundred(50) {
+                self.world.pause(100_000).await;
+            }
+            let event = self.socket_event(&kind, "MESSAGE", user, connection, Some(&frame));
             self.invoke(&functions::message::FUNCTION, &event, true).await;
-            let acknowledges = |frame: &Value| frame["type"] == "ACK" && frame["requestId"] == content;
-            accepted = self.world.frames(connection).iter().any(acknowledges);
-            if accepted || self.world.phase(connection) != Phase::Open {
+            if !acks().is_empty() || self.world.phase(connection) != Phase::Open {
                 break;
             }
-            if self.world.in_a_hundred(30) {
-                self.world.pause(60_000).await;
-            }
         }
-        let during = During { from, to: self.world.now_ms() };
-        let sent = Sent { content: content.to_owned(), sender: user.to_owned(), to: to.1.to_owned(), during, accepted };
-        self.history.sent.lock().expect("nobody panics").push(sent);
+        let (acks, to_time) = (acks(), self.world.now_ms());
+        // Without a request id nobody says that it was accepted; where nothing fails, it was.
+        let accepted = if named { !acks.is_empty() } else { !self.plan.faulty };
+        let was_open = self.world.phase(connection) == Phase::Open;
+        let during = During { from, to: to_time };
+        let sent = Sent { content: content.to_owned(), sender: user, to, during, accepted, acks, was_open, named };
+        self.history.note(|notes| notes.sent.push(sent));
     }
 
+    // -------------------------------------------------------------------------------------------------------- readers
     /// Call the REST API.
-    pub(super) async fn call(
+    async fn call(
         &self,
         function: &Function,
         method: &str,
@@ -151,7 +255,7 @@ impl Run {
             },
             "body": body.map(|body| body.to_string()), "isBase64Encoded": false,
         });
-        let answer = self.invoke(function, &event, method != "GET" || self.world.is_faulty()).await?;
+        let answer = self.invoke(function, &event, true).await?;
         Some(Answer {
             status: answer["statusCode"].as_u64().expect("a status"),
             body: answer["body"].as_str().unwrap_or_default().to_owned(),
@@ -160,128 +264,283 @@ impl Run {
         })
     }
 
-    fn note_pulled(&self, user: &str, began: Ms, body: &str) -> Option<String> {
-        let senders: Vec<Value> = serde_json::from_str(body).expect("a page is JSON");
-        let messages: Vec<&Value> =
-            senders.iter().flat_map(|sender| sender["messages"].as_array().expect("messages")).collect();
-        let contents =
-            messages.iter().map(|message| (message["content"].as_str().expect("a content").to_owned(), began));
-        let mut pulled = self.history.pulled.lock().expect("nobody panics");
-        pulled.entry(user.to_owned()).or_default().extend(contents);
-        messages.iter().filter_map(|message| message["id"].as_str()).max().map(str::to_owned)
+    async fn read(&self, user: User, step: &Step, seen: &mut Option<String>) {
+        let from = self.world.now_ms();
+        match step.act {
+            Act::Take(kind) => {
+                self.take(user, kind).await;
+            }
+            Act::Show { kind, pages, drops } => self.show(user, kind, pages, drops).await,
+            Act::Resume => {
+                let since = seen.take().unwrap_or_else(|| "0".repeat(26));
+                *seen = Some(self.resume(user, since).await);
+            }
+            _ => {}
+        }
+        self.note_coming(user, from);
     }
 
-    /// Pull and drop at once. Its answer must not be lost. Whether there is more.
-    pub(super) async fn pull(&self, user: &str, kind: &str) -> bool {
-        let (query, began) = ([("type", kind)], self.world.now_ms());
-        let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), &query, None).await;
-        let answer = answer.expect("nothing goes wrong");
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        self.note_pulled(user, began, &answer.body);
-        answer.has_more
+    /// One call of a pull: its messages in order, and whether there are more. Nothing if there was no answer.
+    async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<(Vec<Value>, bool)> {
+        let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await?;
+        if answer.status != 200 {
+            return None;
+        }
+        let senders = answer.json();
+        let of_sender = |sender: &Value| sender["messages"].as_array().expect("messages").clone();
+        let mut messages: Vec<Value> = senders.as_array().expect("an array").iter().flat_map(of_sender).collect();
+        for sender in senders.as_array().expect("an array") {
+            if of_sender(sender).is_empty()
+                || of_sender(sender).iter().any(|message| message["senderId"] != sender["id"])
+            {
+                self.wrong("messages stand with their senders", format!("{user}: {senders}"));
+            }
+            if !of_sender(sender).is_sorted_by(|one, other| one["id"].as_str() < other["id"].as_str()) {
+                self.wrong("messages are sorted", format!("{user}: {senders}"));
+            }
+        }
+        messages.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
+        if answer.has_more && messages.is_empty() {
+            self.wrong("a page that has more is not empty", format!("{user}: {senders}"));
+        }
+        Some((messages, answer.has_more))
     }
 
-    /// Pull in two steps, for which answers may be lost.
-    pub(super) async fn pull_in_two_steps(&self, user: &str, kind: &str) {
-        let (query, began) = ([("type", kind), ("drop", "false")], self.world.now_ms());
-        let pulled = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), &query, None).await;
-        let Some(answer) = pulled.filter(|answer| answer.status == 200) else { return };
-        let Some(until) = self.note_pulled(user, began, &answer.body) else { return };
-        self.world.pause(3_000).await;
-        let query = [("type", kind), ("until", until.as_str())];
-        self.call(&functions::drop_messages::FUNCTION, "DELETE", user, ("", ""), &query, None).await;
+    fn wrong(&self, promise: &'static str, by: String) {
+        self.history.note(|notes| notes.faults.push(Fault::new(promise, by)));
     }
 
+    fn note_pulled(&self, user: User, from: Ms, messages: &[Value], dropped: bool, resumed: bool) {
+        let during = During { from, to: self.world.now_ms() };
+        let dropped = dropped.then_some(during.to);
+        let pulled = messages.iter().map(|message| Pulled { message: message.clone(), during, dropped, resumed });
+        self.history.note(|notes| notes.pulled.entry(user).or_default().extend(pulled));
+    }
+
+    /// Pull and drop at once. Whether there is more.
+    pub(super) async fn take(&self, user: User, kind: &str) -> bool {
+        if self.world.is_faulty() {
+            // An answer that is lost takes its page along, so nobody does it who can't afford that.
+            self.show(user, kind, 1, true).await;
+            return false;
+        }
+        let from = self.world.now_ms();
+        let Some((messages, has_more)) = self.pull(user, &[("type", kind)]).await else {
+            self.wrong("a pull is answered", user.to_owned());
+            return false;
+        };
+        self.note_pulled(user, from, &messages, true, false);
+        has_more
+    }
+
+    /// Pull so many pages, and perhaps drop what they showed.
+    async fn show(&self, user: User, kind: &str, pages: usize, drops: bool) {
+        let (begin, mut shown, mut after) = (self.world.now_ms(), Vec::new(), None::<String>);
+        for _ in 0..pages {
+            let mut query = vec![("type", kind), ("drop", "false")];
+            query.extend(after.as_deref().map(|after| ("after", after)));
+            let Some((messages, has_more)) = self.pull(user, &query).await else { break };
+            after = messages.last().and_then(|last| last["id"].as_str()).map(str::to_owned).or(after);
+            shown.extend(messages);
+            if !has_more {
+                break;
+            }
+            self.world.pause(1_000).await;
+        }
+        let mut dropped = false;
+        if let Some(until) = after.filter(|_| drops) {
+            self.world.pause(3_000).await;
+            let query = [("type", kind), ("until", until.as_str())];
+            let drop = self.call(&functions::drop_messages::FUNCTION, "DELETE", user, ("", ""), &query, None).await;
+            dropped = drop.is_some_and(|answer| answer.status == 200);
+        }
+        self.note_pulled(user, begin, &shown, dropped, false);
+    }
+
+    /// Everything after a message, missed or not. The last one that came.
+    pub(super) async fn resume(&self, user: User, mut since: String) -> String {
+        loop {
+            let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
+            let Some((messages, has_more)) = self.pull(user, &query).await else { return since };
+            self.note_pulled(user, from, &messages, false, true);
+            if let Some(last) = messages.last().and_then(|last| last["id"].as_str()) {
+                since = last.to_owned();
+            }
+            if !has_more {
+                return since;
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------------ ties
     /// Tell the functions of a tie between two users, until it is done.
-    pub(super) async fn relate(&self, method: &str, user: &str, tie: &str, other: &str) -> During {
+    async fn relate(&self, method: &str, user: User, tie: &str, other: User) -> During {
         let from = self.world.now_ms();
         let event = json!({ "method": method, "userId": user, tie: other });
-        while self.invoke(&functions::relationship::FUNCTION, &event, true).await.is_none() {}
-        During { from, to: self.world.now_ms() }
-    }
-
-    /// One user blocks another for a while.
-    pub(super) async fn block_for_a_while(&self, user: &str, other: &str) {
-        let note = |spell: Spell, begins: bool| {
-            let mut blocks = self.history.blocks.lock().expect("nobody panics");
-            let spells = blocks.entry((user.to_owned(), other.to_owned())).or_default();
-            if !begins {
-                spells.pop();
-            }
-            spells.push(spell);
-        };
-        let begin = self.relate("PUT", user, "blockedId", other).await;
-        note(Spell::since(begin), true);
-        self.world.pause(20_000).await;
-        let end = self.relate("DELETE", user, "blockedId", other).await;
-        note(Spell { begin, end }, false);
-    }
-
-    /// Make a group of these users.
-    pub(super) async fn group_of(&self, members: &[&str]) -> String {
-        let (manager, others) = members.split_first().expect("a manager");
-        let name = [("name", "walkers")];
-        let answer = self.call(&functions::create_group::FUNCTION, "POST", manager, ("", ""), &name, None).await;
-        let group: String = serde_json::from_str(&answer.expect("an answer").body).expect("the id of a group");
-        self.note_member(&group, manager, Spell::always());
-        for other in others {
-            self.join(&group, manager, other).await;
-        }
-        group
-    }
-
-    fn note_member(&self, group: &str, user: &str, spell: Spell) {
-        let mut members = self.history.members.lock().expect("nobody panics");
-        members.entry((group.to_owned(), user.to_owned())).or_default().push(spell);
-    }
-
-    /// Have a user invited and accept, until he is a member or patience ends.
-    async fn join(&self, group: &str, manager: &str, user: &str) {
-        let from = self.world.now_ms();
-        let mut joined = false;
-        for _ in 0..20 {
-            joined = self.try_to_join(group, manager, user).await;
-            if joined {
+        for _ in 0..MAX_TRIES {
+            if self.invoke(&functions::relationship::FUNCTION, &event, true).await.is_some() {
                 break;
             }
         }
-        let to = if joined { self.world.now_ms() } else { Ms::MAX };
-        self.note_member(group, user, Spell::since(During { from, to }));
+        During { from, to: self.world.now_ms() }
     }
 
-    async fn try_to_join(&self, group: &str, manager: &str, user: &str) -> bool {
-        let body = json!({ "groupId": group, "userId": user });
-        self.call(&functions::invite::FUNCTION, "POST", manager, ("", ""), &[], Some(body)).await;
-        let list = self.call(&functions::list_invites::FUNCTION, "GET", user, ("", ""), &[], None).await;
-        let invitations = list.and_then(|list| serde_json::from_str::<Value>(&list.body).ok()).unwrap_or_default();
-        let Some(id) = invitations[0]["id"].as_str() else {
-            // An answer that was lost may have made him a member, and his membership begins when he is shown it.
-            return self.answers_200(&functions::get_group::FUNCTION, "GET", user, ("groupId", group)).await;
+    async fn change_block(&self, user: User, other: User, step: &Step) {
+        self.change_tie(step, user, "blockedId", other, |notes| notes.blocks.entry((user, other)).or_default()).await;
+    }
+
+    async fn change_friendship(&self, user: User, other: User, step: &Step) {
+        self.change_tie(step, user, "friendId", other, |notes| notes.friends.entry((user, other)).or_default()).await;
+    }
+
+    async fn change_tie(
+        &self,
+        step: &Step,
+        user: User,
+        tie: &str,
+        other: User,
+        spells: impl Fn(&mut super::history::Notes) -> &mut Spells,
+    ) {
+        let is_on = self.history.note(|notes| spells(notes).is_on());
+        match (&step.act, is_on) {
+            (Act::Begin, false) => {
+                // Until it is done, it may have begun.
+                let from = self.world.now_ms();
+                self.history.note(|notes| spells(notes).begin(During { from, to: Ms::MAX }));
+                let done = self.relate("PUT", user, tie, other).await;
+                self.history.note(|notes| spells(notes).began(done));
+            }
+            (Act::End, true) => {
+                let done = self.relate("DELETE", user, tie, other).await;
+                self.history.note(|notes| spells(notes).end(done));
+            }
+            _ => {}
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------------- groups
+    async fn change_place(&self, group: usize, user: User, step: &Step) {
+        let is_on = self.history.note(|notes| notes.members.entry((group, user)).or_default().is_on());
+        match (&step.act, is_on) {
+            (Act::Begin, false) => self.join(group, user).await,
+            (Act::Decline, false) => self.decline(group, user).await,
+            (Act::End, true) => self.leave(group, user, user, &[]).await,
+            (Act::Removed, true) => self.leave(group, user, self.plan.groups[group][0], &[("userId", user)]).await,
+            _ => {}
+        }
+    }
+
+    /// Have a user invited and accept, until he is a member or it can't be.
+    async fn join(&self, group: usize, user: User) {
+        let from = self.world.now_ms();
+        let place = |notes: &mut super::history::Notes, begin: Option<During>| {
+            let spells = notes.members.entry((group, user)).or_default();
+            match begin {
+                None => spells.begin(During { from, to: Ms::MAX }),
+                Some(begin) => spells.began(begin),
+            }
         };
-        self.answers_200(&functions::accept_invite::FUNCTION, "PUT", user, ("requestId", id)).await
+        self.history.note(|notes| place(notes, None));
+        for _ in 0..20 {
+            if self.try_to_join(group, user).await {
+                let begin = During { from, to: self.world.now_ms() };
+                self.history.note(|notes| place(notes, Some(begin)));
+                return;
+            }
+            if self.history.note(|notes| notes.dissolved.contains_key(&group)) {
+                return;
+            }
+        }
     }
 
-    async fn answers_200(&self, function: &Function, method: &str, user: &str, path: (&str, &str)) -> bool {
+    async fn invite(&self, group: usize, user: User) -> Option<String> {
+        let body = json!({ "groupId": self.groups[group], "userId": user });
+        let manager = self.plan.groups[group][0];
+        self.call(&functions::invite::FUNCTION, "POST", manager, ("", ""), &[], Some(body)).await;
+        let list = self.call(&functions::list_invites::FUNCTION, "GET", user, ("", ""), &[], None).await?.json();
+        let invitation = list.as_array()?.iter().find(|invitation| invitation["groupId"] == self.groups[group])?;
+        invitation["id"].as_str().map(str::to_owned)
+    }
+
+    async fn try_to_join(&self, group: usize, user: User) -> bool {
+        let Some(invitation) = self.invite(group, user).await else {
+            // An answer that was lost may have made him a member, and his membership begins when he is shown it.
+            return self.answers_200(&functions::get_group::FUNCTION, "GET", user, group).await;
+        };
+        let path = ("requestId", invitation.as_str());
+        let accepted = self.call(&functions::accept_invite::FUNCTION, "PUT", user, path, &[], None).await;
+        accepted.is_some_and(|answer| answer.status == 200)
+    }
+
+    async fn decline(&self, group: usize, user: User) {
+        if let Some(invitation) = self.invite(group, user).await {
+            let path = ("requestId", invitation.as_str());
+            self.call(&functions::decline_invite::FUNCTION, "DELETE", user, path, &[], None).await;
+        }
+    }
+
+    async fn answers_200(&self, function: &Function, method: &str, user: User, group: usize) -> bool {
+        let path = ("groupId", self.groups[group].as_str());
         self.call(function, method, user, path, &[], None).await.is_some_and(|answer| answer.status == 200)
     }
 
-    /// A member leaves, and is invited again.
-    pub(super) async fn leave_for_a_while(&self, group: &str, manager: &str, user: &str) {
-        let from = self.world.now_ms();
-        let gone = loop {
-            let left =
-                self.call(&functions::leave_group::FUNCTION, "DELETE", user, ("groupId", group), &[], None).await;
-            // Refused if he is no member any more.
+    /// Call until it is done; it is if he who asks is refused, since then it was done before.
+    async fn insist_on_leaving(&self, group: usize, caller: User, query: &[(&str, &str)]) -> During {
+        let (from, path) = (self.world.now_ms(), ("groupId", self.groups[group].as_str()));
+        for _ in 0..MAX_TRIES {
+            let left = self.call(&functions::leave_group::FUNCTION, "DELETE", caller, path, query, None).await;
             if left.is_some_and(|answer| matches!(answer.status, 200 | 403)) {
-                break During { from, to: self.world.now_ms() };
+                break;
             }
-        };
-        {
-            let mut members = self.history.members.lock().expect("nobody panics");
-            let spells = members.get_mut(&(group.to_owned(), user.to_owned())).expect("he was a member");
-            spells.last_mut().expect("he was a member").end = gone;
         }
-        self.world.pause(15_000).await;
-        self.join(group, manager, user).await;
+        During { from, to: self.world.now_ms() }
+    }
+
+    async fn leave(&self, group: usize, user: User, caller: User, query: &[(&str, &str)]) {
+        let gone = self.insist_on_leaving(group, caller, query).await;
+        self.history.note(|notes| notes.members.entry((group, user)).or_default().end(gone));
+    }
+
+    async fn dissolve(&self, group: usize) {
+        // Until it is done, it may have been.
+        let from = self.world.now_ms();
+        self.history.note(|notes| notes.dissolved.insert(group, During { from, to: Ms::MAX }));
+        let dissolved = self.insist_on_leaving(group, self.plan.groups[group][0], &[]).await;
+        self.history.note(|notes| notes.dissolved.insert(group, dissolved));
+    }
+
+    // --------------------------------------------------------------------------------------------------------- the end
+    /// When all is quiet, the groups are as those say who are in them.
+    pub(super) async fn check_groups(&self) {
+        use super::history::Certainty::{Never, Surely};
+        let now = During { from: self.world.now_ms(), to: self.world.now_ms() };
+        for (group, id) in self.groups.iter().enumerate() {
+            let mut views = Vec::new();
+            for user in self.plan.users.iter().copied() {
+                let is_member = self.history.note(|notes| notes.membership(group, user, now));
+                let shown = self.call(&functions::get_group::FUNCTION, "GET", user, ("groupId", id), &[], None).await;
+                let shown = shown.filter(|answer| answer.status == 200).map(|answer| answer.json());
+                let list = self
+                    .call(&functions::list_groups::FUNCTION, "GET", user, ("", ""), &[("detailed", "false")], None)
+                    .await;
+                let listed =
+                    list.is_some_and(|list| list.json().as_array().is_some_and(|ids| ids.contains(&json!(id))));
+                let wrongly = (is_member == Surely && shown.is_none()) || (is_member == Never && shown.is_some());
+                if wrongly || listed != shown.is_some() {
+                    let by = format!("{user} of {group}: {is_member:?}, listed {listed}, shown {shown:?}");
+                    self.wrong("members are who joined and stayed", by);
+                }
+                views.extend(shown.map(|view| (user, view["usersId"].clone())));
+            }
+            let members: Vec<User> = views.iter().map(|(user, _)| *user).collect();
+            let count = self.world.member_count(id);
+            if views.iter().any(|(_, view)| *view != json!(members)) || count.unwrap_or(0) != members.len() as u64 {
+                self.wrong("all see the same members, and their number", format!("{group}: {views:?}, {count:?}"));
+            }
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 }

@@ -3,10 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use serde_json::Value;
 use shared::clock::Ms;
+
+use super::plan::{To, User};
 
 /// For ever.
 const NEVER: Ms = Ms::MAX;
+
+/// By how much clocks differ, at most, with the time that a connection is stamped ahead.
+const CLOCKS_MS: Ms = 10;
+
+/// How long after a call that failed something of it may still be done.
+const AFTERMATH_MS: Ms = 30_000;
 
 /// The time that something took, during which nobody can say whether it had happened already.
 #[derive(Debug, Clone, Copy)]
@@ -15,16 +24,48 @@ pub(super) struct During {
     pub(super) to: Ms,
 }
 
+impl During {
+    fn overlaps(self, other: Self) -> bool {
+        self.from <= other.to.saturating_add(CLOCKS_MS) && other.from <= self.to.saturating_add(CLOCKS_MS)
+    }
+}
+
 /// A message that somebody tried to send.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) content: String,
-    pub(super) sender: String,
-    /// A user or a group.
-    pub(super) to: String,
+    pub(super) sender: User,
+    pub(super) to: To,
     pub(super) during: During,
-    /// Whether the sender was told that it was accepted.
+    /// Whether it was accepted, as far as the sender can know.
     pub(super) accepted: bool,
+    /// The acknowledgements that came for it.
+    pub(super) acks: Vec<Value>,
+    /// Whether its connection was open until the end.
+    pub(super) was_open: bool,
+    /// Whether it had a request id.
+    pub(super) named: bool,
+}
+
+/// A message that a pull returned.
+#[derive(Debug, Clone)]
+pub(super) struct Pulled {
+    pub(super) message: Value,
+    /// The call.
+    pub(super) during: During,
+    /// When it was certain that it is dropped.
+    pub(super) dropped: Option<Ms>,
+    /// Whether it was asked for, missed or not.
+    pub(super) resumed: bool,
+}
+
+/// A frame that a connection was sent.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) frame: Value,
+    pub(super) connection: String,
+    /// Whether its client was there.
+    pub(super) read: bool,
 }
 
 /// A state that began, and perhaps ended: a membership, a block.
@@ -36,7 +77,7 @@ pub(super) struct Spell {
 
 impl Spell {
     pub(super) fn always() -> Self {
-        Self { begin: During { from: 0, to: 0 }, end: During { from: NEVER, to: NEVER } }
+        Self::since(During { from: 0, to: 0 })
     }
 
     pub(super) fn since(begin: During) -> Self {
@@ -52,95 +93,267 @@ impl Spell {
     }
 }
 
-/// What a user is owed of a message.
+/// The spells of something, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spells(Vec<Spell>);
+
+impl Spells {
+    pub(super) fn begin(&mut self, begin: During) {
+        self.0.push(Spell::since(begin));
+    }
+
+    /// It is certain when it began.
+    pub(super) fn began(&mut self, begin: During) {
+        self.0.last_mut().expect("what began has been noted").begin = begin;
+    }
+
+    pub(super) fn end(&mut self, end: During) {
+        self.0.last_mut().expect("what ends has begun").end = end;
+    }
+
+    pub(super) fn always() -> Self {
+        Self(vec![Spell::always()])
+    }
+
+    /// Whether it began last, and has not ended.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.last().is_some_and(|spell| spell.end.from == NEVER)
+    }
+
+    fn at(&self, during: During) -> Certainty {
+        if self.0.iter().any(|spell| spell.surely_holds(during)) {
+            Certainty::Surely
+        } else if self.0.iter().all(|spell| spell.surely_never_held(during)) {
+            Certainty::Never
+        } else {
+            Certainty::Perhaps
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Owed {
+pub(super) enum Certainty {
     Never,
     Perhaps,
     Surely,
 }
 
-/// The notes of a run.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    pub(super) sent: Mutex<Vec<Sent>>,
-    /// By two users, both ways.
-    pub(super) friends: BTreeSet<(String, String)>,
-    /// By who blocks and who is blocked.
-    pub(super) blocks: Mutex<BTreeMap<(String, String), Vec<Spell>>>,
-    /// By group and user.
-    pub(super) members: Mutex<BTreeMap<(String, String), Vec<Spell>>>,
-    /// What pulls returned, by user, each with the time when the pull began.
-    pub(super) pulled: Mutex<BTreeMap<String, Vec<(String, Ms)>>>,
+impl Certainty {
+    fn not(self) -> Self {
+        match self {
+            Self::Never => Self::Surely,
+            Self::Perhaps => Self::Perhaps,
+            Self::Surely => Self::Never,
+        }
+    }
 }
 
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Which.
+    pub(super) promise: &'static str,
+    /// By what.
+    pub(super) by: String,
+}
+
+impl Fault {
+    pub(super) fn new(promise: &'static str, by: impl Into<String>) -> Self {
+        Self { promise, by: by.into() }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.promise, self.by)
+    }
+}
+
+/// The notes of a run.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) sent: Vec<Sent>,
+    /// By two users, in order.
+    pub(super) friends: BTreeMap<(User, User), Spells>,
+    /// By who blocks and who is blocked.
+    pub(super) blocks: BTreeMap<(User, User), Spells>,
+    /// By group and user.
+    pub(super) members: BTreeMap<(usize, User), Spells>,
+    /// By group.
+    pub(super) dissolved: BTreeMap<usize, During>,
+    /// What pulls returned, by user.
+    pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
+    /// When a user connected, disconnected or pulled.
+    pub(super) comings: BTreeMap<User, Vec<During>>,
+    /// When connections were surely open: since `$connect` had answered, until they closed or died.
+    pub(super) connected: BTreeMap<String, During>,
+    /// What a user's connections were sent.
+    pub(super) taken: BTreeMap<User, Vec<Taken>>,
+    /// What was seen to be wrong on the way.
+    pub(super) faults: Vec<Fault>,
+}
+
+/// The notes, taken by all at once.
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<Notes>);
+
 impl History {
-    fn owed(&self, sent: &Sent, user: &str) -> Owed {
+    pub(super) fn note<T>(&self, write: impl FnOnce(&mut Notes) -> T) -> T {
+        write(&mut self.0.lock().expect("nobody panics that holds it"))
+    }
+}
+
+fn id_of(message: &Value) -> &str {
+    message["id"].as_str().unwrap_or_default()
+}
+
+fn content_of(message: &Value) -> &str {
+    message["content"].as_str().unwrap_or_default()
+}
+
+impl Notes {
+    /// Whether a user is in a group at that time.
+    pub(super) fn membership(&self, group: usize, user: User, during: During) -> Certainty {
+        let place = self.members.get(&(group, user)).map_or(Certainty::Never, |spells| spells.at(during));
+        let stands = match self.dissolved.get(&group) {
+            Some(dissolved) if dissolved.to < during.from => Certainty::Never,
+            Some(dissolved) if dissolved.from <= during.to => Certainty::Perhaps,
+            _ => Certainty::Surely,
+        };
+        place.min(stands)
+    }
+
+    /// Whether a message is owed to a user.
+    fn owed(&self, sent: &Sent, user: User) -> Certainty {
         if sent.sender == user {
-            return Owed::Never;
+            return Certainty::Never;
         }
-        let addressed = self.addressed(sent, user);
-        let blocks = self.blocks.lock().expect("nobody panics");
-        let spells = blocks.get(&(user.to_owned(), sent.sender.clone())).map_or(&[][..], Vec::as_slice);
-        let unblocked = if spells.iter().any(|spell| spell.surely_holds(sent.during)) {
-            Owed::Never
-        } else if spells.iter().all(|spell| spell.end.to < sent.during.from) {
+        let addressed = match sent.to {
+            To::User(receiver) if receiver != user => Certainty::Never,
+            To::User(_) => {
+                let pair = (user.min(sent.sender), user.max(sent.sender));
+                self.friends.get(&pair).map_or(Certainty::Never, |spells| spells.at(sent.during))
+            }
+            To::Group(group) => {
+                let sends = self.membership(group, sent.sender, sent.during);
+                let receives = self.membership(group, user, sent.during);
+                // Who leaves a group can't pull its messages any more.
+                let stays = self.membership(group, user, During { from: sent.during.from, to: NEVER - 1 });
+                match sends.min(receives) {
+                    Certainty::Surely if stays < Certainty::Surely => Certainty::Perhaps,
+                    certainty => certainty,
+                }
+            }
+        };
+        let blocks = self.blocks.get(&(user, sent.sender)).cloned().unwrap_or_default();
+        let unblocked = match blocks.at(sent.during).not() {
             // A pull leaves out, for good, what is of somebody who is blocked by then.
-            Owed::Surely
-        } else {
-            Owed::Perhaps
+            Certainty::Surely if blocks.0.iter().any(|spell| spell.end.to >= sent.during.from) => Certainty::Perhaps,
+            certainty => certainty,
         };
         addressed.min(unblocked)
     }
 
-    fn addressed(&self, sent: &Sent, user: &str) -> Owed {
-        if sent.to == user {
-            let pair = (sent.sender.clone(), user.to_owned());
-            return if self.friends.contains(&pair) { Owed::Surely } else { Owed::Never };
-        }
-        let sends = self.membership(&sent.to, &sent.sender, sent.during);
-        let receives = self.membership(&sent.to, user, sent.during);
-        // Who leaves a group can't pull its messages any more.
-        let stays = self.membership(&sent.to, user, During { from: sent.during.from, to: NEVER - 1 });
-        match sends.min(receives) {
-            Owed::Surely if stays < Owed::Surely => Owed::Perhaps,
-            owed => owed,
-        }
-    }
-
-    fn membership(&self, group: &str, user: &str, during: During) -> Owed {
-        let members = self.members.lock().expect("nobody panics");
-        let spells = members.get(&(group.to_owned(), user.to_owned())).map_or(&[][..], Vec::as_slice);
-        if spells.iter().any(|spell| spell.surely_holds(during)) {
-            Owed::Surely
-        } else if spells.iter().all(|spell| spell.surely_never_held(during)) {
-            Owed::Never
-        } else {
-            Owed::Perhaps
-        }
-    }
-
-    /// What is wrong with it: one line each, and none if all is well. `taken` are the contents that connections of each
-    /// user took. Without faults, what a pull returned that began after it had been sent comes with no other.
-    pub(super) fn faults(&self, taken: &BTreeMap<String, Vec<String>>, faulty: bool) -> Vec<String> {
-        let mut faults = Vec::new();
-        let pulled = self.pulled.lock().expect("nobody panics");
-        let none = Vec::new();
-        for sent in self.sent.lock().expect("nobody panics").iter() {
-            for (user, taken) in taken {
-                let live = taken.iter().filter(|content| **content == sent.content).count();
-                let pulls = pulled.get(user).unwrap_or(&none).iter().filter(|(content, _)| *content == sent.content);
-                let (later, settled) = pulls.fold((0, 0), |(later, settled), (_, began)| {
-                    (later + 1, settled + usize::from(*began > sent.during.to))
-                });
+    /// Every promise that was broken; none if all is well.
+    pub(super) fn judge(mut self, users: &[User], faulty: bool) -> Vec<Fault> {
+        let mut faults = std::mem::take(&mut self.faults);
+        let settled = if faulty { AFTERMATH_MS } else { 0 };
+        for sent in &self.sent {
+            self.judge_answers(sent, faulty, &mut faults);
+            let mut ids: BTreeSet<String> = sent.acks.iter().map(|ack| id_of(ack).to_owned()).collect();
+            let mut shapes = BTreeSet::new();
+            for user in users {
+                let is_it = |message: &Value| content_of(message) == sent.content;
+                let taken: Vec<&Taken> =
+                    self.taken.get(user).into_iter().flatten().filter(|taken| is_it(&taken.frame)).collect();
+                let pulled: Vec<&Pulled> =
+                    self.pulled.get(user).into_iter().flatten().filter(|pulled| is_it(&pulled.message)).collect();
+                let all = taken.iter().map(|t| &t.frame).chain(pulled.iter().map(|p| &p.message));
+                for message in all {
+                    ids.insert(id_of(message).to_owned());
+                    shapes.insert(message.to_string());
+                }
+                let missed: Vec<&&Pulled> = pulled.iter().filter(|pulled| !pulled.resumed).collect();
+                let about = || format!("{user}: {sent:?}");
+                let got = !taken.is_empty() || !pulled.is_empty();
                 match self.owed(sent, user) {
-                    Owed::Surely if sent.accepted && live + later == 0 => faults.push(format!("{user} lost {sent:?}")),
-                    Owed::Never if live + later > 0 => faults.push(format!("{user} got {sent:?}")),
-                    _ if settled > 1 && !faulty => faults.push(format!("{user} pulled {settled} times {sent:?}")),
+                    Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
+                    Certainty::Surely if sent.accepted => {
+                        if taken.is_empty() && missed.is_empty() {
+                            faults.push(Fault::new("no accepted message is lost", about()));
+                        }
+                        // What no client read, for it had died and nobody knew, is there for one who resumes.
+                        let read = taken.iter().any(|taken| taken.read) || !missed.is_empty();
+                        if !read && pulled.is_empty() {
+                            faults.push(Fault::new("the log has what a dead connection took", about()));
+                        }
+                        if !pulled.iter().any(|pulled| pulled.resumed) {
+                            faults.push(Fault::new("who resumes gets everything", about()));
+                        }
+                    }
                     _ => {}
                 }
+                self.judge_repeats(sent, user, &taken, &missed, settled, faulty, &mut faults);
+            }
+            // Without a request id, who sends again sends another.
+            if ids.len() > 1 || shapes.len() > 1 {
+                let by = format!("{ids:?} {shapes:?} of {sent:?}");
+                faults.push(Fault::new("a message is the same for everybody", by));
             }
         }
         faults
+    }
+
+    /// Delivered or withheld, a sender sees the same.
+    fn judge_answers(&self, sent: &Sent, faulty: bool, faults: &mut Vec<Fault>) {
+        if sent.named && sent.was_open && !faulty && sent.acks.len() != 1 {
+            faults.push(Fault::new("each message is acknowledged, delivered or not", format!("{sent:?}")));
+        }
+        for ack in &sent.acks {
+            let names: Vec<&str> = ack.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            if names != ["id", "requestId", "timestamp", "type"] {
+                faults.push(Fault::new("an acknowledgement tells nothing else", format!("{sent:?}")));
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that there is to know of one message and one user")]
+    fn judge_repeats(
+        &self,
+        sent: &Sent,
+        user: User,
+        taken: &[&Taken],
+        missed: &[&&Pulled],
+        settled: Ms,
+        faulty: bool,
+        faults: &mut Vec<Fault>,
+    ) {
+        let quiet = sent.during.to.saturating_add(settled);
+        for first in missed.iter().filter(|first| first.during.from > quiet) {
+            let Some(dropped) = first.dropped else { continue };
+            if let Some(again) = missed.iter().find(|again| again.during.from > dropped) {
+                let by = format!("{user}: {sent:?} at {:?} and at {:?}", first.during, again.during);
+                faults.push(Fault::new("what is dropped does not come again", by));
+            }
+        }
+        if faulty {
+            return;
+        }
+        let mut connections = BTreeSet::new();
+        for taken in taken {
+            if !connections.insert(&taken.connection) {
+                faults.push(Fault::new("a connection gets each message once", format!("{user}: {sent:?}")));
+            }
+        }
+        let crossed = self.comings.get(user).into_iter().flatten().any(|coming| coming.overlaps(sent.during));
+        let was_there = taken.iter().any(|taken| {
+            self.connected.get(&taken.connection).is_some_and(|open| {
+                open.from.saturating_add(CLOCKS_MS) < sent.during.from
+                    && sent.during.to.saturating_add(CLOCKS_MS) < open.to
+            })
+        });
+        if was_there && !crossed && missed.iter().any(|pulled| pulled.during.from > sent.during.to) {
+            faults.push(Fault::new("what a connection took is not missed", format!("{user}: {sent:?}")));
+        }
     }
 }

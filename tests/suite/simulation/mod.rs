@@ -1,36 +1,44 @@
 //! A seeded simulation: the real functions over the real engine, through real events and the real SDK, with users who
-//! connect, disappear, send, pull, join, leave and block at the same time, on clocks that differ, while calls are slow,
-//! refused, done in part or done without an answer, and functions are killed in the middle. Afterwards each user pulls
-//! what is left, and the protocol's promises are held against what everybody saw.
+//! connect, disappear, send, pull, join, leave, dissolve, befriend and block at the same time, on clocks that differ,
+//! while calls are slow, refused, done in part or done without an answer, and functions are killed in the middle.
+//! Afterwards each user pulls what is left, and the protocol's promises are held against what everybody saw.
 //!
-//! `SIMULATION_SEEDS=from..to cargo test --package tests simulation -- --nocapture` runs those seeds; a seed that fails
-//! is named, and fails again.
+//! `SIMULATION_SEEDS=from..to cargo test --package tests simulation -- --nocapture` runs those seeds, and
+//! `SIMULATION_SECONDS` ends it earlier. A seed that fails is cut down to what it needs to fail; it fails again when
+//! it is run again.
 
 mod clients;
 mod history;
+mod plan;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use shared::config::Config;
 
 use clients::Run;
+use history::Fault;
+use plan::{Plan, User};
 use world::World;
 
 use crate::world::Deployment;
 
-const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-
 /// How many seeds run where nobody says how many.
-const SEEDS: Range<u64> = 0..40;
+const SEEDS: Range<u64> = 0..300;
+
+/// How many plans are tried to make a failing one smaller.
+const MAX_SMALLER: usize = 500;
+
+/// So many of the seeds that fail are cut down.
+const MAX_CUT_DOWN: usize = 3;
 
 fn config(secret: &str) -> Config {
     let variables = BTreeMap::from([
@@ -41,6 +49,8 @@ fn config(secret: &str) -> Config {
         ("AWS_ENDPOINT_URL_DYNAMODB", world::DYNAMODB),
         ("MANAGEMENT_ENDPOINT", world::GATEWAY),
         ("JWT_SECRET", secret),
+        // Few, so that there are many pages.
+        ("MAX_PAGE_MESSAGES", "3"),
     ]);
     Config::read(|name| variables.get(name).map(|value| (*value).to_owned())).expect("a configuration")
 }
@@ -51,123 +61,107 @@ fn token(user: &str, secret: &str) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")
 }
 
-/// A device: it connects, sends and goes, over and over.
-async fn device(run: &Run, group: &str, user: &str, number: usize) {
-    for round in 0..4 {
-        run.world.pause(8_000).await;
-        let Some(connection) = run.connect(user).await else { continue };
-        for step in 0..run.world.below(6) {
-            run.world.pause(1_500).await;
-            if run.world.phase(&connection) != world::Phase::Open {
-                break;
-            }
-            let other = USERS[usize::try_from(run.world.below(4)).expect("a small number")];
-            let to = if run.world.in_a_hundred(50) { ("multicast", group) } else { ("unicast", other) };
-            if to.1 != user {
-                run.send(user, &connection, to, &format!("{user}-{number}-{round}-{step}")).await;
-            }
-        }
-        run.disconnect(user, &connection).await;
-    }
-}
-
-/// A reader: it pulls now and then.
-async fn reader(run: &Run, user: &str) {
-    for _ in 0..6 {
-        run.world.pause(12_000).await;
-        let kind = ["all", "all", "unicast", "multicast"][usize::try_from(run.world.below(4)).expect("a small number")];
-        if run.world.is_faulty() || run.world.in_a_hundred(50) {
-            run.pull_in_two_steps(user, kind).await;
-        } else {
-            run.pull(user, kind).await;
-        }
-    }
-}
-
 /// One run of everything: what is wrong with it, and how many calls of the SDK it made.
-async fn simulate(seed: u64) -> (Vec<String>, u64) {
-    // Half of the runs are without faults, and stricter.
-    let faulty = seed % 2 == 1;
-    let world = World::new(seed);
-    let friends = USERS.iter().flat_map(|one| USERS.iter().map(move |other| (*one, *other)));
-    // Alice and dave are none.
-    let friends = friends.filter(|(one, other)| one != other && (one, other) != (&"alice", &"dave"));
-    let friends = friends.filter(|(one, other)| (one, other) != (&"dave", &"alice"));
-    let friends: Vec<(String, String)> = friends.map(|(one, other)| (one.to_owned(), other.to_owned())).collect();
-    let run = Run::new(world.clone(), seed, friends.clone());
-    for (one, other) in &friends {
-        run.relate("PUT", one, "friendId", other).await;
-    }
-    let group = run.group_of(&["alice", "bob", "carol"]).await;
-    if faulty {
+async fn simulate(plan: Plan) -> (Vec<Fault>, u64) {
+    let world = World::new(plan.latency);
+    let run = World::with_chance(plan.seed, Run::begin(world.clone(), plan)).await;
+    if run.plan().faulty {
         world.set_faults(3);
     }
-
-    let (run, group) = (&run, group.as_str());
-    let mut actors: Vec<BoxFuture<'_, ()>> = Vec::new();
-    for user in USERS {
-        actors.push(Box::pin(device(run, group, user, 0)));
-        actors.push(Box::pin(device(run, group, user, 1)));
-        actors.push(Box::pin(reader(run, user)));
-    }
-    actors.push(Box::pin(async {
-        run.world.pause(20_000).await;
-        run.block_for_a_while("carol", "bob").await;
-    }));
-    actors.push(Box::pin(async {
-        run.world.pause(20_000).await;
-        run.leave_for_a_while(group, "alice", "carol").await;
-    }));
-    join_all(actors).await;
+    join_all(run.plan().tracks.iter().map(|track| run.follow(track))).await;
 
     world.set_faults(0);
     world.close_all();
     // What was done without an answer is over by now, and so is the margin of the logs.
     tokio::time::sleep(Duration::from_secs(120)).await;
-    for user in USERS {
-        while run.pull(user, "all").await {}
+    World::with_chance(run.plan().seed, finish(&run)).await;
+    let (users, faulty) = (run.plan().users.clone(), run.plan().faulty);
+    for user in &users {
+        run.history.note(|notes| notes.taken.insert(user, world.taken_by(user)));
     }
-    let contents = |user: &str| -> Vec<String> {
-        world.taken_by(user).iter().filter_map(|frame| frame["content"].as_str().map(str::to_owned)).collect()
-    };
-    let taken = USERS.iter().map(|user| ((*user).to_owned(), contents(user))).collect();
-    (run.history.faults(&taken, faulty), world.calls())
+    (run.history.note(std::mem::take).judge(&users, faulty), world.calls())
 }
 
-/// Run one seed by itself, on a runtime whose time is paused.
-fn run_seed(seed: u64) -> (Vec<String>, u64) {
+/// Everybody reads what is left.
+async fn finish(run: &Run) {
+    let users: Vec<User> = run.plan().users.clone();
+    for user in users {
+        while run.take(user, "all").await {}
+        run.resume(user, "0".repeat(26)).await;
+    }
+    run.check_groups().await;
+}
+
+/// Run one plan by itself, on a runtime whose time is paused.
+fn run_plan(plan: Plan) -> (Vec<Fault>, u64) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build().expect("a runtime");
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
     // The SDK's jitter.
-    fastrand::seed(seed);
-    runtime.block_on(simulate(seed))
+    fastrand::seed(plan.seed);
+    runtime.block_on(simulate(plan))
+}
+
+/// A smaller plan that breaks one of the same promises, and what breaks it.
+fn cut_down(mut plan: Plan, mut faults: Vec<Fault>) -> (Plan, Vec<Fault>) {
+    let promises: BTreeSet<&str> = faults.iter().map(|fault| fault.promise).collect();
+    let mut tried = 0;
+    'smaller: loop {
+        for smaller in plan.smaller() {
+            tried += 1;
+            if tried > MAX_SMALLER {
+                return (plan, faults);
+            }
+            let (broken, _) = run_plan(smaller.clone());
+            if broken.iter().any(|fault| promises.contains(fault.promise)) {
+                (plan, faults) = (smaller, broken);
+                continue 'smaller;
+            }
+        }
+        return (plan, faults);
+    }
+}
+
+fn variable<T>(name: &str, like: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(parse(&text).unwrap_or_else(|| panic!("{name} is like {like}; got {text:?}")))
 }
 
 fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("SIMULATION_SEEDS") else { return SEEDS };
-    let bounds = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    bounds.unwrap_or_else(|| panic!("SIMULATION_SEEDS is like 0..1000; got {text:?}"))
+    let range = |text: &str| {
+        let (from, to) = text.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    };
+    variable("SIMULATION_SEEDS", "0..1000", range).unwrap_or(SEEDS)
 }
 
 /// Run seeds on all processors, with a line now and then: what went wrong, by seed.
-fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<String>> {
+fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<Fault>> {
+    let seconds = variable("SIMULATION_SECONDS", "180", |text| text.parse().ok());
+    let patience = seconds.map_or(Duration::MAX, Duration::from_secs);
     let (next, calls, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let (began, told) = (Instant::now(), AtomicU64::new(0));
+    let done = AtomicU64::new(0);
+    let tell = |failed: usize| {
+        let (done, of, calls) = (done.load(Relaxed), seeds.end - seeds.start, calls.load(Relaxed));
+        println!("{done} of {of} seeds, {calls} calls, {failed} failed, {} s", began.elapsed().as_secs());
+    };
     let work = || {
-        loop {
+        while began.elapsed() < patience {
             let seed = next.fetch_add(1, Relaxed);
             if seed >= seeds.end {
                 return;
             }
-            let (faults, made) = run_seed(seed);
-            let calls = calls.fetch_add(made, Relaxed) + made;
+            let (faults, made) = run_plan(Plan::drawn(seed));
+            calls.fetch_add(made, Relaxed);
+            done.fetch_add(1, Relaxed);
             let mut failed = failed.lock().expect("nobody panics that holds it");
             if !faults.is_empty() {
-                println!("seed {seed} failed");
+                println!("seed {seed} failed: {}", faults[0].promise);
                 failed.insert(seed, faults);
             }
-            let done = seed + 1 - seeds.start;
-            if done.is_multiple_of(100) {
-                println!("{done} of {} seeds, {calls} calls, {} failed", seeds.end - seeds.start, failed.len());
+            let tens = began.elapsed().as_secs() / 10;
+            if told.fetch_max(tens, Relaxed) < tens {
+                tell(failed.len());
             }
         }
     };
@@ -176,7 +170,9 @@ fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<String>> {
             scope.spawn(work);
         }
     });
-    failed.into_inner().expect("nobody panics that holds it")
+    let failed = failed.into_inner().expect("nobody panics that holds it");
+    tell(failed.len());
+    failed
 }
 
 #[test]
@@ -185,9 +181,21 @@ fn nothing_is_lost_and_nobody_gets_what_is_not_his() {
         return;
     }
     let failed = run_seeds(&seeds());
-    let report: Vec<String> =
-        failed.iter().map(|(seed, faults)| format!("seed {seed}:\n  {}", faults.join("\n  "))).collect();
-    assert!(report.is_empty(), "{} seeds failed\n{}", report.len(), report.join("\n"));
+    let mut report = String::new();
+    for (number, (seed, faults)) in failed.iter().enumerate() {
+        let (plan, faults) = match number < MAX_CUT_DOWN {
+            true => cut_down(Plan::drawn(*seed), faults.clone()),
+            false => (Plan::drawn(*seed), faults.clone()),
+        };
+        report.push_str(&format!("\nseed {seed}"));
+        for fault in faults {
+            report.push_str(&format!("\n  {fault}"));
+        }
+        if number < MAX_CUT_DOWN {
+            report.push_str(&format!("\n{plan}"));
+        }
+    }
+    assert!(failed.is_empty(), "{} seeds failed{report}", failed.len());
 }
 
 #[test]
@@ -195,5 +203,7 @@ fn a_seed_is_always_the_same_run() {
     if Deployment::is_elsewhere() {
         return;
     }
-    assert_eq!(run_seed(1), run_seed(1));
+    for seed in 0..4 {
+        assert_eq!(run_plan(Plan::drawn(seed)), run_plan(Plan::drawn(seed)));
+    }
 }

@@ -2,6 +2,7 @@
 //! between both and the SDK a wire that delays, fails and forgets. Time is tokio's, paused: it passes when nothing is
 //! left to do, so a run of minutes takes milliseconds, and the order of everything follows from the seed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,13 +23,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Ms};
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::history::Taken;
 
 pub(super) const TABLE: &str = "chat";
 pub(super) const DYNAMODB: &str = "http://dynamodb.simulated";
 pub(super) const GATEWAY: &str = "http://gateway.simulated/ws";
-/// How long a call may take on its way, and its answer. Long, so that much happens meanwhile.
-const LATENCY_MS: u64 = 150;
+/// How old a connection may become.
+const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
+/// For how long a read that is not strongly consistent may not see a write.
+const STALE_MS: Ms = 1_000;
 /// When each simulation begins.
 const BEGINNING: Ms = 1_800_000_000_000;
 
@@ -49,14 +55,41 @@ pub(super) enum Phase {
 struct Connection {
     user: String,
     phase: Phase,
-    frames: Vec<Value>,
+    opened: Ms,
+    /// What was pushed to it, each with whether the client was there.
+    frames: Vec<(Value, bool)>,
+}
+
+/// What chance has in store for one step of a plan, and for the function that it invokes.
+struct Fate {
+    rng: StdRng,
+    /// How many calls the function still makes before it is killed, if it is.
+    calls_left: Option<u64>,
+    killed: Arc<Notify>,
+}
+
+tokio::task_local! {
+    static FATE: RefCell<Fate>;
+}
+
+/// What becomes of one call.
+struct Passage {
+    before: Duration,
+    after: Duration,
+    fault: Option<u64>,
+    /// How many items a query returns at most, though there are more.
+    page: Option<u64>,
+    /// Whether a read that is not strongly consistent sees what was before.
+    stale: bool,
 }
 
 /// The surroundings.
 pub(super) struct World {
     database: Database,
-    rng: Mutex<StdRng>,
+    latency: Ms,
     connections: Mutex<BTreeMap<String, Connection>>,
+    /// What stood in an item of a user's state before the last write to it, and when that was.
+    before: Mutex<BTreeMap<String, (Ms, Value)>>,
     /// How many calls in a hundred go wrong.
     faults: Mutex<u64>,
     calls: Mutex<u64>,
@@ -74,7 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(super) fn new(latency: Ms) -> Arc<Self> {
         let database = Database::memory().expect("an engine in memory");
         let table = json!({
             "TableName": TABLE,
@@ -88,17 +121,46 @@ impl World {
         database.create_table(request).expect("a new table");
         Arc::new(Self {
             database,
-            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            latency,
             connections: Mutex::default(),
+            before: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
             began: Instant::now(),
         })
     }
 
+    /// Do something whose chances follow from `chance`, whatever else goes on.
+    pub(super) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
+        let rng = StdRng::seed_from_u64(chance);
+        FATE.scope(RefCell::new(Fate { rng, calls_left: None, killed: Arc::default() }), doing).await
+    }
+
     /// A number below `bound`.
     pub(super) fn below(&self, bound: u64) -> u64 {
-        lock(&self.rng).next_u64() % bound
+        FATE.with(|fate| fate.borrow_mut().rng.next_u64()) % bound
+    }
+
+    /// The function that this step invokes is killed at that call, or lives. What says that it was killed.
+    pub(super) fn doom(&self, calls_left: Option<u64>) -> Arc<Notify> {
+        FATE.with(|fate| {
+            let mut fate = fate.borrow_mut();
+            (fate.calls_left, fate.killed) = (calls_left, Arc::default());
+            fate.killed.clone()
+        })
+    }
+
+    /// Whether the function is killed at this call.
+    fn is_killed_now(&self) -> bool {
+        FATE.with(|fate| {
+            let mut fate = fate.borrow_mut();
+            let left = fate.calls_left;
+            fate.calls_left = left.map(|left| left.saturating_sub(1));
+            if left == Some(0) {
+                fate.killed.notify_one();
+            }
+            left == Some(0)
+        })
     }
 
     pub(super) fn in_a_hundred(&self, chance: u64) -> bool {
@@ -140,7 +202,8 @@ impl World {
     pub(super) fn open(&self, user: &str) -> String {
         let mut connections = lock(&self.connections);
         let id = format!("c{}", connections.len());
-        let connection = Connection { user: user.to_owned(), phase: Phase::Opening, frames: Vec::new() };
+        let opened = self.now_ms();
+        let connection = Connection { user: user.to_owned(), phase: Phase::Opening, opened, frames: Vec::new() };
         connections.insert(id.clone(), connection);
         id
     }
@@ -150,18 +213,29 @@ impl World {
     }
 
     pub(super) fn phase(&self, id: &str) -> Phase {
-        lock(&self.connections)[id].phase
+        self.phase_of(&lock(&self.connections)[id])
     }
 
-    /// What was pushed to a connection, and taken.
+    fn phase_of(&self, connection: &Connection) -> Phase {
+        if self.now_ms() - connection.opened > MAX_CONNECTION_MS { Phase::Closed } else { connection.phase }
+    }
+
+    /// What a client was sent by its connection.
     pub(super) fn frames(&self, id: &str) -> Vec<Value> {
-        lock(&self.connections)[id].frames.clone()
+        let frames = &lock(&self.connections)[id].frames;
+        frames.iter().filter(|(_, read)| *read).map(|(frame, _)| frame.clone()).collect()
     }
 
-    /// What any connection of a user took.
-    pub(super) fn taken_by(&self, user: &str) -> Vec<Value> {
+    /// What the connections of a user took.
+    pub(super) fn taken_by(&self, user: &str) -> Vec<Taken> {
         let connections = lock(&self.connections);
-        connections.values().filter(|c| c.user == user).flat_map(|c| c.frames.clone()).collect()
+        let of_user = connections.iter().filter(|(_, connection)| connection.user == user);
+        let taken = of_user.flat_map(|(id, connection)| {
+            let taken =
+                |(frame, read): &(Value, bool)| Taken { frame: frame.clone(), connection: id.clone(), read: *read };
+            connection.frames.iter().map(taken).collect::<Vec<_>>()
+        });
+        taken.collect()
     }
 
     pub(super) fn close_all(&self) {
@@ -171,10 +245,11 @@ impl World {
     fn post(&self, id: &str, frame: &[u8]) -> HttpResponse {
         let mut connections = lock(&self.connections);
         let Some(connection) = connections.get_mut(id) else { return refusal(410, "GoneException") };
-        if !matches!(connection.phase, Phase::Open | Phase::Dead) {
+        let phase = self.phase_of(connection);
+        if !matches!(phase, Phase::Open | Phase::Dead) {
             return refusal(410, "GoneException");
         }
-        connection.frames.push(serde_json::from_slice(frame).expect("a frame is JSON"));
+        connection.frames.push((serde_json::from_slice(frame).expect("a frame is JSON"), phase == Phase::Open));
         answer(200, "")
     }
 
@@ -189,43 +264,65 @@ impl World {
     }
 
     // ------------------------------------------------------------------------------------------------------- the wire
-    /// One call of the SDK, with what may happen to it on its way.
-    async fn serve(&self, request: &HttpRequest) -> HttpResponse {
+    /// One call of the SDK, with what may happen to it on its way. What has been sent is done, even if who sent it is
+    /// dead by then.
+    async fn serve(self: Arc<Self>, request: HttpRequest) -> HttpResponse {
         *lock(&self.calls) += 1;
-        self.pause(LATENCY_MS).await;
-        if !self.goes_wrong() {
-            let response = self.perform(request);
-            self.pause(LATENCY_MS).await;
-            return response;
+        let passage = self.passage();
+        let killed = self.is_killed_now();
+        if killed && self.in_a_hundred(50) {
+            return std::future::pending().await;
         }
-        match self.below(7) {
-            0 => refusal(400, "ThrottlingException"),
-            1 => refusal(500, "InternalServerError"),
+        let world = self.clone();
+        let performed = tokio::spawn(async move {
+            tokio::time::sleep(passage.before).await;
+            let response = world.perform_or_fail(&request, &passage);
+            (response, passage.after)
+        });
+        if killed {
+            return std::future::pending().await;
+        }
+        let (response, after) = performed.await.expect("the engine does not panic");
+        tokio::time::sleep(after).await;
+        response
+    }
+
+    fn passage(&self) -> Passage {
+        let span = |bound: u64| Duration::from_millis(self.below(bound));
+        // Mostly short, sometimes long: what should come second then comes first.
+        let leg = || match self.below(20) {
+            0..14 => span(self.latency.div_ceil(20)),
+            14..19 => span(self.latency),
+            _ => span(3 * self.latency),
+        };
+        let (mut before, mut after) = (leg(), leg());
+        let fault = self.goes_wrong().then(|| self.below(7));
+        match fault {
             // The answer is lost: the SDK waits for longer than it has patience.
-            2 => {
-                let response = self.perform(request);
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                response
-            }
-            3 => {
-                self.perform(request);
+            Some(2) => after = Duration::from_secs(20),
+            Some(4) => before = span(2_500),
+            Some(5) => after = span(2_500),
+            _ => {}
+        }
+        let page = self.in_a_hundred(25).then(|| 1 + self.below(3));
+        Passage { before, after, fault, page, stale: self.in_a_hundred(50) }
+    }
+
+    fn perform_or_fail(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
+        match passage.fault {
+            Some(0) => refusal(400, "ThrottlingException"),
+            Some(1) => refusal(500, "InternalServerError"),
+            Some(3) => {
+                self.perform(request, passage);
                 refusal(500, "InternalServerError")
             }
-            4 => {
-                self.pause(2_500).await;
-                self.perform(request)
-            }
-            5 => {
-                let response = self.perform(request);
-                self.pause(2_500).await;
-                response
-            }
-            _ => self.refuse_in_part(request),
+            Some(6) => self.refuse_in_part(request, passage),
+            _ => self.perform(request, passage),
         }
     }
 
     /// What DynamoDB does when it is busy: a transaction conflicts, and a batch is done in part.
-    fn refuse_in_part(&self, request: &HttpRequest) -> HttpResponse {
+    fn refuse_in_part(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
         let operation = operation(request);
         let mut body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
         if let Some(items) = body["TransactItems"].as_array() {
@@ -240,14 +337,14 @@ impl World {
         let (list, left_name) = match operation {
             Some("BatchGetItem") => ("/Keys", "UnprocessedKeys"),
             Some("BatchWriteItem") => ("", "UnprocessedItems"),
-            _ => return self.perform(request),
+            _ => return self.perform(request, passage),
         };
         let pointer = format!("/RequestItems/{TABLE}{list}");
         let Some(items) = body.pointer_mut(&pointer).and_then(Value::as_array_mut) else {
-            return self.perform(request);
+            return self.perform(request, passage);
         };
         if items.len() < 2 {
-            return self.perform(request);
+            return self.perform(request, passage);
         }
         let left = items.split_off(items.len() / 2);
         let mut unprocessed = json!({ TABLE: body["RequestItems"][TABLE] });
@@ -255,7 +352,7 @@ impl World {
             "" => unprocessed[TABLE] = json!(left),
             _ => unprocessed[TABLE]["Keys"] = json!(left),
         }
-        match self.call(operation.unwrap_or_default(), body.to_string().as_bytes()) {
+        match self.call(operation.unwrap_or_default(), body.to_string().as_bytes(), passage) {
             Ok(mut done) => {
                 done[left_name] = unprocessed;
                 answer(200, &done.to_string())
@@ -264,9 +361,9 @@ impl World {
         }
     }
 
-    fn perform(&self, request: &HttpRequest) -> HttpResponse {
+    fn perform(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
         if let Some(operation) = operation(request) {
-            return match self.call(operation, bytes(request)) {
+            return match self.call(operation, bytes(request), passage) {
                 Ok(done) => answer(200, &done.to_string()),
                 Err(error) => answer(error.status_code(), &error.to_json()),
             };
@@ -280,9 +377,23 @@ impl World {
         }
     }
 
-    fn call(&self, operation: &str, body: &[u8]) -> Result<Value, DynoxideError> {
-        let database = &self.database;
+    fn call(&self, operation: &str, body: &[u8], passage: &Passage) -> Result<Value, DynoxideError> {
+        let mut body: Value = decoded(body);
+        if operation == "UpdateItem" || operation == "PutItem" {
+            self.remember_what_was(&body);
+        }
+        if let (Some(page), "Query") = (passage.page, operation) {
+            let limit = body["Limit"].as_u64().unwrap_or(u64::MAX);
+            body["Limit"] = json!(page.min(limit));
+        }
+        let is_consistent = body["ConsistentRead"] == true;
+        let text = body.to_string();
+        let (database, body) = (&self.database, text.as_bytes());
         match operation {
+            "GetItem" if !is_consistent && passage.stale => {
+                let fresh = database.get_item(decoded(body)).map(encoded);
+                fresh.map(|answer| self.what_was(body).map_or(answer, |before| before))
+            }
             "GetItem" => database.get_item(decoded(body)).map(encoded),
             "PutItem" => database.put_item(decoded(body)).map(encoded),
             "UpdateItem" => database.update_item(decoded(body)).map(encoded),
@@ -294,6 +405,33 @@ impl World {
             "TransactGetItems" => database.transact_get_items(decoded(body)).map(encoded),
             other => panic!("no function calls {other}"),
         }
+    }
+
+    /// Before a state is written, keep what a stale read may still see.
+    fn remember_what_was(&self, write: &Value) {
+        let key = &write["Key"];
+        if key["sk"]["S"] != "STATE" {
+            return;
+        }
+        let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
+        let item = self.database.get_item(decoded(read.to_string().as_bytes())).map(encoded);
+        let item = item.expect("the engine answers");
+        lock(&self.before).insert(key.to_string(), (self.now_ms(), item));
+    }
+
+    fn what_was(&self, read: &[u8]) -> Option<Value> {
+        let read: Value = decoded(read);
+        let before = lock(&self.before);
+        let (written, item) = before.get(&read["Key"].to_string())?;
+        (self.now_ms() - written < STALE_MS).then(|| item.clone())
+    }
+
+    /// How many members a group counts; nothing if it does not stand.
+    pub(super) fn member_count(&self, group: &str) -> Option<u64> {
+        let key = json!({ "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } });
+        let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
+        let answer = encoded(self.database.get_item(decoded(read.to_string().as_bytes())).expect("the engine answers"));
+        answer["Item"]["memberCount"]["N"].as_str()?.parse().ok()
     }
 }
 
@@ -331,7 +469,7 @@ pub(super) struct Wire(pub(super) Arc<World>);
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let world = self.0.clone();
-        HttpConnectorFuture::new(async move { Ok(world.serve(&request).await) })
+        HttpConnectorFuture::new(async move { Ok(world.serve(request).await) })
     }
 }
 

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Breaks one rule of delivery at a time, and shows that the simulation notices.
+
+Each mutant is a mistake that somebody could make. All of them are put into a copy of the sources, behind a switch, and
+built once; then the simulation runs with one switched on after the other, until a seed fails. A mutant that lives
+through all seeds is a failure of the simulation, and of this command.
+
+    tests/mutants.py [--seeds 0..3000] [NAME...]
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "mutants"
+SIMULATION = "simulation::nothing_is_lost_and_nobody_gets_what_is_not_his"
+
+SWITCH = """
+/// Whether this mistake is made.
+#[doc(hidden)]
+pub fn mutant(name: &str) -> bool {
+    static NAME: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| std::env::var("MUTANT").unwrap_or_default());
+    *NAME == name
+}
+"""
+
+# By name: what is wrong, and each edit of it: the file, what stands there, what stands there instead.
+MUTANTS = {
+    "nostamp": ("a connection covers the time since its client knocked", [
+        ("functions/src/connect.rs", "let from = app.clock.now_ms() + STAMP_MS;",
+         'let from = if shared::mutant("nostamp") { event.arrived } else { app.clock.now_ms() + STAMP_MS };'),
+    ]),
+    "hasty": ("gone closes a connection that is being opened, and one that is announced does not count", [
+        ("shared/src/coverage.rs", "now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)",
+         'crate::mutant("hasty") || now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)'),
+        ("functions/src/delivery.rs", "any(|connection| connection.from.is_none())",
+         'any(|connection| connection.from.is_none() && !shared::mutant("hasty"))'),
+        ("shared/src/table/state.rs", '"attribute_exists(#c) AND attribute_not_exists(#c.#to)"',
+         'if crate::mutant("hasty") { "attribute_exists(#c) AND (attribute_exists(#c) OR attribute_exists(#c.#to))" }'
+         ' else { "attribute_exists(#c) AND attribute_not_exists(#c.#to)" }'),
+    ]),
+    "nomissed": ("nothing is written down when a push fails", [
+        ("functions/src/delivery.rs", "&& logged.must_be_named(state) =>",
+         '&& logged.must_be_named(state) && !shared::mutant("nomissed") =>'),
+    ]),
+    "nomargin": ("what is dropped runs up to the moment of the pull", [
+        ("shared/src/page.rs", "end.saturating_sub(MARGIN_MS)",
+         'end.saturating_sub(if crate::mutant("nomargin") { 0 } else { MARGIN_MS })'),
+    ]),
+    "takenrule": ("a send that comes late does not ask what has been dropped", [
+        ("functions/src/delivery.rs", "(self.late\n                || time <= dropped.until\n",
+         '(((self.late || time <= dropped.until) && !shared::mutant("takenrule"))\n'),
+    ]),
+    "stale": ("a state is read eventually consistent", [
+        ("shared/src/table/mod.rs", "set_key(Some(key.attributes())).consistent_read(true);",
+         'set_key(Some(key.attributes())).consistent_read(!crate::mutant("stale"));'),
+    ]),
+    "record-late": ("the idempotency record is written after the log", [
+        ("shared/src/table/sent.rs", "        if self.put_if_free(item).await? {",
+         '        if crate::mutant("record-late") && !sent.done {\n'
+         "            return self.get(&keys::sent(sender, request)).await?.as_ref().map(read).transpose();\n"
+         "        }\n        if self.put_if_free(item).await? {"),
+        ("functions/src/message.rs", "    send(app, message).await?;\n",
+         "    let (id, timestamp) = (message.id, message.timestamp);\n    send(app, message).await?;\n"
+         '    if shared::mutant("record-late") {\n'
+         "        let late = Sent { id, timestamp, done: true, ..sent };\n"
+         "        app.table.begin(&event.user, request, &late).await?;\n    }\n"),
+    ]),
+    "meta-unread": ("who is in a group is asked of the members alone", [
+        ("shared/src/table/groups.rs", "        let is_member =\n            |user: &&UserId|",
+         '        let nobody = || Meta { name: String::new(), manager: users[0].clone() };\n'
+         '        let meta = meta.or_else(|| (crate::mutant("meta-unread") && !items.is_empty()).then(nobody));\n'
+         "        let is_member =\n            |user: &&UserId|"),
+        ("shared/src/table/groups.rs", "else { return Ok(None) };\n        let members",
+         "else {\n"
+         '            if !crate::mutant("meta-unread") || items.is_empty() {\n                return Ok(None);\n            }\n'
+         "            let members = items.iter().map(read_member).collect::<Result<Vec<_>>>()?;\n"
+         "            let meta = Meta { name: String::new(), manager: members[0].user.clone() };\n"
+         "            return Ok(Some(Roster { meta, members }));\n        };\n        let members"),
+        ("functions/src/missed.rs", "partition(|(group, _)| metas.contains_key(group))",
+         'partition(|(group, _)| metas.contains_key(group) || shared::mutant("meta-unread"))'),
+    ]),
+    "roster-page": ("only the first page of a group's members is read", [
+        ("shared/src/table/groups.rs", "let mut items = self.query_all(&keys::roster(group)).await?;",
+         'let mut items = if crate::mutant("roster-page") {\n'
+         "            let (mut items, more) = self.query(&keys::roster(group), None, None).await?;\n"
+         "            if more.is_some() {\n"
+         "                items.extend(self.get(&keys::meta(group)).await?);\n"
+         "            }\n            items\n"
+         "        } else {\n            self.query_all(&keys::roster(group)).await?\n        };"),
+    ]),
+    "unblocked": ("a group message reaches those who block its sender", [
+        ("functions/src/delivery.rs", "!blockers.contains(&member.user)",
+         '(!blockers.contains(&member.user) || shared::mutant("unblocked"))'),
+    ]),
+    "left-behind": ("what is dropped runs past what the page had no room for", [
+        ("shared/src/page.rs", "first_left.map_or(Ms::MAX,",
+         'first_left.filter(|_| !crate::mutant("left-behind")).map_or(Ms::MAX,'),
+    ]),
+    "unguarded-drop": ("a drop does not ask whether another came in between", [
+        ("shared/src/table/state.rs", 'let never_dropped = if plan.version == 0 {',
+         'let never_dropped = if crate::mutant("unguarded-drop") {\n'
+         '            "attribute_exists(pk) OR attribute_not_exists(pk) OR "\n        } else if plan.version == 0 {'),
+    ]),
+    "unprocessed": ("what a batch leaves unread is not read again", [
+        ("shared/src/table/mod.rs", "            left = answer.unprocessed_keys.",
+         '            if crate::mutant("unprocessed") {\n                return Ok(found);\n            }\n'
+         "            left = answer.unprocessed_keys."),
+    ]),
+    "early-member": ("an acceptance is answered before the membership has begun", [
+        ("functions/src/accept_invite.rs", "    app.wait_until(joined).await;\n",
+         '    if !shared::mutant("early-member") {\n        app.wait_until(joined).await;\n    }\n'),
+    ]),
+}
+
+
+def build():
+    """The copy with all mistakes in it, and the path of its test binary."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True,
+                             text=True).stdout.split("\n")
+    for name in filter(lambda name: name and (ROOT / name).is_file(), tracked):
+        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, COPY / name)
+    for mutant, (_, edits) in MUTANTS.items():
+        for name, old, new in edits:
+            text = (COPY / name).read_text()
+            if text.count(old) != 1:
+                sys.exit(f"mutants.py: {mutant}: {name} has {text.count(old)} times what is to be changed: {old!r}")
+            (COPY / name).write_text(text.replace(old, new))
+    with (COPY / "shared/src/lib.rs").open("a") as lib:
+        lib.write(SWITCH)
+    command = ["cargo", "test", "--locked", "--package", "tests", "--no-run", "--message-format", "short"]
+    # The same directory, so that the dependencies are not built again.
+    built = subprocess.run(command, cwd=COPY, env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target")},
+                           stderr=subprocess.PIPE, text=True)
+    binary = re.search(r"Executable suite/main.rs \((.+)\)", built.stderr)
+    if built.returncode or not binary:
+        sys.exit(f"mutants.py: the copy does not build\n{built.stderr}")
+    return binary[1]
+
+
+def hunt(binary, mutant, seeds):
+    """The first seed that fails with a mutant, and how many calls of seeds were looked at; or None."""
+    environment = {**os.environ, "MUTANT": mutant, "SIMULATION_SEEDS": seeds}
+    command = [binary, SIMULATION, "--exact", "--nocapture"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        for line in run.stdout:
+            if failed := re.match(r"seed (\d+) failed: (.*)", line):
+                run.kill()
+                return int(failed[1]), failed[2]
+    return None
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seeds", default="0..3000", help="which seeds a mutant must not live through (%(default)s)")
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTANTS))
+    options = options.parse_args()
+    if unknown := set(options.names) - set(MUTANTS):
+        options.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    binary = build()
+    alive = []
+    for mutant in options.names or MUTANTS:
+        began = time.monotonic()
+        caught = hunt(binary, mutant, options.seeds)
+        took = f"{time.monotonic() - began:.0f} s"
+        if caught:
+            print(f"{mutant:15} caught by seed {caught[0]:<5} in {took:5} {caught[1]}", flush=True)
+        else:
+            print(f"{mutant:15} LIVES through {options.seeds} in {took}: {MUTANTS[mutant][0]}", flush=True)
+            alive.append(mutant)
+    sys.exit(f"mutants.py: not caught: {', '.join(alive)}" if alive else 0)
+
+
+if __name__ == "__main__":
+    main()
