@@ -185,15 +185,21 @@ impl Plan {
         self.tracks.push(Track { who, steps: acts.into_iter().map(&mut step).collect() });
     }
 
+    /// Mostly the first user, so that what concerns him coincides.
+    fn somebody(&self, draw: &mut Draw) -> User {
+        if draw.one_in(2) { self.users[0] } else { draw.of(&self.users) }
+    }
+
     fn add_device(&mut self, draw: &mut Draw, pace: Ms, number: u64) {
-        let user = draw.of(&self.users);
-        let others: Vec<User> = self.users.iter().copied().filter(|other| *other != user).collect();
+        let user = self.somebody(draw);
         let mut acts = Vec::new();
-        for round in 0..draw.number(1, 3) {
+        // Some come and go, others send.
+        let (rounds, sends) = if draw.one_in(2) { (draw.number(2, 6), 2) } else { (draw.number(1, 2), 8) };
+        for round in 0..rounds {
             acts.push(Act::Connect);
-            for step in 0..draw.below(5) {
+            for step in 0..draw.below(sends) {
                 let to = if self.groups.is_empty() || draw.one_in(2) {
-                    To::User(draw.of(&others))
+                    To::User(self.somebody(draw))
                 } else {
                     To::Group(draw.number(0, self.groups.len() as u64 - 1))
                 };
@@ -209,7 +215,7 @@ impl Plan {
     }
 
     fn add_reader(&mut self, draw: &mut Draw, pace: Ms) {
-        let user = draw.of(&self.users);
+        let user = self.somebody(draw);
         let acts = (0..draw.number(1, 5)).map(|_| {
             let kind = draw.of(&["all", "all", "unicast", "multicast"]);
             match draw.below(5) {
