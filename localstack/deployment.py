@@ -183,16 +183,23 @@ def check(stack):
     newest = max((name for name in state if name.startswith("c#")), key=lambda name: int(state[name]["M"]["announced"]["N"]))
     management = boto3.client("apigatewaymanagementapi", endpoint_url=url.replace("ws", "http", 1))
     management.post_to_connection(ConnectionId=newest[2:], Data=b"{}")
+    management.get_connection(ConnectionId=newest[2:])
     connection.shutdown(socket.SHUT_RDWR)
     connection.close()
     for _ in range(50):
         try:
             management.post_to_connection(ConnectionId=newest[2:], Data=b"{}")
         except management.exceptions.GoneException:
-            print("the emulator refuses a forged token, and answers 410 for a closed connection", file=sys.stderr)
-            return
+            break
         time.sleep(0.1)
-    sys.exit("a closed connection is not answered with 410")
+    else:
+        sys.exit("a closed connection is not answered with 410")
+    try:
+        management.get_connection(ConnectionId=newest[2:])
+    except management.exceptions.GoneException:
+        print("the emulator refuses a forged token, and answers 410 for a closed connection", file=sys.stderr)
+        return
+    sys.exit("a closed connection is still shown")
 
 
 def allowed(function):

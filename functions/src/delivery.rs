@@ -6,10 +6,10 @@ use futures::future::join_all;
 use futures::{StreamExt, stream};
 use shared::clock::Ms;
 use shared::coverage::is_covered;
-use shared::frame::Address;
+use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
 use shared::push::Push;
-use shared::table::{Kind, Missed, RosterMember, State};
+use shared::table::{Books, Kind, Missed, State};
 use shared::{Error, Result};
 use tokio::sync::Semaphore;
 
@@ -27,6 +27,16 @@ const MAX_CALLS: usize = 4;
 /// send takes longer.
 const PROMPT_MS: Ms = 15_000;
 
+/// Whether a message reaches a receiver.
+///
+/// Withheld, it makes the same calls for him, and neither reaches him nor is anything of it stored for him: whoever sent
+/// it could tell by the time of the answer otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Delivered,
+    Withheld,
+}
+
 /// A frame on its way.
 #[derive(Debug)]
 pub(crate) struct Parcel<'a> {
@@ -40,6 +50,7 @@ pub(crate) struct Parcel<'a> {
 struct Logged<'a> {
     log: &'a Address,
     id: MessageId,
+    sender: &'a UserId,
     /// It was written too late to be found by time, so it is written down for everyone who does not take it.
     late: bool,
 }
@@ -51,37 +62,29 @@ impl<'a> Parcel<'a> {
     }
 
     /// The frame of a message that has just been written to its log.
-    pub(crate) fn logged(app: &App, frame: &'a str, log: &'a Address, id: MessageId) -> Self {
-        let late = app.clock.now_ms().saturating_sub(id.time_ms()) > PROMPT_MS;
-        Self { frame, logged: Some(Logged { log, id, late }), pushes: Semaphore::new(MAX_PUSHES) }
+    pub(crate) fn logged(app: &App, frame: &'a str, message: &'a Message) -> Self {
+        let late = app.clock.now_ms().saturating_sub(message.id.time_ms()) > PROMPT_MS;
+        let logged = Logged { log: &message.to, id: message.id, sender: &message.sender, late };
+        Self { frame, logged: Some(logged), pushes: Semaphore::new(MAX_PUSHES) }
     }
 }
 
-/// Push a parcel to the members of a group, except `sender`, those who block him, and those who joined later. Pushes
-/// begin with the first states that are read. One member's failure does not touch another's.
-pub(crate) async fn to_members(
+/// Push a parcel to users; from `blockers` among them it is withheld. Pushes begin with the first states that are read.
+/// One user's failure does not touch another's.
+pub(crate) async fn to_users(
     app: &App,
     parcel: &Parcel<'_>,
-    members: Vec<RosterMember>,
-    sender: Option<&UserId>,
+    users: Vec<UserId>,
     blockers: &BTreeSet<UserId>,
 ) -> Result<()> {
-    let sent = parcel.logged.as_ref().map_or(Ms::MAX, |logged| logged.id.time_ms());
-    let is_receiver = |member: &RosterMember| {
-        Some(&member.user) != sender && !blockers.contains(&member.user) && member.joined <= sent
-    };
-    let receivers = members.into_iter().filter(is_receiver).map(|member| member.user).collect();
-    to_users(app, parcel, receivers).await
-}
-
-/// Push a parcel to users.
-pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: Vec<UserId>) -> Result<()> {
+    let fate = |user: &UserId| if blockers.contains(user) { Fate::Withheld } else { Fate::Delivered };
     let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
     let batches = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS);
     let outcomes: Vec<Result<()>> = batches
         .map(|states| async {
             let states = states?;
-            join_all(states.iter().map(|(user, state)| to_user(app, parcel, user, state))).await.into_iter().collect()
+            let pushes = states.iter().map(|(user, state)| to_user(app, parcel, user, state, fate(user)));
+            join_all(pushes).await.into_iter().collect()
         })
         .buffer_unordered(MAX_CALLS)
         .collect()
@@ -90,9 +93,9 @@ pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: Vec<UserId>)
 }
 
 /// Push a parcel to every open connection of a user, and keep the books.
-pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &State) -> Result<()> {
+pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &State, fate: Fate) -> Result<()> {
     let open: Vec<_> = state.open(app.clock.now_ms()).collect();
-    let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection))).await;
+    let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection, fate))).await;
     let pushes: Vec<Push> = pushes.into_iter().collect::<Result<_>>()?;
 
     let now = app.clock.now_ms();
@@ -101,7 +104,11 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
     let missing = async {
         match &parcel.logged {
             Some(logged) if !pushes.contains(&Push::Taken) && logged.must_be_named(state) => {
-                app.table.add_missed(user, &Missed::new(logged.log, logged.id), state).await
+                let books = match fate {
+                    Fate::Delivered => Books::Of(user),
+                    Fate::Withheld => Books::Withheld(logged.sender),
+                };
+                app.table.add_missed(books, &Missed::new(logged.log, logged.id), state).await
             }
             _ => Ok(()),
         }
@@ -112,11 +119,14 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
     missed
 }
 
-async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId) -> Result<Push> {
+async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId, fate: Fate) -> Result<Push> {
     let pusher = app.pusher()?;
     let permit = parcel.pushes.acquire().await;
     let _permit = permit.map_err(|closed| Error::unavailable("pushing", closed))?;
-    Ok(pusher.post(connection, parcel.frame).await)
+    Ok(match fate {
+        Fate::Delivered => pusher.post(connection, parcel.frame).await,
+        Fate::Withheld => pusher.probe(connection).await,
+    })
 }
 
 impl Logged<'_> {
@@ -146,8 +156,9 @@ mod tests {
     use shared::coverage::Connection;
 
     fn must_be_named(state: &State, time: Ms) -> bool {
-        let log = Address::User(UserId::parse("u").unwrap());
-        Logged { log: &log, id: MessageId::first_at(time), late: false }.must_be_named(state)
+        let user = UserId::parse("u").unwrap();
+        let (log, id) = (Address::User(user.clone()), MessageId::first_at(time));
+        Logged { log: &log, id, sender: &user, late: false }.must_be_named(state)
     }
 
     fn with(from: Option<Ms>, to: Option<Ms>) -> State {

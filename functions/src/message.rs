@@ -1,15 +1,17 @@
 //! `unicast`, `multicast`, `$default`: a message is sent.
 //!
 //! It is written once, to the log of its addressee, before anybody is told. Where it is withheld (blocked, no friends,
-//! no member, no such user or group) the sender sees exactly what it would see had it been delivered.
+//! no member, no such user or group) the sender sees exactly what it would see had it been delivered. So that he cannot
+//! tell by the time either, a message that is withheld from a user makes the same calls as one that is delivered. One to
+//! a group that the sender is not in does not: that he may ask anyway.
 
 use futures::future::BoxFuture;
 use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Malformed, Message, Submission, encode};
 use shared::id::{GroupId, RequestId, UserId};
-use shared::table::{Digest, Sent};
+use shared::table::{Digest, RosterMember, Sent};
 use shared::{Error, Result};
 
-use crate::delivery::Parcel;
+use crate::delivery::{Fate, Parcel};
 use crate::function::{Function, Handler, Needs, log_failure};
 use crate::rest::Reply;
 use crate::socket::SocketEvent;
@@ -102,14 +104,15 @@ async fn send(app: &App, message: Message) -> Result<()> {
 
 async fn send_to_user(app: &App, message: &Message, receiver: &UserId) -> Result<()> {
     let standing = app.table.standing(&message.sender, receiver).await?;
-    if !standing.friends || standing.blocked {
-        return Ok(());
+    let fate = if standing.friends && !standing.blocked { Fate::Delivered } else { Fate::Withheld };
+    match fate {
+        Fate::Delivered => app.table.log(message).await?,
+        Fate::Withheld => app.table.log_withheld(message).await?,
     }
-    app.table.log(message).await?;
     let frame = encode(message);
-    let parcel = Parcel::logged(app, &frame, &message.to, message.id);
+    let parcel = Parcel::logged(app, &frame, message);
     let state = app.table.state(receiver).await?;
-    delivery::to_user(app, &parcel, receiver, &state).await
+    delivery::to_user(app, &parcel, receiver, &state, fate).await
 }
 
 async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<()> {
@@ -118,11 +121,13 @@ async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<
     }
     app.table.log(message).await?;
     let frame = encode(message);
-    let parcel = Parcel::logged(app, &frame, &message.to, message.id);
+    let parcel = Parcel::logged(app, &frame, message);
     let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
     // Dissolved in between: nobody is in it.
     let Some(roster) = roster else { return Ok(()) };
-    delivery::to_members(app, &parcel, roster.members, Some(&message.sender), &blockers).await
+    let is_receiver = |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
+    let receivers = roster.members.into_iter().filter(is_receiver).map(|member| member.user).collect();
+    delivery::to_users(app, &parcel, receivers, &blockers).await
 }
 
 async fn refuse(

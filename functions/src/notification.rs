@@ -3,6 +3,8 @@
 //!
 //! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored.
 
+use std::collections::BTreeSet;
+
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use shared::frame::encode;
@@ -11,7 +13,7 @@ use shared::json::Object;
 use shared::{Error, Result};
 
 use crate::App;
-use crate::delivery::{self, Parcel};
+use crate::delivery::{self, Fate, Parcel};
 use crate::function::{Function, Handler, Needs};
 use crate::internal::{Endpoint, optional_text};
 use crate::rest::{Input, Reply, parse_id};
@@ -125,18 +127,28 @@ async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Par
         (Audience::User(user), Some(from)) if app.table.is_blocked_by(from, &user).await? => Ok(()),
         (Audience::User(user), _) => {
             let state = app.table.state(&user).await?;
-            delivery::to_user(app, parcel, &user, &state).await
+            delivery::to_user(app, parcel, &user, &state, Fate::Delivered).await
         }
         (Audience::Members(group), _) => {
             let (roster, blockers) = futures::try_join!(app.table.roster(&group), blockers)?;
             let Some(roster) = roster else { return Ok(()) };
-            delivery::to_members(app, parcel, roster.members, None, &blockers).await
+            push_to_all(app, parcel, roster.members.into_iter().map(|member| member.user), &blockers).await
         }
         (Audience::Friends, None) => Ok(()),
         (Audience::Friends, Some(from)) => {
             let (friends, blockers) = futures::try_join!(app.table.friends(from), blockers)?;
-            let friends = friends.into_iter().filter(|friend| !blockers.contains(friend)).collect();
-            delivery::to_users(app, parcel, friends).await
+            push_to_all(app, parcel, friends.into_iter(), &blockers).await
         }
     }
+}
+
+/// Push to all but those who block whom it is from: he does not wait for the answer, so it need not take the same time.
+async fn push_to_all(
+    app: &App,
+    parcel: &Parcel<'_>,
+    users: impl Iterator<Item = UserId>,
+    blockers: &BTreeSet<UserId>,
+) -> Result<()> {
+    let receivers = users.filter(|user| !blockers.contains(user)).collect();
+    delivery::to_users(app, parcel, receivers, &BTreeSet::new()).await
 }

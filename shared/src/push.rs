@@ -1,8 +1,8 @@
 //! Pushing frames to connections, by API Gateway's management API.
 
 use aws_sdk_apigatewaymanagement::Client;
+use aws_sdk_apigatewaymanagement::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
-use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 
 use crate::error::{Error, Result, chain};
@@ -33,18 +33,13 @@ impl Pusher {
 
     /// Push one frame.
     pub async fn post(&self, connection: &ConnectionId, frame: &str) -> Push {
-        let sent =
-            self.client.post_to_connection().connection_id(connection.as_str()).data(Blob::new(frame)).send().await;
-        match sent {
-            Ok(_) => Push::Taken,
-            Err(error) => match error.as_service_error() {
-                Some(PostToConnectionError::GoneException(_)) => Push::Gone,
-                _ => {
-                    tracing::warn!(%connection, error = chain(&error), "a push failed");
-                    Push::Failed
-                }
-            },
-        }
+        let post = self.client.post_to_connection().connection_id(connection.as_str()).data(Blob::new(frame));
+        outcome(connection, post.send().await)
+    }
+
+    /// Do as if one frame were pushed: the same way to the gateway and back, and nothing reaches the client.
+    pub async fn probe(&self, connection: &ConnectionId) -> Push {
+        outcome(connection, self.client.get_connection().connection_id(connection.as_str()).send().await)
     }
 
     /// Close a connection; one that is gone already is closed.
@@ -58,6 +53,20 @@ impl Pusher {
                 Some(DeleteConnectionError::GoneException(_)) => Ok(()),
                 _ => Err(Error::unavailable("DeleteConnection", error)),
             },
+        }
+    }
+}
+
+fn outcome<T, E>(connection: &ConnectionId, answer: Result<T, SdkError<E>>) -> Push
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match answer {
+        Ok(_) => Push::Taken,
+        Err(error) if error.code() == Some("GoneException") => Push::Gone,
+        Err(error) => {
+            tracing::warn!(%connection, error = chain(&error), "a push failed");
+            Push::Failed
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
 //! | what a pull offered ([`super::offered`]) | `USER#u` | `OFFERED` |
+//! | in place of what is withheld ([`super::withheld`]) | `USER#sender` | `WITHHELD#MSG`, `#STATE`, `#INVITE` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g` | `MEMBER#u` |
 //! | group message | `GROUP#g` | `MSG#ulid` |
@@ -66,6 +67,11 @@ pub(super) fn state(user: &UserId) -> Key {
 
 pub(super) fn offered(user: &UserId) -> Key {
     of_user(user, "OFFERED".to_owned())
+}
+
+/// Where something of that kind is written that is withheld from its receiver: with the sender, over the last one.
+pub(super) fn withheld(sender: &UserId, kind: &str) -> Key {
+    of_user(sender, format!("WITHHELD#{kind}"))
 }
 
 pub(super) fn friend(user: &UserId, friend: &UserId) -> Key {

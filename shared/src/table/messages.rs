@@ -29,6 +29,13 @@ impl Table {
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
+    /// Do as if a message were written to the log of its addressee: see [`super::withheld`].
+    pub async fn log_withheld(&self, message: &Message) -> Result<()> {
+        let item = self.withheld(self.message_item(message), &message.sender, "MSG");
+        let request = self.put(item);
+        request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+    }
+
     /// Read a span of a log, at most `limit` messages of it.
     pub async fn read_log(&self, log: &Address, span: Span, limit: i32, rest: Option<Resume>) -> Result<LogPage> {
         let range = keys::messages(log, MessageId::first_at(span.from), MessageId::last_at(span.to));

@@ -12,6 +12,7 @@ mod offered;
 mod relations;
 mod sent;
 mod state;
+mod withheld;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub use messages::{LogPage, Resume};
 pub use offered::Offered;
 pub use relations::{Relationships, Standing};
 pub use sent::{Digest, Sent};
-pub use state::{DropPlan, Kind, MAX_ENDED, Missed, State};
+pub use state::{Books, DropPlan, Kind, MAX_ENDED, Missed, State};
 
 use item::Item;
 use keys::{Key, Range};

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
+use super::Table;
 use super::item::{self, Item};
-use super::{Table, keys};
+use super::keys::{self, Key};
 use crate::clock::Ms;
 use crate::coverage::Connection;
 use crate::error::{Error, Result};
@@ -115,6 +116,32 @@ pub struct State {
     pub missed: BTreeSet<Missed>,
     /// How often something was dropped.
     pub version: u64,
+}
+
+/// Where it is written down that a message was missed.
+#[derive(Debug, Clone, Copy)]
+pub enum Books<'a> {
+    /// In the state of the one who missed it.
+    Of(&'a UserId),
+    /// Nowhere: it is withheld from him. The same is written with its sender, see [`super::withheld`].
+    Withheld(&'a UserId),
+}
+
+impl Books<'_> {
+    fn key(self) -> Key {
+        match self {
+            Self::Of(user) => keys::state(user),
+            Self::Withheld(sender) => keys::withheld(sender, "STATE"),
+        }
+    }
+
+    /// The change that writes the name `:missed`.
+    fn change(self) -> &'static str {
+        match self {
+            Self::Of(_) => "ADD missed :missed SET #user = :user",
+            Self::Withheld(_) => "SET missed = :missed, #user = :user",
+        }
+    }
 }
 
 /// Beyond so many names, the time of a message is uncovered instead of naming it: the rest of the item is for
@@ -239,27 +266,29 @@ impl Table {
     /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
         let open = "attribute_exists(#c) AND attribute_not_exists(#c.#to)";
-        self.set_on_connection(user, connection, "SET #c.#from = :time", open, &["from", "to"], from).await
+        let key = keys::state(user);
+        self.set_on_connection(&key, connection, "SET #c.#from = :time", open, &["from", "to"], from).await
     }
 
     /// Close a connection in the books, if that has not been done before.
     pub async fn close(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
         let expression = "SET #c.#to = if_not_exists(#c.#to, :time)";
-        self.set_on_connection(user, connection, expression, "attribute_exists(#c)", &["to"], to).await
+        let key = keys::state(user);
+        self.set_on_connection(&key, connection, expression, "attribute_exists(#c)", &["to"], to).await
     }
 
     /// Let a connection cover only what comes after that time.
-    async fn uncover(&self, user: &UserId, connection: &ConnectionId, time: Ms) -> Result<bool> {
+    async fn uncover(&self, books: &Key, connection: &ConnectionId, time: Ms) -> Result<bool> {
         // Never back: what another sender uncovered stays so.
         let condition = "attribute_exists(#c) AND #c.#from < :time";
         let from = time.saturating_add(1);
-        self.set_on_connection(user, connection, "SET #c.#from = :time", condition, &["from"], from).await
+        self.set_on_connection(books, connection, "SET #c.#from = :time", condition, &["from"], from).await
     }
 
     /// `attributes` are those of the connection that the two texts name, each as `#name`.
     async fn set_on_connection(
         &self,
-        user: &UserId,
+        state: &Key,
         connection: &ConnectionId,
         expression: &str,
         condition: &str,
@@ -267,7 +296,7 @@ impl Table {
         time: Ms,
     ) -> Result<bool> {
         let mut update = self
-            .update(&keys::state(user))
+            .update(state)
             .update_expression(expression)
             .condition_expression(condition)
             .expression_attribute_names("#c", connection_name(connection))
@@ -290,20 +319,21 @@ impl Table {
         update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
     }
 
-    /// Write down that a user missed a message, whose time `state` says to be covered.
+    /// Write down that a user missed a message, whose time `state`, which is his, says to be covered.
     ///
     /// When there are too many names already, the time up to the message is uncovered instead: a later pull then finds
     /// the message in a gap, and may repeat what lies beside it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
-    pub async fn add_missed(&self, user: &UserId, missed: &Missed, state: &State) -> Result<()> {
-        if state.missed.len() >= MAX_MISSED && self.uncover_time(user, missed.id.time_ms(), state).await? {
+    pub async fn add_missed(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
+        if state.missed.len() >= MAX_MISSED && self.uncover_time(books, missed.id.time_ms(), state).await? {
             return Ok(());
         }
+        let (Books::Of(user) | Books::Withheld(user)) = books;
         let update = self
-            .update(&keys::state(user))
-            .update_expression("ADD missed :missed SET #user = :user")
+            .update(&books.key())
+            .update_expression(books.change())
             .expression_attribute_names("#user", "user")
             .expression_attribute_values(":user", item::text(user.as_str()))
             .expression_attribute_values(":missed", AttributeValue::Ss(vec![missed.encode()]));
@@ -312,16 +342,17 @@ impl Table {
 
     /// Let no connection cover that time. Whether a gap then holds it; not if it is covered by a connection that is
     /// still being opened, or has been dropped.
-    async fn uncover_time(&self, user: &UserId, time: Ms, state: &State) -> Result<bool> {
+    async fn uncover_time(&self, books: Books<'_>, time: Ms, state: &State) -> Result<bool> {
         let is_opening = state.connections.values().any(|connection| connection.from.is_none());
         if is_opening || time <= state.unicast.until.max(state.multicast.until) {
             return Ok(false);
         }
-        tracing::warn!(%user, "too many messages are missed by name; uncovering the time of another instead");
+        tracing::warn!(?books, "too many messages are missed by name; uncovering the time of another instead");
         for (connection, _) in
             state.connections.iter().filter(|(_, c)| c.span().is_some_and(|span| span.contains(time)))
         {
-            self.uncover(user, connection, time).await?;
+            // Where the books are not his there is no such connection, and nothing changes.
+            self.uncover(&books.key(), connection, time).await?;
         }
         Ok(true)
     }

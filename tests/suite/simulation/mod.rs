@@ -10,7 +10,7 @@
 mod clients;
 mod history;
 mod plan;
-mod world;
+pub(crate) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
@@ -40,7 +40,7 @@ const MAX_SMALLER: usize = 500;
 /// So many of the seeds that fail are cut down.
 const MAX_CUT_DOWN: usize = 3;
 
-fn config(secret: &str) -> Config {
+pub(crate) fn config(secret: &str) -> Config {
     let variables = BTreeMap::from([
         ("TABLE_NAME", world::TABLE),
         ("AWS_REGION", "us-east-1"),
@@ -55,7 +55,7 @@ fn config(secret: &str) -> Config {
     Config::read(|name| variables.get(name).map(|value| (*value).to_owned())).expect("a configuration")
 }
 
-fn token(user: &str, secret: &str) -> String {
+pub(crate) fn token(user: &str, secret: &str) -> String {
     let claims = json!({ "sub": user, "exp": 4_000_000_000_u64 });
     let key = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")

@@ -28,9 +28,9 @@ use tokio::time::Instant;
 
 use super::history::Taken;
 
-pub(super) const TABLE: &str = "chat";
-pub(super) const DYNAMODB: &str = "http://dynamodb.simulated";
-pub(super) const GATEWAY: &str = "http://gateway.simulated/ws";
+pub(crate) const TABLE: &str = "chat";
+pub(crate) const DYNAMODB: &str = "http://dynamodb.simulated";
+pub(crate) const GATEWAY: &str = "http://gateway.simulated/ws";
 /// How old a connection may become.
 const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
 /// For how long a read that is not strongly consistent may not see a write.
@@ -40,7 +40,7 @@ const BEGINNING: Ms = 1_800_000_000_000;
 
 /// What of a connection the gateway knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// `$connect` has not answered yet: a push is refused with 410.
     Opening,
     /// A push reaches the client.
@@ -84,7 +84,7 @@ struct Passage {
 }
 
 /// The surroundings.
-pub(super) struct World {
+pub(crate) struct World {
     database: Database,
     latency: Ms,
     connections: Mutex<BTreeMap<String, Connection>>,
@@ -93,7 +93,18 @@ pub(super) struct World {
     /// How many calls in a hundred go wrong.
     faults: Mutex<u64>,
     calls: Mutex<u64>,
+    traced: Mutex<Vec<Traced>>,
+    is_tracing: Mutex<bool>,
     began: Instant,
+}
+
+/// A call of the SDK.
+#[derive(Debug, Clone)]
+pub(crate) struct Traced {
+    /// The operation of DynamoDB, or the method by which a connection is reached.
+    pub(crate) operation: String,
+    /// What was asked of DynamoDB.
+    pub(crate) request: Value,
 }
 
 impl std::fmt::Debug for World {
@@ -107,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(super) fn new(latency: Ms) -> Arc<Self> {
+    pub(crate) fn new(latency: Ms) -> Arc<Self> {
         let database = Database::memory().expect("an engine in memory");
         let table = json!({
             "TableName": TABLE,
@@ -126,23 +137,25 @@ impl World {
             before: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            traced: Mutex::default(),
+            is_tracing: Mutex::default(),
             began: Instant::now(),
         })
     }
 
     /// Do something whose chances follow from `chance`, whatever else goes on.
-    pub(super) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
+    pub(crate) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
         let rng = StdRng::seed_from_u64(chance);
         FATE.scope(RefCell::new(Fate { rng, calls_left: None, killed: Arc::default() }), doing).await
     }
 
-    /// A number below `bound`.
-    pub(super) fn below(&self, bound: u64) -> u64 {
-        FATE.with(|fate| fate.borrow_mut().rng.next_u64()) % bound
+    /// A number below `bound`. Outside of [`World::with_chance`] nothing is left to chance.
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        FATE.try_with(|fate| fate.borrow_mut().rng.next_u64() % bound).unwrap_or(bound - 1)
     }
 
     /// The function that this step invokes is killed at that call, or lives. What says that it was killed.
-    pub(super) fn doom(&self, calls_left: Option<u64>) -> Arc<Notify> {
+    pub(crate) fn doom(&self, calls_left: Option<u64>) -> Arc<Notify> {
         FATE.with(|fate| {
             let mut fate = fate.borrow_mut();
             (fate.calls_left, fate.killed) = (calls_left, Arc::default());
@@ -152,7 +165,7 @@ impl World {
 
     /// Whether the function is killed at this call.
     fn is_killed_now(&self) -> bool {
-        FATE.with(|fate| {
+        let counted = FATE.try_with(|fate| {
             let mut fate = fate.borrow_mut();
             let left = fate.calls_left;
             fate.calls_left = left.map(|left| left.saturating_sub(1));
@@ -160,30 +173,31 @@ impl World {
                 fate.killed.notify_one();
             }
             left == Some(0)
-        })
+        });
+        counted.unwrap_or(false)
     }
 
-    pub(super) fn in_a_hundred(&self, chance: u64) -> bool {
+    pub(crate) fn in_a_hundred(&self, chance: u64) -> bool {
         self.below(100) < chance
     }
 
     /// True time.
-    pub(super) fn now_ms(&self) -> Ms {
+    pub(crate) fn now_ms(&self) -> Ms {
         BEGINNING + u64::try_from(self.began.elapsed().as_millis()).expect("a short run")
     }
 
     /// Pause for less than `bound` milliseconds.
-    pub(super) async fn pause(&self, bound: u64) {
+    pub(crate) async fn pause(&self, bound: u64) {
         let pause = self.below(bound);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
     /// From now on so many calls in a hundred go wrong.
-    pub(super) fn set_faults(&self, in_a_hundred: u64) {
+    pub(crate) fn set_faults(&self, in_a_hundred: u64) {
         *lock(&self.faults) = in_a_hundred;
     }
 
-    pub(super) fn is_faulty(&self) -> bool {
+    pub(crate) fn is_faulty(&self) -> bool {
         *lock(&self.faults) > 0
     }
 
@@ -193,13 +207,37 @@ impl World {
     }
 
     /// How many calls of the SDK there were.
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         *lock(&self.calls)
+    }
+
+    /// The calls that are begun while this is under way, in order.
+    pub(crate) async fn trace(&self, doing: impl Future<Output = ()>) -> Vec<Traced> {
+        *lock(&self.is_tracing) = true;
+        doing.await;
+        *lock(&self.is_tracing) = false;
+        std::mem::take(&mut lock(&self.traced))
+    }
+
+    /// Change an item, past the wire.
+    pub(crate) fn update(&self, update: &Value) {
+        self.database.update_item(decoded(update.to_string().as_bytes())).expect("an update");
+    }
+
+    /// Everything that is stored in a partition.
+    pub(crate) fn partition(&self, pk: &str) -> Vec<Value> {
+        let values = json!({ ":pk": { "S": pk } });
+        let query = json!({
+            "TableName": TABLE, "KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": values,
+        });
+        let query = query.to_string();
+        let found = self.database.query(decoded(query.as_bytes())).map(encoded).expect("a query");
+        found["Items"].as_array().expect("items").clone()
     }
 
     // ---------------------------------------------------------------------------------------------------- connections
     /// A client knocks.
-    pub(super) fn open(&self, user: &str) -> String {
+    pub(crate) fn open(&self, user: &str) -> String {
         let mut connections = lock(&self.connections);
         let id = format!("c{}", connections.len());
         let opened = self.now_ms();
@@ -208,11 +246,11 @@ impl World {
         id
     }
 
-    pub(super) fn set_phase(&self, id: &str, phase: Phase) {
+    pub(crate) fn set_phase(&self, id: &str, phase: Phase) {
         lock(&self.connections).get_mut(id).expect("a connection").phase = phase;
     }
 
-    pub(super) fn phase(&self, id: &str) -> Phase {
+    pub(crate) fn phase(&self, id: &str) -> Phase {
         self.phase_of(&lock(&self.connections)[id])
     }
 
@@ -221,13 +259,13 @@ impl World {
     }
 
     /// What a client was sent by its connection.
-    pub(super) fn frames(&self, id: &str) -> Vec<Value> {
+    pub(crate) fn frames(&self, id: &str) -> Vec<Value> {
         let frames = &lock(&self.connections)[id].frames;
         frames.iter().filter(|(_, read)| *read).map(|(frame, _)| frame.clone()).collect()
     }
 
     /// What the connections of a user took.
-    pub(super) fn taken_by(&self, user: &str) -> Vec<Taken> {
+    pub(crate) fn taken_by(&self, user: &str) -> Vec<Taken> {
         let connections = lock(&self.connections);
         let of_user = connections.iter().filter(|(_, connection)| connection.user == user);
         let taken = of_user.flat_map(|(id, connection)| {
@@ -238,7 +276,7 @@ impl World {
         taken.collect()
     }
 
-    pub(super) fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         lock(&self.connections).values_mut().for_each(|connection| connection.phase = Phase::Closed);
     }
 
@@ -251,6 +289,14 @@ impl World {
         }
         connection.frames.push((serde_json::from_slice(frame).expect("a frame is JSON"), phase == Phase::Open));
         answer(200, "")
+    }
+
+    /// What the gateway says of a connection, without a word to its client.
+    fn look(&self, id: &str) -> HttpResponse {
+        match lock(&self.connections).get(id).map(|connection| connection.phase) {
+            Some(Phase::Open | Phase::Dead) => answer(200, "{}"),
+            _ => refusal(410, "GoneException"),
+        }
     }
 
     fn delete(&self, id: &str) -> HttpResponse {
@@ -268,6 +314,7 @@ impl World {
     /// dead by then.
     async fn serve(self: Arc<Self>, request: HttpRequest) -> HttpResponse {
         *lock(&self.calls) += 1;
+        self.note(&request);
         let passage = self.passage();
         let killed = self.is_killed_now();
         if killed && self.in_a_hundred(50) {
@@ -318,6 +365,14 @@ impl World {
             }
             Some(6) => self.refuse_in_part(request, passage),
             _ => self.perform(request, passage),
+        }
+    }
+
+    fn note(&self, request: &HttpRequest) {
+        if *lock(&self.is_tracing) {
+            let name = operation(request).unwrap_or_else(|| request.method());
+            let request = serde_json::from_slice(bytes(request)).unwrap_or_default();
+            lock(&self.traced).push(Traced { operation: name.to_owned(), request });
         }
     }
 
@@ -372,6 +427,7 @@ impl World {
         let id = id.split('?').next().unwrap_or_default();
         match request.method() {
             "POST" => self.post(id, bytes(request)),
+            "GET" => self.look(id),
             "DELETE" => self.delete(id),
             other => panic!("the management API has no {other} here"),
         }
@@ -427,7 +483,7 @@ impl World {
     }
 
     /// How many members a group counts; nothing if it does not stand.
-    pub(super) fn member_count(&self, group: &str) -> Option<u64> {
+    pub(crate) fn member_count(&self, group: &str) -> Option<u64> {
         let key = json!({ "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } });
         let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
         let answer = encoded(self.database.get_item(decoded(read.to_string().as_bytes())).expect("the engine answers"));
@@ -464,7 +520,7 @@ fn refusal(status: u16, name: &'static str) -> HttpResponse {
 
 /// The wire, as the SDK knows it.
 #[derive(Debug, Clone)]
-pub(super) struct Wire(pub(super) Arc<World>);
+pub(crate) struct Wire(pub(crate) Arc<World>);
 
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
@@ -481,9 +537,9 @@ impl HttpClient for Wire {
 
 /// The clock of one function instance, a little off.
 #[derive(Debug)]
-pub(super) struct Skewed {
-    pub(super) world: Arc<World>,
-    pub(super) ahead_ms: Ms,
+pub(crate) struct Skewed {
+    pub(crate) world: Arc<World>,
+    pub(crate) ahead_ms: Ms,
 }
 
 impl Clock for Skewed {

@@ -1,0 +1,347 @@
+//! Whoever is blocked can't tell: a message or an invitation that is withheld makes the same calls, in the same order
+//! and with writes of the same size, as one that is delivered, and leaves nothing with the one it is withheld from.
+//! How much the time of an answer tells all the same is measured in `timing`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use functions::{App, Function, accept_invite, connect, create_group, invite, list_invites, message, relationship};
+use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
+use shared::config::Config;
+use shared::id::Ids;
+
+use crate::simulation::world::{Phase, Skewed, TABLE, Traced, Wire, World};
+use crate::simulation::{config, token};
+use crate::world::Deployment;
+
+const SECRET: &str = "the secret of the parity tests, which is long enough";
+
+/// Names of one length, so that what is written about them is of one length.
+const ALICE: &str = "alice";
+const BRIAN: &str = "brian";
+const CAROL: &str = "carol";
+
+/// Functions over an engine, on time that is paused.
+struct Scene {
+    world: Arc<World>,
+    app: Arc<App>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(config(SECRET))
+    }
+
+    fn with(config: Config) -> Self {
+        let world = World::new(1);
+        let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
+        let http = SharedHttpClient::new(Wire(world.clone()));
+        Self { app: Arc::new(App::over(http, &config, clock, Arc::new(Ids::seeded(1)))), world }
+    }
+
+    async fn invoke(&self, function: &Function, event: &Value) -> Value {
+        let answer = function.invoke(&self.app, &event.to_string()).await.expect("an event that is well formed");
+        serde_json::from_str(&answer).expect("an answer is JSON")
+    }
+
+    async fn socket(&self, function: &Function, event: &str, user: &str, connection: &str, body: &Value) -> Value {
+        let mut event: Value = serde_json::from_str(event).expect("an event is JSON");
+        event["body"] = json!(body.to_string());
+        let context = &mut event["requestContext"];
+        context["connectionId"] = json!(connection);
+        context["requestTimeEpoch"] = json!(self.world.now_ms());
+        context["authorizer"] = json!({ "principalId": user, "userId": user, "exp": "4000000000" });
+        self.invoke(function, &event).await
+    }
+
+    async fn connect(&self, user: &str) -> String {
+        let connection = self.world.open(user);
+        let event = include_str!("../events/websocket-connect.json");
+        let answer = self.socket(&connect::FUNCTION, event, user, &connection, &Value::Null).await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        self.world.set_phase(&connection, Phase::Open);
+        connection
+    }
+
+    /// Send a frame: the calls that it took.
+    async fn send(&self, user: &str, connection: &str, frame: &Value) -> Vec<Traced> {
+        let event = include_str!("../events/websocket-unicast.json");
+        let sending = async {
+            let answer = self.socket(&message::FUNCTION, event, user, connection, frame).await;
+            assert_eq!(answer["statusCode"], 200, "{answer}");
+        };
+        let traced = self.world.trace(sending).await;
+        let answers = self.world.frames(connection);
+        let is_acknowledged = answers.iter().any(|answer| answer["type"] == "ACK");
+        assert_eq!(is_acknowledged, frame.get("requestId").is_some(), "{answers:?}");
+        assert!(answers.iter().all(|answer| answer["type"] == "ACK"), "{answers:?}");
+        traced
+    }
+
+    async fn relate(&self, user: &str, tie: &str, other: &str) {
+        self.invoke(&relationship::FUNCTION, &json!({ "method": "PUT", "userId": user, tie: other })).await;
+    }
+
+    /// Call the REST API: the status and the body.
+    async fn rest(&self, function: &Function, method: &str, user: &str, extra: Value) -> (u64, String) {
+        let mut event: Value = serde_json::from_str(include_str!("../events/http-invite.json")).expect("JSON");
+        event["headers"]["authorization"] = json!(format!("Bearer {}", token(user, SECRET)));
+        event["requestContext"]["http"]["method"] = json!(method);
+        for (name, value) in extra.as_object().expect("what is to be changed") {
+            event[name] = value.clone();
+        }
+        let answer = self.invoke(function, &event).await;
+        let body = answer["body"].as_str().unwrap_or_default().to_owned();
+        (answer["statusCode"].as_u64().expect("a status"), body)
+    }
+
+    async fn group(&self, manager: &str) -> String {
+        let name = json!({ "queryStringParameters": { "name": "walkers" }, "rawQueryString": "name=walkers" });
+        let (status, body) = self.rest(&create_group::FUNCTION, "POST", manager, name).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("the id of a group")
+    }
+
+    /// Invite: the answer, and the calls that it took.
+    async fn invite(&self, group: &str, by: &str, user: &str) -> ((u64, String), Vec<Traced>) {
+        let mut answer = None;
+        let body = json!({ "body": json!({ "groupId": group, "userId": user }).to_string() });
+        let inviting = async { answer = Some(self.rest(&invite::FUNCTION, "POST", by, body).await) };
+        let traced = self.world.trace(inviting).await;
+        (answer.expect("an answer"), traced)
+    }
+
+    async fn invitations(&self, user: &str) -> Vec<Value> {
+        let (_, body) = self.rest(&list_invites::FUNCTION, "GET", user, json!({ "body": null })).await;
+        serde_json::from_str(&body).expect("a list")
+    }
+
+    async fn bring(&self, group: &str, by: &str, user: &str) {
+        assert_eq!(self.invite(group, by, user).await.0, (200, String::new()));
+        let path = json!({ "pathParameters": { "requestId": self.invitations(user).await[0]["id"] } });
+        assert_eq!(self.rest(&accept_invite::FUNCTION, "PUT", user, path).await, (200, String::new()));
+    }
+
+    /// What is stored for a user, but for the ends of his connections: a fact that anybody may write down.
+    fn stored_for(&self, user: &str) -> Vec<Value> {
+        let mut items = self.world.partition(&format!("USER#{user}"));
+        let attributes = items.iter_mut().flat_map(|item| item.as_object_mut().expect("an item").iter_mut());
+        for (_, connection) in attributes.filter(|(name, _)| name.starts_with("c#")) {
+            connection["M"].as_object_mut().expect("a connection").remove("to");
+        }
+        items
+    }
+}
+
+/// What of calls shows from outside, by the time that they take: the operation, where a connection is reached alike
+/// with a frame or without, and the bytes that are written, keys aside.
+fn shows(traced: &[Traced]) -> Vec<(&str, usize)> {
+    let written = |call: &Traced| match call.operation.as_str() {
+        "PutItem" => {
+            let item = call.request["Item"].as_object().expect("an item").iter();
+            item.filter(|(name, _)| !["pk", "sk"].contains(&name.as_str())).map(|(_, v)| v.to_string().len()).sum()
+        }
+        "UpdateItem" => call.request["ExpressionAttributeValues"].to_string().len(),
+        _ => 0,
+    };
+    let operation = |call| match call {
+        "GET" | "POST" => "a connection",
+        operation => operation,
+    };
+    traced.iter().map(|call| (operation(call.operation.as_str()), written(call))).collect()
+}
+
+/// How the connections of a receiver are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Away,
+    Open,
+    ThreeOpen,
+    /// Gone without a word, long after it was opened: whoever notices closes it in the books.
+    Dead,
+    /// Gone, and so young that it may be about to live.
+    DeadAndYoung,
+    /// One is gone and the other is not.
+    DeadAndOpen,
+    /// Gone, and so many messages are missed by name that the time is uncovered instead.
+    DeadAndManyMissed,
+}
+
+const PRESENCES: [Presence; 7] = [
+    Presence::Away,
+    Presence::Open,
+    Presence::ThreeOpen,
+    Presence::Dead,
+    Presence::DeadAndYoung,
+    Presence::DeadAndOpen,
+    Presence::DeadAndManyMissed,
+];
+
+impl Presence {
+    async fn arrange(self, scene: &Scene, user: &str) {
+        let connections = match self {
+            Self::Away => 0,
+            Self::Open | Self::Dead | Self::DeadAndYoung => 1,
+            Self::DeadAndOpen | Self::DeadAndManyMissed => 2,
+            Self::ThreeOpen => 3,
+        };
+        for n in 0..connections {
+            let connection = scene.connect(user).await;
+            if !matches!(self, Self::Open | Self::ThreeOpen) && (n == 0 || self == Self::DeadAndManyMissed) {
+                scene.world.set_phase(&connection, Phase::Closed);
+            }
+        }
+        if self == Self::DeadAndManyMissed {
+            let names: Vec<String> = (0..2_000).map(|n| format!("u/{n:026}")).collect();
+            let update = json!({
+                "TableName": TABLE,
+                "Key": { "pk": { "S": format!("USER#{user}") }, "sk": { "S": "STATE" } },
+                "UpdateExpression": "SET missed = :names",
+                "ExpressionAttributeValues": { ":names": { "SS": names } },
+            });
+            scene.world.update(&update);
+        }
+        if matches!(self, Self::Dead | Self::DeadAndOpen) {
+            tokio::time::sleep(Duration::from_secs(31)).await;
+        }
+    }
+}
+
+/// Why a private message is withheld, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    Friends,
+    BlockedFriends,
+    Strangers,
+    BlockedStrangers,
+}
+
+/// The calls of a private message, and whether anything reached the receiver or was stored for him.
+async fn private(presence: Presence, between: Between, request: Option<&str>) -> (Vec<Traced>, bool) {
+    let scene = Scene::new();
+    if matches!(between, Between::Friends | Between::BlockedFriends) {
+        scene.relate(ALICE, "friendId", BRIAN).await;
+    }
+    if matches!(between, Between::BlockedFriends | Between::BlockedStrangers) {
+        scene.relate(BRIAN, "blockedId", ALICE).await;
+    }
+    let connection = scene.connect(ALICE).await;
+    presence.arrange(&scene, BRIAN).await;
+    let before = scene.stored_for(BRIAN);
+    let mut frame = json!({ "type": "unicast", "receiverId": BRIAN, "content": "x".repeat(1_500) });
+    if let Some(request) = request {
+        frame["requestId"] = json!(request);
+    }
+    let traced = scene.send(ALICE, &connection, &frame).await;
+    let noticed = scene.stored_for(BRIAN) != before || !scene.world.taken_by(BRIAN).is_empty();
+    (traced, noticed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_private_message_that_is_withheld_makes_the_calls_of_one_that_is_delivered() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    for presence in PRESENCES {
+        for request in [None, Some("r-1")] {
+            let (delivered, noticed) = private(presence, Between::Friends, request).await;
+            assert!(noticed, "{presence:?}");
+            for between in [Between::BlockedFriends, Between::Strangers, Between::BlockedStrangers] {
+                let (withheld, noticed) = private(presence, between, request).await;
+                assert_eq!(shows(&withheld), shows(&delivered), "{presence:?}, {between:?}, {request:?}");
+                assert!(!noticed, "{presence:?}, {between:?}, {request:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_as_somebody_who_never_came() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.relate(ALICE, "friendId", BRIAN).await;
+    let connection = scene.connect(ALICE).await;
+    let mut traces = Vec::new();
+    for user in [BRIAN, "ghost"] {
+        let frame = json!({ "type": "unicast", "receiverId": user, "content": 1, "requestId": user });
+        traces.push(scene.send(ALICE, &connection, &frame).await);
+    }
+    assert_eq!(shows(&traces[0]), shows(&traces[1]));
+    assert!(scene.stored_for("ghost").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_withheld_does_not_pile_up_with_its_sender() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let scene = Scene::new();
+    let connection = scene.connect(ALICE).await;
+    Presence::DeadAndYoung.arrange(&scene, BRIAN).await;
+    let mut stored = Vec::new();
+    for n in 0..3 {
+        scene.send(ALICE, &connection, &json!({ "type": "unicast", "receiverId": BRIAN, "content": n })).await;
+        let items = scene.stored_for(ALICE);
+        stored.push(items.iter().map(|item| item.to_string().len()).sum::<usize>());
+    }
+    assert_eq!(stored[0], stored[2]);
+}
+
+/// The calls of a group message from alice to these members, of whom some block her, and whether any of those noticed.
+async fn in_group(presence: Presence, members: &[&str], blockers: &[&str]) -> (Vec<Traced>, bool) {
+    let scene = Scene::new();
+    let group = scene.group(ALICE).await;
+    for member in members {
+        scene.bring(&group, ALICE, member).await;
+        presence.arrange(&scene, member).await;
+    }
+    for blocker in blockers {
+        scene.relate(blocker, "blockedId", ALICE).await;
+    }
+    let connection = scene.connect(ALICE).await;
+    let before: Vec<_> = blockers.iter().map(|user| scene.stored_for(user)).collect();
+    let frame = json!({ "type": "multicast", "groupId": group, "content": "x", "requestId": "r-1" });
+    let traced = scene.send(ALICE, &connection, &frame).await;
+    let after: Vec<_> = blockers.iter().map(|user| scene.stored_for(user)).collect();
+    let noticed = after != before || blockers.iter().any(|user| !scene.world.taken_by(user).is_empty());
+    (traced, noticed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_message_makes_the_same_calls_whoever_blocks_its_sender() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    for presence in PRESENCES.into_iter().filter(|presence| *presence != Presence::DeadAndManyMissed) {
+        for (members, blockers) in [
+            (&[BRIAN][..], &[BRIAN][..]),
+            (&[BRIAN, CAROL], &[BRIAN]),
+            (&[BRIAN, CAROL], &[CAROL]),
+            (&[BRIAN, CAROL], &[BRIAN, CAROL]),
+        ] {
+            let (delivered, _) = in_group(presence, members, &[]).await;
+            let (withheld, noticed) = in_group(presence, members, blockers).await;
+            assert_eq!(shows(&withheld), shows(&delivered), "{presence:?}, {blockers:?} of {members:?}");
+            assert!(!noticed, "{presence:?}, {blockers:?} of {members:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_absent_as_it_is_foreign() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let scene = Scene::new();
+    let group = scene.group(BRIAN).await;
+    let connection = scene.connect(ALICE).await;
+    let mut traces = Vec::new();
+    for (n, group) in [group.clone(), "x".repeat(group.len())].into_iter().enumerate() {
+        let frame = json!({ "type": "multicast", "groupId": group, "content": 1, "requestId": n.to_string() });
+        traces.push(scene.send(ALICE, &connection, &frame).await);
+    }
+    assert_eq!(shows(&traces[0]), shows(&traces[1]));
+}
