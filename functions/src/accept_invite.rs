@@ -1,5 +1,6 @@
 //! `PUT /api/request/{requestId}`: accept an invitation. 200: empty; the caller is a member. 403: it is not addressed
-//! to the caller, or its group is dissolved or full, and then it is removed.
+//! to the caller; or its group is dissolved or full, and then it is removed; or the caller is in as many groups as one may
+//! be in, and then it stays.
 //!
 //! The membership is written, then stamped a few milliseconds ahead, and the function returns when they have passed: so
 //! every message sent after the answer is the new member's, and none that was sent before the call.
@@ -11,6 +12,7 @@ use shared::table::{Accepted, Invitation};
 use shared::{Error, Result};
 
 use crate::App;
+use crate::create_group::require_room;
 use crate::function::Function;
 use crate::rest::{Call, Reply};
 
@@ -21,6 +23,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let id: InviteId = call.input.path_id("requestId")?;
         let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
+        require_room(app, &call.user).await?;
         match app.table.join(&invitation.group, &call.user, &id, app.max_group_members).await? {
             Accepted::Member => begin(app, &invitation, &call.user).await?,
             Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,

@@ -27,6 +27,10 @@ pub struct App {
     pub(crate) max_group_members: u32,
     /// How many missed messages one call returns.
     pub(crate) max_page_messages: usize,
+    /// How many groups a user may be in.
+    pub(crate) max_groups: usize,
+    /// How many invitations may wait for a user.
+    pub(crate) max_invitations: usize,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
@@ -46,7 +50,9 @@ impl App {
             ids,
             allowed_origins: config.allowed_origins.clone(),
             max_group_members: config.max_group_members,
-            max_page_messages: usize::try_from(config.max_page_messages).unwrap_or(usize::MAX),
+            max_page_messages: config.max_page_messages,
+            max_groups: config.max_groups,
+            max_invitations: config.max_invitations,
             pusher: aws::management(config, http).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),
         }

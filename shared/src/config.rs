@@ -30,7 +30,11 @@ pub struct Config {
     /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 1,000; 1,000.
     pub max_group_members: u32,
     /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
-    pub max_page_messages: u32,
+    pub max_page_messages: usize,
+    /// `MAX_GROUPS`: how many groups a user may be in, 1 to 1,000; 500.
+    pub max_groups: usize,
+    /// `MAX_INVITATIONS`: how many invitations may wait for a user, 1 to 1,000; 200.
+    pub max_invitations: usize,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
     pub log_level: String,
 }
@@ -123,6 +127,8 @@ impl Config {
             retention: Duration::from_secs(86_400 * number("RETENTION_DAYS", &text, 30, 1, 365)?),
             max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 1_000)?,
             max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
+            max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
+            max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
             log_level: log_level(text("LOG_LEVEL"))?,
         })
     }
@@ -216,7 +222,7 @@ mod tests {
         assert!(config.tokens.is_none());
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.retention.as_secs(), 30 * 86_400);
-        assert_eq!(config.max_group_members, 1_000);
+        assert_eq!((config.max_group_members, config.max_groups, config.max_invitations), (1_000, 500, 200));
     }
 
     #[test]
@@ -228,6 +234,8 @@ mod tests {
             ("RETENTION_DAYS", "0"),
             ("RETENTION_DAYS", "a month"),
             ("MAX_GROUP_MEMBERS", "1001"),
+            ("MAX_GROUPS", "0"),
+            ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),
             ("LOG_LEVEL", "loud"),
             ("MANAGEMENT_ENDPOINT", "localhost"),

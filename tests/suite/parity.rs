@@ -345,3 +345,46 @@ async fn a_group_is_absent_as_it_is_foreign() {
     }
     assert_eq!(shows(&traces[0]), shows(&traces[1]));
 }
+
+/// What alice is told who invites brian to a second group, where so many invitations may wait for him, and the calls
+/// that it takes; and whether he is invited to it then.
+async fn invited(places: usize, blocked: bool, again: bool) -> ((u64, String), Vec<Traced>, bool) {
+    let scene = Scene::with(Config { max_invitations: places, ..config(SECRET) });
+    let (first, second) = (scene.group(ALICE).await, scene.group(ALICE).await);
+    scene.invite(&first, ALICE, BRIAN).await;
+    if again {
+        scene.invite(&second, ALICE, BRIAN).await;
+    }
+    if blocked {
+        scene.relate(BRIAN, "blockedId", ALICE).await;
+    }
+    // What is written again expires later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = scene.stored_for(BRIAN);
+    let (answer, traced) = scene.invite(&second, ALICE, BRIAN).await;
+    let noticed = scene.stored_for(BRIAN) != before;
+    (answer, traced, noticed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invitation_is_answered_alike_and_by_the_same_calls_whether_it_is_stored_or_not() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let (expected, delivered, noticed) = invited(200, false, false).await;
+    assert_eq!(expected, (200, String::new()));
+    assert!(noticed);
+    for (places, blocked, again, stored) in [
+        (200, true, false, false),
+        (200, false, true, true),
+        (200, true, true, false),
+        (1, false, false, false),
+        (1, true, false, false),
+    ] {
+        let (answer, traced, noticed) = invited(places, blocked, again).await;
+        let case = format!("{places} places, blocked: {blocked}, again: {again}");
+        assert_eq!(answer, expected, "{case}");
+        assert_eq!(shows(&traced), shows(&delivered), "{case}");
+        assert_eq!(noticed, stored, "{case}");
+    }
+}

@@ -137,6 +137,13 @@ impl Table {
         items.iter().map(|item| Ok((read_group_id(item)?, item::read_number(item, "joined")?))).collect()
     }
 
+    /// Whether a user is in so many groups, or more. One that is dissolved counts until its memberships are deleted.
+    pub async fn is_in_groups(&self, user: &UserId, many: usize) -> Result<bool> {
+        let limit = i32::try_from(many).unwrap_or(i32::MAX);
+        let (items, _) = self.query(&keys::all_of_user(user, keys::GROUP), Some(limit), None).await?;
+        Ok(items.len() >= many)
+    }
+
     /// Those of the groups that stand.
     pub async fn standing_groups(&self, groups: &[GroupId]) -> Result<BTreeMap<GroupId, Meta>> {
         let items = self.get_all(groups.iter().map(keys::meta).collect()).await?;

@@ -21,15 +21,30 @@ pub struct Invitation {
 }
 
 impl Table {
-    /// Invite a user to a group. One that stands already stays as it is.
+    /// Write an invitation of a user to a group, over one that stands already.
     pub async fn invite(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
+        self.put_invitation(self.invitation_item(group, user, by)).await
+    }
+
+    /// Do as if an invitation were written: see [`super::withheld`].
+    pub async fn invite_withheld(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
+        self.put_invitation(self.withheld(self.invitation_item(group, user, by), by, "INVITE")).await
+    }
+
+    /// Put it, whatever there is. An acceptance that is under way may be in its way for a moment.
+    async fn put_invitation(&self, item: Item) -> Result<()> {
+        let put = self.put(item);
+        self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
+    }
+
+    fn invitation_item(&self, group: &GroupId, user: &UserId, by: &UserId) -> Item {
         let id = InviteId::of(group, user);
         let mut item = keys::invite(user, &id).attributes();
         item.insert("id".to_owned(), item::text(id.as_str()));
         item.insert("groupId".to_owned(), item::text(group.as_str()));
         item.insert("invitedBy".to_owned(), item::text(by.as_str()));
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
-        self.put_if_free(item).await.map(|_| ())
+        item
     }
 
     /// An invitation addressed to that user.
@@ -55,6 +70,11 @@ impl Table {
     pub async fn remove_invitation(&self, user: &UserId, id: &InviteId) -> Result<()> {
         let delete = self.delete(&keys::invite(user, id));
         self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
+    }
+
+    /// Remove invitations, whether they are there or not.
+    pub async fn remove_invitations(&self, user: &UserId, ids: &[InviteId]) -> Result<()> {
+        self.delete_all(ids.iter().map(|id| keys::invite(user, id)).collect()).await
     }
 }
 

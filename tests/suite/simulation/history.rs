@@ -61,7 +61,7 @@ pub(super) struct Pulled {
 
 /// A frame that a connection was sent.
 #[derive(Debug, Clone)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     pub(super) frame: Value,
     pub(super) connection: String,
     /// Whether its client was there.

@@ -294,7 +294,12 @@ impl World {
     /// What the gateway says of a connection, without a word to its client.
     fn look(&self, id: &str) -> HttpResponse {
         match lock(&self.connections).get(id).map(|connection| connection.phase) {
-            Some(Phase::Open | Phase::Dead) => answer(200, "{}"),
+            Some(Phase::Open | Phase::Dead) => {
+                let time = "2027-01-15T08:00:00.000Z";
+                let identity = json!({ "sourceIp": "192.0.2.1", "userAgent": "simulated" });
+                let body = json!({ "connectedAt": time, "lastActiveAt": time, "identity": identity });
+                answer(200, &body.to_string())
+            }
             _ => refusal(410, "GoneException"),
         }
     }

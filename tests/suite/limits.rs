@@ -1,0 +1,103 @@
+//! What one user can make grow, and where it ends: see docs/security.md. With small limits, on stacks of the tests' own.
+
+use futures::future::join_all;
+
+use crate::stack::{Local, with};
+use crate::world::User;
+
+/// Groups of a manager, by their names.
+async fn groups<const N: usize>(manager: &User, names: [&str; N]) -> [String; N] {
+    let mut groups = names.map(str::to_owned);
+    for group in &mut groups {
+        *group = manager.create_group(group).await;
+    }
+    groups
+}
+
+/// The names of the groups that a user is invited to, sorted.
+async fn invited_to(user: &User) -> Vec<String> {
+    let mut names: Vec<String> = user.invitations().await.into_iter().map(|one| one.group_name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn one_who_is_in_as_many_groups_as_allowed_makes_no_more() {
+    let Some(local) = Local::start(with(&[("MAX_GROUPS", "2")])).await else { return };
+    let alice = local.user("alice");
+    let [first, _] = groups(&alice, ["one", "two"]).await;
+    let refusals = join_all((0..5).map(|_| alice.post("/api/group", &[("name", "three")]))).await;
+    for refusal in refusals {
+        refusal.refused(403, ": 2");
+    }
+    assert_eq!(alice.groups().await.len(), 2);
+    alice.leave_group(&first).await.empty();
+    alice.create_group("three").await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_who_is_in_as_many_groups_as_allowed_keeps_his_invitation() {
+    let Some(local) = Local::start(with(&[("MAX_GROUPS", "1")])).await else { return };
+    let (alice, bob) = (local.user("alice"), local.user("bob"));
+    let [group] = groups(&alice, ["walkers"]).await;
+    let [own] = groups(&bob, ["runners"]).await;
+    alice.invite(&bob, &group).await.empty();
+    let invitation = bob.invitation().await;
+    bob.accept(&invitation.id).await.refused(403, ": 1");
+    assert_eq!(bob.invitation().await, invitation);
+    assert_eq!(alice.group(&group).await.users_id, [alice.id()]);
+    bob.leave_group(&own).await.empty();
+    bob.accept(&invitation.id).await.empty();
+    assert_eq!(bob.groups().await.len(), 1);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_invitation_too_many_is_answered_as_any_and_not_stored() {
+    let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "2")])).await else { return };
+    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|name| local.user(name));
+    let ([walkers], [runners], [riders]) =
+        (groups(&alice, ["walkers"]).await, groups(&carol, ["runners"]).await, groups(&dave, ["riders"]).await);
+    alice.invite(&bob, &walkers).await.empty();
+    carol.invite(&bob, &runners).await.empty();
+    dave.invite(&bob, &riders).await.empty();
+    assert_eq!(invited_to(&bob).await, ["runners", "walkers"]);
+
+    // One that waits keeps its place, and its id.
+    let before = bob.invitations().await;
+    alice.invite(&bob, &walkers).await.empty();
+    assert_eq!(bob.invitations().await, before);
+
+    let declined = before.iter().find(|one| one.group_id == walkers).expect("it waits");
+    bob.decline(&declined.id).await.empty();
+    dave.invite(&bob, &riders).await.empty();
+    assert_eq!(invited_to(&bob).await, ["riders", "runners"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_inviter_does_not_take_all_places() {
+    let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "20")])).await else { return };
+    let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
+    for group in groups(&mallory, ["a", "b", "c", "d"]).await {
+        mallory.invite(&bob, &group).await.empty();
+    }
+    let [runners] = groups(&carol, ["runners"]).await;
+    carol.invite(&bob, &runners).await.empty();
+    assert_eq!(invited_to(&bob).await, ["a", "b", "runners"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_dissolved_group_takes_no_place_once_it_was_looked_for() {
+    let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "1")])).await else { return };
+    let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
+    let ([trap], [runners]) = (groups(&mallory, ["trap"]).await, groups(&carol, ["runners"]).await);
+    mallory.invite(&bob, &trap).await.empty();
+    mallory.leave_group(&trap).await.empty();
+    assert!(bob.invitations().await.is_empty());
+    carol.invite(&bob, &runners).await.empty();
+    assert_eq!(invited_to(&bob).await, ["runners"]);
+    local.stop().await;
+}
