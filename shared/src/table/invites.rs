@@ -26,7 +26,7 @@ impl Table {
         self.put_invitation(self.invitation_item(group, user, by)).await
     }
 
-    /// Do as if an invitation were written: see [`super::withheld`].
+    /// Do as if an invitation were written: see `withheld`.
     pub async fn invite_withheld(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
         self.put_invitation(self.withheld(self.invitation_item(group, user, by), by, "INVITE")).await
     }

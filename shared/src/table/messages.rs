@@ -29,7 +29,7 @@ impl Table {
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Do as if a message were written to the log of its addressee: see [`super::withheld`].
+    /// Do as if a message were written to the log of its addressee: see `withheld`.
     pub async fn log_withheld(&self, message: &Message) -> Result<()> {
         let item = self.withheld(self.message_item(message), &message.sender, "MSG");
         let request = self.put(item);

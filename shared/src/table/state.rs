@@ -123,7 +123,7 @@ pub struct State {
 pub enum Books<'a> {
     /// In the state of the one who missed it.
     Of(&'a UserId),
-    /// Nowhere: it is withheld from him. The same is written with its sender, see [`super::withheld`].
+    /// Nowhere: it is withheld from him. The same is written with its sender, see `withheld`.
     Withheld(&'a UserId),
 }
 
