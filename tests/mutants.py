@@ -136,8 +136,11 @@ def build():
             (COPY / name).write_text(text.replace(old, new))
     with (COPY / "shared/src/lib.rs").open("a") as lib:
         lib.write(SWITCH)
-    command = ["cargo", "test", "--locked", "--package", "tests", "--no-run", "--message-format", "short"]
-    # The same directory, so that the dependencies are not built again.
+    # The same directory, so that the dependencies are not built again; another version, so that nothing of the copy is
+    # taken for the real thing.
+    manifest = COPY / "Cargo.toml"
+    manifest.write_text(re.sub(r'(?m)^version = "(.+)"$', r'version = "\1-mutants"', manifest.read_text(), count=1))
+    command = ["cargo", "test", "--offline", "--package", "tests", "--no-run"]
     built = subprocess.run(command, cwd=COPY, env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target")},
                            stderr=subprocess.PIPE, text=True)
     binary = re.search(r"Executable suite/main.rs \((.+)\)", built.stderr)

@@ -33,7 +33,7 @@ Environment (all optional):
   JWKS_URL          key set of RS256, ES256 and EdDSA tokens
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
   ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any
-  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS
+  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
   LOG_LEVEL         error, warn, info, debug or trace";
 
 #[derive(Debug, Subcommand)]
