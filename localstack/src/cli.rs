@@ -74,6 +74,9 @@ pub(crate) struct Serve {
     /// After how many seconds a connection is closed
     #[arg(long, value_name = "SECONDS", default_value_t = 7_200, value_parser = clap::value_parser!(u64).range(1..))]
     max_lifetime: u64,
+    /// How many connections clients may have open; fewer where the limit of open files (ulimit -n) is low
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
 }
 
 /// What is wrong with the command line. The parser's own text goes on to repeat how to use the program.
@@ -94,6 +97,7 @@ impl From<Serve> for Options {
             template: serve.template,
             idle_timeout: Duration::from_secs(serve.idle_timeout),
             max_lifetime: Duration::from_secs(serve.max_lifetime),
+            max_connections: serve.max_connections as usize,
             ..Self::default()
         }
     }

@@ -36,6 +36,11 @@ pub(crate) fn request_id() -> String {
 }
 
 impl Handshake {
+    /// What later events tell: the request itself is forgotten, its token with it, and the buffer that it was read into.
+    pub(crate) fn without_request(self) -> Self {
+        Self { headers: HeaderMap::new(), query: String::new(), ..self }
+    }
+
     /// What the authorizer is asked.
     pub(crate) fn authorizer_event(&self) -> Value {
         let context = self.context("$connect", "CONNECT", None);

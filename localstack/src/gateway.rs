@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use functions::{App, Failure, Function};
 use shared::config::{Origins, TokenConfig};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +18,14 @@ use crate::template::{Cors, SocketApi, Template};
 const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 
 /// How long the gateway waits for a function.
-const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// How many functions run side by side. Lambda has such a limit too. More would not be faster, since the database does one
+/// thing at a time, and in the end so many would wait for it that their calls time out.
+const MAX_RUNNING: usize = 256;
+
+/// How many clients at once are let in or seen off, so that the others go on talking meanwhile.
+const MAX_HANDSHAKES: usize = 64;
 
 /// The gateway, shared by its listeners and by every connection.
 #[derive(Debug)]
@@ -40,10 +48,15 @@ pub(crate) struct Gateway {
     pub(crate) idle_timeout: Duration,
     /// After how long a connection is closed.
     pub(crate) max_lifetime: Duration,
+    /// How long a client may take for the body of a request.
+    pub(crate) request_timeout: Duration,
+    /// The handshakes and goodbyes that may be under way: a flood of either is taken piece by piece.
+    pub(crate) doorway: Semaphore,
     /// Everything that must have ended before the stack has.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the stack stops.
     pub(crate) stopping: CancellationToken,
+    running: Arc<Semaphore>,
     functions: HashMap<&'static str, &'static Function>,
     function_timeout: Duration,
     app: Arc<App>,
@@ -56,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) development_tokens: Option<TokenConfig>,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_lifetime: Duration,
+    pub(crate) request_timeout: Duration,
 }
 
 impl Gateway {
@@ -79,6 +93,9 @@ impl Gateway {
             connections: Connections::default(),
             idle_timeout: settings.idle_timeout,
             max_lifetime: settings.max_lifetime,
+            request_timeout: settings.request_timeout,
+            doorway: Semaphore::new(MAX_HANDSHAKES),
+            running: Arc::new(Semaphore::new(MAX_RUNNING)),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             function_timeout: template.function_timeout,
@@ -97,8 +114,11 @@ impl Gateway {
         let Some(function) = self.functions.get(name).copied() else {
             return Err(failure("ResourceNotFoundException", "there is no such function"));
         };
+        let turn = tokio::time::timeout(INTEGRATION_TIMEOUT, self.running.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(failure("IntegrationTimeout", "too many functions run")) };
         let (app, patience) = (self.app.clone(), self.function_timeout);
         let run = self.tasks.spawn(async move {
+            let _turn = turn;
             let started = Instant::now();
             let result = tokio::time::timeout(patience, function.invoke(&app, &event)).await;
             let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));

@@ -2,7 +2,8 @@
 //! process.
 //!
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
-//! three listeners share; `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
+//! three listeners share; `listener` takes
+//! connections, `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
 //! `invoke` Lambda's; `event` builds the events that the functions get, `engine` is DynamoDB,
 //! and `door` the way in to it.
 
@@ -12,6 +13,7 @@ mod engine;
 mod event;
 mod gateway;
 mod invoke;
+mod listener;
 mod management;
 mod page;
 mod rest;

@@ -39,6 +39,8 @@ fn complain(why: String) -> ExitCode {
 
 fn serve(options: Serve) -> Result<(), String> {
     log()?;
+    // Each connection is an open file. Where the limit cannot be raised, the stack keeps within it.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {

@@ -59,8 +59,10 @@ async fn call(gateway: &Gateway, routes: &Routes, peer: SocketAddr, request: Req
     let Some(route) = routes.find(parts.method.as_str(), parts.uri.path()) else {
         return message(StatusCode::NOT_FOUND, "Not Found");
     };
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    let body = match tokio::time::timeout(gateway.request_timeout, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+        Err(_late) => return message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
     };
     let source_ip = peer.ip().to_string();
     let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
 use axum::http::header::{CONTENT_TYPE, HOST, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
@@ -20,7 +21,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connections::{Close, Connection, Connections, Outbound};
 use crate::event::{Handshake, authorizer_context, socket_error};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, INTEGRATION_TIMEOUT};
+use crate::listener::Place;
 use crate::rest::message;
 use crate::template::Target;
 
@@ -31,8 +33,10 @@ const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// Small buffers for each connection: there are many connections, and few of them read or write at a time.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// How many frames of one connection are handled side by side. More wait in the socket.
-const MAX_IN_FLIGHT: usize = 64;
+/// How many bytes of one connection's messages are handled side by side, where a small one counts as if it were larger:
+/// 64 messages, or two of the largest. More wait in the socket.
+const IN_FLIGHT_BYTES: usize = 64 * MIN_COST;
+const MIN_COST: usize = 4 * 1024;
 
 /// How long a client is given to take what is waiting for it before a close, and then to answer the close.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -41,6 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(place): Extension<Place>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -48,9 +53,12 @@ pub(crate) async fn open(
     if gateway.stopping.is_cancelled() {
         return message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
     }
+    let Ok(Ok(_turn)) = tokio::time::timeout(INTEGRATION_TIMEOUT, gateway.doorway.acquire()).await else {
+        return message(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
+    };
     let handshake = handshake(&gateway, peer, &uri, headers);
     // In a task of its own: functions run to their end even if the client is gone by then.
-    let established = gateway.tasks.spawn(establish(gateway.clone(), handshake)).await;
+    let established = gateway.tasks.spawn(establish(gateway.clone(), handshake, place)).await;
     match established {
         Ok(Ok((session, protocol))) => session.upgrade(upgrade, protocol),
         Ok(Err(refusal)) => refusal,
@@ -74,7 +82,11 @@ fn handshake(gateway: &Gateway, peer: SocketAddr, uri: &Uri, headers: HeaderMap)
 }
 
 /// Ask the authorizer, then run `$connect`. The connection exists from then on, and not before.
-async fn establish(gateway: Arc<Gateway>, handshake: Handshake) -> Result<(Session, Option<HeaderValue>), Response> {
+async fn establish(
+    gateway: Arc<Gateway>,
+    handshake: Handshake,
+    place: Place,
+) -> Result<(Session, Option<HeaderValue>), Response> {
     let authorizer = authorize(&gateway, &handshake).await?;
     let protocol = connect(&gateway, &handshake, &authorizer).await?;
     let (connection, outbound) = Connection::new(handshake.source_ip.clone(), handshake.user_agent.clone());
@@ -84,9 +96,11 @@ async fn establish(gateway: Arc<Gateway>, handshake: Handshake) -> Result<(Sessi
     if gateway.stopping.is_cancelled() {
         connection.close(Close::going_away());
     }
-    let caller = Arc::new(Caller { handshake, authorizer });
+    let caller = Arc::new(Caller { handshake: handshake.without_request(), authorizer });
     let token = gateway.tasks.token();
-    Ok((Session { gateway, caller, connection, outbound: Some(outbound), close: None, _token: token }, protocol))
+    let session =
+        Session { gateway, caller, connection, outbound: Some(outbound), close: None, _place: place, _token: token };
+    Ok((session, protocol))
 }
 
 async fn authorize(gateway: &Gateway, handshake: &Handshake) -> Result<Value, Response> {
@@ -153,6 +167,7 @@ struct Session {
     connection: Arc<Connection>,
     outbound: Option<mpsc::UnboundedReceiver<Outbound>>,
     close: Option<Close>,
+    _place: Place,
     _token: TaskTrackerToken,
 }
 
@@ -164,6 +179,7 @@ impl Drop for Session {
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
             let event = caller.handshake.disconnect_event(&caller.authorizer, &close).to_string();
+            let _turn = gateway.doorway.acquire().await;
             if let Some(Target::Function(function)) = gateway.socket.routes.get("$disconnect") {
                 // Best effort, as at AWS.
                 let _ = gateway.invoke(function, event).await;
@@ -236,7 +252,7 @@ async fn farewell(sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitSt
 
 /// Read frames and have each handled in a task of its own, side by side.
 async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending {
-    let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
     loop {
         let frame = match stream.next().await {
             Some(Ok(Message::Text(text))) => text,
@@ -254,7 +270,9 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
             None => return Ending::theirs(Close::abnormal()),
         };
         session.connection.touch();
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return Ending::theirs(Close::abnormal()) };
+        let cost = u32::try_from(frame.len().clamp(MIN_COST, IN_FLIGHT_BYTES)).unwrap_or(u32::MAX);
+        let permit = in_flight.clone().acquire_many_owned(cost).await;
+        let Ok(permit) = permit else { return Ending::theirs(Close::abnormal()) };
         let (gateway, caller, connection) =
             (session.gateway.clone(), session.caller.clone(), session.connection.clone());
         session.gateway.tasks.spawn(async move {

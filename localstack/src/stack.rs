@@ -12,7 +12,6 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use functions::App;
 use shared::config::{Config, DEVELOPMENT_SECRET};
 use tokio::task::JoinHandle;
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connections::Close;
 use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
+use crate::listener::{self, Limits};
 use crate::template::Template;
 use crate::{door, invoke, management, page, rest, socket};
 
@@ -50,6 +50,10 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// After how long a connection is closed.
     pub max_lifetime: Duration,
+    /// How many connections clients may have open, if the limit of open files allows as many.
+    pub max_connections: usize,
+    /// How long a client may take for a request.
+    pub request_timeout: Duration,
     /// Variables that take precedence over the environment of the process.
     pub environment: BTreeMap<String, String>,
 }
@@ -64,6 +68,9 @@ impl Default for Options {
             template: None,
             idle_timeout: Duration::from_secs(10 * 60),
             max_lifetime: Duration::from_secs(2 * 60 * 60),
+            max_connections: 20_000,
+            // Longer than clients keep an idle connection for their next request, so that they close it first.
+            request_timeout: Duration::from_secs(2 * 60),
             environment: BTreeMap::new(),
         }
     }
@@ -110,10 +117,12 @@ impl Stack {
         let gateway = Gateway::new(template, app, settings(&options, &config));
         let gateway = Arc::new(gateway.map_err(|error| StartError(format!("template: {error}")))?);
 
+        let clients = Limits { connections: places(options.max_connections), request_timeout: options.request_timeout };
+        let programs = Limits { connections: usize::MAX, request_timeout: options.request_timeout };
         let stop_internal = CancellationToken::new();
         Ok(Self {
-            public: serve(public, public_router(&gateway), gateway.stopping.clone())?,
-            internal: serve(internal, internal_router(&gateway), stop_internal.clone())?,
+            public: serve(public, public_router(&gateway), clients, gateway.stopping.clone())?,
+            internal: serve(internal, internal_router(&gateway), programs, stop_internal.clone())?,
             public_url,
             ws_url,
             internal_url,
@@ -211,6 +220,7 @@ fn settings(options: &Options, config: &Config) -> Settings {
         development_tokens: config.tokens.clone().filter(is_development),
         idle_timeout: options.idle_timeout,
         max_lifetime: options.max_lifetime,
+        request_timeout: options.request_timeout,
     }
 }
 
@@ -249,15 +259,22 @@ fn listen(listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> 
     tokio::net::TcpListener::from_std(listener).map_err(failed)
 }
 
-fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
-    let listener = listen(listener)?.tap_io(|stream| {
-        // Frames are small and must not wait for one another.
-        let _ = stream.set_nodelay(true);
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "a listener ended");
-        }
-    }))
+fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, StartError> {
+    Ok(tokio::spawn(listener::serve(listen(listener)?, router, limits, stop)))
+}
+
+/// How many connections clients may have: of the files that this process may open, a quarter is left for the functions'
+/// own calls, so that whoever is connected goes on being served.
+fn places(max_connections: usize) -> usize {
+    let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let places = usize::try_from(files / 4 * 3).unwrap_or(usize::MAX).max(1);
+    if places < max_connections {
+        tracing::warn!(places, "fewer connections than configured: the limit of open files is low");
+    }
+    places.min(max_connections)
 }

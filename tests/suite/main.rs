@@ -3,8 +3,8 @@
 //! Without further ado it starts the local stack in this process. With `CHAT_PUBLIC_URL`, `CHAT_WS_URL`,
 //! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
-//! from where browsers may call. Only the tests in `stack`, `binary`, `simulation`, `parity` and `limits` bring what
-//! they run against, and are skipped then.
+//! from where browsers may call. Only the tests in `stack`, `binary`, `rfc6455`, `faults`, `simulation`, `parity`,
+//! `limits` and `fuzz` bring what they run against, and are skipped then.
 //!
 //! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
 //! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
