@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONTENT_TYPE, HOST, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use axum::http::header::{
+    CONTENT_TYPE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, USER_AGENT,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
@@ -48,8 +53,14 @@ pub(crate) async fn open(
     Extension(place): Extension<Place>,
     uri: Uri,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) if is_complete(&headers) => upgrade,
+        Ok(_) => return message(StatusCode::BAD_REQUEST, "Bad Request"),
+        Err(WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) => return other_version(),
+        Err(rejection) => return rejection.into_response(),
+    };
     if gateway.stopping.is_cancelled() {
         return message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
     }
@@ -64,6 +75,19 @@ pub(crate) async fn open(
         Ok(Err(refusal)) => refusal,
         Err(_panic) => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
     }
+}
+
+/// Whether the headers are there that a handshake needs beside those that make it one: RFC 6455, 4.2.1.
+fn is_complete(headers: &HeaderMap) -> bool {
+    let nonce = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    headers.contains_key(HOST) && nonce.is_some_and(|nonce| nonce.len() == 16)
+}
+
+/// The answer to a version that we don't speak, which tells the one that we do: RFC 6455, 4.4.
+fn other_version() -> Response {
+    let mut response = message(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
 }
 
 fn handshake(gateway: &Gateway, peer: SocketAddr, uri: &Uri, headers: HeaderMap) -> Handshake {

@@ -33,6 +33,7 @@ mod gate;
 mod keys;
 mod limits;
 mod parity;
+mod rfc6455;
 mod simulation;
 mod stack;
 mod timing;
