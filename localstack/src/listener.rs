@@ -30,7 +30,7 @@ const LIFETIME: Duration = Duration::from_secs(10 * 60);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// How many connections beyond the limit are told so at once. Yet more wait to be accepted.
-const REFUSALS: usize = 64;
+const REFUSALS: usize = 16;
 
 /// How long a client that is to be refused may take to say what it wants.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use futures::future::{join, join_all};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::stack::Directory;
 use crate::world::device::Closed;
@@ -41,7 +42,13 @@ fn build(profile: &Path) {
 
 /// A command that runs the program with nothing of this process's configuration.
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(&*PROGRAM);
+    command_under("true", arguments)
+}
+
+/// The same, after a line of shell that limits what the program may do.
+fn command_under(limit: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(&*PROGRAM);
     command.args(arguments).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for name in ["JWT_SECRET", "JWKS_URL", "RUST_LOG", "LOG_LEVEL"] {
         command.env_remove(name);
@@ -50,20 +57,44 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 /// The program at work.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    deployment: Deployment,
+    pub(crate) deployment: Deployment,
+    log: JoinHandle<String>,
 }
 
 impl Running {
     /// Start it on free ports, and wait until it says that it is ready.
     async fn start(more: &[&str]) -> Self {
+        Self::under("true", more).await
+    }
+
+    /// Start it after a line of shell that limits what it may do.
+    pub(crate) async fn under(limit: &str, more: &[&str]) -> Self {
         let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
-        let mut child = command(&[&free[..], more].concat()).spawn().expect("the program can be run");
+        Self::of(&mut command_under(limit, &[&free[..], more].concat())).await
+    }
+
+    async fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the program can be run");
+        let mut log = child.stderr.take().expect("the log is piped");
+        let log = tokio::spawn(async move {
+            let mut text = String::new();
+            log.read_to_string(&mut text).await.expect("the log is text");
+            text
+        });
         let mut lines = BufReader::new(child.stdout.as_mut().expect("the output is piped")).lines();
         let line = within("the ready line", lines.next_line()).await.expect("the output is text");
         let line = line.expect("the program says that it is ready");
-        Self { child, deployment: deployment_of(&line) }
+        Self { child, deployment: deployment_of(&line), log }
+    }
+
+    /// Let no file of it grow beyond that.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it is running");
+        let limit = Some((bytes, rlimit::INFINITY));
+        rlimit::prlimit(id, rlimit::Resource::FSIZE, limit, None).expect("a child can be limited");
     }
 
     /// Start it on a new directory that keeps its data. None where the suite runs against a deployment elsewhere.
@@ -81,11 +112,17 @@ impl Running {
     }
 
     /// End it as an operator does.
-    async fn terminate(mut self) -> ExitStatus {
+    async fn terminate(self) -> ExitStatus {
+        self.stop().await.0
+    }
+
+    /// End it as an operator does, and read its log.
+    pub(crate) async fn stop(mut self) -> (ExitStatus, String) {
         let id = self.child.id().expect("it is running").to_string();
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
         assert!(sent.is_ok_and(|status| status.success()), "a signal can be sent");
-        within("the end of the program", self.child.wait()).await.expect("a child can be awaited")
+        let status = within("the end of the program", self.child.wait()).await.expect("a child can be awaited");
+        (status, within("the end of the log", self.log).await.expect("the log is read"))
     }
 
     /// End it as a power failure does.
@@ -275,23 +312,14 @@ async fn no_log_holds_a_token_a_secret_or_a_content() {
         return;
     }
     let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
-    let mut child = command(&free).env("LOG_LEVEL", "trace").spawn().unwrap();
-    let mut log = child.stderr.take().unwrap();
-    let reading = tokio::spawn(async move {
-        let mut text = String::new();
-        log.read_to_string(&mut text).await.map(|_| text)
-    });
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = within("the ready line", lines.next_line()).await.unwrap().unwrap();
-    let running = Running { child, deployment: deployment_of(&line) };
+    let running = Running::of(command(&free).env("LOG_LEVEL", "trace")).await;
     let (alice, bob) = friends_at(&running.deployment).await;
     let mut online = alice.connect().await;
     online.send(&bob, "a-content-to-be-found").await;
     online.send_text(r#"{"type":"bogus","content":"a-content-to-be-found"}"#).await;
     online.expect_error("bad_request", "type").await;
     bob.pull().await;
-    running.terminate().await;
-    let log = within("the end of the log", reading).await.unwrap().unwrap();
+    let (_, log) = running.stop().await;
     assert!(!log.is_empty(), "the log is read");
     for secret in [alice.token(), bob.token(), shared::config::DEVELOPMENT_SECRET, "a-content-to-be-found"] {
         assert!(!log.contains(secret), "{secret} is in the log");

@@ -29,6 +29,7 @@ mod rest;
 
 mod binary;
 mod events;
+mod faults;
 mod gate;
 mod keys;
 mod limits;

@@ -1,0 +1,219 @@
+//! Clients that take too much, too slowly or forever, and a machine that runs out of something: they get a bounded answer,
+//! and the others go on. Skipped, by name, where the suite runs against a deployment elsewhere.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use localstack::Options;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::{MaybeTlsStream, client_async};
+
+use crate::binary::Running;
+use crate::stack::{Directory, Local};
+use crate::world::deployment::free_ports;
+use crate::world::device::{new_request_id, unicast};
+use crate::world::scene::friends_at;
+use crate::world::{Deployment, Device, Handshake, User, within};
+
+/// A text that fills most of a frame.
+fn bulk() -> String {
+    "x".repeat(30 * 1024)
+}
+
+async fn open(deployment: &Deployment) -> TcpStream {
+    TcpStream::connect(address(deployment)).await.expect("the local stack listens")
+}
+
+fn address(deployment: &Deployment) -> &str {
+    deployment.public.strip_prefix("http://").expect("the local stack speaks HTTP")
+}
+
+/// A socket whose client has little room for what it does not read.
+async fn narrow(user: &User) -> Device {
+    let open = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(address(user.deployment()).parse().map_err(std::io::Error::other)?).await
+    };
+    let stream = open.await.expect("the local stack listens");
+    let url = format!("{}?access_token={}", user.deployment().ws, user.token());
+    let (stream, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.expect("an open socket");
+    Device::new(user.clone(), stream, None)
+}
+
+/// A socket, opened as soon as there is a place for it.
+async fn in_the_end(user: &User) -> Device {
+    let trying = async {
+        let mut again = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            again.tick().await;
+            match Handshake::of(user).attempt().await {
+                Ok(device) => return device,
+                Err(status) => assert_eq!(status, 429),
+            }
+        }
+    };
+    within("a place", trying).await
+}
+
+/// The ids of all that a user has missed, page by page.
+async fn all_missed(user: &User) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let page = user.pull().await;
+        ids.extend(page.ids());
+        if !page.has_more {
+            return ids;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_who_does_not_read_holds_nobody_up_and_loses_nothing() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let (carol, dave) = friends_at(local.deployment()).await;
+    let (mut alice, mut slow) = (alice.connect().await, narrow(&bob).await);
+    let (mut carol, mut dave) = (carol.connect().await, dave.connect().await);
+
+    // Each is acknowledged, whatever becomes of the push; some time there is no more room for one.
+    let mut accepted = BTreeSet::new();
+    let mut missed = Vec::new();
+    while missed.is_empty() {
+        assert!(accepted.len() < 1_000, "30 MB are waiting for one who does not read");
+        for _ in 0..10 {
+            accepted.insert(alice.send(&bob, bulk()).await.id);
+        }
+        carol.send(&dave, "hi").await;
+        dave.expect_private(&carol, "hi").await;
+        missed = all_missed(&bob).await;
+    }
+    let mut taken = BTreeSet::new();
+    while taken.len() + missed.len() < accepted.len() {
+        taken.insert(slow.next("what was waiting").await.id());
+    }
+    assert_eq!(taken.into_iter().chain(missed).collect::<BTreeSet<String>>(), accepted);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn beyond_its_places_it_refuses_and_those_inside_go_on() {
+    let Some(local) = Local::start(Options { max_connections: 2, ..free_ports() }).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let (mut alice_online, mut bob_online) = (alice.connect().await, bob.connect().await);
+    let carol = local.user("carol");
+    let attempts = join_all((0..100).map(|_| Handshake::of(&carol).attempt())).await;
+    assert!(attempts.iter().all(|attempt| attempt.as_ref().is_err_and(|status| *status == 429)), "{attempts:?}");
+    let refused = carol.get("/api/group", &[]).await;
+    assert_eq!((refused.status, refused.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
+    assert_eq!(refused.header("connection"), Some("close"));
+    alice_online.send(&bob, "still here").await;
+    bob_online.expect_private(&alice, "still here").await;
+    bob_online.leave().await;
+    in_the_end(&carol).await.expect_nothing().await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_who_vanished_without_a_word_loses_his_place() {
+    let options = Options { max_connections: 1, idle_timeout: Duration::from_secs(1), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let vanished = local.user("alice").connect().await;
+    // Nobody answers the close there.
+    in_the_end(&local.user("bob")).await.leave().await;
+    drop(vanished);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_given_up() {
+    let options = Options { request_timeout: Duration::from_millis(500), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let mut online = bob.connect().await;
+    for begun in [
+        "",
+        "GET",
+        "GET /ws?access_token=x HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n",
+        "POST /api/request HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        "POST /api/request HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n{",
+        "POST /api/request HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ] {
+        let mut stream = open(local.deployment()).await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the end of the connection", stream.read_to_string(&mut answer)).await.unwrap();
+        let is_late = answer.starts_with("HTTP/1.1 408 ");
+        assert!(is_late || (answer.is_empty() && !begun.contains("\r\n\r\n")), "{begun:?}: {answer:?}");
+    }
+    // A socket that says nothing is not a request.
+    alice.connect().await.send(&bob, "hi").await;
+    online.expect_private(&alice, "hi").await;
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn out_of_files_it_goes_on_for_those_inside() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let running = Running::under("ulimit -n 256", &[]).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let (mut alice_online, mut bob_online) = (alice.connect().await, bob.connect().await);
+    let flood = join_all((0..300).map(|_| open(&running.deployment))).await;
+    alice_online.send(&bob, "still here").await;
+    bob_online.expect_private(&alice, "still here").await;
+    drop(flood);
+    in_the_end(&alice).await.send(&bob, "back again").await;
+    bob_online.expect_private(&alice, "back again").await;
+    let (status, log) = running.stop().await;
+    assert!(status.success() && !log.contains("panicked"), "{status}: {log}");
+}
+
+/// Send until it is refused: what was accepted until then.
+async fn send_until_refused(device: &mut Device, to: &User) -> Vec<String> {
+    let mut accepted = Vec::new();
+    loop {
+        assert!(accepted.len() < 1_000, "30 MB find room where there is none");
+        let request_id = new_request_id();
+        device.send_text(&unicast(to.id(), Some(&request_id), &format!("{:?}", bulk()))).await;
+        let answer = device.next("an ACK or an ERROR").await;
+        assert_eq!(answer.text("requestId"), request_id);
+        if answer.says("type", "ERROR") {
+            assert!(answer.says("code", "unavailable"), "{answer:?}");
+            return accepted;
+        }
+        accepted.push(answer.id());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn on_a_full_disk_it_refuses_and_keeps_what_it_accepted() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let directory = Directory::new();
+    let path = directory.path();
+    // The disk is full where a file reaches the limit. Without the trap that would be the end of the process.
+    let running = Running::under("trap '' XFSZ", &["--data", path.to_str().unwrap()]).await;
+    let (alice, bob) = friends_at(&running.deployment).await;
+    let mut online = alice.connect().await;
+    let mut accepted = vec![online.send(&bob, "before").await.id];
+    running.limit_files(2 << 20);
+    accepted.extend(send_until_refused(&mut online, &bob).await);
+    // Nothing gets worse by trying again.
+    accepted.extend(send_until_refused(&mut online, &bob).await);
+    running.limit_files(u64::MAX);
+    accepted.push(online.send(&bob, "after").await.id);
+
+    let (status, log) = running.stop().await;
+    assert!(status.success() && !log.contains("panicked"), "{status}: {log}");
+    let running = Running::under("true", &["--data", path.to_str().unwrap()]).await;
+    let kept = all_missed(&bob.moved_to(&running.deployment)).await;
+    let lost: Vec<&String> = accepted.iter().filter(|id| !kept.contains(id)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), accepted.len());
+    running.stop().await;
+}
