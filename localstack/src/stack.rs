@@ -274,7 +274,7 @@ fn places(max_connections: usize) -> usize {
     let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let places = usize::try_from(files / 4 * 3).unwrap_or(usize::MAX).max(1);
     if places < max_connections {
-        tracing::warn!(places, "fewer connections than configured: the limit of open files is low");
+        tracing::info!(places, "the limit of open files allows fewer connections than configured");
     }
     places.min(max_connections)
 }

@@ -11,7 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{MaybeTlsStream, client_async};
 
 use crate::binary::Running;
-use crate::stack::{Directory, Local};
+#[cfg(target_os = "linux")]
+use crate::stack::Directory;
+use crate::stack::Local;
 use crate::world::deployment::free_ports;
 use crate::world::device::{new_request_id, unicast};
 use crate::world::scene::friends_at;
@@ -178,6 +180,7 @@ async fn out_of_files_it_goes_on_for_those_inside() {
 }
 
 /// Send until it is refused: what was accepted until then.
+#[cfg(target_os = "linux")]
 async fn send_until_refused(device: &mut Device, to: &User) -> Vec<String> {
     let mut accepted = Vec::new();
     loop {
