@@ -4,10 +4,10 @@
     python3 -m venv .venv/autobahn && .venv/autobahn/bin/pip install kosoku==0.1.0
     .venv/autobahn/bin/python localstack/autobahn.py target/debug/localstack
 
-Autobahn's own runner needs Python 2; kosoku runs the same cases. They are made for a server that echoes, and ours answers
-each message with another. So besides what passes, three things are right: one text in the place of another; the close
-1003 for a binary message; the close 1009 for a frame over 32 KiB. Whatever else is not as Autobahn has it is named, and
-ends this with code 1.
+Autobahn's own runner needs Python 2; kosoku runs the same cases. They are made for a server that echoes, and ours
+answers each message with another. So besides what passes, three things are right: one text in the place of another;
+the close 1003 for a binary message; the close 1009 for a frame over 32 KiB. Whatever else is not as Autobahn has it is
+named, and ends this with code 1.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def run(program, reports):
     server = subprocess.Popen([program, *free], stdout=subprocess.PIPE, text=True)
     try:
         public = server.stdout.readline().split()[1].removeprefix("public=http://")
-        token = subprocess.run([program, "token", "autobahn"], check=True, capture_output=True, text=True).stdout.strip()
+        token = subprocess.check_output([program, "token", "autobahn"], text=True).strip()
         kosoku = pathlib.Path(sys.executable).with_name("kosoku")
         cases = [argument for section in SECTIONS for argument in ("--include", section)]
         address = f"ws://{public}/ws?access_token={token}"

@@ -36,7 +36,7 @@ pub(crate) fn request_id() -> String {
 }
 
 impl Handshake {
-    /// What later events tell: the request itself is forgotten, its token with it, and the buffer that it was read into.
+    /// What later events tell: the request is forgotten, its token with it, and the buffer that it was read into.
     pub(crate) fn without_request(self) -> Self {
         Self { headers: HeaderMap::new(), query: String::new(), ..self }
     }

@@ -20,8 +20,8 @@ const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 /// How long the gateway waits for a function.
 pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// How many functions run side by side. Lambda has such a limit too. More would not be faster, since the database does one
-/// thing at a time, and in the end so many would wait for it that their calls time out.
+/// How many functions run side by side. Lambda has such a limit too. More would not be faster, since the database does
+/// one thing at a time, and in the end so many would wait for it that their calls time out.
 const MAX_RUNNING: usize = 256;
 
 /// How many clients at once are let in or seen off, so that the others go on talking meanwhile.

@@ -1,5 +1,5 @@
-//! Clients that take too much, too slowly or forever, and a machine that runs out of something: they get a bounded answer,
-//! and the others go on. Skipped, by name, where the suite runs against a deployment elsewhere.
+//! Clients that take too much, too slowly or forever, and a machine that runs out of something: they get a bounded
+//! answer, and the others go on. Skipped, by name, where the suite runs against a deployment elsewhere.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

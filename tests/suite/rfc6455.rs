@@ -1,5 +1,5 @@
-//! The WebSocket protocol, RFC 6455, as a table: bytes that are sent, and what must come back, by section. It is about the
-//! local stack's server alone, so it is skipped, by name, where the suite runs against a deployment elsewhere.
+//! The WebSocket protocol, RFC 6455, as a table: bytes that are sent, and what must come back, by section. It is
+//! about the local stack's server, so it is skipped, by name, where the suite runs against a deployment elsewhere.
 
 use futures::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
