@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use lambda_http::lambda_runtime::{self, Diagnostic, LambdaEvent};
-use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Body, Context, Request, Response, Service, service_fn};
 use serde_json::value::RawValue;
 use shared::Error;
 use shared::config::Config;
 
+use crate::event::Event;
 use crate::rest::{Call, Reply};
 use crate::socket::SocketEvent;
 use crate::{App, authorize, internal, rest, socket};
@@ -110,14 +110,13 @@ async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> 
 where
     F: Future<Output = Response<Body>> + Send + 'a,
 {
-    let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
-    let payload: LambdaRequest = serde_json::from_str(event).map_err(malformed)?;
+    let Event { payload, path } = Event::parse(event)?;
     let service = service_fn(|request| {
-        let answer = handle(request);
+        let answer = handle(path.of(request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let Ok(response) = Adapter::from(service).call(LambdaEvent { payload, context: Context::default() }).await;
-    serde_json::to_string(&response).map_err(malformed)
+    serde_json::to_string(&response).map_err(|error| Failure::new("MalformedResult", error.to_string()))
 }
 
 /// Run a function as a Lambda process. It says what is wrong with the configuration and ends, or never ends.

@@ -12,6 +12,7 @@
 mod access;
 mod app;
 mod delivery;
+mod event;
 mod function;
 mod internal;
 mod missed;
