@@ -1,0 +1,146 @@
+//! Frames and tokens, by themselves.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use futures::FutureExt;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+use shared::config::TokenConfig;
+use shared::frame::{MAX_FRAME_BYTES, Message, Submission, encode};
+use shared::id::{MessageId, UserId};
+use shared::token::{Identity, Verifier};
+
+use super::mutate::Mutator;
+use super::{Findings, INPUTS};
+use crate::inside::{SECRET, token};
+use crate::world::token::signed_as_is;
+
+pub(super) async fn fuzz(seed: u64) -> Findings {
+    let (mut mutator, mut findings) = (Mutator::new(seed), Findings::default());
+    let config = TokenConfig {
+        secret: Some(SECRET.to_owned()),
+        key_set_url: None,
+        issuer: None,
+        audience: None,
+        leeway: Duration::from_secs(60),
+    };
+    let verifier = Verifier::new(&config);
+    for _ in 0..INPUTS {
+        match mutator.below(4) {
+            0 | 1 => read_frame(&mut findings, &frame(&mut mutator)),
+            2 => spoilt_token(&mut findings, &verifier, &mut mutator).await,
+            _ => odd_token(&mut findings, &verifier, &mut mutator).await,
+        }
+    }
+    findings
+}
+
+/// A frame as a client might send it, on a good or a bad day.
+pub(super) fn frame(mutator: &mut Mutator) -> String {
+    if mutator.in_a_hundred(10) {
+        let found = mutator.corpus();
+        return if mutator.in_a_hundred(50) { found.to_owned() } else { mutator.text(found) };
+    }
+    let (kind, to) = *mutator.pick(&[("unicast", "receiverId"), ("multicast", "groupId")]);
+    let mut frame = json!({ "type": kind, to: mutator.word(), "content": mutator.value() });
+    if mutator.in_a_hundred(60) {
+        frame["requestId"] = json!(mutator.word());
+    }
+    if mutator.in_a_hundred(30) {
+        mutator.json(&mut frame);
+    }
+    let text = frame.to_string();
+    if mutator.in_a_hundred(30) { mutator.text(&text) } else { text }
+}
+
+/// Read a frame. What is accepted is carried as it came.
+fn read_frame(findings: &mut Findings, text: &str) {
+    let read = || match Submission::parse(text) {
+        Err(refused) if refused.message.is_empty() => Err("refused without a word".to_owned()),
+        Err(_) => Ok("refused"),
+        Ok(submission) => carried(text, submission).map(|()| "read"),
+    };
+    match catch_unwind(read) {
+        Ok(Ok(outcome)) => findings.count("frame", outcome),
+        Ok(Err(why)) => findings.fault("frame", text, &why),
+        Err(_panic) => findings.fault("frame", text, "it panicked"),
+    }
+}
+
+fn carried(text: &str, submission: Submission<'_>) -> Result<(), String> {
+    let content = submission.content.get();
+    if text.len() > MAX_FRAME_BYTES || !text.contains(content) || content == "null" {
+        return Err(format!("the content was made to be {content}"));
+    }
+    let message = Message {
+        id: MessageId::first_at(0),
+        sender: UserId::parse("alice").expect("an id"),
+        to: submission.to,
+        content: submission.content.to_owned(),
+        timestamp: 0,
+    };
+    // A content can't break out of its place in the frame.
+    let sent = encode(&message);
+    let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+        serde_json::from_str(&sent).map_err(|why| format!("{why} in {sent}"))?;
+    let same = fields.len() == 6 && fields["content"].get() == content && fields["senderId"].get() == r#""alice""#;
+    if same { Ok(()) } else { Err(format!("it was sent as {sent}")) }
+}
+
+/// What the verifier says, or nothing if it panics.
+async fn identify(findings: &mut Findings, verifier: &Verifier, token: &str) -> Option<Option<Identity>> {
+    match AssertUnwindSafe(verifier.verify(token, 0)).catch_unwind().await {
+        Ok(Ok(identity)) => {
+            findings.count("token", "accepted");
+            Some(Some(identity))
+        }
+        Ok(Err(refused)) if refused.is_ours() => {
+            findings.fault("token", token, &format!("{refused:?}"));
+            None
+        }
+        Ok(Err(_)) => {
+            findings.count("token", "refused");
+            Some(None)
+        }
+        Err(_panic) => {
+            findings.fault("token", token, "it panicked");
+            None
+        }
+    }
+}
+
+/// A good token, spoilt: no other text is as good.
+async fn spoilt_token(findings: &mut Findings, verifier: &Verifier, mutator: &mut Mutator) {
+    let good = token("alice");
+    let spoilt = mutator.text(&good);
+    if let Some(Some(identity)) = identify(findings, verifier, &spoilt).await
+        && spoilt != good
+    {
+        findings.fault("token", &spoilt, &format!("{identity:?} by a token that nobody signed"));
+    }
+}
+
+/// Odd headers and claims, signed with the secret: what is accepted is what they say.
+async fn odd_token(findings: &mut Findings, verifier: &Verifier, mutator: &mut Mutator) {
+    let mut header = json!({ "alg": "HS256", "typ": "JWT" });
+    let mut claims = json!({ "sub": mutator.word(), "exp": 4_000_000_000_u64 });
+    for document in [&mut header, &mut claims] {
+        if mutator.in_a_hundred(50) {
+            mutator.json(document);
+        }
+    }
+    if mutator.in_a_hundred(20) && header.is_object() {
+        header[mutator.word()] = mutator.value();
+    }
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let odd = signed_as_is(&header.to_string(), &claims.to_string(), Algorithm::HS256, &key);
+    let Some(Some(identity)) = identify(findings, verifier, &odd).await else { return };
+    let stands = header["alg"] == "HS256"
+        && header["crit"] == Value::Null
+        && claims["sub"] == identity.user.as_str()
+        && claims["exp"].is_number();
+    if !stands {
+        findings.fault("token", &format!("{header} {claims}"), &format!("{identity:?}"));
+    }
+}

@@ -1,0 +1,269 @@
+//! What anybody can send: calls of the REST API, handshakes and frames, with alice's and bob's tokens and with none.
+//! Carol, dave and erin have nothing to do with them, and what is theirs is to stay theirs.
+
+use functions::Function;
+use serde_json::{Value, json};
+
+use super::mutate::Mutator;
+use super::parsers::frame;
+use super::{Findings, INPUTS};
+use crate::inside::{Inside, Rest, escaped, socket_event, token};
+
+/// The REST API: function, method, path, and the variable in it.
+static ENDPOINTS: [(&Function, &str, &str, &str); 12] = [
+    (&functions::pull_messages::FUNCTION, "GET", "/api/message", ""),
+    (&functions::drop_messages::FUNCTION, "DELETE", "/api/message", ""),
+    (&functions::create_group::FUNCTION, "POST", "/api/group", ""),
+    (&functions::list_groups::FUNCTION, "GET", "/api/group", ""),
+    (&functions::get_group::FUNCTION, "GET", "/api/group/", "groupId"),
+    (&functions::rename_group::FUNCTION, "PUT", "/api/group/", "groupId"),
+    (&functions::leave_group::FUNCTION, "DELETE", "/api/group/", "groupId"),
+    (&functions::invite::FUNCTION, "POST", "/api/request", ""),
+    (&functions::invite::FUNCTION, "POST", "/api/request", ""),
+    (&functions::list_invites::FUNCTION, "GET", "/api/request", ""),
+    (&functions::accept_invite::FUNCTION, "PUT", "/api/request/", "requestId"),
+    (&functions::decline_invite::FUNCTION, "DELETE", "/api/request/", "requestId"),
+];
+
+/// Parameters, and what they are likely to be.
+const PARAMETERS: [(&str, &[&str]); 9] = [
+    ("sort", &["asc", "desc"]),
+    ("drop", &["true", "false"]),
+    ("type", &["all", "unicast", "multicast"]),
+    ("after", &["00000000000000000000000000"]),
+    ("since", &["00000000000000000000000000"]),
+    ("until", &["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
+    ("name", &["walkers", "跑步"]),
+    ("detailed", &["true", "false"]),
+    ("userId", &["alice", "bob", "carol"]),
+];
+
+/// The parameter that a call can't do without.
+fn needed(function: &Function) -> &'static str {
+    match function.name {
+        "create_group" | "rename_group" => "&name=runners",
+        "drop_messages" => "&until=7ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        _ => "",
+    }
+}
+
+/// What stands in carol's and dave's messages and in the name of their group.
+const PRIVATE: &str = "for carol and dave alone";
+
+/// A user's call that is good.
+fn call(method: &str, path: &str, user: &str, query: &str, body: Option<Value>) -> Rest {
+    Rest {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: format!("access_token={}{query}", token(user)),
+        body: body.map(|body| body.to_string()),
+        ..Rest::default()
+    }
+}
+
+/// What is carol's, dave's and erin's, as they see it.
+async fn what_is_theirs(inside: &Inside) -> Vec<Value> {
+    let mut theirs = Vec::new();
+    for (user, function, path, query) in [
+        ("carol", &functions::list_groups::FUNCTION, "/api/group", ""),
+        ("dave", &functions::list_groups::FUNCTION, "/api/group", ""),
+        ("carol", &functions::pull_messages::FUNCTION, "/api/message", "&drop=false"),
+        ("dave", &functions::pull_messages::FUNCTION, "/api/message", "&drop=false"),
+    ] {
+        theirs.push(inside.rest(function, &call("GET", path, user, query, None)).await["body"].take());
+    }
+    // Others may invite erin too.
+    let list = call("GET", "/api/request", "erin", "", None);
+    let invitations = inside.rest(&functions::list_invites::FUNCTION, &list).await;
+    let invitations: Vec<Value> =
+        serde_json::from_str(invitations["body"].as_str().unwrap_or_default()).unwrap_or_default();
+    theirs.extend(invitations.into_iter().filter(|invitation| invitation["invitedBy"] == "carol"));
+    theirs
+}
+
+/// A group of alice's with bob invited; and carol's, with dave in it, erin invited, and a message to each who is away.
+async fn settle(inside: &Inside, mutator: &mut Mutator) {
+    let create = call("POST", "/api/group", "alice", "&name=walkers", None);
+    let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
+    learn(mutator, &group);
+    let group: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
+    let invite = call("POST", "/api/request", "alice", "", Some(json!({ "groupId": group, "userId": "bob" })));
+    inside.rest(&functions::invite::FUNCTION, &invite).await;
+    let query = format!("&name={}", escaped(PRIVATE));
+    let group =
+        inside.rest(&functions::create_group::FUNCTION, &call("POST", "/api/group", "carol", &query, None)).await;
+    let group: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
+    for user in ["dave", "erin"] {
+        let body = json!({ "groupId": group, "userId": user });
+        inside.rest(&functions::invite::FUNCTION, &call("POST", "/api/request", "carol", "", Some(body))).await;
+    }
+    for user in ["dave", "erin"] {
+        let list = inside.rest(&functions::list_invites::FUNCTION, &call("GET", "/api/request", user, "", None)).await;
+        let list: Value = serde_json::from_str(list["body"].as_str().unwrap_or_default()).expect("a list");
+        let id = list[0]["id"].as_str().expect("an invitation").to_owned();
+        if user == "dave" {
+            let mut accept = call("PUT", "/api/request/", user, "", None);
+            accept.variables = vec![("requestId".to_owned(), id.clone())];
+            inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
+        }
+        mutator.learn(&id);
+    }
+    mutator.learn(&group);
+    inside.tie("carol", "friendId", "dave").await;
+    inside.tie("alice", "friendId", "bob").await;
+    for (from, kind, name, to) in [("carol", "unicast", "receiverId", "dave"), ("dave", "multicast", "groupId", &group)]
+    {
+        let frame = json!({ "type": kind, name: to, "content": PRIVATE }).to_string();
+        let event = socket_event(kind, from, "nowhere", Some(&frame)).to_string();
+        inside.invoke(&functions::message::FUNCTION, &event).await.expect("it is accepted");
+    }
+}
+
+pub(super) async fn fuzz(seed: u64) -> Findings {
+    let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
+    settle(&inside, &mut mutator).await;
+    let before = what_is_theirs(&inside).await;
+    assert!(before.len() == 5 && before[0].to_string().contains(PRIVATE), "{before:?}");
+    let mut connections = Vec::new();
+    for user in ["alice", "bob"] {
+        connections.push((user, inside.connect(user).await));
+    }
+    for _ in 0..INPUTS {
+        match mutator.below(10) {
+            0..6 => rest(&inside, &mut mutator, &mut findings).await,
+            6 => handshake(&inside, &mut mutator, &mut findings).await,
+            _ => {
+                let (user, connection) = mutator.pick(&connections).clone();
+                send(&inside, &mut mutator, &mut findings, user, &connection).await;
+            }
+        }
+    }
+    let after = what_is_theirs(&inside).await;
+    if before != after {
+        findings.fault("theirs", &format!("{before:?}"), &format!("became {after:?}"));
+    }
+    for user in ["alice", "bob"] {
+        if json!(inside.taken_by(user)).to_string().contains(PRIVATE) {
+            findings.fault("theirs", user, "was sent what is private");
+        }
+    }
+    findings
+}
+
+/// A token, or something like it: how it stands in the query, and whether it is good.
+fn access(mutator: &mut Mutator) -> (String, bool) {
+    let user = *mutator.pick(&["alice", "bob"]);
+    let good = token(user);
+    match mutator.below(20) {
+        0 => (String::new(), false),
+        1 => {
+            let spoilt = mutator.text(&good);
+            (format!("access_token={}", escaped(&spoilt)), spoilt == good)
+        }
+        2 => (format!("access_token={good}&access_token={good}"), false),
+        3 => (format!("access_token={}", crate::simulation::token("carol", "another secret of that length")), false),
+        4 => (format!("access%5Ftoken={good}&access_token={good}"), false),
+        _ => (format!("access_token={good}"), true),
+    }
+}
+
+async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let (function, method, path, variable) = *mutator.pick(&ENDPOINTS);
+    let (mut query, is_good) = access(mutator);
+    if mutator.in_a_hundred(60) {
+        query.push_str(needed(function));
+    }
+    for _ in 0..mutator.below(3) {
+        let (name, likely) = *mutator.pick(&PARAMETERS);
+        let value = if mutator.in_a_hundred(70) { (*mutator.pick(likely)).to_owned() } else { mutator.word() };
+        let value = if mutator.in_a_hundred(90) { escaped(&value) } else { value };
+        query.push_str(&format!("&{name}={value}"));
+    }
+    let mut call = Rest { method: method.to_owned(), path: path.to_owned(), query, ..Rest::default() };
+    if !variable.is_empty() {
+        let id = if mutator.in_a_hundred(50) { mutator.known() } else { mutator.word() };
+        call.path.push_str(&id);
+        call.variables.push((variable.to_owned(), id));
+    }
+    if path == "/api/request" || mutator.in_a_hundred(10) {
+        let users = ["alice", "bob", "erin"];
+        let user = if mutator.in_a_hundred(50) { (*mutator.pick(&users)).to_owned() } else { mutator.word() };
+        let mut body = json!({ "groupId": mutator.word(), "userId": user });
+        if mutator.in_a_hundred(20) {
+            mutator.json(&mut body);
+        }
+        let text = body.to_string();
+        call.body = Some(if mutator.in_a_hundred(20) { mutator.text(&text) } else { text });
+    }
+    let mut event = call.event();
+    let spoilt = mutator.in_a_hundred(25);
+    if spoilt {
+        mutator.json(&mut event);
+    }
+    let mut text = event.to_string();
+    let torn = mutator.in_a_hundred(5);
+    if torn {
+        text = mutator.text(&text);
+    }
+    let Some(result) = findings.invoke(inside, function, &text).await else { return };
+    if !is_good && !spoilt && !torn && result["statusCode"] != 401 {
+        findings.fault(function.name, &text, "it took a token that is not good");
+    }
+    if result.to_string().contains(PRIVATE) {
+        findings.fault(function.name, &text, "it told what is private");
+    }
+    learn(mutator, &result);
+}
+
+/// Learn the ids in an answer.
+fn learn(mutator: &mut Mutator, result: &Value) {
+    let body: Value = serde_json::from_str(result["body"].as_str().unwrap_or_default()).unwrap_or_default();
+    match &body {
+        Value::String(id) => mutator.learn(id),
+        Value::Array(items) => {
+            let of_items = items.iter().filter_map(|item| item["id"].as_str());
+            let of_messages = items.iter().filter_map(|item| item["messages"][0]["id"].as_str());
+            of_items.chain(of_messages).take(3).for_each(|id| mutator.learn(id));
+        }
+        _ => {}
+    }
+}
+
+/// A handshake: authorized only by a good token.
+async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let mut event: Value =
+        serde_json::from_str(include_str!("../../events/websocket-authorize.json")).expect("a genuine event is JSON");
+    let good = token("alice");
+    let offered = if mutator.in_a_hundred(60) { good.clone() } else { mutator.text(&good) };
+    let tokens = if mutator.in_a_hundred(80) { json!([offered]) } else { json!([offered, mutator.word()]) };
+    event["multiValueQueryStringParameters"] = json!({ "access_token": tokens });
+    let protocol = if mutator.in_a_hundred(80) { "chat".to_owned() } else { mutator.word() };
+    event["headers"]["Sec-WebSocket-Protocol"] = json!(protocol);
+    if mutator.in_a_hundred(40) {
+        mutator.json(&mut event);
+    }
+    let text = event.to_string();
+    let text = if mutator.in_a_hundred(5) { mutator.text(&text) } else { text };
+    let Some(result) = findings.invoke(inside, &functions::authorize::FUNCTION, &text).await else { return };
+    let allows = result["policyDocument"]["Statement"][0]["Effect"] == "Allow";
+    if allows && (result["context"]["userId"] != "alice" || !text.contains(&good)) {
+        findings.fault("authorize", &text, &format!("it allowed {result}"));
+    }
+}
+
+/// A frame over an open connection: what comes back, if anything, is one acknowledgement or one error of the client's.
+async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, user: &str, connection: &str) {
+    let frame = frame(mutator);
+    let event = socket_event("$default", user, connection, Some(&frame)).to_string();
+    let before = inside.frames(connection).len();
+    findings.invoke(inside, &functions::message::FUNCTION, &event).await;
+    let frames = inside.frames(connection);
+    let answers: Vec<&Value> =
+        frames[before..].iter().filter(|frame| frame["type"] == "ACK" || frame["type"] == "ERROR").collect();
+    if answers.len() > 1 || answers.iter().any(|answer| answer["code"] == "unavailable") {
+        findings.fault("message", &frame, &format!("{answers:?}"));
+    }
+    if frames[before..].iter().any(|frame| frame.get("senderId").is_some_and(|sender| sender != user)) {
+        findings.fault("message", &frame, "somebody else seems to have sent it");
+    }
+}

@@ -1,0 +1,125 @@
+//! What only the back end and the gateway can send: notifications and relationships, by HTTP and directly, and genuine
+//! events of every kind, spoilt.
+
+use functions::Function;
+use serde_json::{Value, json};
+
+use super::mutate::Mutator;
+use super::{Findings, INPUTS};
+use crate::inside::{Inside, Rest, escaped, socket_event};
+
+/// Genuine events.
+const EVENTS: [&str; 9] = [
+    include_str!("../../events/http-pull.json"),
+    include_str!("../../events/http-rename.json"),
+    include_str!("../../events/http-invite.json"),
+    include_str!("../../events/http-invite-base64.json"),
+    include_str!("../../events/http-notification.json"),
+    include_str!("../../events/http-relationship.json"),
+    include_str!("../../events/websocket-authorize.json"),
+    include_str!("../../events/websocket-connect.json"),
+    include_str!("../../events/websocket-binary.json"),
+];
+
+pub(super) async fn fuzz(seed: u64) -> Findings {
+    let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
+    inside.tie("alice", "friendId", "bob").await;
+    let connection = inside.connect("bob").await;
+    for _ in 0..INPUTS {
+        match mutator.below(10) {
+            0 | 1 => notify(&inside, &mut mutator, &mut findings).await,
+            2 | 3 => relate(&inside, &mut mutator, &mut findings).await,
+            4 | 5 => invoke_directly(&inside, &mut mutator, &mut findings).await,
+            6 | 7 => socket(&inside, &mut mutator, &mut findings, &connection).await,
+            _ => anything(&inside, &mut mutator, &mut findings).await,
+        }
+    }
+    findings
+}
+
+async fn notify(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let mut query = Vec::new();
+    for name in ["type", "to", "from"] {
+        if mutator.in_a_hundred(60) {
+            query.push(format!("{name}={}", escaped(&mutator.word())));
+        }
+    }
+    let mut body = json!({ "notificationType": "like", "content": mutator.value() });
+    if mutator.in_a_hundred(30) {
+        mutator.json(&mut body);
+    }
+    let body = body.to_string();
+    let body = if mutator.in_a_hundred(20) { mutator.text(&body) } else { body };
+    let call = Rest {
+        method: "POST".to_owned(),
+        path: "/notification".to_owned(),
+        query: query.join("&"),
+        body: Some(body),
+        ..Rest::default()
+    };
+    findings.invoke(inside, &functions::notification::FUNCTION, &call.event().to_string()).await;
+}
+
+async fn relate(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let (user, other) = (mutator.word(), mutator.word());
+    let method = *mutator.pick(&["PUT", "DELETE", "GET", "PATCH"]);
+    let tie = *mutator.pick(&["/friends/", "/blocks/", "/", ""]);
+    let mut variables = vec![("userId".to_owned(), user.clone())];
+    let mut path = format!("/relationship/{user}");
+    if method != "GET" || mutator.in_a_hundred(10) {
+        path.push_str(&format!("{tie}{other}"));
+        variables.push(("otherId".to_owned(), other));
+    }
+    let call = Rest { method: method.to_owned(), path, variables, ..Rest::default() };
+    findings.invoke(inside, &functions::relationship::FUNCTION, &call.event().to_string()).await;
+}
+
+async fn invoke_directly(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let notification: (&'static Function, Value) = (
+        &functions::notification::FUNCTION,
+        json!({ "to": mutator.word(), "notificationType": "like", "content": mutator.value() }),
+    );
+    let relationship: (&'static Function, Value) = (
+        &functions::relationship::FUNCTION,
+        json!({ "method": "PUT", "userId": mutator.word(), "friendId": mutator.word() }),
+    );
+    let (function, mut payload) = if mutator.in_a_hundred(50) { notification } else { relationship };
+    if mutator.in_a_hundred(50) {
+        mutator.json(&mut payload);
+    }
+    let text = payload.to_string();
+    let text = if mutator.in_a_hundred(20) { mutator.text(&text) } else { text };
+    findings.invoke(inside, function, &text).await;
+}
+
+/// An event of a connection. The gateway vouches for who and which it is; the rest is a client's.
+async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, connection: &str) {
+    let (function, route): (&'static Function, _) = *mutator.pick(&[
+        (&functions::connect::FUNCTION, "$connect"),
+        (&functions::disconnect::FUNCTION, "$disconnect"),
+        (&functions::message::FUNCTION, "unicast"),
+    ]);
+    let mut event = socket_event(route, "bob", connection, Some(&super::parsers::frame(mutator)));
+    event["headers"] = json!({ "Host": "gateway.example", "Sec-WebSocket-Protocol": mutator.word() });
+    if mutator.in_a_hundred(70) {
+        let context = event["requestContext"].take();
+        mutator.json(&mut event);
+        if event.is_object() {
+            event["requestContext"] = context;
+        }
+    }
+    findings.invoke(inside, function, &event.to_string()).await;
+}
+
+/// Any event, spoilt, to any function but those of connections: who a connection is, the gateway says.
+async fn anything(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let ours: Vec<&'static Function> =
+        functions::ALL.iter().copied().filter(|f| !["connect", "disconnect", "message"].contains(&f.name)).collect();
+    let function = *mutator.pick(&ours);
+    let text = *mutator.pick(&EVENTS);
+    let mut event: Value = serde_json::from_str(text).expect("a genuine event is JSON");
+    mutator.json(&mut event);
+    let text = event.to_string();
+    let text = if mutator.in_a_hundred(40) { mutator.text(&text) } else { text };
+    findings.invoke(inside, function, &text).await;
+}

@@ -1,0 +1,164 @@
+//! The functions in this process, over the engine and by genuine events, with nothing between: for what cannot be seen
+//! from outside. Time is the simulation's.
+
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use functions::{App, Failure, Function};
+use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
+use shared::id::Ids;
+
+use crate::simulation::world::{Phase, Skewed, Wire, World};
+
+/// The secret by which its tokens are signed.
+pub(crate) const SECRET: &str = "the secret of the functions in this process";
+
+/// The functions and what surrounds them.
+pub(crate) struct Inside {
+    world: Arc<World>,
+    app: Arc<App>,
+    /// The calls that the functions made, by the name of the operation.
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+/// An event of the REST API, part by part.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rest {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) variables: Vec<(String, String)>,
+    /// As it stands in the address, token included.
+    pub(crate) query: String,
+    pub(crate) body: Option<String>,
+}
+
+impl Rest {
+    /// The event, in payload format 2.0.
+    pub(crate) fn event(&self) -> Value {
+        let mut event: Value =
+            serde_json::from_str(include_str!("../events/http-bare.json")).expect("a genuine event is JSON");
+        let route = json!(format!("{} {}", self.method, self.path));
+        (event["routeKey"], event["requestContext"]["routeKey"]) = (route.clone(), route);
+        (event["rawPath"], event["requestContext"]["http"]["path"]) = (json!(self.path), json!(self.path));
+        event["requestContext"]["http"]["method"] = json!(self.method);
+        event["rawQueryString"] = json!(self.query);
+        if !self.variables.is_empty() {
+            event["pathParameters"] = self.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        }
+        if let Some(body) = &self.body {
+            event["body"] = json!(body);
+        }
+        event
+    }
+}
+
+/// A text as it stands in a query.
+pub(crate) fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
+/// A token that the functions accept.
+pub(crate) fn token(user: &str) -> String {
+    crate::simulation::token(user, SECRET)
+}
+
+impl Inside {
+    /// Functions that nobody has called yet.
+    pub(crate) fn new(seed: u64) -> Self {
+        let (world, calls) = (World::new(seed), Arc::new(Mutex::default()));
+        let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
+        let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
+        let config = crate::simulation::config(SECRET);
+        let app = App::over(SharedHttpClient::new(recorded), &config, clock, Arc::new(Ids::seeded(seed)));
+        Self { world, app: Arc::new(app), calls }
+    }
+
+    /// Invoke a function with an event.
+    pub(crate) async fn invoke(&self, function: &Function, event: &str) -> Result<String, Failure> {
+        function.invoke(&self.app, event).await
+    }
+
+    /// Call the REST API by a good event: the whole result.
+    pub(crate) async fn rest(&self, function: &Function, call: &Rest) -> Value {
+        let result = self.invoke(function, &call.event().to_string()).await.expect("a genuine event is answered");
+        serde_json::from_str(&result).expect("a result is JSON")
+    }
+
+    /// Tie two users: `friendId` or `blockedId`.
+    pub(crate) async fn tie(&self, user: &str, tie: &str, other: &str) {
+        let payload = json!({ "method": "PUT", "userId": user, tie: other }).to_string();
+        self.invoke(&functions::relationship::FUNCTION, &payload).await.expect("ties are made");
+    }
+
+    /// Open a connection, and get its id.
+    pub(crate) async fn connect(&self, user: &str) -> String {
+        let connection = self.world.open(user);
+        let event = socket_event("$connect", user, &connection, None).to_string();
+        self.invoke(&functions::connect::FUNCTION, &event).await.expect("a connection is opened");
+        self.world.set_phase(&connection, Phase::Open);
+        connection
+    }
+
+    /// What was pushed to a connection.
+    pub(crate) fn frames(&self, connection: &str) -> Vec<Value> {
+        self.world.frames(connection)
+    }
+
+    /// What was pushed to a user.
+    pub(crate) fn taken_by(&self, user: &str) -> Vec<Value> {
+        self.world.taken_by(user)
+    }
+
+    /// The calls that the functions have made since this was asked the last time.
+    pub(crate) fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut *self.calls.lock().expect("nobody panics that holds it"))
+    }
+}
+
+/// An event of the WebSocket API.
+pub(crate) fn socket_event(route: &str, user: &str, connection: &str, frame: Option<&str>) -> Value {
+    let mut event: Value =
+        serde_json::from_str(include_str!("../events/websocket-default.json")).expect("a genuine event is JSON");
+    let kind = match route {
+        "$connect" => "CONNECT",
+        "$disconnect" => "DISCONNECT",
+        _ => "MESSAGE",
+    };
+    let context = &mut event["requestContext"];
+    (context["routeKey"], context["eventType"]) = (json!(route), json!(kind));
+    context["connectionId"] = json!(connection);
+    context["authorizer"] = json!({ "principalId": user, "userId": user, "exp": "4000000000" });
+    event["body"] = json!(frame);
+    event
+}
+
+/// The wire, with a note of each call.
+#[derive(Debug, Clone)]
+struct Recorded {
+    wire: Wire,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl HttpConnector for Recorded {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+        let name = operation.map_or_else(|| format!("{} @connections", request.method()), str::to_owned);
+        self.calls.lock().expect("nobody panics that holds it").push(name);
+        self.wire.call(request)
+    }
+}
+
+impl HttpClient for Recorded {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
