@@ -77,6 +77,10 @@ impl Verifier {
             return Err(Error::Unauthorized("the token is too long".to_owned()));
         }
         let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+        // Extensions that must be understood, says RFC 7515, and the library does not look: we understand none.
+        if header.crit.is_some() {
+            return Err(Error::Unauthorized("the token has critical extensions".to_owned()));
+        }
         let claims = match (header.alg, &self.secret, &self.key_set) {
             (Algorithm::HS256, Some(secret), _) => self.decode(token, &secret.0, header.alg)?,
             (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, _, Some(key_set)) => {

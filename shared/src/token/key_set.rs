@@ -221,6 +221,24 @@ mod tests {
         assert!(matches!(keys.key("key", Algorithm::EdDSA, USABLE_MS).await, Err(Error::Unavailable { .. })));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_is_silent_is_waited_for_no_longer_than_so_long() {
+        // The answer begins, and never ends.
+        let (keys, asked) = provider(&["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"]).await;
+        let began = tokio::time::Instant::now();
+        assert!(matches!(keys.key("key", Algorithm::EdDSA, 0).await, Err(Error::Unavailable { .. })));
+        assert!(began.elapsed() <= PATIENCE);
+        assert!(matches!(keys.key("key", Algorithm::EdDSA, PAUSE_MS - 1).await, Err(Error::Unavailable { .. })));
+        assert!(asked.load(Ordering::SeqCst) <= 1, "and not asked again so soon");
+    }
+
+    #[tokio::test]
+    async fn a_shared_key_of_a_key_set_is_passed_over() {
+        // {"k": …} is a secret, and this one is published.
+        let shared = r#"{"keys":[{"kty":"oct","kid":"key","alg":"HS256","use":"sig","k":"c2VjcmV0"}]}"#;
+        assert!(parse(shared.as_bytes()).unwrap().is_empty());
+    }
+
     #[tokio::test]
     async fn a_key_set_that_is_moved_huge_or_wrong_is_not_taken() {
         let huge: &'static str =

@@ -75,6 +75,16 @@ async fn a_token_without_a_signature_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_with_critical_extensions_is_refused() {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    for crit in [vec![], vec!["exp".to_owned()], vec!["b64".to_owned()], vec!["unheard-of".to_owned()]] {
+        let header = Header { crit: Some(crit), ..Header::new(Algorithm::HS256) };
+        let token = jsonwebtoken::encode(&header, &json!({"sub": "ann", "exp": now_s() + 60}), &key).unwrap();
+        assert!(is_refused(&config(), &token).await, "{header:?}");
+    }
+}
+
+#[tokio::test]
 async fn issuer_and_audience_are_checked_when_configured() {
     let strict = TokenConfig { issuer: Some("https://id".into()), audience: Some("chat".into()), ..config() };
     let token = |claims| signed(Algorithm::HS256, SECRET, &claims);
