@@ -13,17 +13,17 @@ use crate::world::deployment::free_ports;
 use crate::world::{Claims, Handshake, User};
 
 /// The public keys, as an identity provider serves them.
-const KEY_SET: &str = include_str!("../keys/jwks.json");
+pub(crate) const KEY_SET: &str = include_str!("../keys/jwks.json");
 
-fn rsa() -> EncodingKey {
+pub(crate) fn rsa() -> EncodingKey {
     EncodingKey::from_rsa_der(include_bytes!("../keys/rsa.der"))
 }
 
-fn ec() -> EncodingKey {
+pub(crate) fn ec() -> EncodingKey {
     EncodingKey::from_ec_der(include_bytes!("../keys/ec.der"))
 }
 
-fn ed() -> EncodingKey {
+pub(crate) fn ed() -> EncodingKey {
     EncodingKey::from_ed_der(include_bytes!("../keys/ed.der"))
 }
 
@@ -56,20 +56,20 @@ async fn serve_key_set(mut stream: TcpStream) {
 }
 
 /// A local stack that trusts the identity provider, and no shared secret unless one is set.
-async fn trusting(more: &[(&str, &str)]) -> Option<Local> {
+pub(crate) async fn trusting(more: &[(&str, &str)]) -> Option<Local> {
     let url = format!("http://{}/keys", identity_provider().await);
     let variables: Vec<(&str, &str)> = [("JWKS_URL", url.as_str())].into_iter().chain(more.iter().copied()).collect();
     Local::start(with(&variables)).await
 }
 
 /// The token is good, at the handshake and at a call.
-async fn assert_taken(user: &User, token: String) {
+pub(crate) async fn assert_taken(user: &User, token: String) {
     let user = user.with_token(token);
     user.connect().await.expect_nothing().await;
     user.get("/api/group", &[]).await.ok();
 }
 
-async fn assert_refused(user: &User, token: String) {
+pub(crate) async fn assert_refused(user: &User, token: String) {
     let user = user.with_token(token);
     Handshake::of(&user).refused().await;
     user.get("/api/group", &[]).await.refused(401, "");

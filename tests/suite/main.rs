@@ -30,6 +30,7 @@ mod rest;
 mod binary;
 mod events;
 mod faults;
+mod forgery;
 mod fuzz;
 mod gate;
 mod inside;
