@@ -28,11 +28,13 @@ mod invitations;
 mod rest;
 
 mod binary;
+mod enumeration;
 mod events;
 mod faults;
 mod forgery;
 mod fuzz;
 mod gate;
+mod impersonation;
 mod inside;
 mod keys;
 mod limits;
