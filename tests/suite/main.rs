@@ -41,5 +41,6 @@ mod limits;
 mod parity;
 mod rfc6455;
 mod simulation;
+mod smuggling;
 mod stack;
 mod timing;

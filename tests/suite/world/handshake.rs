@@ -11,14 +11,14 @@ pub(crate) struct Handshake {
     user: User,
     query: String,
     protocols: Vec<String>,
-    origin: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Handshake {
     /// The user's, with the token in the query string, as the original has it.
     pub(crate) fn of(user: &User) -> Self {
         let query = format!("access_token={}", user.token());
-        Self { user: user.clone(), query, protocols: Vec::new(), origin: None }
+        Self { user: user.clone(), query, protocols: Vec::new(), headers: Vec::new() }
     }
 
     /// With that query string and no other.
@@ -33,7 +33,13 @@ impl Handshake {
 
     /// From a page of that origin.
     pub(crate) fn origin(self, origin: &str) -> Self {
-        Self { origin: Some(origin.to_owned()), ..self }
+        self.header("Origin", origin)
+    }
+
+    /// With a header.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
     }
 
     /// Try it: the open socket, or the status of the refusal.
@@ -70,9 +76,6 @@ impl Handshake {
         for protocol in &self.protocols {
             request = request.with_sub_protocol(protocol);
         }
-        match &self.origin {
-            Some(origin) => request.with_header("Origin", origin),
-            None => request,
-        }
+        self.headers.iter().fold(request, |request, (name, value)| request.with_header(*name, value))
     }
 }
