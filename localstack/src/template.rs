@@ -266,9 +266,37 @@ fn refers_to(value: &Value, resource: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
     use super::*;
 
     const TEMPLATE: &str = include_str!("../../template.yaml");
+
+    /// What a line may become: another kind of value, another reference, no YAML.
+    const VALUES: [&str; 20] = [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "- x",
+        "7",
+        "true",
+        "!Ref",
+        "!Ref Nothing",
+        "!Sub '${'",
+        "!Sub '${}'",
+        "!GetAtt [a, b]",
+        "!Sub [a, {b: c}]",
+        "&a [*a]",
+        "*a",
+        "<<: {}",
+        "\t",
+        "'",
+        "? x",
+        "99999999999999999999",
+    ];
 
     #[test]
     fn the_projects_template_is_read() {
@@ -297,5 +325,32 @@ mod tests {
         assert!(without("Binary: message ").contains("MessageFunction"));
         assert!(without("KeyType: HASH").contains("KeySchema"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
+    }
+
+    proptest! {
+        // Each reads the whole template, which takes a while.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn no_template_makes_it_panic(
+            edits in vec((any::<Index>(), any::<Index>(), 0..6, select(&VALUES[..]), ".{0,8}"), 1..5),
+        ) {
+            let mut lines: Vec<String> = TEMPLATE.lines().map(str::to_owned).collect();
+            for (place, other, edit, value, text) in edits {
+                let (place, other) = (place.index(lines.len()), other.index(lines.len()));
+                let name = lines[place].split_inclusive(':').next().unwrap_or_default().to_owned();
+                match edit {
+                    0 => lines[place].clear(),
+                    1 => lines[place] = lines[other].clone(),
+                    2 => lines.swap(place, other),
+                    3 => lines[place].insert_str(0, "  "),
+                    4 => lines[place] = format!("{name} {text}"),
+                    _ => lines[place] = format!("{name} {value}"),
+                }
+            }
+            if let Ok(template) = Template::parse(&lines.join("\n")) {
+                template.functions();
+            }
+        }
     }
 }

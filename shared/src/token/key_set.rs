@@ -251,4 +251,18 @@ mod tests {
             assert_eq!(asked.load(Ordering::SeqCst), 1, "and redirects are not followed");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_key_set_makes_it_panic(
+            edits in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0_u8..128), 0..4),
+        ) {
+            let mut text = include_bytes!("../../../tests/keys/jwks.json").to_vec();
+            for (place, byte) in edits {
+                let place = place.index(text.len());
+                text[place] = byte;
+            }
+            let _ = parse(&text);
+        }
+    }
 }
