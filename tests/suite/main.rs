@@ -10,6 +10,7 @@
 //! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
 //! sent later, coming first.
 
+mod inside;
 mod world;
 
 mod identity;
@@ -27,20 +28,21 @@ mod groups;
 mod invitations;
 mod rest;
 
-mod binary;
 mod enumeration;
-mod events;
-mod faults;
 mod forgery;
 mod fuzz;
-mod gate;
 mod impersonation;
-mod inside;
-mod keys;
 mod limits;
 mod parity;
+mod smuggling;
+mod timing;
+
+mod binary;
+mod events;
+mod faults;
+mod gate;
+mod inside;
+mod keys;
 mod rfc6455;
 mod simulation;
-mod smuggling;
 mod stack;
-mod timing;
