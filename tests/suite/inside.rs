@@ -74,7 +74,7 @@ pub(crate) fn token(user: &str) -> String {
 impl Inside {
     /// Functions that nobody has called yet.
     pub(crate) fn new(seed: u64) -> Self {
-        let (world, calls) = (World::new(seed), Arc::new(Mutex::default()));
+        let (world, calls) = (World::new(1), Arc::new(Mutex::default()));
         let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
         let config = crate::simulation::config(SECRET);
@@ -115,7 +115,7 @@ impl Inside {
 
     /// What was pushed to a user.
     pub(crate) fn taken_by(&self, user: &str) -> Vec<Value> {
-        self.world.taken_by(user)
+        self.world.taken_by(user).into_iter().map(|taken| taken.frame).collect()
     }
 
     /// The calls that the functions have made since this was asked the last time.

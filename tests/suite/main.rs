@@ -41,7 +41,6 @@ mod binary;
 mod events;
 mod faults;
 mod gate;
-mod inside;
 mod keys;
 mod rfc6455;
 mod simulation;

@@ -62,10 +62,10 @@ pub(super) struct Pulled {
 /// A frame that a connection was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Taken {
-    pub(super) frame: Value,
-    pub(super) connection: String,
+    pub(crate) frame: Value,
+    pub(crate) connection: String,
     /// Whether its client was there.
-    pub(super) read: bool,
+    pub(crate) read: bool,
 }
 
 /// A state that began, and perhaps ended: a membership, a block.
