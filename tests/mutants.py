@@ -37,8 +37,8 @@ MUTANTS = {
          'let from = if shared::mutant("nostamp") { event.arrived } else { app.clock.now_ms() + STAMP_MS };'),
     ]),
     "hasty": ("gone closes a connection that is being opened, and one that is announced does not count", [
-        ("shared/src/coverage.rs", "now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)",
-         'crate::mutant("hasty") || now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)'),
+        ("functions/src/delivery.rs", "&& c.is_settled(now));",
+         '&& (c.is_settled(now) || shared::mutant("hasty")));'),
         ("functions/src/delivery.rs", "any(|connection| connection.from.is_none())",
          'any(|connection| connection.from.is_none() && !shared::mutant("hasty"))'),
         ("shared/src/table/state.rs", '"attribute_exists(#c) AND attribute_not_exists(#c.#to)"',
@@ -96,8 +96,8 @@ MUTANTS = {
          "        } else {\n            self.query_all(&keys::roster(group)).await?\n        };"),
     ]),
     "unblocked": ("a group message reaches those who block its sender", [
-        ("functions/src/delivery.rs", "!blockers.contains(&member.user)",
-         '(!blockers.contains(&member.user) || shared::mutant("unblocked"))'),
+        ("functions/src/delivery.rs", "if blockers.contains(user) {",
+         'if blockers.contains(user) && !shared::mutant("unblocked") {'),
     ]),
     "left-behind": ("what is dropped runs past what the page had no room for", [
         ("shared/src/page.rs", "first_left.map_or(Ms::MAX,",

@@ -98,7 +98,7 @@ impl Run {
     async fn invoke(&self, function: &Function, event: &Value, killable: bool) -> Option<Value> {
         let instance = usize::try_from(self.world.below(4)).expect("a small number");
         let text = event.to_string();
-        let doomed = killable && self.world.is_faulty() && self.world.in_a_hundred(10);
+        let doomed = killable && self.world.is_faulty() && self.world.in_a_hundred(self.plan.kills);
         let killed = self.world.doom(doomed.then(|| self.world.below(7)));
         let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], &text));
         let answer = tokio::select! {
@@ -350,6 +350,8 @@ impl Run {
         let mut dropped = false;
         if let Some(until) = after.filter(|_| drops) {
             self.world.pause(3_000).await;
+            let asked = (self.world.now_ms(), until.clone());
+            self.history.note(|notes| notes.drops.entry(user).or_default().push(asked));
             let query = [("type", kind), ("until", until.as_str())];
             let drop = self.call(&functions::drop_messages::FUNCTION, "DELETE", user, ("", ""), &query, None).await;
             dropped = drop.is_some_and(|answer| answer.status == 200);

@@ -183,6 +183,8 @@ pub(super) struct Notes {
     pub(super) dissolved: BTreeMap<usize, During>,
     /// What pulls returned, by user.
     pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
+    /// Up to which message users asked to drop, and when.
+    pub(super) drops: BTreeMap<User, Vec<(Ms, String)>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
     /// When connections were surely open: since `$connect` had answered, until they closed or died.
@@ -279,7 +281,7 @@ impl Notes {
                 match self.owed(sent, user) {
                     Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
                     Certainty::Surely if sent.accepted => {
-                        if taken.is_empty() && missed.is_empty() {
+                        if taken.is_empty() && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
                             faults.push(Fault::new("no accepted message is lost", about()));
                         }
                         // What no client read, for it had died and nobody knew, is there for one who resumes.
@@ -302,6 +304,15 @@ impl Notes {
             }
         }
         faults
+    }
+
+    /// Whether a user saw a message when he resumed, and then dropped everything up to it or a later one.
+    fn was_seen_and_dropped(&self, user: User, pulled: &[&Pulled]) -> bool {
+        let drops = self.drops.get(user).map_or(&[][..], Vec::as_slice);
+        let covers = |pulled: &&Pulled| {
+            drops.iter().any(|(time, until)| pulled.during.to <= *time && id_of(&pulled.message) <= until.as_str())
+        };
+        pulled.iter().any(covers)
     }
 
     /// Delivered or withheld, a sender sees the same.

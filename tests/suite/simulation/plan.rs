@@ -15,6 +15,8 @@ const USERS: [User; 5] = ["alice", "bob", "carol", "dave", "erin"];
 pub(super) struct Plan {
     /// Whether calls fail and functions are killed. Without that, more is promised.
     pub(super) faulty: bool,
+    /// How many invocations in a hundred are killed, where calls fail.
+    pub(super) kills: u64,
     /// How long a call mostly takes on its way, at most, and its answer.
     pub(super) latency: Ms,
     pub(super) users: Vec<User>,
@@ -142,6 +144,7 @@ impl Plan {
             pairs().filter(|(one, other)| one < other).filter(|_| !draw.one_in(5)).collect();
         let mut plan = Self {
             faulty: seed % 2 == 1,
+            kills: draw.of(&[5, 10, 30]),
             // No more than what the SDK has patience for.
             latency: draw.of(&[10, 100, 300]),
             users,
@@ -151,14 +154,25 @@ impl Plan {
             seed,
         };
         let pace = draw.of(&[5, 100, 1_500, 1_500, 10_000, 40_000]);
+        if draw.one_in(4) {
+            plan.leave_one_away(&mut draw, pace);
+            return plan;
+        }
         // Mostly few things, sometimes many.
         let tracks = draw.of(&[2, 3, 3, 4, 4, 5, 6, 8, 14]);
         // Without a device nothing is sent.
-        plan.add_device(&mut draw, pace, 0);
+        let somebody = plan.somebody(&mut draw);
+        plan.add_device(&mut draw, pace, somebody, 0);
         for number in 1..tracks {
             match draw.below(14) {
-                0..6 => plan.add_device(&mut draw, pace, number),
-                6..10 => plan.add_reader(&mut draw, pace),
+                0..6 => {
+                    let somebody = plan.somebody(&mut draw);
+                    plan.add_device(&mut draw, pace, somebody, number);
+                }
+                6..10 => {
+                    let somebody = plan.somebody(&mut draw);
+                    plan.add_reader(&mut draw, pace, somebody);
+                }
                 10 | 11 => plan.add_place(&mut draw, pace),
                 12 => plan.add_tie(&mut draw, pace),
                 _ => plan.add_manager(&mut draw, pace),
@@ -185,13 +199,26 @@ impl Plan {
         self.tracks.push(Track { who, steps: acts.into_iter().map(&mut step).collect() });
     }
 
+    /// The first user is mostly away, and reads in several places what others send.
+    fn leave_one_away(&mut self, draw: &mut Draw, pace: Ms) {
+        for number in 0..draw.below(3) + 1 {
+            let other = draw.of(&self.users[1..]);
+            self.add_device(draw, pace, other, number);
+        }
+        for _ in 0..draw.number(1, 3) {
+            self.add_reader(draw, pace, self.users[0]);
+        }
+        if draw.one_in(3) {
+            self.add_device(draw, pace, self.users[0], 3);
+        }
+    }
+
     /// Mostly the first user, so that what concerns him coincides.
     fn somebody(&self, draw: &mut Draw) -> User {
         if draw.one_in(2) { self.users[0] } else { draw.of(&self.users) }
     }
 
-    fn add_device(&mut self, draw: &mut Draw, pace: Ms, number: u64) {
-        let user = self.somebody(draw);
+    fn add_device(&mut self, draw: &mut Draw, pace: Ms, user: User, number: u64) {
         let mut acts = Vec::new();
         // Some come and go, others send.
         let (rounds, sends) = if draw.one_in(2) { (draw.number(2, 6), 2) } else { (draw.number(1, 2), 8) };
@@ -214,9 +241,8 @@ impl Plan {
         self.add(draw, pace, Who::Device(user), acts);
     }
 
-    fn add_reader(&mut self, draw: &mut Draw, pace: Ms) {
-        let user = self.somebody(draw);
-        let acts = (0..draw.number(1, 5)).map(|_| {
+    fn add_reader(&mut self, draw: &mut Draw, pace: Ms, user: User) {
+        let acts = (0..draw.number(1, 9)).map(|_| {
             let kind = draw.of(&["all", "all", "unicast", "multicast"]);
             match draw.below(5) {
                 0 | 1 => Act::Take(kind),
