@@ -16,23 +16,21 @@ use shared::{Error, Result};
 use crate::App;
 use crate::function::Function;
 use crate::missed::{self, Request};
-use crate::pull_messages::{kinds, message_id};
+use crate::pull_messages::{MAX_ATTEMPTS, kinds, message_id};
 use crate::rest::{Call, Reply};
 
 /// The function.
 pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", handle);
 
-/// How often it starts again because a pull dropped something meanwhile.
-const MAX_ATTEMPTS: usize = 5;
-
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let kinds = kinds(&call.input)?;
         let until = message_id(&call.input, "until")?.ok_or_else(|| Error::field("until", "is missing"))?;
-        for _ in 0..MAX_ATTEMPTS {
+        for attempt in 0..MAX_ATTEMPTS {
             if drop_until(app, &call.user, &kinds, until).await? {
                 return Ok(Reply::empty());
             }
+            app.table.pause(attempt).await;
         }
         Err(Error::unavailable("dropping messages", "too many pulls at once"))
     })

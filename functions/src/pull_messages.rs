@@ -19,8 +19,8 @@ use crate::rest::{Call, Input, Reply};
 /// The function.
 pub static FUNCTION: Function = Function::rest("pull_messages", "GET", handle);
 
-/// How often a pull starts again because another one dropped something meanwhile.
-const MAX_ATTEMPTS: usize = 5;
+/// How often a pull, or a drop, is tried while others of the same user come in between.
+pub(crate) const MAX_ATTEMPTS: u32 = 16;
 
 struct Parameters {
     descending: bool,
@@ -81,7 +81,7 @@ pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>>
 
 /// A page that no later call returns. Where two pulls meet, one of them starts again.
 async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
-    for _ in 0..MAX_ATTEMPTS {
+    for attempt in 0..MAX_ATTEMPTS {
         let found = missed::find(app, user, request).await?;
         let dropped = match found.drop_plan(app, &request.kinds) {
             Some(plan) => app.table.drop_missed(user, &plan).await?,
@@ -90,6 +90,7 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
         if dropped {
             return Ok(found);
         }
+        app.table.pause(attempt).await;
     }
     Err(Error::unavailable("dropping messages", "too many pulls at once"))
 }

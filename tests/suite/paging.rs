@@ -1,7 +1,10 @@
 //! Section 3: more missed messages than a page holds.
 
+use futures::future::join_all;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::inside::{self, Inside, Rest, socket_event};
 use crate::world::fill::fill;
 use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, group_of};
@@ -176,4 +179,33 @@ async fn a_page_holds_four_mebibytes_at_most() {
     assert!(!second.has_more);
     assert_eq!([first.ids(), second.ids()].concat(), ids);
     assert!(bob.pull().await.is_empty());
+}
+
+/// Pages of three messages, many pulls at once: each time only one of them can drop its page.
+#[tokio::test(start_paused = true)]
+async fn as_many_pulls_at_once_as_a_user_has_devices_are_all_answered() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let inside = Inside::new(7);
+    inside.tie("alice", "friendId", "bob").await;
+    let connection = inside.connect("bob").await;
+    for number in 0..36 {
+        let frame = json!({ "type": "unicast", "receiverId": "alice", "content": number }).to_string();
+        let event = socket_event("unicast", "bob", &connection, Some(&frame)).to_string();
+        inside.invoke(&functions::message::FUNCTION, &event).await.expect("a message is taken");
+    }
+    let query = format!("access_token={}", inside::token("alice"));
+    let pull = Rest { method: "GET".to_owned(), path: "/api/message".to_owned(), query, ..Rest::default() };
+    let answers = join_all((0..12).map(|_| inside.rest(&functions::pull_messages::FUNCTION, &pull))).await;
+    let mut contents = Vec::new();
+    for answer in &answers {
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        let senders: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        for sender in senders.as_array().unwrap() {
+            contents.extend(sender["messages"].as_array().unwrap().iter().map(|m| m["content"].as_u64().unwrap()));
+        }
+    }
+    contents.sort_unstable();
+    assert_eq!(contents, (0..36).collect::<Vec<_>>());
 }

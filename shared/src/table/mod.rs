@@ -257,7 +257,7 @@ impl Table {
     }
 
     /// Wait before another attempt: twice as long each time, and not in step with others.
-    async fn pause(&self, attempt: u32) {
+    pub async fn pause(&self, attempt: u32) {
         let most_ms = (10 << attempt.min(6)).min(400);
         self.clock.sleep(Duration::from_millis(1 + self.ids.below(most_ms))).await;
     }

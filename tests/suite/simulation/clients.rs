@@ -326,7 +326,8 @@ impl Run {
         }
         let from = self.world.now_ms();
         let Some((messages, has_more)) = self.pull(user, &[("type", kind)]).await else {
-            self.wrong("a pull is answered", user.to_owned());
+            let took = self.world.now_ms() - from;
+            self.wrong("a pull is answered", format!("{user}, given up after {took} ms"));
             return false;
         };
         self.note_pulled(user, from, &messages, true, false);

@@ -154,8 +154,8 @@ impl Plan {
             seed,
         };
         let pace = draw.of(&[5, 100, 1_500, 1_500, 10_000, 40_000]);
-        if draw.one_in(4) {
-            plan.leave_one_away(&mut draw, pace);
+        if draw.one_in(3) {
+            plan.leave_one_away(&mut draw);
             return plan;
         }
         // Mostly few things, sometimes many.
@@ -199,17 +199,34 @@ impl Plan {
         self.tracks.push(Track { who, steps: acts.into_iter().map(&mut step).collect() });
     }
 
-    /// The first user is mostly away, and reads in several places what others send.
-    fn leave_one_away(&mut self, draw: &mut Draw, pace: Ms) {
-        for number in 0..draw.below(3) + 1 {
-            let other = draw.of(&self.users[1..]);
-            self.add_device(draw, pace, other, number);
+    /// The first user is mostly away, and reads in several places what his friends go on sending.
+    fn leave_one_away(&mut self, draw: &mut Draw) {
+        let pace = draw.of(&[100, 20_000, 40_000]);
+        self.faulty = !draw.one_in(4);
+        self.kills = draw.of(&[10, 30, 50]);
+        let (away, others) = (self.users[0], self.users[1..].to_vec());
+        self.friends.extend(others.iter().map(|other| (away, *other)));
+        for number in 0..draw.below(2) + 2 {
+            let other = draw.of(&others);
+            let sends = (0..draw.below(8) + 4).map(|step| {
+                let to = match self.groups.len() as u64 {
+                    0 => To::User(away),
+                    groups if draw.one_in(3) => To::Group(draw.number(0, groups - 1)),
+                    _ => To::User(away),
+                };
+                Act::Send { to, content: format!("{other}-{number}-{step}"), tries: draw.number(2, 4), named: true }
+            });
+            let acts = std::iter::once(Act::Connect).chain(sends).collect();
+            self.add(draw, pace, Who::Device(other), acts);
         }
         for _ in 0..draw.number(1, 3) {
-            self.add_reader(draw, pace, self.users[0]);
+            self.add_reader(draw, pace, away);
         }
+        // One who reads for as long as they send and send again.
+        let takes = vec![Act::Take("all"); draw.number(1, 25)];
+        self.add(draw, pace, Who::Reader(away), takes);
         if draw.one_in(3) {
-            self.add_device(draw, pace, self.users[0], 3);
+            self.add_device(draw, pace, away, 3);
         }
     }
 
