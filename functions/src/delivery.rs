@@ -21,7 +21,7 @@ const MAX_PUSHES: usize = 64;
 
 /// How many states are read by one call, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
-const MAX_CALLS: usize = 4;
+const MAX_CALLS: usize = 8;
 
 /// How long after its id was stamped a message may be written to its log and still be found by time. Only a repeated
 /// send takes longer.

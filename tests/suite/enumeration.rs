@@ -3,33 +3,11 @@
 use functions::Function;
 use serde_json::{Value, json};
 
-use crate::inside::{Inside, Rest, socket_event, token};
+use crate::inside::{Inside, Rest, body, call, socket_event};
 use crate::world::Deployment;
 
 /// An id of each kind that nothing has.
 const ABSENT: &str = "00000000-0000-4000-8000-000000000000";
-
-fn call(
-    method: &str,
-    user: &str,
-    path: &str,
-    variable: Option<(&str, &str)>,
-    query: &str,
-    body: Option<Value>,
-) -> Rest {
-    Rest {
-        method: method.to_owned(),
-        path: format!("{path}{}", variable.map(|(_, id)| format!("/{id}")).unwrap_or_default()),
-        variables: variable.map(|(name, id)| (name.to_owned(), id.to_owned())).into_iter().collect(),
-        query: format!("access_token={}{query}", token(user)),
-        body: body.map(|body| body.to_string()),
-    }
-}
-
-/// A body of an answer.
-fn body<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
-    serde_json::from_str(answer["body"].as_str().expect("a body")).expect("JSON")
-}
 
 /// Alice's group with bob in it and carol invited: the group and the invitation.
 async fn settle(inside: &Inside) -> (String, String) {

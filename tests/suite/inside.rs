@@ -71,15 +71,43 @@ pub(crate) fn token(user: &str) -> String {
     crate::simulation::token(user, SECRET)
 }
 
+/// A call of the REST API by a user.
+pub(crate) fn call(
+    method: &str,
+    user: &str,
+    path: &str,
+    variable: Option<(&str, &str)>,
+    query: &str,
+    body: Option<Value>,
+) -> Rest {
+    Rest {
+        method: method.to_owned(),
+        path: format!("{path}{}", variable.map(|(_, id)| format!("/{id}")).unwrap_or_default()),
+        variables: variable.map(|(name, id)| (name.to_owned(), id.to_owned())).into_iter().collect(),
+        query: format!("access_token={}{query}", token(user)),
+        body: body.map(|body| body.to_string()),
+    }
+}
+
+/// The body of an answer.
+pub(crate) fn body<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
+    serde_json::from_str(answer["body"].as_str().expect("a body")).expect("JSON")
+}
+
 impl Inside {
     /// Functions that nobody has called yet.
     pub(crate) fn new(seed: u64) -> Self {
         let (world, calls) = (World::new(1), Arc::new(Mutex::default()));
         let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
+        Self { calls, ..Self::over(world, SharedHttpClient::new(recorded), seed) }
+    }
+
+    /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them.
+    pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, seed: u64) -> Self {
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
         let config = crate::simulation::config(SECRET);
-        let app = App::over(SharedHttpClient::new(recorded), &config, clock, Arc::new(Ids::seeded(seed)));
-        Self { world, app: Arc::new(app), calls }
+        let app = App::over(http, &config, clock, Arc::new(Ids::seeded(seed)));
+        Self { world, app: Arc::new(app), calls: Arc::default() }
     }
 
     /// Invoke a function with an event.

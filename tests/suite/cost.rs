@@ -1,0 +1,368 @@
+//! What each operation costs: capacity of the database as it counts it, calls of the SDK, pushes. The table stands in
+//! `docs/benchmarks.md`, and this test compares the two; `UPDATE_COSTS=1` writes it instead.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
+
+use crate::inside::{Inside, body, call, socket_event};
+use crate::simulation::world::{Wire, World};
+use crate::world::Deployment;
+
+/// Where the table stands, between two marks.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+const BEGIN: &str = "<!-- costs: begin -->\n";
+const END: &str = "<!-- costs: end -->";
+
+/// Dollars per million: list prices of us-east-1, November 2026.
+const WRITE_USD: f64 = 0.625;
+const READ_USD: f64 = 0.125;
+const INVOCATION_USD: f64 = 0.20;
+const GATEWAY_USD: f64 = 1.00;
+
+/// The sizes of groups.
+const MEMBERS: [usize; 4] = [2, 10, 100, 1_000];
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// Write units and read units.
+    writes: f64,
+    reads: f64,
+    /// Calls of the SDK.
+    calls: u32,
+    /// The longest chain of calls of which each began when the one before it was over.
+    in_sequence: u32,
+    /// Calls that reach a connection.
+    pushes: u32,
+}
+
+/// A wire that asks the database what each call costs.
+#[derive(Debug, Clone)]
+struct Meter {
+    wire: Wire,
+    cost: Arc<Mutex<Cost>>,
+}
+
+impl Meter {
+    fn change<T>(&self, change: impl FnOnce(&mut Cost) -> T) -> T {
+        change(&mut self.cost.lock().expect("nobody panics that holds it"))
+    }
+
+    /// What was spent since this was asked the last time.
+    fn take(&self) -> Cost {
+        self.change(std::mem::take)
+    }
+
+    fn note(&self, operation: Option<&str>, depth: u32, answer: &HttpResponse) {
+        let Some(operation) = operation else {
+            return self.change(|cost| {
+                cost.calls += 1;
+                cost.pushes += 1;
+                cost.in_sequence = cost.in_sequence.max(depth);
+            });
+        };
+        let body: Value = serde_json::from_slice(answer.body().bytes().expect("a body in memory")).expect("JSON");
+        let units =
+            |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_else(|| panic!("{operation}: {body}"));
+        let spent = match &body["ConsumedCapacity"] {
+            // A condition that does not hold costs as much as the write of that item, which is small here.
+            _ if answer.status().as_u16() == 400 && body["__type"].as_str().is_some_and(is_failed_condition) => 1.0,
+            Value::Array(tables) => tables.iter().map(units).sum(),
+            consumed => units(consumed),
+        };
+        self.change(|cost| {
+            cost.calls += 1;
+            cost.in_sequence = cost.in_sequence.max(depth);
+            match operation {
+                "GetItem" | "BatchGetItem" | "Query" => cost.reads += spent,
+                _ => cost.writes += spent,
+            }
+        });
+    }
+}
+
+impl HttpConnector for Meter {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+        let operation = operation.map(str::to_owned);
+        if operation.is_some() {
+            let mut asked: Value = serde_json::from_slice(request.body().bytes().expect("a body")).expect("JSON");
+            asked["ReturnConsumedCapacity"] = json!("TOTAL");
+            *request.body_mut() = SdkBody::from(asked.to_string());
+        }
+        let depth = self.change(|cost| cost.in_sequence + 1);
+        let (meter, answer) = (self.clone(), self.wire.call(request));
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await?;
+            meter.note(operation.as_deref(), depth, &answer);
+            Ok(answer)
+        })
+    }
+}
+
+impl HttpClient for Meter {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+fn is_failed_condition(name: &str) -> bool {
+    name.ends_with("#ConditionalCheckFailedException")
+}
+
+/// A line of the table.
+struct Row {
+    operation: String,
+    cost: Cost,
+    /// Functions that run, and requests and frames that the gateway takes.
+    invocations: u32,
+    requests: u32,
+}
+
+impl Row {
+    /// Dollars for a million of it: the database, the gateway, invocations. Not the time that functions run.
+    fn price(&self) -> f64 {
+        WRITE_USD * self.cost.writes
+            + READ_USD * self.cost.reads
+            + INVOCATION_USD * f64::from(self.invocations)
+            + GATEWAY_USD * f64::from(self.requests + self.cost.pushes)
+    }
+
+    /// Assert the most that it may cost.
+    fn within(self, writes: f64, reads: f64, in_sequence: u32) -> Self {
+        let Cost { writes: w, reads: r, in_sequence: s, .. } = self.cost;
+        let about =
+            format!("{}: {w} writes of {writes}, {r} reads of {reads}, {s} calls of {in_sequence}", self.operation);
+        assert!(w <= writes && r <= reads && s <= in_sequence, "{about}");
+        self
+    }
+}
+
+struct Bench {
+    inside: Inside,
+    meter: Meter,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let world = World::new(1);
+        let meter = Meter { wire: Wire(world.clone()), cost: Arc::default() };
+        Self { inside: Inside::over(world, SharedHttpClient::new(meter.clone()), 1), meter }
+    }
+
+    async fn connect(&self, user: &str, devices: usize) -> Vec<String> {
+        let mut connections = Vec::new();
+        for _ in 0..devices {
+            connections.push(self.inside.connect(user).await);
+        }
+        connections
+    }
+
+    /// What it costs to send a frame.
+    async fn send(&self, operation: &str, user: &str, connection: &str, frame: &Value) -> Row {
+        let kind = frame["type"].as_str().expect("a type");
+        let event = socket_event(kind, user, connection, Some(&frame.to_string())).to_string();
+        self.meter.take();
+        self.inside.invoke(&functions::message::FUNCTION, &event).await.expect("a message is taken");
+        Row { operation: operation.to_owned(), cost: self.meter.take(), invocations: 1, requests: 1 }
+    }
+
+    /// What a call of the REST API costs, and its answer.
+    async fn rest<T: serde::de::DeserializeOwned>(
+        &self,
+        operation: &str,
+        function: &functions::Function,
+        rest: &crate::inside::Rest,
+    ) -> (Row, Option<T>) {
+        self.meter.take();
+        let answer = self.inside.rest(function, rest).await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        let cost = self.meter.take();
+        let row = Row { operation: operation.to_owned(), cost, invocations: 1, requests: 1 };
+        (row, (answer["body"] != "").then(|| body(&answer)))
+    }
+
+    /// A group of a manager and others: its id, and what making it and the last invitation and acceptance cost.
+    async fn group(&self, manager: &str, others: &[String]) -> (String, Vec<Row>) {
+        let create = call("POST", manager, "/api/group", None, "&name=walkers", None);
+        let (row, group) = self.rest::<String>("create a group", &functions::create_group::FUNCTION, &create).await;
+        let (group, mut rows) = (group.expect("an id"), vec![row]);
+        for user in others {
+            let wanted = json!({ "groupId": group, "userId": user });
+            let invite = call("POST", manager, "/api/request", None, "", Some(wanted));
+            let (invited, _) = self.rest::<Value>("invite", &functions::invite::FUNCTION, &invite).await;
+            let list = call("GET", user, "/api/request", None, "", None);
+            let (_, list) = self.rest::<Value>("list", &functions::list_invites::FUNCTION, &list).await;
+            let invitation = list.expect("a list")[0]["id"].as_str().expect("an id").to_owned();
+            let accept = call("PUT", user, "/api/request", Some(("requestId", &invitation)), "", None);
+            let (accepted, _) = self.rest::<Value>("accept", &functions::accept_invite::FUNCTION, &accept).await;
+            rows.truncate(1);
+            rows.extend([invited, accepted]);
+        }
+        (group, rows)
+    }
+}
+
+async fn connections(rows: &mut Vec<Row>) {
+    let bench = Bench::new();
+    let connection = bench.inside.connect("alice").await;
+    let row = Row { operation: "connect".to_owned(), cost: bench.meter.take(), invocations: 2, requests: 0 };
+    rows.push(row.within(2.0, 0.0, 2));
+    let event = socket_event("$disconnect", "alice", &connection, None).to_string();
+    bench.inside.invoke(&functions::disconnect::FUNCTION, &event).await.expect("a connection ends");
+    let row = Row { operation: "disconnect".to_owned(), cost: bench.meter.take(), invocations: 1, requests: 0 };
+    rows.push(row.within(1.0, 0.0, 1));
+}
+
+async fn private_messages(rows: &mut Vec<Row>) {
+    let bench = Bench::new();
+    bench.inside.tie("alice", "friendId", "bob").await;
+    let sender = bench.inside.connect("alice").await;
+    let frame = json!({ "type": "unicast", "receiverId": "bob", "content": "x".repeat(500) });
+    let mut named = frame.clone();
+    named["requestId"] = json!("1");
+    rows.push(bench.send("private message, receiver away", "alice", &sender, &frame).await.within(1.0, 3.0, 4));
+    for (devices, more) in [(1, 1), (3, 2)] {
+        bench.connect("bob", more).await;
+        let name = format!("private message, {devices} connection{}", if devices == 1 { "" } else { "s" });
+        rows.push(bench.send(&name, "alice", &sender, &frame).await.within(1.0, 3.0, 4));
+    }
+    let name = "private message with `requestId`, 3 connections";
+    rows.push(bench.send(name, "alice", &sender, &named).await.within(3.0, 3.0, 6));
+    named["content"] = frame["content"].clone();
+    rows.push(bench.send("the same frame again", "alice", &sender, &named).await.within(1.0, 1.0, 3));
+    bench.inside.tie("bob", "blockedId", "alice").await;
+    let blocked = bench.send("private message, withheld, 3 connections", "alice", &sender, &frame).await;
+    rows.push(blocked.within(1.0, 3.0, 4));
+    let notification = json!({ "to": "bob", "notificationType": "n", "content": 1 }).to_string();
+    bench.meter.take();
+    bench.inside.invoke(&functions::notification::FUNCTION, &notification).await.expect("it is notified");
+    let row = Row {
+        operation: "notification to one, 3 connections".to_owned(),
+        cost: bench.meter.take(),
+        invocations: 1,
+        requests: 0,
+    };
+    rows.push(row.within(0.0, 2.0, 2));
+}
+
+/// Messages to groups: the rows, and the points of reads and pushes by members.
+async fn group_messages(rows: &mut Vec<Row>) -> Vec<(f64, f64)> {
+    let mut points = Vec::new();
+    for n in MEMBERS {
+        let bench = Bench::new();
+        let others: Vec<String> = (1..n).map(|number| format!("member-{number:05}")).collect();
+        let (group, made) = bench.group("manager", &others).await;
+        if n == 2 {
+            rows.extend(made);
+        }
+        let sender = bench.inside.connect("manager").await;
+        let frame = json!({ "type": "multicast", "groupId": group, "content": "x".repeat(500) });
+        let online = &others[..n.div_ceil(5).min(others.len())];
+        for (devices, more) in [(1, 1), (3, 2)] {
+            for user in online {
+                bench.connect(user, more).await;
+            }
+            let name = format!("message to a group of {n}, 20 % online with {devices}");
+            let row = bench.send(&name, "manager", &sender, &frame).await;
+            assert_eq!(row.cost.pushes as usize, online.len() * devices);
+            if devices == 1 {
+                points.push((n as f64, row.cost.reads));
+            }
+            let waves = n / 800 + online.len() * devices / 64;
+            let most = n as f64 + n as f64 / 40.0 + 3.0;
+            let depth = 5 + u32::try_from(waves).expect("a small number");
+            assert!((row.cost.writes - 1.0).abs() < 1e-9, "one write at every size: {}", row.cost.writes);
+            rows.push(row.within(1.0, most, depth));
+        }
+    }
+    points
+}
+
+async fn pulls(rows: &mut Vec<Row>) {
+    for groups in [0, 1, 10] {
+        let bench = Bench::new();
+        bench.inside.tie("alice", "friendId", "bob").await;
+        let sender = bench.inside.connect("bob").await;
+        let mut joined = Vec::new();
+        for _ in 0..groups {
+            joined.push(bench.group("bob", &["alice".to_owned()]).await.0);
+        }
+        let pull = call("GET", "alice", "/api/message", None, "", None);
+        for messages in [0, 3] {
+            for number in 0..messages {
+                let frame = match joined.is_empty() {
+                    true => json!({ "type": "unicast", "receiverId": "alice", "content": "x".repeat(500) }),
+                    false => json!({
+                        "type": "multicast", "groupId": joined[number % joined.len()], "content": "x".repeat(500),
+                    }),
+                };
+                bench.send("", "bob", &sender, &frame).await;
+            }
+            let name = format!("pull, {messages} missed, groups: {groups}");
+            let (row, _) = bench.rest::<Value>(&name, &functions::pull_messages::FUNCTION, &pull).await;
+            // Besides the messages: the state, blocks, memberships and the log of private messages, and of each group
+            // its META and its log.
+            rows.push(row.within(1.0, f64::from(2 * groups) + messages as f64 / 4.0 + 4.0, 4));
+        }
+    }
+}
+
+/// The line that lies nearest to the points: by how much it rises, and where it begins.
+fn fitted(points: &[(f64, f64)]) -> (f64, f64) {
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let (above, below) = points.iter().fold((0.0, 0.0), |(above, below), point| {
+        (above + (point.0 - x) * (point.1 - y), below + (point.0 - x).powi(2))
+    });
+    let slope = above / below;
+    (slope, y - slope * x)
+}
+
+fn table(rows: &[Row], (slope, intercept): (f64, f64)) -> String {
+    let mut text =
+        "| operation | WRU | RRU | calls | in sequence | pushes | invocations | USD per million |\n".to_owned();
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    for row in rows {
+        let Cost { writes, reads, calls, in_sequence, pushes } = row.cost;
+        let (name, invocations, price) = (&row.operation, row.invocations, row.price());
+        writeln!(
+            text,
+            "| {name} | {writes} | {reads} | {calls} | {in_sequence} | {pushes} | {invocations} | {price:.2} |"
+        )
+        .expect("a text takes all");
+    }
+    writeln!(text, "\nReads of a message to a group of n, fitted: {slope:.3} n + {intercept:.1} RRU.")
+        .expect("likewise");
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_costs_is_true() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let mut rows = Vec::new();
+    connections(&mut rows).await;
+    private_messages(&mut rows).await;
+    let points = group_messages(&mut rows).await;
+    pulls(&mut rows).await;
+    let table = table(&rows, fitted(&points));
+    let document = std::fs::read_to_string(Path::new(DOCUMENT)).expect("the document");
+    let (before, rest) = document.split_once(BEGIN).expect("the mark before the table");
+    let (written, after) = rest.split_once(END).expect("the mark after the table");
+    if std::env::var_os("UPDATE_COSTS").is_some() {
+        std::fs::write(DOCUMENT, format!("{before}{BEGIN}{table}{END}{after}")).expect("the document is written");
+    } else {
+        assert_eq!(written, table, "UPDATE_COSTS=1 cargo test -p tests cost writes it anew");
+    }
+}
