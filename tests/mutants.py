@@ -5,7 +5,7 @@ Each mutant is a mistake that somebody could make. All of them are put into a co
 built once; then the simulation runs with one switched on after the other, until a seed fails. A mutant that lives
 through all seeds is a failure of the simulation, and of this command.
 
-    tests/mutants.py [--seeds 0..6000] [NAME...]
+    tests/mutants.py [--seeds 0..10000] [NAME...]
 """
 
 import argparse
@@ -159,7 +159,7 @@ def hunt(binary, mutant, seeds):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seeds", default="0..6000", help="which seeds a mutant must not live through (%(default)s)")
+    options.add_argument("--seeds", default="0..10000", help="which seeds a mutant must not live through (%(default)s)")
     options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTANTS))
     options = options.parse_args()
     if unknown := set(options.names) - set(MUTANTS):

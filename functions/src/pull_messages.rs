@@ -103,17 +103,25 @@ async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
         app.table.drop_missed(user, &plan).await?;
     }
     let Some(last) = found.messages.last().map(|message| message.id) else { return Ok(found) };
-    let record = offered.filter(|offered| offered.takes(found.floor));
-    let floor = record.as_ref().map_or(found.floor, |offered| offered.floor);
-    // Beyond the time that a later DELETE can drop as a whole: what is young, what shares the last one's millisecond, and
-    // what was missed by name.
-    let by_id = |message: &&Message| {
-        let time = message.id.time_ms();
-        time > floor || time == last.time_ms() || found.is_named(message)
-    };
-    let ids = found.messages.iter().filter(by_id).map(|message| message.id).collect();
-    app.table.offer(user, &Offered { floor, ids }, record.is_some()).await?;
-    Ok(found)
+    let mut before = offered;
+    for attempt in 0..MAX_ATTEMPTS {
+        let record = before.as_ref().filter(|record| record.takes(found.floor));
+        let floor = record.map_or(found.floor, |record| record.floor.min(found.floor));
+        // Beyond the time that a later DELETE can drop as a whole: what is young, what shares the last one's
+        // millisecond, and what was missed by name.
+        let by_id = |message: &&Message| {
+            let time = message.id.time_ms();
+            time > floor || time == last.time_ms() || found.is_named(message)
+        };
+        let ids = found.messages.iter().filter(by_id).map(|message| message.id).collect();
+        if app.table.offer(user, &Offered { floor, ids }, before.as_ref(), record.is_some()).await? {
+            return Ok(found);
+        }
+        // Another pull of the user's remembered what it showed: that must stay known, so this one is added to it.
+        app.table.pause(attempt).await;
+        before = app.table.offered(user).await?;
+    }
+    Err(Error::unavailable("remembering what was shown", "too many pulls at once"))
 }
 
 /// The senders in the order of their first message.

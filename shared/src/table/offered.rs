@@ -11,13 +11,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::item;
 use super::{Table, keys};
 use crate::clock::Ms;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{MessageId, UserId};
 
 /// How long it is remembered.
 const LIFETIME_MS: Ms = 24 * 60 * 60 * 1000;
 
-/// How far its floor may lie behind before a new record takes its place, and how many ids it takes.
+/// How far its floor may lie from another before a new record takes its place, and how many ids it takes.
 const MAX_LAG_MS: Ms = 10 * 60 * 1000;
 const MAX_IDS: usize = 5_000;
 
@@ -33,7 +33,7 @@ pub struct Offered {
 impl Offered {
     /// Whether another pull, to which the log is complete up to `floor`, can be added to this record.
     pub fn takes(&self, floor: Ms) -> bool {
-        self.floor <= floor && floor - self.floor <= MAX_LAG_MS && self.ids.len() <= MAX_IDS
+        self.floor.abs_diff(floor) <= MAX_LAG_MS && self.ids.len() <= MAX_IDS
     }
 }
 
@@ -48,25 +48,34 @@ impl Table {
         Ok(Some(Offered { floor: item::read_number(&item, "floor")?, ids: item::parsed("ids", ids.collect())? }))
     }
 
-    /// Remember what a pull showed: added to the record if `adds` and that still has the same floor, else in its place.
-    pub async fn offer(&self, user: &UserId, shown: &Offered, adds: bool) -> Result<()> {
-        let expires_at = Self::expires_at(self.clock.now_ms(), LIFETIME_MS);
+    /// Remember what a pull showed: added to what was `before`, if that is given and `takes` it, else in its place.
+    /// Whether that was done; not if another pull came in between.
+    pub async fn offer(&self, user: &UserId, shown: &Offered, before: Option<&Offered>, adds: bool) -> Result<bool> {
+        let now = self.clock.now_ms();
+        let expires_at = Self::expires_at(now, LIFETIME_MS);
         let ids = AttributeValue::Ss(shown.ids.iter().map(ToString::to_string).collect());
-        let add = self
-            .update(&keys::offered(user))
-            .update_expression("SET expiresAt = :expiresAt ADD ids :ids")
-            .condition_expression("#floor = :floor")
-            .expression_attribute_names("#floor", "floor")
-            .expression_attribute_values(":floor", item::number(shown.floor))
-            .expression_attribute_values(":expiresAt", expires_at.clone())
-            .expression_attribute_values(":ids", ids.clone());
-        if adds && self.conditionally("UpdateItem", || add.clone().send()).await?.is_some() {
-            return Ok(());
+        if let Some(before) = before.filter(|_| adds) {
+            let add = self
+                .update(&keys::offered(user))
+                .update_expression("SET #floor = :floor, expiresAt = :expiresAt ADD ids :ids")
+                .condition_expression("#floor = :before")
+                .expression_attribute_names("#floor", "floor")
+                .expression_attribute_values(":before", item::number(before.floor))
+                .expression_attribute_values(":floor", item::number(shown.floor))
+                .expression_attribute_values(":expiresAt", expires_at)
+                .expression_attribute_values(":ids", ids);
+            return Ok(self.conditionally("UpdateItem", || add.clone().send()).await?.is_some());
         }
         let mut fresh = keys::offered(user).attributes();
         fresh.insert("floor".to_owned(), item::number(shown.floor));
         fresh.insert("ids".to_owned(), ids);
         fresh.insert("expiresAt".to_owned(), expires_at);
-        self.put(fresh).send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+        let Some(before) = before else { return self.put_if_free(fresh).await };
+        let replace = self
+            .put(fresh)
+            .condition_expression("#floor = :before")
+            .expression_attribute_names("#floor", "floor")
+            .expression_attribute_values(":before", item::number(before.floor));
+        Ok(self.conditionally("PutItem", || replace.clone().send()).await?.is_some())
     }
 }

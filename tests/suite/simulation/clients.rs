@@ -334,22 +334,13 @@ impl Run {
         has_more
     }
 
-    fn note_unanswered(&self, user: User, from: Ms) {
-        let pull = During { from, to: self.world.now_ms() };
-        self.history.note(|notes| notes.unanswered.entry(user).or_default().push(pull));
-    }
-
     /// Pull so many pages, and perhaps drop what they showed.
     async fn show(&self, user: User, kind: &str, pages: usize, drops: bool) {
         let (begin, mut shown, mut after) = (self.world.now_ms(), Vec::new(), None::<String>);
         for _ in 0..pages {
             let mut query = vec![("type", kind), ("drop", "false")];
             query.extend(after.as_deref().map(|after| ("after", after)));
-            let from = self.world.now_ms();
-            let Some((messages, has_more)) = self.pull(user, &query).await else {
-                self.note_unanswered(user, from);
-                break;
-            };
+            let Some((messages, has_more)) = self.pull(user, &query).await else { break };
             after = messages.last().and_then(|last| last["id"].as_str()).map(str::to_owned).or(after);
             shown.extend(messages);
             if !has_more {
@@ -373,10 +364,7 @@ impl Run {
     pub(super) async fn resume(&self, user: User, mut since: String) -> String {
         loop {
             let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
-            let Some((messages, has_more)) = self.pull(user, &query).await else {
-                self.note_unanswered(user, from);
-                return since;
-            };
+            let Some((messages, has_more)) = self.pull(user, &query).await else { return since };
             self.note_pulled(user, from, &messages, false, true);
             if let Some(last) = messages.last().and_then(|last| last["id"].as_str()) {
                 since = last.to_owned();

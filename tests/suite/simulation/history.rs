@@ -17,9 +17,6 @@ const CLOCKS_MS: Ms = 10;
 /// How long after a call that failed something of it may still be done.
 const AFTERMATH_MS: Ms = 30_000;
 
-/// How long a drop may take.
-const DROP_MS: Ms = 15_000;
-
 /// The time that something took, during which nobody can say whether it had happened already.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct During {
@@ -188,8 +185,6 @@ pub(super) struct Notes {
     pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
     /// Up to which message users asked to drop, and when.
     pub(super) drops: BTreeMap<User, Vec<(Ms, String)>>,
-    /// Pulls whose answers never came, by user.
-    pub(super) unanswered: BTreeMap<User, Vec<During>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
     /// When connections were surely open: since `$connect` had answered, until they closed or died.
@@ -286,7 +281,7 @@ impl Notes {
                 match self.owed(sent, user) {
                     Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
                     Certainty::Surely if sent.accepted => {
-                        if taken.is_empty() && missed.is_empty() && !self.was_shown_and_dropped(sent, user, &pulled) {
+                        if taken.is_empty() && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
                             faults.push(Fault::new("no accepted message is lost", about()));
                         }
                         // What no client read, for it had died and nobody knew, is there for one who resumes.
@@ -311,24 +306,13 @@ impl Notes {
         faults
     }
 
-    /// Whether a message was shown to a user, who then dropped everything up to it or a later one.
-    ///
-    /// He may have seen it when he resumed. Or he reads in several places, and the answer that showed it to one of them
-    /// never came, while another, to which it was not shown, dropped up to a later one: who drops says up to where, and
-    /// not what he has seen.
-    fn was_shown_and_dropped(&self, sent: &Sent, user: User, pulled: &[&Pulled]) -> bool {
+    /// Whether a user saw a message when he resumed, and then dropped everything up to it or a later one.
+    fn was_seen_and_dropped(&self, user: User, pulled: &[&Pulled]) -> bool {
         let drops = self.drops.get(user).map_or(&[][..], Vec::as_slice);
         let covers = |pulled: &&Pulled| {
             drops.iter().any(|(time, until)| pulled.during.to <= *time && id_of(&pulled.message) <= until.as_str())
         };
-        let unanswered = self.unanswered.get(user).map_or(&[][..], Vec::as_slice);
-        let was_dropped_elsewhere = sent.acks.iter().map(id_of).any(|id| {
-            let later = drops.iter().filter(|(_, until)| id <= until.as_str());
-            later.into_iter().any(|(time, _)| {
-                unanswered.iter().any(|pull| pull.to >= sent.during.from && pull.from <= time.saturating_add(DROP_MS))
-            })
-        });
-        pulled.iter().any(covers) || was_dropped_elsewhere
+        pulled.iter().any(covers)
     }
 
     /// Delivered or withheld, a sender sees the same.
