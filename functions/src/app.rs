@@ -8,6 +8,7 @@ use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
 use shared::id::Ids;
 use shared::push::Pusher;
+use shared::queue::Queue;
 use shared::table::Table;
 use shared::token::Verifier;
 use shared::{Error, Result, aws};
@@ -25,6 +26,10 @@ pub struct App {
     pub(crate) allowed_origins: Origins,
     /// How many members a group may have.
     pub(crate) max_group_members: u32,
+    /// Beyond how many receivers a message to a group goes through the queue.
+    pub(crate) fanout_members: usize,
+    /// The queue of the fan-out. Without it, a message to a group is delivered in place.
+    pub(crate) queue: Option<Queue>,
     /// How many missed messages one call returns.
     pub(crate) max_page_messages: usize,
     /// How many groups a user may be in.
@@ -44,12 +49,15 @@ impl App {
     /// The same over an HTTP client, with a clock and chance, of the caller's choice.
     pub fn over(http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         let dynamodb = aws::dynamodb(config, http.clone());
+        let queue = config.fanout_queue.as_ref().map(|url| Queue::new(aws::sqs(config, http.clone()), url.clone()));
         Self {
             table: Table::new(dynamodb, config.table.clone(), config.retention, clock.clone(), ids.clone()),
             clock,
             ids,
             allowed_origins: config.allowed_origins.clone(),
             max_group_members: config.max_group_members,
+            fanout_members: config.fanout_members,
+            queue,
             max_page_messages: config.max_page_messages,
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 use shared::clock::Ms;
-use shared::coverage::is_covered;
+use shared::coverage::{Connection, is_covered};
 use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
 use shared::push::Push;
@@ -53,6 +53,8 @@ struct Logged<'a> {
     sender: &'a UserId,
     /// It was written too late to be found by time, so it is written down for everyone who does not take it.
     late: bool,
+    /// When it stood there, if its delivery has waited in a queue since.
+    queued: Option<Ms>,
 }
 
 impl<'a> Parcel<'a> {
@@ -61,11 +63,25 @@ impl<'a> Parcel<'a> {
         Self { frame, logged: None, pushes: Semaphore::new(MAX_PUSHES) }
     }
 
-    /// The frame of a message that has just been written to its log.
-    pub(crate) fn logged(app: &App, frame: &'a str, message: &'a Message) -> Self {
-        let late = app.clock.now_ms().saturating_sub(message.id.time_ms()) > PROMPT_MS;
-        let logged = Logged { log: &message.to, id: message.id, sender: &message.sender, late };
-        Self { frame, logged: Some(logged), pushes: Semaphore::new(MAX_PUSHES) }
+    /// The frame of a message that stands in its log since `at`, which is just now.
+    pub(crate) fn logged(frame: &'a str, message: &'a Message, at: Ms) -> Self {
+        Self { logged: Some(Logged::new(message, at, None)), ..Self::fleeting(frame) }
+    }
+
+    /// The frame of a message that stands in its log since `at`, and whose delivery has waited in a queue.
+    pub(crate) fn queued(frame: &'a str, message: &'a Message, at: Ms) -> Self {
+        Self { logged: Some(Logged::new(message, at, Some(at))), ..Self::fleeting(frame) }
+    }
+
+    /// Whether it is pushed to an open connection of a user in that state. If it has waited in a queue, a connection
+    /// that began when it stood in its log is left out where a pull finds it there: its client has pulled since, or will.
+    fn is_for(&self, state: &State, connection: &Connection) -> bool {
+        match &self.logged {
+            Some(logged @ Logged { queued: Some(at), .. }) => {
+                !connection.began_after(*at) || logged.must_be_named(state)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -94,7 +110,7 @@ pub(crate) async fn to_users(
 
 /// Push a parcel to every open connection of a user, and keep the books.
 pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &State, fate: Fate) -> Result<()> {
-    let open: Vec<_> = state.open(app.clock.now_ms()).collect();
+    let open: Vec<_> = state.open(app.clock.now_ms()).filter(|(_, c)| parcel.is_for(state, c)).collect();
     let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection, fate))).await;
     let pushes: Vec<Push> = pushes.into_iter().collect::<Result<_>>()?;
 
@@ -129,7 +145,12 @@ async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId, fate: F
     })
 }
 
-impl Logged<'_> {
+impl<'a> Logged<'a> {
+    fn new(message: &'a Message, at: Ms, queued: Option<Ms>) -> Self {
+        let late = at.saturating_sub(message.id.time_ms()) > PROMPT_MS;
+        Self { log: &message.to, id: message.id, sender: &message.sender, late, queued }
+    }
+
     /// Whether a pull would not find the message by its time, so that it must be written down by name: its time is
     /// covered, or will be by a connection that is being opened, or all of that time has been dropped already.
     fn must_be_named(&self, state: &State) -> bool {
@@ -153,12 +174,10 @@ pub(crate) async fn close(app: &App, user: &UserId, connection: &ConnectionId) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::coverage::Connection;
-
     fn must_be_named(state: &State, time: Ms) -> bool {
         let user = UserId::parse("u").unwrap();
         let (log, id) = (Address::User(user.clone()), MessageId::first_at(time));
-        Logged { log: &log, id, sender: &user, late: false }.must_be_named(state)
+        Logged { log: &log, id, sender: &user, late: false, queued: None }.must_be_named(state)
     }
 
     fn with(from: Option<Ms>, to: Option<Ms>) -> State {
@@ -171,6 +190,31 @@ mod tests {
         assert!(!must_be_named(&State::default(), 50));
         assert!(!must_be_named(&with(Some(60), None), 50));
         assert!(!must_be_named(&with(Some(10), Some(40)), 50));
+    }
+
+    /// Whether a message of time 50 that stood in its log at 60 is pushed to the connection of that state.
+    fn is_pushed(state: &State, is_queued: bool) -> bool {
+        let message = Message {
+            id: MessageId::first_at(50),
+            sender: UserId::parse("u").unwrap(),
+            to: Address::User(UserId::parse("v").unwrap()),
+            content: Default::default(),
+            timestamp: 50,
+        };
+        let parcel = if is_queued { Parcel::queued } else { Parcel::logged }("", &message, 60);
+        parcel.is_for(state, &state.connections[&ConnectionId::new("c")])
+    }
+
+    #[test]
+    fn a_queued_message_is_not_pushed_to_one_who_pulls_it_anyway() {
+        assert!(is_pushed(&with(Some(50), None), true), "it covers the message");
+        assert!(is_pushed(&with(Some(65), None), true), "by another clock it may have begun before");
+        assert!(!is_pushed(&with(Some(66), None), true), "its client pulls what stood there before");
+        assert!(is_pushed(&with(Some(66), None), false), "it was announced when the message stood there");
+        assert!(is_pushed(&with(None, None), true), "it is being opened, and may cover the message");
+        let mut state = with(Some(66), None);
+        state.unicast.until = 50;
+        assert!(is_pushed(&state, true), "no gap holds the message any more");
     }
 
     #[test]

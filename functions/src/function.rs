@@ -16,7 +16,7 @@ use shared::config::Config;
 use crate::event::Event;
 use crate::rest::{Call, Reply};
 use crate::socket::SocketEvent;
-use crate::{App, authorize, internal, rest, socket};
+use crate::{App, authorize, internal, records, rest, socket};
 
 /// One function: its name, and what runs when it is called.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) enum Handler {
     Rest(&'static str, for<'a> fn(&'a App, &'a Call) -> BoxFuture<'a, shared::Result<Reply>>),
     /// A request of the internal HTTP API, or a direct invocation.
     Internal(internal::Endpoint),
+    /// Records of a queue, each by its body.
+    Queue(for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, shared::Result<()>>),
 }
 
 /// A failed invocation, as Lambda reports it.
@@ -89,6 +91,7 @@ impl Function {
             Handler::Authorizer => authorize::answer(app, event).await,
             Handler::Socket(run) => http(event, |request| socket::answer(app, *run, request)).await,
             Handler::Rest(method, run) => http(event, |request| rest::answer(app, method, *run, request)).await,
+            Handler::Queue(run) => records::answer(app, *run, event).await,
             Handler::Internal(endpoint) => match internal::is_http(event) {
                 true => http(event, |request| internal::answer(app, *endpoint, request)).await,
                 false => internal::answer_directly(app, *endpoint, event).await,

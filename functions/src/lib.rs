@@ -3,11 +3,11 @@
 //! Sockets: [`authorize`] · [`connect`] · [`disconnect`] · [`message`]. Missed messages: [`pull_messages`] ·
 //! [`drop_messages`]. Groups: [`create_group`] · [`rename_group`] · [`get_group`] · [`list_groups`] · [`leave_group`].
 //! Invitations: [`invite`] · [`list_invites`] · [`accept_invite`] · [`decline_invite`]. Internal: [`notification`] ·
-//! [`relationship`].
+//! [`relationship`]. From a queue: [`fanout`].
 //!
 //! What they stand on: [`App`], the context that each is given; [`Function`], how an event becomes a call of one;
-//! `rest`, `socket` and `internal`, the three kinds of call; `delivery`, how a message reaches connections and who
-//! missed it; `missed`, how that is read again.
+//! `rest`, `socket`, `internal` and `records`, the kinds of call; `delivery`, how a message reaches connections and who
+//! missed it; `job`, a part of that which is done later; `missed`, how it is read again.
 
 mod access;
 mod app;
@@ -15,7 +15,9 @@ mod delivery;
 mod event;
 mod function;
 mod internal;
+mod job;
 mod missed;
+mod records;
 mod rest;
 mod socket;
 
@@ -26,6 +28,7 @@ pub mod create_group;
 pub mod decline_invite;
 pub mod disconnect;
 pub mod drop_messages;
+pub mod fanout;
 pub mod get_group;
 pub mod invite;
 pub mod leave_group;
@@ -59,4 +62,5 @@ pub static ALL: &[&Function] = &[
     &decline_invite::FUNCTION,
     &notification::FUNCTION,
     &relationship::FUNCTION,
+    &fanout::FUNCTION,
 ];

@@ -15,7 +15,7 @@ use crate::delivery::{Fate, Parcel};
 use crate::function::{Function, Handler, Needs, log_failure};
 use crate::rest::Reply;
 use crate::socket::SocketEvent;
-use crate::{App, delivery};
+use crate::{App, delivery, job};
 
 /// The function.
 pub static FUNCTION: Function =
@@ -109,8 +109,9 @@ async fn send_to_user(app: &App, message: &Message, receiver: &UserId) -> Result
         Fate::Delivered => app.table.log(message).await?,
         Fate::Withheld => app.table.log_withheld(message).await?,
     }
+    let logged = app.clock.now_ms();
     let frame = encode(message);
-    let parcel = Parcel::logged(app, &frame, message);
+    let parcel = Parcel::logged(&frame, message, logged);
     let state = app.table.state(receiver).await?;
     delivery::to_user(app, &parcel, receiver, &state, fate).await
 }
@@ -120,14 +121,21 @@ async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<
         return Ok(());
     }
     app.table.log(message).await?;
-    let frame = encode(message);
-    let parcel = Parcel::logged(app, &frame, message);
+    let logged = app.clock.now_ms();
     let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
     // Dissolved in between: nobody is in it.
     let Some(roster) = roster else { return Ok(()) };
     let is_receiver = |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
-    let receivers = roster.members.into_iter().filter(is_receiver).map(|member| member.user).collect();
-    delivery::to_users(app, &parcel, receivers, &blockers).await
+    let receivers: Vec<UserId> = roster.members.into_iter().filter(is_receiver).map(|member| member.user).collect();
+    match &app.queue {
+        Some(queue) if receivers.len() > app.fanout_members => {
+            queue.send(&job::cut(group, message.id, logged, &receivers, &blockers)).await
+        }
+        _ => {
+            let frame = encode(message);
+            delivery::to_users(app, &Parcel::logged(&frame, message, logged), receivers, &blockers).await
+        }
+    }
 }
 
 async fn refuse(

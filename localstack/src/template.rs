@@ -18,6 +18,8 @@ pub(crate) struct Template {
     pub(crate) internal: HttpApi,
     /// The table.
     pub(crate) table: TableDefinition,
+    /// The queues that functions take jobs from.
+    pub(crate) queues: Vec<QueueDefinition>,
     /// How long a function may run.
     pub(crate) function_timeout: Duration,
 }
@@ -71,6 +73,21 @@ pub(crate) struct TableDefinition {
     pub(crate) ttl: Option<String>,
 }
 
+/// A queue, and the function that takes jobs from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueDefinition {
+    /// The name of the queue's resource.
+    pub(crate) name: String,
+    /// The function, by the name of its binary.
+    pub(crate) function: String,
+    /// How many jobs an event has at most.
+    pub(crate) batch: usize,
+    /// For how long a job that was taken is not given out again.
+    pub(crate) visibility: Duration,
+    /// How often a job is given out before it is put aside, if ever.
+    pub(crate) max_receives: Option<u64>,
+}
+
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TemplateError {
@@ -79,6 +96,9 @@ pub(crate) enum TemplateError {
     #[error("{0}")]
     Content(String),
 }
+
+/// SQS hides a job for twelve hours at most.
+const MAX_VISIBILITY_SECONDS: u64 = 12 * 60 * 60;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
@@ -98,6 +118,7 @@ impl Template {
             public: resources.http_api(false)?,
             internal: resources.http_api(true)?,
             table: resources.table()?,
+            queues: resources.queues()?,
             function_timeout: Duration::from_secs(seconds.and_then(Value::as_u64).unwrap_or(3)),
         })
     }
@@ -109,7 +130,8 @@ impl Template {
             Target::Mock => None,
         });
         let http = self.public.routes.iter().chain(&self.internal.routes).map(|(_, function)| function.as_str());
-        of_sockets.chain(http).chain([self.socket.authorizer.as_str()]).collect()
+        let of_queues = self.queues.iter().map(|queue| queue.function.as_str());
+        of_sockets.chain(http).chain(of_queues).chain([self.socket.authorizer.as_str()]).collect()
     }
 }
 
@@ -201,6 +223,34 @@ impl<'a> Resources<'a> {
         text(binary)
             .map(str::to_owned)
             .ok_or_else(|| content(format!("{function} has no Metadata.BuildProperties.Binary")))
+    }
+
+    fn queues(&self) -> Result<Vec<QueueDefinition>> {
+        let mappings = self.of_type("AWS::Lambda::EventSourceMapping");
+        mappings.map(|(name, mapping)| self.queue(name, mapping.get("Properties").unwrap_or(&Value::Null))).collect()
+    }
+
+    /// What a mapping makes of its queue and its function. What it leaves out is as SQS and Lambda have it.
+    fn queue(&self, name: &str, mapping: &Value) -> Result<QueueDefinition> {
+        let source = mapping.get("EventSourceArn").unwrap_or(&Value::Null);
+        let queue = self.of_type("AWS::SQS::Queue").find(|(queue, _)| refers_to(source, queue));
+        let (queue, resource) = queue.ok_or_else(|| content(format!("{name} has no queue as its EventSourceArn")))?;
+        let properties = resource.get("Properties").unwrap_or(&Value::Null);
+        let visibility = properties.get("VisibilityTimeout").and_then(Value::as_u64).unwrap_or(30);
+        let responses = mapping.get("FunctionResponseTypes").and_then(Value::as_sequence);
+        if !responses.is_some_and(|list| list.iter().any(|kind| kind == "ReportBatchItemFailures")) {
+            return Err(content(format!("{name} must have FunctionResponseTypes: [ReportBatchItemFailures]")));
+        }
+        Ok(QueueDefinition {
+            name: queue.to_owned(),
+            function: self.function_in(mapping.get("FunctionName"), name)?,
+            batch: mapping.get("BatchSize").and_then(Value::as_u64).map_or(10, |size| size.clamp(1, 10) as usize),
+            visibility: Duration::from_secs(visibility.min(MAX_VISIBILITY_SECONDS)),
+            max_receives: properties
+                .get("RedrivePolicy")
+                .and_then(|p| p.get("maxReceiveCount"))
+                .and_then(Value::as_u64),
+        })
     }
 
     fn table(&self) -> Result<TableDefinition> {
@@ -310,6 +360,10 @@ mod tests {
         assert!(template.public.cors.unwrap().exposed.contains(&"X-Has-More".to_owned()));
         assert_eq!(template.table.ttl.as_deref(), Some("expiresAt"));
         assert_eq!(template.function_timeout, Duration::from_secs(15));
+        let [queue] = &template.queues[..] else { panic!("{:?}", template.queues) };
+        assert_eq!((queue.name.as_str(), queue.function.as_str()), ("FanoutQueue", "fanout"));
+        assert_eq!((queue.batch, queue.max_receives), (1, Some(5)));
+        assert!(queue.visibility >= 6 * template.function_timeout, "{queue:?}");
     }
 
     #[test]
@@ -324,6 +378,9 @@ mod tests {
         assert!(without("StageName: ws").contains("stage"));
         assert!(without("Binary: message ").contains("MessageFunction"));
         assert!(without("KeyType: HASH").contains("KeySchema"));
+        assert!(without("EventSourceArn: !GetAtt FanoutQueue.Arn").contains("EventSourceArn"));
+        assert!(without("FunctionName: !Ref FanoutFunction").contains("FanoutMapping"));
+        assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
     }
 

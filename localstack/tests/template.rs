@@ -1,9 +1,9 @@
 //! `template.yaml`, the binaries and the code agree: routes, functions, and what each function is allowed to do.
 //!
-//! What a function does is read off its source: which methods of `Table` and `Pusher` it calls, by way of which helpers,
-//! and which operations of the SDK those call. That is textual (a call is a name behind a name), and exact as long as the
-//! code keeps to two habits: the table is called `table` or `self`, and the SDK's client is called `client`. The leading
-//! keys of the policies are checked where they are enforced, by `localstack/emulator`.
+//! What a function does is read off its source: which methods of `Table`, `Pusher` and `Queue` it calls, by way of which
+//! helpers, and which operations of the SDK those call. That is textual (a call is a name behind a name), and exact as
+//! long as the code keeps to two habits: the table is called `table` or `self`, and the SDK's client is called `client`.
+//! The leading keys of the policies are checked where they are enforced, by `localstack/emulator`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -61,11 +61,16 @@ const PERMISSIONS: &[(&str, &str)] = &[
     ("delete_connection", "execute-api:ManageConnections DELETE"),
     ("get_connection", "execute-api:ManageConnections GET"),
     ("post_to_connection", "execute-api:ManageConnections POST"),
+    ("send_message_batch", "sqs:SendMessage"),
 ];
 
-/// Where the text of a function leads and the function never goes: nothing is withheld from the receiver of a
-/// notification, but left out for him.
-const NEVER: &[(&str, &str)] = &[("notification", "execute-api:ManageConnections GET")];
+/// What Lambda needs, in the name of a function that takes jobs from a queue.
+const OF_CONSUMERS: [&str; 3] = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
+
+/// Where the text of a function leads and the function never goes: of a notification, and of a job, nothing is withheld
+/// from a receiver, but left out for him.
+const NEVER: &[(&str, &str)] =
+    &[("fanout", "execute-api:ManageConnections GET"), ("notification", "execute-api:ManageConnections GET")];
 
 #[test]
 fn the_routes_are_those_of_the_protocol() {
@@ -87,8 +92,9 @@ fn every_function_has_a_binary_a_module_and_a_route() {
     let mut reached: BTreeSet<String> = template.routes().into_iter().map(|[_, _, _, function]| function).collect();
     reached.extend(template.authorizers());
     reached.remove("(mock)");
-    assert_same("the target of a route or authorizer", &reached, &functions);
-    assert_same("what GatewayRole may invoke", &template.invoked_by_gateway(), &functions);
+    assert_same("what GatewayRole may invoke", &template.invoked_by_gateway(), &reached);
+    reached.extend(template.consumers());
+    assert_same("the target of a route, authorizer or queue", &reached, &functions);
 }
 
 #[test]
@@ -104,7 +110,9 @@ fn a_policy_allows_what_its_function_calls_and_no_more() {
     let code = Code::read();
     let needs = |name: &str| {
         let never = |permission: &String| NEVER.contains(&(name, permission.as_str()));
-        code.needs(name).into_iter().filter(|permission| !never(permission)).collect()
+        let is_consumer = Template::read().consumers().iter().any(|consumer| consumer == name);
+        let of_consumers = OF_CONSUMERS.map(str::to_owned).into_iter().filter(|_| is_consumer);
+        code.needs(name).into_iter().filter(|permission| !never(permission)).chain(of_consumers).collect()
     };
     let of_all = |permissions: &dyn Fn(&str, &Value) -> BTreeSet<String>| {
         let of_one = |(name, (_, properties)): (String, (String, Value))| {
@@ -117,12 +125,14 @@ fn a_policy_allows_what_its_function_calls_and_no_more() {
 }
 
 #[test]
-fn a_policy_names_the_table_and_the_connections_and_nothing_else() {
+fn a_policy_names_the_table_the_queue_and_the_connections_and_nothing_else() {
     for (name, (_, properties)) in Template::read().functions() {
         for statement in statements(&properties["Policies"]) {
             for resource in list(&statement["Resource"]) {
                 let resource = text(resource);
-                let known = resource == "Table.Arn" || resource.contains(":${SocketApi}/ws/");
+                let is_of_queue = list(&statement["Action"]).iter().all(|action| text(action).starts_with("sqs:"));
+                let queue = if is_of_queue { "FanoutQueue.Arn" } else { "Table.Arn" };
+                let known = resource == queue || resource.contains(":${SocketApi}/ws/");
                 assert!(known, "{name}: {resource}");
             }
         }
@@ -138,6 +148,21 @@ fn a_function_that_verifies_tokens_or_pushes_is_configured_for_it() {
         assert_eq!(variables.get("JWT_SECRET").is_some(), public || name == "authorize", "{name}: JWT_SECRET");
         let pushes = code.needs(&name).iter().any(|permission| permission.starts_with("execute-api"));
         assert_eq!(variables.get("MANAGEMENT_ENDPOINT").is_some(), pushes, "{name}: MANAGEMENT_ENDPOINT");
+        let sends = code.needs(&name).contains("sqs:SendMessage");
+        assert_eq!(variables.get("FANOUT_QUEUE_URL").is_some(), sends, "{name}: FANOUT_QUEUE_URL");
+    }
+}
+
+#[test]
+fn a_job_is_not_begun_again_while_it_is_under_way() {
+    let template = Template::read();
+    let timeout = template.0["Globals"]["Function"]["Timeout"].as_u64().expect("functions have a timeout");
+    let queue = &template.resource("FanoutQueue")["Properties"];
+    assert!(queue["VisibilityTimeout"].as_u64().expect("a number") >= 6 * timeout);
+    assert!(queue["RedrivePolicy"]["maxReceiveCount"].as_u64().expect("a number") >= 5);
+    assert_eq!(text(&queue["RedrivePolicy"]["deadLetterTargetArn"]), "FanoutDeadLetters.Arn");
+    for (name, queue) in template.resources("AWS::SQS::Queue") {
+        assert_eq!(queue["Properties"]["SqsManagedSseEnabled"], true, "{name}");
     }
 }
 
@@ -204,6 +229,12 @@ impl Template {
         all.map(|(_, resource)| self.binary(function_in(text(&resource["Properties"]["AuthorizerUri"])))).collect()
     }
 
+    /// The functions that take jobs from a queue.
+    fn consumers(&self) -> Vec<String> {
+        let all = self.resources("AWS::Lambda::EventSourceMapping");
+        all.map(|(_, resource)| self.binary(text(&resource["Properties"]["FunctionName"]))).collect()
+    }
+
     fn invoked_by_gateway(&self) -> BTreeSet<String> {
         let policy = &self.resource("GatewayRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0];
         let of_arn = |arn| self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"));
@@ -263,7 +294,7 @@ struct Code {
     functions: BTreeMap<(String, String), Vec<String>>,
     /// Which names each of its modules imports from which other.
     imports: BTreeMap<String, BTreeMap<String, String>>,
-    /// The methods of `Table` and `Pusher`.
+    /// The methods of `Table`, `Pusher` and `Queue`.
     methods: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
 }
 
@@ -280,6 +311,7 @@ impl Code {
         let table = rust_files(&root().join("shared/src/table"));
         code.methods.insert("table", table.iter().flat_map(|(_, path)| methods(path)).collect());
         code.methods.insert("pusher", methods(&root().join("shared/src/push.rs")).collect());
+        code.methods.insert("queue", methods(&root().join("shared/src/queue.rs")).collect());
         code
     }
 

@@ -30,6 +30,19 @@ pub fn dynamodb(config: &Config, http: SharedHttpClient) -> aws_sdk_dynamodb::Cl
     aws_sdk_dynamodb::Client::from_conf(builder.build())
 }
 
+/// A client of SQS. Who sends waits for the answer, so it gives up while there is time left to say so.
+pub fn sqs(config: &Config, http: SharedHttpClient) -> aws_sdk_sqs::Client {
+    let mut builder = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(config.region.clone()))
+        .credentials_provider(config.credentials.clone())
+        .retry_config(retries(3))
+        .timeout_config(timeouts(2, 4))
+        .http_client(http);
+    builder.set_endpoint_url(config.sqs_endpoint.clone());
+    aws_sdk_sqs::Client::from_conf(builder.build())
+}
+
 /// A client of the gateway's management API, if the configuration says where that is. Its endpoint is configured and
 /// never taken from an event: a custom domain would break it, and a forged one would be a way in.
 pub fn management(config: &Config, http: SharedHttpClient) -> Option<aws_sdk_apigatewaymanagement::Client> {

@@ -19,6 +19,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`: where DynamoDB is, if not at AWS.
     pub dynamodb_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`: where SQS is, if not at AWS.
+    pub sqs_endpoint: Option<String>,
     /// `MANAGEMENT_ENDPOINT`: where connections are posted to. Only functions that push have it.
     pub management_endpoint: Option<String>,
     /// How tokens are verified. Only functions that verify them have it.
@@ -27,8 +29,12 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// `RETENTION_DAYS`: after how many days a message expires, 1 to 365; 30.
     pub retention: Duration,
-    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 1,000; 1,000.
+    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 10,000; 1,000.
     pub max_group_members: u32,
+    /// `FANOUT_QUEUE_URL`: the queue by which a message reaches a large group. Without it all is done in place.
+    pub fanout_queue: Option<String>,
+    /// `FANOUT_MEMBERS`: beyond so many receivers a group is large, 1 to 10,000; 1,000.
+    pub fanout_members: usize,
     /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
     pub max_page_messages: usize,
     /// `MAX_GROUPS`: how many groups a user may be in, 1 to 1,000; 500.
@@ -121,11 +127,14 @@ impl Config {
             region: text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
             credentials: credentials(&text)?,
             dynamodb_endpoint: url("AWS_ENDPOINT_URL_DYNAMODB", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
+            sqs_endpoint: url("AWS_ENDPOINT_URL_SQS", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             management_endpoint: url("MANAGEMENT_ENDPOINT", &text)?,
             tokens: tokens(&text)?,
             allowed_origins: origins(text("ALLOWED_ORIGINS"))?,
             retention: Duration::from_secs(86_400 * number("RETENTION_DAYS", &text, 30, 1, 365)?),
-            max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 1_000)?,
+            max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 10_000)?,
+            fanout_queue: url("FANOUT_QUEUE_URL", &text)?,
+            fanout_members: number("FANOUT_MEMBERS", &text, 1_000, 1, 10_000)?,
             max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
             max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
@@ -222,6 +231,7 @@ mod tests {
         assert!(config.tokens.is_none());
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.retention.as_secs(), 30 * 86_400);
+        assert_eq!((config.fanout_queue, config.fanout_members), (None, 1_000));
         assert_eq!((config.max_group_members, config.max_groups, config.max_invitations), (1_000, 500, 200));
     }
 
@@ -233,7 +243,9 @@ mod tests {
             ("JWKS_URL", "example.com"),
             ("RETENTION_DAYS", "0"),
             ("RETENTION_DAYS", "a month"),
-            ("MAX_GROUP_MEMBERS", "1001"),
+            ("MAX_GROUP_MEMBERS", "10001"),
+            ("FANOUT_MEMBERS", "0"),
+            ("FANOUT_QUEUE_URL", "chat-fanout"),
             ("MAX_GROUPS", "0"),
             ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),

@@ -49,6 +49,11 @@ impl Connection {
         self.to.is_none() && now < self.announced.saturating_add(MAX_CONNECTION_MS + 60_000)
     }
 
+    /// Whether its client saw it open only after that time, by whatever clock: what it pulls is read later yet.
+    pub fn began_after(&self, time: Ms) -> bool {
+        self.from.unwrap_or(self.announced.saturating_add(STAMP_MS)) > time.saturating_add(STAMP_MS)
+    }
+
     /// Whether *gone* means that it is over. Until `$connect` has returned, the gateway also answers *gone* for a
     /// connection that is about to live, and that one must not be closed in the books.
     pub fn is_settled(&self, now: Ms) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`coverage`], [`block`],
 //! [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
-//! sets), [`clock`]. [`config`] is the one place that reads the environment, [`error`] the one that knows what a client
+//! sets), [`queue`] (SQS), [`clock`]. [`config`] is the one place that reads the environment, [`error`] the one that knows what a client
 //! may be told.
 
 pub mod aws;
@@ -16,6 +16,7 @@ pub mod id;
 pub mod json;
 pub mod page;
 pub mod push;
+pub mod queue;
 pub mod table;
 pub mod token;
 

@@ -131,6 +131,11 @@ impl Table {
         Ok(Some(Roster { meta: read_meta(&meta)?, members }))
     }
 
+    /// The members of a group whose ids are from one to another, both included. It need not stand any more.
+    pub async fn members_between(&self, group: &GroupId, from: &UserId, to: &UserId) -> Result<Vec<RosterMember>> {
+        self.query_all(&keys::members(group, from, to)).await?.iter().map(read_member).collect()
+    }
+
     /// The groups that a user is in, dissolved ones included, with the times from which on their messages are his.
     pub async fn joined_groups(&self, user: &UserId) -> Result<Vec<(GroupId, Ms)>> {
         let items = self.query_all(&keys::all_of_user(user, keys::GROUP)).await?;

@@ -125,6 +125,12 @@ pub(super) fn roster(group: &GroupId) -> Range {
     Range { pk: format!("GROUP#{group}"), from: MEMBER.to_owned(), to: "META".to_owned() }
 }
 
+/// The members of a group from one user to another, both included.
+pub(super) fn members(group: &GroupId, from: &UserId, to: &UserId) -> Range {
+    let (from, to) = (member(group, from), member(group, to));
+    Range { pk: from.pk, from: from.sk, to: to.sk }
+}
+
 /// A log from one message to another, both included.
 pub(super) fn messages(log: &Address, from: MessageId, to: MessageId) -> Range {
     let (from, to) = (message(log, from), message(log, to));
@@ -144,6 +150,10 @@ mod tests {
         assert!(!holds(&all_of_user(&user, BLOCK), &blocker(&user, &longest)));
         assert!(holds(&roster(&group), &member(&group, &longest)));
         assert!(holds(&roster(&group), &meta(&group)));
+        let [b, d] = ["b", "d"].map(|id| UserId::parse(id).unwrap());
+        for (id, is_held) in [("a", false), ("b", true), ("bb", true), ("d", true), ("da", false)] {
+            assert_eq!(holds(&members(&group, &b, &d), &member(&group, &UserId::parse(id).unwrap())), is_held, "{id}");
+        }
         let log = Address::Group(group.clone());
         assert!(!holds(&roster(&group), &message(&log, MessageId::first_at(0))));
         assert!(holds(

@@ -7,7 +7,7 @@ use super::{Missed, Table, keys};
 use crate::coverage::Span;
 use crate::error::{Error, Result};
 use crate::frame::{Address, Message};
-use crate::id::{MessageId, UserId};
+use crate::id::{GroupId, MessageId, UserId};
 
 /// Where a log is read on from.
 #[derive(Debug)]
@@ -42,6 +42,15 @@ impl Table {
         let (items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
         let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
         Ok(LogPage { messages: live.collect::<Result<_>>()?, rest: next.map(Resume) })
+    }
+
+    /// A message of a group, if it is still there and the group stands.
+    pub async fn group_message(&self, group: &GroupId, id: MessageId) -> Result<Option<Message>> {
+        let log = Address::Group(group.clone());
+        let items = self.get_all(vec![keys::meta(group), keys::message(&log, id)]).await?;
+        let stands = items.iter().any(|item| item.contains_key("managerId"));
+        let message = items.iter().find(|item| item.contains_key("sender")).filter(|_| stands);
+        message.map_or(Ok(None), |item| self.read_live(item, &log))
     }
 
     /// The messages of these names that are still there, in order.

@@ -1,0 +1,39 @@
+//! From the queue: a part of the fan-out to a group that is too large for one function.
+//!
+//! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is connected
+//! is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
+
+use futures::future::BoxFuture;
+use shared::Result;
+use shared::frame::encode;
+use shared::id::UserId;
+
+use crate::delivery::Parcel;
+use crate::function::{Function, Handler, Needs};
+use crate::job::Job;
+use crate::{App, delivery};
+
+/// The function.
+pub static FUNCTION: Function =
+    Function { name: "fanout", needs: Needs { tokens: false, pushes: true }, handler: Handler::Queue(run) };
+
+fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move { deliver(app, &Job::parse(body)?).await })
+}
+
+async fn deliver(app: &App, job: &Job) -> Result<()> {
+    let (first, last) = &job.span;
+    let message = app.table.group_message(&job.group, job.id);
+    let members = app.table.members_between(&job.group, first, last);
+    let (message, members) = futures::try_join!(message, members)?;
+    // Dissolved or expired meanwhile: it is nobody's any more.
+    let Some(message) = message else { return Ok(()) };
+    let blockers = app.table.blockers(&message.sender).await?;
+    let frame = encode(&message);
+    let parcel = Parcel::queued(&frame, &message, job.logged);
+    // One who left and came back is no receiver any more. Those from whom it is withheld are left out: the sender does
+    // not wait for this.
+    let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
+    let is_receiver = |user: &UserId| job.receivers.contains(user) && !blockers.contains(user);
+    delivery::to_users(app, &parcel, of_old.filter(is_receiver).collect(), &Default::default()).await
+}

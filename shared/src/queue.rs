@@ -1,0 +1,106 @@
+//! Putting jobs into a queue of SQS.
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{Error, Result};
+
+/// The most that one call takes.
+const MAX_ENTRIES: usize = 10;
+
+/// The most that the bodies of one call have together. SQS takes more; an old limit of its was 256 KiB, and emulators
+/// keep to it.
+const MAX_BATCH_BYTES: usize = 240 * 1024;
+
+/// How many calls are under way at once.
+const MAX_CALLS: usize = 8;
+
+/// A queue.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    url: String,
+}
+
+impl Queue {
+    /// The queue of that address.
+    pub fn new(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    /// Put jobs into the queue, in no order: all of them, or it fails, and some may be in it all the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the queue did not take all of them.
+    pub async fn send(&self, jobs: &[String]) -> Result<()> {
+        let calls = batches(jobs).into_iter().map(|batch| self.send_batch(batch));
+        // Collected, since a stream of borrowing futures is not seen to be Send.
+        stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS).try_collect().await
+    }
+
+    async fn send_batch(&self, jobs: &[String]) -> Result<()> {
+        let failed = |why: String| Error::unavailable("SendMessageBatch", why);
+        let mut entries = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(job).build();
+            entries.push(entry.map_err(|error| failed(error.to_string()))?);
+        }
+        let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
+        let answer = request.send().await.map_err(|error| Error::unavailable("SendMessageBatch", error))?;
+        match answer.failed() {
+            [] => Ok(()),
+            [first, ..] => Err(failed(format!("{} jobs were not taken: {}", answer.failed().len(), first.code()))),
+        }
+    }
+}
+
+/// The jobs cut into calls, each within the limits. A job that is too long by itself is a call of its own.
+fn batches(jobs: &[String]) -> Vec<&[String]> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, job) in jobs.iter().enumerate() {
+        if index > start && (index - start == MAX_ENTRIES || bytes + job.len() > MAX_BATCH_BYTES) {
+            batches.push(&jobs[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += job.len();
+    }
+    if start < jobs.len() {
+        batches.push(&jobs[start..]);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sizes(jobs: &[usize]) -> Vec<usize> {
+        let jobs: Vec<String> = jobs.iter().map(|bytes| "x".repeat(*bytes)).collect();
+        batches(&jobs).iter().map(|batch| batch.len()).collect()
+    }
+
+    #[test]
+    fn a_call_has_ten_jobs_at_most() {
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&[1; 10]), [10]);
+        assert_eq!(sizes(&[1; 23]), [10, 10, 3]);
+    }
+
+    #[test]
+    fn a_call_is_no_longer_than_the_limit() {
+        let half = MAX_BATCH_BYTES / 2;
+        assert_eq!(sizes(&[half, half, 1]), [2, 1]);
+        assert_eq!(sizes(&[half + 1, half, half]), [1, 2]);
+        assert_eq!(sizes(&[2 * MAX_BATCH_BYTES, 1]), [1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_job_is_sent_once_and_in_order(jobs in proptest::collection::vec("x{0,100}", 0..50)) {
+            prop_assert_eq!(batches(&jobs).concat(), jobs);
+        }
+    }
+}
