@@ -12,7 +12,7 @@ use shared::clock::{Clock, Ms, SystemClock};
 use crate::connections::{Close, Connection};
 use crate::routes::{Match, decode};
 
-const ACCOUNT: &str = "000000000000";
+pub(crate) const ACCOUNT: &str = "000000000000";
 const SOCKET_API: &str = "localsocket";
 const HTTP_API: &str = "localhttp";
 

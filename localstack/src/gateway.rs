@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connections::Connections;
+use crate::queue::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
 
@@ -42,6 +43,8 @@ pub(crate) struct Gateway {
     pub(crate) origins: Origins,
     /// The tokens that the page may be handed, if the secret is the development secret.
     pub(crate) development_tokens: Option<TokenConfig>,
+    /// The queues that functions take jobs from.
+    pub(crate) queues: Vec<Arc<Queue>>,
     /// The open connections.
     pub(crate) connections: Connections,
     /// After how long without a frame a connection is closed.
@@ -70,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) max_lifetime: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) visibility_timeout: Option<Duration>,
 }
 
 impl Gateway {
@@ -88,6 +92,7 @@ impl Gateway {
             internal: Routes::new(&template.internal.routes)?,
             cors: template.public.cors,
             socket: template.socket,
+            queues: template.queues.into_iter().map(|queue| Queue::new(queue, settings.visibility_timeout)).collect(),
             origins: settings.origins,
             development_tokens: settings.development_tokens,
             connections: Connections::default(),

@@ -4,7 +4,7 @@
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
 //! three listeners share; `listener` takes
 //! connections, `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
-//! `invoke` Lambda's; `event` builds the events that the functions get, `engine` is DynamoDB,
+//! `invoke` Lambda's, `queue` SQS; `event` builds the events that the functions get, `engine` is DynamoDB,
 //! and `door` the way in to it.
 
 mod connections;
@@ -16,6 +16,7 @@ mod invoke;
 mod listener;
 mod management;
 mod page;
+mod queue;
 mod rest;
 mod routes;
 mod socket;

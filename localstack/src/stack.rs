@@ -21,8 +21,8 @@ use crate::connections::Close;
 use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
-use crate::template::Template;
-use crate::{door, invoke, management, page, rest, socket};
+use crate::template::{QueueDefinition, Template};
+use crate::{door, invoke, management, page, queue, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -54,6 +54,8 @@ pub struct Options {
     pub max_connections: usize,
     /// How long a client may take for a request.
     pub request_timeout: Duration,
+    /// After how long a job that failed is tried again; as the template says if absent.
+    pub visibility_timeout: Option<Duration>,
     /// Variables that take precedence over the environment of the process.
     pub environment: BTreeMap<String, String>,
 }
@@ -71,6 +73,7 @@ impl Default for Options {
             max_connections: 20_000,
             // Longer than clients keep an idle connection for their next request, so that they close it first.
             request_timeout: Duration::from_secs(2 * 60),
+            visibility_timeout: None,
             environment: BTreeMap::new(),
         }
     }
@@ -92,6 +95,8 @@ pub struct Stack {
     public: JoinHandle<()>,
     internal: JoinHandle<()>,
     stop_internal: CancellationToken,
+    queues: Vec<JoinHandle<()>>,
+    stop_queues: CancellationToken,
     door: JoinHandle<()>,
     engine: Engine,
 }
@@ -109,7 +114,7 @@ impl Stack {
         let behind = bind("dynamodb", 0)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
-        let config = configure(&options, &internal_url, &url(&behind)?)?;
+        let config = configure(&options, &internal_url, &url(&behind)?, &template.queues)?;
         let app = Arc::new(App::new(&config));
         let engine = Engine::start(behind, options.data.as_deref(), TABLE, &template.table);
         let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
@@ -119,17 +124,20 @@ impl Stack {
 
         let clients = Limits { connections: places(options.max_connections), request_timeout: options.request_timeout };
         let programs = Limits { connections: usize::MAX, request_timeout: options.request_timeout };
-        let stop_internal = CancellationToken::new();
+        let (stop_internal, stop_queues) = (CancellationToken::new(), CancellationToken::new());
+        let run = |queue: &Arc<_>| tokio::spawn(queue::run(Arc::clone(queue), gateway.clone(), stop_queues.clone()));
         Ok(Self {
             public: serve(public, public_router(&gateway), clients, gateway.stopping.clone())?,
             internal: serve(internal, internal_router(&gateway), programs, stop_internal.clone())?,
             public_url,
             ws_url,
+            queues: gateway.queues.iter().map(run).collect(),
             internal_url,
             dynamodb_url,
             gateway,
             door: tokio::spawn(door::keep(listen(dynamodb)?, engine.address, stop_internal.clone())),
             stop_internal,
+            stop_queues,
             engine,
         })
     }
@@ -154,13 +162,17 @@ impl Stack {
         &self.dynamodb_url
     }
 
-    /// Stop: take nothing new, close every socket, let what is under way end, then close the database.
+    /// Stop: take nothing new, close every socket, let what is under way or queued end, then close the database.
     pub async fn stop(self) {
         self.gateway.stopping.cancel();
         self.gateway.connections.close_all(&Close::going_away());
         self.gateway.tasks.close();
         if tokio::time::timeout(PATIENCE, self.gateway.tasks.wait()).await.is_err() {
             tracing::warn!("some invocations did not end in time");
+        }
+        self.stop_queues.cancel();
+        if tokio::time::timeout(PATIENCE, futures::future::join_all(self.queues)).await.is_err() {
+            tracing::warn!("some jobs were not done in time");
         }
         self.stop_internal.cancel();
         for listener in [self.public, self.internal, self.door] {
@@ -195,7 +207,12 @@ fn url(listener: &TcpListener) -> Result<String, StartError> {
 }
 
 /// The functions' configuration: what the stack fixes, then the environment.
-fn configure(options: &Options, internal_url: &str, dynamodb_url: &str) -> Result<Config, StartError> {
+fn configure(
+    options: &Options,
+    internal_url: &str,
+    dynamodb_url: &str,
+    queues: &[QueueDefinition],
+) -> Result<Config, StartError> {
     let from_environment = |name: &str| options.environment.get(name).cloned().or_else(|| std::env::var(name).ok());
     let has = |name: &str| from_environment(name).is_some_and(|value| !value.trim().is_empty());
     let has_keys = has("JWT_SECRET") || has("JWKS_URL");
@@ -203,6 +220,11 @@ fn configure(options: &Options, internal_url: &str, dynamodb_url: &str) -> Resul
         "TABLE_NAME" => Some(TABLE.to_owned()),
         "MANAGEMENT_ENDPOINT" => Some(internal_url.to_owned()),
         "AWS_ENDPOINT_URL_DYNAMODB" => options.environment.get(name).cloned().or_else(|| Some(dynamodb_url.to_owned())),
+        "AWS_ENDPOINT_URL_SQS" => Some(internal_url.to_owned()),
+        "FANOUT_QUEUE_URL" => {
+            let queue = queues.iter().find(|queue| queue.function == "fanout");
+            queue.map(|queue| format!("{internal_url}/{}/{}", queue::ACCOUNT, queue.name))
+        }
         "AWS_REGION" => Some("us-east-1".to_owned()),
         "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
         "AWS_SESSION_TOKEN" | "AWS_ENDPOINT_URL" => None,
@@ -221,6 +243,7 @@ fn settings(options: &Options, config: &Config) -> Settings {
         idle_timeout: options.idle_timeout,
         max_lifetime: options.max_lifetime,
         request_timeout: options.request_timeout,
+        visibility_timeout: options.visibility_timeout,
     }
 }
 
@@ -237,6 +260,7 @@ fn public_router(gateway: &Arc<Gateway>) -> Router {
 fn internal_router(gateway: &Arc<Gateway>) -> Router {
     let stage = &gateway.socket.stage;
     Router::new()
+        .route("/", post(queue::call))
         .route("/@connections/{id}", any(management::connections))
         .route(&format!("/{stage}/@connections/{{id}}"), any(management::connections))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke::invoke))

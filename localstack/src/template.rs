@@ -84,8 +84,8 @@ pub(crate) struct QueueDefinition {
     pub(crate) batch: usize,
     /// For how long a job that was taken is not given out again.
     pub(crate) visibility: Duration,
-    /// How often a job is given out before it is put aside, if ever.
-    pub(crate) max_receives: Option<u64>,
+    /// How often a job is given out before it is put aside, and the name of the queue where that is; if ever.
+    pub(crate) dead_letters: Option<(u64, String)>,
 }
 
 /// Why a template cannot be used.
@@ -246,11 +246,16 @@ impl<'a> Resources<'a> {
             function: self.function_in(mapping.get("FunctionName"), name)?,
             batch: mapping.get("BatchSize").and_then(Value::as_u64).map_or(10, |size| size.clamp(1, 10) as usize),
             visibility: Duration::from_secs(visibility.min(MAX_VISIBILITY_SECONDS)),
-            max_receives: properties
-                .get("RedrivePolicy")
-                .and_then(|p| p.get("maxReceiveCount"))
-                .and_then(Value::as_u64),
+            dead_letters: properties.get("RedrivePolicy").map(|policy| self.dead_letters(queue, policy)).transpose()?,
         })
+    }
+
+    fn dead_letters(&self, queue: &str, policy: &Value) -> Result<(u64, String)> {
+        let target = policy.get("deadLetterTargetArn").unwrap_or(&Value::Null);
+        let found = self.of_type("AWS::SQS::Queue").find(|(name, _)| refers_to(target, name));
+        let receives = policy.get("maxReceiveCount").and_then(Value::as_u64);
+        let both = receives.zip(found).map(|(receives, (name, _))| (receives.max(1), name.to_owned()));
+        both.ok_or_else(|| content(format!("{queue} has no maxReceiveCount, or no queue as its deadLetterTargetArn")))
     }
 
     fn table(&self) -> Result<TableDefinition> {
@@ -362,7 +367,7 @@ mod tests {
         assert_eq!(template.function_timeout, Duration::from_secs(15));
         let [queue] = &template.queues[..] else { panic!("{:?}", template.queues) };
         assert_eq!((queue.name.as_str(), queue.function.as_str()), ("FanoutQueue", "fanout"));
-        assert_eq!((queue.batch, queue.max_receives), (1, Some(5)));
+        assert_eq!((queue.batch, queue.dead_letters.clone()), (1, Some((5, "FanoutDeadLetters".to_owned()))));
         assert!(queue.visibility >= 6 * template.function_timeout, "{queue:?}");
     }
 
@@ -380,6 +385,7 @@ mod tests {
         assert!(without("KeyType: HASH").contains("KeySchema"));
         assert!(without("EventSourceArn: !GetAtt FanoutQueue.Arn").contains("EventSourceArn"));
         assert!(without("FunctionName: !Ref FanoutFunction").contains("FanoutMapping"));
+        assert!(without("deadLetterTargetArn: !GetAtt FanoutDeadLetters.Arn").contains("FanoutQueue"));
         assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
     }

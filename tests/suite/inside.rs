@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use functions::{App, Failure, Function};
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
+use shared::config::Config;
 use shared::id::Ids;
 
 use crate::simulation::world::{Phase, Skewed, Wire, World};
@@ -102,11 +103,21 @@ impl Inside {
         Self { calls, ..Self::over(world, SharedHttpClient::new(recorded), seed) }
     }
 
+    /// The same, with these variables in their environment.
+    pub(crate) fn with(seed: u64, variables: &[(&str, &str)]) -> Self {
+        let world = World::new(1);
+        let config = crate::simulation::config_with(SECRET, variables);
+        Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), seed, &config)
+    }
+
     /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them.
     pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, seed: u64) -> Self {
+        Self::configured(world, http, seed, &crate::simulation::config(SECRET))
+    }
+
+    fn configured(world: Arc<World>, http: SharedHttpClient, seed: u64, config: &Config) -> Self {
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
-        let config = crate::simulation::config(SECRET);
-        let app = App::over(http, &config, clock, Arc::new(Ids::seeded(seed)));
+        let app = App::over(http, config, clock, Arc::new(Ids::seeded(seed)));
         Self { world, app: Arc::new(app), calls: Arc::default() }
     }
 
@@ -134,6 +145,25 @@ impl Inside {
         self.invoke(&functions::connect::FUNCTION, &event).await.expect("a connection is opened");
         self.world.set_phase(&connection, Phase::Open);
         connection
+    }
+
+    /// A client closes its connection.
+    pub(crate) async fn disconnect(&self, user: &str, connection: &str) {
+        self.world.set_phase(connection, Phase::Closed);
+        let event = socket_event("$disconnect", user, connection, None).to_string();
+        self.invoke(&functions::disconnect::FUNCTION, &event).await.expect("a connection ends");
+    }
+
+    /// A client sends a frame.
+    pub(crate) async fn send(&self, user: &str, connection: &str, frame: &Value) {
+        let route = frame["type"].as_str().unwrap_or("$default");
+        let event = socket_event(route, user, connection, Some(&frame.to_string())).to_string();
+        self.invoke(&functions::message::FUNCTION, &event).await.expect("a frame is answered");
+    }
+
+    /// What surrounds the functions.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
     }
 
     /// What was pushed to a connection.

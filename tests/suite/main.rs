@@ -4,7 +4,7 @@
 //! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
 //! from where browsers may call. Only the tests in `stack`, `binary`, `rfc6455`, `faults`, `simulation`, `parity`,
-//! `cost`, `limits` and `fuzz` bring what they run against, and are skipped then.
+//! `cost`, `limits`, `fanout`, `jobs` and `fuzz` bring what they run against, and are skipped then.
 //!
 //! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
 //! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
@@ -17,6 +17,7 @@ mod identity;
 mod notification;
 mod relationship;
 
+mod fanout;
 mod groupchat;
 mod private;
 mod socket;
@@ -33,6 +34,7 @@ mod enumeration;
 mod forgery;
 mod fuzz;
 mod impersonation;
+mod jobs;
 mod limits;
 mod parity;
 mod smuggling;

@@ -12,7 +12,7 @@ use shared::config::Config;
 use shared::id::Ids;
 
 use crate::simulation::world::{Phase, Skewed, TABLE, Traced, Wire, World};
-use crate::simulation::{config, token};
+use crate::simulation::{config, config_with, token};
 use crate::world::Deployment;
 
 const SECRET: &str = "the secret of the parity tests, which is long enough";
@@ -292,7 +292,10 @@ async fn what_is_withheld_does_not_pile_up_with_its_sender() {
 
 /// The calls of a group message from alice to these members, of whom some block her, and whether any of those noticed.
 async fn in_group(presence: Presence, members: &[&str], blockers: &[&str]) -> (Vec<Traced>, bool) {
-    let scene = Scene::new();
+    in_group_of(Scene::new(), presence, members, blockers).await
+}
+
+async fn in_group_of(scene: Scene, presence: Presence, members: &[&str], blockers: &[&str]) -> (Vec<Traced>, bool) {
     let group = scene.group(ALICE).await;
     for member in members {
         scene.bring(&group, ALICE, member).await;
@@ -327,6 +330,22 @@ async fn a_group_message_makes_the_same_calls_whoever_blocks_its_sender() {
             assert_eq!(shows(&withheld), shows(&delivered), "{presence:?}, {blockers:?} of {members:?}");
             assert!(!noticed, "{presence:?}, {blockers:?} of {members:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_large_group_makes_the_same_calls_whoever_blocks_its_sender() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let large = || Scene::with(config_with(SECRET, &[("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://q/1/q")]));
+    let (presence, members) = (PRESENCES[0], &[BRIAN, CAROL]);
+    let (delivered, _) = in_group_of(large(), presence, members, &[]).await;
+    assert!(delivered.iter().any(|call| call.operation == "SendMessageBatch"), "{delivered:?}");
+    for blockers in [&[BRIAN][..], &[CAROL], &[BRIAN, CAROL]] {
+        let (withheld, noticed) = in_group_of(large(), presence, members, blockers).await;
+        assert_eq!(shows(&withheld), shows(&delivered), "{blockers:?}");
+        assert!(!noticed, "{blockers:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Findings, INPUTS};
 use crate::inside::{Inside, Rest, escaped, socket_event};
 
 /// Genuine events.
-const EVENTS: [&str; 9] = [
+const EVENTS: [&str; 10] = [
     include_str!("../../events/http-pull.json"),
     include_str!("../../events/http-rename.json"),
     include_str!("../../events/http-invite.json"),
@@ -19,6 +19,7 @@ const EVENTS: [&str; 9] = [
     include_str!("../../events/websocket-authorize.json"),
     include_str!("../../events/websocket-connect.json"),
     include_str!("../../events/websocket-binary.json"),
+    include_str!("../../events/sqs-fanout.json"),
 ];
 
 pub(super) async fn fuzz(seed: u64) -> Findings {
@@ -26,11 +27,12 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
     inside.tie("alice", "friendId", "bob").await;
     let connection = inside.connect("bob").await;
     for _ in 0..INPUTS {
-        match mutator.below(10) {
+        match mutator.below(11) {
             0 | 1 => notify(&inside, &mut mutator, &mut findings).await,
             2 | 3 => relate(&inside, &mut mutator, &mut findings).await,
             4 | 5 => invoke_directly(&inside, &mut mutator, &mut findings).await,
             6 | 7 => socket(&inside, &mut mutator, &mut findings, &connection).await,
+            8 => job(&inside, &mut mutator, &mut findings).await,
             _ => anything(&inside, &mut mutator, &mut findings).await,
         }
     }
@@ -109,6 +111,21 @@ async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings,
         }
     }
     findings.invoke(inside, function, &event.to_string()).await;
+}
+
+/// A job of the queue, spoilt, in an event that may be spoilt too.
+async fn job(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    let genuine = include_str!("../../events/sqs-fanout.json");
+    let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
+    let body = event["Records"][0]["body"].as_str().expect("a body").to_owned();
+    let mut job: Value = serde_json::from_str(&body).expect("a job is JSON");
+    mutator.json(&mut job);
+    let body = job.to_string();
+    event["Records"][0]["body"] = json!(if mutator.in_a_hundred(30) { mutator.text(&body) } else { body });
+    if mutator.in_a_hundred(20) {
+        mutator.json(&mut event);
+    }
+    findings.invoke(inside, &functions::fanout::FUNCTION, &event.to_string()).await;
 }
 
 /// Any event, spoilt, to any function but those of connections: who a connection is, the gateway says.

@@ -41,17 +41,24 @@ const MAX_SMALLER: usize = 500;
 const MAX_CUT_DOWN: usize = 3;
 
 pub(crate) fn config(secret: &str) -> Config {
-    let variables = BTreeMap::from([
+    config_with(secret, &[])
+}
+
+/// The same with these variables beside, or instead.
+pub(crate) fn config_with(secret: &str, more: &[(&str, &str)]) -> Config {
+    let mut variables = BTreeMap::from([
         ("TABLE_NAME", world::TABLE),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "simulated"),
         ("AWS_SECRET_ACCESS_KEY", "simulated"),
         ("AWS_ENDPOINT_URL_DYNAMODB", world::DYNAMODB),
+        ("AWS_ENDPOINT_URL_SQS", world::SQS),
         ("MANAGEMENT_ENDPOINT", world::GATEWAY),
         ("JWT_SECRET", secret),
         // Few, so that there are many pages.
         ("MAX_PAGE_MESSAGES", "3"),
     ]);
+    variables.extend(more.iter().copied());
     Config::read(|name| variables.get(name).map(|value| (*value).to_owned())).expect("a configuration")
 }
 

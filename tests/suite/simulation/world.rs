@@ -30,6 +30,7 @@ use super::history::Taken;
 
 pub(crate) const TABLE: &str = "chat";
 pub(crate) const DYNAMODB: &str = "http://dynamodb.simulated";
+pub(crate) const SQS: &str = "http://sqs.simulated";
 pub(crate) const GATEWAY: &str = "http://gateway.simulated/ws";
 /// How old a connection may become.
 const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
@@ -88,6 +89,10 @@ pub(crate) struct World {
     database: Database,
     latency: Ms,
     connections: Mutex<BTreeMap<String, Connection>>,
+    /// The bodies of the jobs in the queue.
+    jobs: Mutex<Vec<String>>,
+    /// Whether the queue refuses every other job.
+    refuses_jobs: Mutex<bool>,
     /// What stood in an item of a user's state before the last write to it, and when that was.
     before: Mutex<BTreeMap<String, (Ms, Value)>>,
     /// How many calls in a hundred go wrong.
@@ -134,6 +139,8 @@ impl World {
             database,
             latency,
             connections: Mutex::default(),
+            jobs: Mutex::default(),
+            refuses_jobs: Mutex::default(),
             before: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
@@ -316,6 +323,32 @@ impl World {
         }
     }
 
+    // ------------------------------------------------------------------------------------------------------ the queue
+    /// Take all jobs out of the queue.
+    pub(crate) fn take_jobs(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.jobs))
+    }
+
+    /// From now on the queue refuses every other job, or none.
+    pub(crate) fn refuse_jobs(&self, refuses: bool) {
+        *lock(&self.refuses_jobs) = refuses;
+    }
+
+    fn send_jobs(&self, body: &[u8]) -> HttpResponse {
+        let request: Value = decoded(body);
+        let (mut taken, mut failed) = (Vec::new(), Vec::new());
+        for (index, entry) in request["Entries"].as_array().expect("entries").iter().enumerate() {
+            let (id, body) = (&entry["Id"], entry["MessageBody"].as_str().expect("a body"));
+            if *lock(&self.refuses_jobs) && index % 2 == 0 {
+                failed.push(json!({ "Id": id, "Code": "InternalError", "SenderFault": false }));
+            } else {
+                lock(&self.jobs).push(body.to_owned());
+                taken.push(json!({ "Id": id, "MessageId": "simulated", "MD5OfMessageBody": "simulated" }));
+            }
+        }
+        answer(200, &json!({ "Successful": taken, "Failed": failed }).to_string())
+    }
+
     // ------------------------------------------------------------------------------------------------------- the wire
     /// One call of the SDK, with what may happen to it on its way. What has been sent is done, even if who sent it is
     /// dead by then.
@@ -424,6 +457,9 @@ impl World {
     }
 
     fn perform(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
+        if operation(request) == Some("SendMessageBatch") {
+            return self.send_jobs(bytes(request));
+        }
         if let Some(operation) = operation(request) {
             return match self.call(operation, bytes(request), passage) {
                 Ok(done) => answer(200, &done.to_string()),

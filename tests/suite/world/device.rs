@@ -113,6 +113,14 @@ impl Device {
         }
     }
 
+    /// The next frame, if there is one before the end.
+    pub(crate) async fn next_or_end(&mut self) -> Option<Frame> {
+        match self.inbox.pop_front() {
+            Some(frame) => Some(frame),
+            None => self.receive("a frame or the end").await.ok(),
+        }
+    }
+
     async fn arrival(&mut self, expected: &str) -> Frame {
         match self.receive(expected).await {
             Ok(frame) => frame,

@@ -1,0 +1,313 @@
+//! A message to a large group, job by job: what becomes of one that is late, comes again, cannot be read, or whose
+//! receivers have come and gone meanwhile. The functions run in this process; the queue is the test's.
+
+use std::time::Duration;
+
+use functions::fanout;
+use serde_json::{Value, json};
+
+use crate::inside::{Inside, body, call};
+use crate::simulation::world::TABLE;
+use crate::world::Deployment;
+
+/// An event of these records, each with its place as its id.
+fn event(jobs: &[String]) -> String {
+    let genuine = include_str!("../events/sqs-fanout.json");
+    let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
+    let record = event["Records"][0].clone();
+    let record = |(index, job): (usize, &String)| {
+        let mut record = record.clone();
+        (record["messageId"], record["body"]) = (json!(format!("record-{index}")), json!(job));
+        record
+    };
+    event["Records"] = jobs.iter().enumerate().map(record).collect();
+    event.to_string()
+}
+
+/// A group of alice, who is online, and others, in which each message goes through the queue.
+struct Scene {
+    inside: Inside,
+    group: String,
+    alice: String,
+}
+
+impl Scene {
+    async fn new(members: &[&str]) -> Option<Self> {
+        if Deployment::is_elsewhere() {
+            return None;
+        }
+        let large = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+        let inside = Inside::with(1, &large);
+        let create = call("POST", "alice", "/api/group", None, "&name=walkers", None);
+        let group: String = body(&inside.rest(&functions::create_group::FUNCTION, &create).await);
+        let alice = inside.connect("alice").await;
+        let scene = Self { inside, group, alice };
+        for member in members {
+            scene.bring(member).await;
+        }
+        Some(scene)
+    }
+
+    async fn bring(&self, user: &str) {
+        let wanted = json!({ "groupId": self.group, "userId": user });
+        self.rest(&functions::invite::FUNCTION, call("POST", "alice", "/api/request", None, "", Some(wanted))).await;
+        let list = call("GET", user, "/api/request", None, "", None);
+        let invitations: Value = body(&self.rest(&functions::list_invites::FUNCTION, list).await);
+        let variable = Some(("requestId", invitations[0]["id"].as_str().expect("an invitation")));
+        self.rest(&functions::accept_invite::FUNCTION, call("PUT", user, "/api/request", variable, "", None)).await;
+    }
+
+    async fn rest(&self, function: &functions::Function, call: crate::inside::Rest) -> Value {
+        let answer = self.inside.rest(function, &call).await;
+        assert_eq!(answer["statusCode"], 200, "{call:?}: {answer}");
+        answer
+    }
+
+    async fn leave(&self, user: &str) {
+        let variable = Some(("groupId", self.group.as_str()));
+        let leave = call("DELETE", user, "/api/group", variable, "", None);
+        self.rest(&functions::leave_group::FUNCTION, leave).await;
+    }
+
+    /// Alice sends, with a request id: the answer.
+    async fn send(&self, content: &str) -> Value {
+        let frame = json!({
+            "type": "multicast", "groupId": self.group, "content": content, "requestId": content,
+        });
+        self.inside.send("alice", &self.alice, &frame).await;
+        self.inside.frames(&self.alice).pop().expect("an answer")
+    }
+
+    /// Alice sends, and it is acknowledged: the jobs that it was cut into.
+    async fn jobs_of(&self, content: &str) -> Vec<String> {
+        let answer = self.send(content).await;
+        assert_eq!(answer["type"], "ACK", "{answer}");
+        self.inside.world().take_jobs()
+    }
+
+    /// Run jobs: which of them failed.
+    async fn run(&self, jobs: &[String]) -> Vec<String> {
+        let answer =
+            self.inside.invoke(&fanout::FUNCTION, &event(jobs)).await.expect("an event of a queue is answered");
+        let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+        let failures = answer["batchItemFailures"].as_array().expect("what failed");
+        failures.iter().map(|one| one["itemIdentifier"].as_str().expect("a record").to_owned()).collect()
+    }
+
+    async fn run_well(&self, jobs: &[String]) {
+        assert!(!jobs.is_empty());
+        assert_eq!(self.run(jobs).await, [] as [&str; 0]);
+    }
+
+    /// What a user pulls, and drops.
+    async fn pull(&self, user: &str) -> Vec<String> {
+        let pull = call("GET", user, "/api/message", None, "", None);
+        let senders: Value = body(&self.rest(&functions::pull_messages::FUNCTION, pull).await);
+        let senders = senders.as_array().expect("senders");
+        let messages = senders.iter().flat_map(|sender| sender["messages"].as_array().expect("messages"));
+        messages.map(|message| message["content"].as_str().expect("a text").to_owned()).collect()
+    }
+
+    /// What a connection was sent.
+    fn contents(&self, connection: &str) -> Vec<String> {
+        let frames = self.inside.frames(connection);
+        frames.iter().map(|frame| frame["content"].as_str().expect("a text").to_owned()).collect()
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_group_gets_its_message_by_jobs() {
+    let Some(scene) = Scene::new(&["bob", "carol", "dave"]).await else { return };
+    scene.inside.tie("dave", "blockedId", "alice").await;
+    let (bob, dave) = (scene.inside.connect("bob").await, scene.inside.connect("dave").await);
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    assert_eq!(scene.contents(&bob), NOTHING);
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), ["hi"]);
+    assert_eq!(scene.pull("carol").await, ["hi"]);
+    assert_eq!(scene.contents(&dave), NOTHING);
+    for user in ["alice", "bob", "dave"] {
+        assert_eq!(scene.pull(user).await, NOTHING, "{user}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_as_large_as_allowed_in_place_needs_no_job() {
+    let Some(scene) = Scene::new(&["bob"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    assert!(scene.jobs_of("hi").await.is_empty());
+    assert_eq!(scene.contents(&bob), ["hi"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_a_queue_would_refuse_is_delivered() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    let odd = "\u{FFFF}\u{0}";
+    let jobs = {
+        let frame = json!({ "type": "multicast", "groupId": scene.group, "content": odd });
+        scene.inside.send("alice", &scene.alice, &frame).await;
+        scene.inside.world().take_jobs()
+    };
+    assert!(jobs.iter().all(|job| job.is_ascii() && !job.contains("content")), "{jobs:?}");
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), [odd]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_went_before_the_job_ran_misses_the_message() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    for (seconds, content) in [(0, "at once"), (20, "soon"), (3_600, "late")] {
+        let bob = scene.inside.connect("bob").await;
+        pass(1).await;
+        let jobs = scene.jobs_of(content).await;
+        scene.inside.disconnect("bob", &bob).await;
+        // A pull before the job drops the time of the message along, if that is long ago.
+        pass(seconds).await;
+        assert_eq!(scene.pull("bob").await, NOTHING, "{content}");
+        scene.run_well(&jobs).await;
+        assert_eq!(scene.pull("bob").await, [content]);
+        assert_eq!(scene.pull("bob").await, NOTHING);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_came_before_the_job_ran_pulls_the_message_and_is_not_sent_it_again() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let jobs = scene.jobs_of("hi").await;
+    pass(5).await;
+    let bob = scene.inside.connect("bob").await;
+    assert_eq!(scene.pull("bob").await, ["hi"]);
+    pass(1).await;
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), NOTHING);
+    assert_eq!(scene.pull("bob").await, NOTHING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_changed_his_connection_before_the_job_ran_is_sent_the_message() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let first = scene.inside.connect("bob").await;
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    scene.inside.disconnect("bob", &first).await;
+    pass(1).await;
+    let second = scene.inside.connect("bob").await;
+    assert_eq!(scene.pull("bob").await, NOTHING);
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&second), ["hi"]);
+    assert_eq!(scene.pull("bob").await, NOTHING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_again_leaves_the_books_as_they_are() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    let carol = scene.inside.connect("carol").await;
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    scene.inside.disconnect("carol", &carol).await;
+    scene.run_well(&jobs).await;
+    scene.run_well(&jobs).await;
+    let ids: Vec<Value> = scene.inside.frames(&bob).iter().map(|frame| frame["id"].clone()).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
+    assert_eq!(scene.pull("bob").await, NOTHING);
+    assert_eq!(scene.pull("carol").await, ["hi"]);
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.pull("carol").await, NOTHING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_out_or_blocks_before_the_job_runs_gets_nothing() {
+    let Some(scene) = Scene::new(&["bob", "carol", "dave"]).await else { return };
+    let (bob, carol) = (scene.inside.connect("bob").await, scene.inside.connect("carol").await);
+    let dave = scene.inside.connect("dave").await;
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    scene.leave("bob").await;
+    scene.inside.tie("carol", "blockedId", "alice").await;
+    // Who comes back is a new member.
+    scene.leave("dave").await;
+    scene.bring("dave").await;
+    scene.run_well(&jobs).await;
+    for (user, connection) in [("bob", &bob), ("carol", &carol), ("dave", &dave)] {
+        assert_eq!(scene.contents(connection), NOTHING, "{user}");
+        assert_eq!(scene.pull(user).await, NOTHING, "{user}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_dissolved_group_are_done() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    scene.leave("alice").await;
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), NOTHING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_fails_and_the_others_are_done() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    pass(1).await;
+    let mut jobs = scene.jobs_of("one").await;
+    jobs.extend(["poison", "{}", "[]", ""].map(str::to_owned));
+    jobs.extend(scene.jobs_of("two").await);
+    assert_eq!(scene.run(&jobs).await, ["record-1", "record-2", "record-3", "record-4"]);
+    assert_eq!(scene.contents(&bob), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_fails_is_done_when_it_comes_again() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    pass(1).await;
+    let jobs = scene.jobs_of("hi").await;
+    let state_of_bob = |change: Value| {
+        let mut update = json!({ "TableName": TABLE, "Key": { "pk": { "S": "USER#bob" }, "sk": { "S": "STATE" } } });
+        update.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        scene.inside.world().update(&update);
+    };
+    let spoilt = json!({ ":spoilt": { "N": "1" } });
+    state_of_bob(json!({ "UpdateExpression": "SET missed = :spoilt", "ExpressionAttributeValues": spoilt }));
+    assert_eq!(scene.run(&jobs).await, ["record-0"]);
+    state_of_bob(json!({ "UpdateExpression": "REMOVE missed" }));
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), ["hi"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_not_queued_whole_is_refused_and_sent_again() {
+    let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
+    let bob = scene.inside.connect("bob").await;
+    pass(1).await;
+    scene.inside.world().refuse_jobs(true);
+    let refused = scene.send("hi").await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("ERROR"), &json!("unavailable")));
+    scene.inside.world().refuse_jobs(false);
+    let jobs = scene.jobs_of("hi").await;
+    scene.run_well(&jobs).await;
+    assert_eq!(scene.contents(&bob), ["hi"]);
+    // Once it is acknowledged, a repeat is answered and not sent.
+    assert!(scene.jobs_of("hi").await.is_empty());
+    assert_eq!(scene.pull("carol").await, ["hi"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_event_of_a_queue_is_refused() {
+    let Some(scene) = Scene::new(&[]).await else { return };
+    for event in ["", "{}", r#"{"Records":[{"body":"secret"}]}"#, r#"{"Records":"secret"}"#] {
+        let failure = scene.inside.invoke(&fanout::FUNCTION, event).await.expect_err(event);
+        assert_eq!(failure.error_type, "MalformedEvent");
+        assert!(!failure.error_message.contains("secret"), "{failure:?}");
+    }
+}
