@@ -113,6 +113,18 @@ MUTANTS = {
          '            if crate::mutant("unprocessed") {\n                return Ok(found);\n            }\n'
          "            left = answer.unprocessed_keys."),
     ]),
+    "newcomers": ("a job leaves out who has connected since, whatever he had before", [
+        ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state)",
+         '!connection.began_after(*at) || (logged.must_be_named(state) && !shared::mutant("newcomers"))'),
+        ("functions/src/delivery.rs", "Some(logged) if !pushes.contains(&Push::Taken)",
+         'Some(logged) if !pushes.contains(&Push::Taken) && !(shared::mutant("newcomers") && logged.queued.is_some_and('
+         "|at| state.connections.values().any(|c| c.to.is_none() && c.began_after(at))))"),
+    ]),
+    "leavers": ("a job does not write down who has gone before it runs", [
+        ("functions/src/delivery.rs", "Some(logged) if !pushes.contains(&Push::Taken)",
+         "Some(logged) if !pushes.contains(&Push::Taken)"
+         ' && !(shared::mutant("leavers") && logged.queued.is_some() && open.is_empty())'),
+    ]),
 }
 
 

@@ -1,9 +1,13 @@
 //! Who carries out a plan: devices that connect, send and disappear, readers that pull, members, friends and enemies.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use functions::{App, Function};
+use futures::future::FusedFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
 use shared::clock::Ms;
@@ -48,7 +52,9 @@ impl Run {
     /// Friends and groups are as the plan says.
     pub(super) async fn begin(world: Arc<World>, plan: Plan) -> Self {
         let secret = "the secret of a simulation, which is long enough".to_owned();
-        let config = super::config(&secret);
+        let through_queue = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+        let has_queue = plan.seed % 4 > 1;
+        let config = super::config_with(&secret, if has_queue { &through_queue } else { &[] });
         let instance = |ahead_ms: u64| {
             let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
             let ids = Arc::new(Ids::seeded(plan.seed.wrapping_mul(31).wrapping_add(ahead_ms)));
@@ -70,6 +76,51 @@ impl Run {
             }
         }
         run
+    }
+
+    /// Do something, and all jobs that come of it.
+    pub(super) async fn run_jobs(&self, doing: impl Future) {
+        let (mut doing, mut running, mut count) = (pin!(doing.fuse()), FuturesUnordered::new(), 0);
+        loop {
+            for job in self.world.take_jobs() {
+                count += 1;
+                running.push(World::with_chance(self.plan.seed.wrapping_add(count), self.run_job(job)));
+            }
+            tokio::select! {
+                biased;
+                Some(()) = running.next() => {}
+                () = self.world.queued() => {}
+                _ = &mut doing => {}
+                else => return,
+            }
+            if doing.is_terminated() && running.is_empty() && !self.world.has_jobs() {
+                return;
+            }
+        }
+    }
+
+    /// Run a job, sooner or later, until it is done, and where calls fail perhaps once more.
+    async fn run_job(&self, job: String) {
+        let mut event: Value = serde_json::from_str(include_str!("../../events/sqs-fanout.json")).expect("an event");
+        event["Records"][0]["body"] = json!(job);
+        let job: Value = serde_json::from_str(&job).expect("a job is JSON");
+        let id = job["id"].as_str().expect("an id").to_owned();
+        for _ in 0..MAX_TRIES {
+            let late = match self.world.below(10) {
+                0..6 => 300,
+                6..9 => 20_000,
+                _ => 150_000,
+            };
+            self.world.pause(late).await;
+            let answer = self.invoke(&functions::fanout::FUNCTION, &event, true).await;
+            let is_done = answer.is_some_and(|answer| answer["batchItemFailures"] == json!([]));
+            let now = self.world.now_ms();
+            self.history.note(|notes| notes.delivered.insert(id.clone(), now));
+            if is_done && !(self.world.is_faulty() && self.world.in_a_hundred(20)) {
+                return;
+            }
+        }
+        self.wrong("a job is done some time", id);
     }
 
     /// Do one thing after the other.

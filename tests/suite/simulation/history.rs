@@ -189,6 +189,8 @@ pub(super) struct Notes {
     pub(super) comings: BTreeMap<User, Vec<During>>,
     /// When connections were surely open: since `$connect` had answered, until they closed or died.
     pub(super) connected: BTreeMap<String, During>,
+    /// By message id, when the last of its jobs ran for the last time.
+    pub(super) delivered: BTreeMap<String, Ms>,
     /// What a user's connections were sent.
     pub(super) taken: BTreeMap<User, Vec<Taken>>,
     /// What was seen to be wrong on the way.
@@ -264,6 +266,7 @@ impl Notes {
             self.judge_answers(sent, faulty, &mut faults);
             let mut ids: BTreeSet<String> = sent.acks.iter().map(|ack| id_of(ack).to_owned()).collect();
             let mut shapes = BTreeSet::new();
+            let on_its_way = self.on_its_way(sent);
             for user in users {
                 let is_it = |message: &Value| content_of(message) == sent.content;
                 let taken: Vec<&Taken> =
@@ -295,7 +298,7 @@ impl Notes {
                     }
                     _ => {}
                 }
-                self.judge_repeats(sent, user, &taken, &missed, settled, faulty, &mut faults);
+                self.judge_repeats(sent, on_its_way, user, &taken, &missed, settled, faulty, &mut faults);
             }
             // Without a request id, who sends again sends another.
             if ids.len() > 1 || shapes.len() > 1 {
@@ -304,6 +307,15 @@ impl Notes {
             }
         }
         faults
+    }
+
+    /// From when to when a message was being sent or delivered, jobs included.
+    fn on_its_way(&self, sent: &Sent) -> During {
+        let taken = self.taken.values().flatten().map(|taken| &taken.frame);
+        let pulled = self.pulled.values().flatten().map(|pulled| &pulled.message);
+        let all = taken.chain(pulled).filter(|message| content_of(message) == sent.content).chain(&sent.acks);
+        let delivered = all.filter_map(|message| self.delivered.get(id_of(message))).max();
+        During { to: sent.during.to.max(delivered.copied().unwrap_or(0)), ..sent.during }
     }
 
     /// Whether a user saw a message when he resumed, and then dropped everything up to it or a later one.
@@ -332,6 +344,7 @@ impl Notes {
     fn judge_repeats(
         &self,
         sent: &Sent,
+        during: During,
         user: User,
         taken: &[&Taken],
         missed: &[&&Pulled],
@@ -339,7 +352,7 @@ impl Notes {
         faulty: bool,
         faults: &mut Vec<Fault>,
     ) {
-        let quiet = sent.during.to.saturating_add(settled);
+        let quiet = during.to.saturating_add(settled);
         for first in missed.iter().filter(|first| first.during.from > quiet) {
             let Some(dropped) = first.dropped else { continue };
             if let Some(again) = missed.iter().find(|again| again.during.from > dropped) {
@@ -356,14 +369,13 @@ impl Notes {
                 faults.push(Fault::new("a connection gets each message once", format!("{user}: {sent:?}")));
             }
         }
-        let crossed = self.comings.get(user).into_iter().flatten().any(|coming| coming.overlaps(sent.during));
+        let crossed = self.comings.get(user).into_iter().flatten().any(|coming| coming.overlaps(during));
         let was_there = taken.iter().any(|taken| {
             self.connected.get(&taken.connection).is_some_and(|open| {
-                open.from.saturating_add(CLOCKS_MS) < sent.during.from
-                    && sent.during.to.saturating_add(CLOCKS_MS) < open.to
+                open.from.saturating_add(CLOCKS_MS) < during.from && during.to.saturating_add(CLOCKS_MS) < open.to
             })
         });
-        if was_there && !crossed && missed.iter().any(|pulled| pulled.during.from > sent.during.to) {
+        if was_there && !crossed && missed.iter().any(|pulled| pulled.during.from > during.to) {
             faults.push(Fault::new("what a connection took is not missed", format!("{user}: {sent:?}")));
         }
     }

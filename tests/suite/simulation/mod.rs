@@ -1,6 +1,7 @@
 //! A seeded simulation: the real functions over the real engine, through real events and the real SDK, with users who
 //! connect, disappear, send, pull, join, leave, dissolve, befriend and block at the same time, on clocks that differ,
-//! while calls are slow, refused, done in part or done without an answer, and functions are killed in the middle.
+//! while calls are slow, refused, done in part or done without an answer, and functions are killed in the middle. In
+//! half of the runs, messages to groups go through the queue, whose jobs come late, again, and in any order.
 //! Afterwards each user pulls what is left, and the protocol's promises are held against what everybody saw.
 //!
 //! `SIMULATION_SEEDS=from..to cargo test --package tests simulation -- --nocapture` runs those seeds, and
@@ -75,7 +76,7 @@ async fn simulate(plan: Plan) -> (Vec<Fault>, u64) {
     if run.plan().faulty {
         world.set_faults(3);
     }
-    join_all(run.plan().tracks.iter().map(|track| run.follow(track))).await;
+    run.run_jobs(join_all(run.plan().tracks.iter().map(|track| run.follow(track)))).await;
 
     world.set_faults(0);
     world.close_all();

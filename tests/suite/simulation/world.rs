@@ -91,6 +91,8 @@ pub(crate) struct World {
     connections: Mutex<BTreeMap<String, Connection>>,
     /// The bodies of the jobs in the queue.
     jobs: Mutex<Vec<String>>,
+    /// Something was put into it.
+    queued: Notify,
     /// Whether the queue refuses every other job.
     refuses_jobs: Mutex<bool>,
     /// What stood in an item of a user's state before the last write to it, and when that was.
@@ -140,6 +142,7 @@ impl World {
             latency,
             connections: Mutex::default(),
             jobs: Mutex::default(),
+            queued: Notify::new(),
             refuses_jobs: Mutex::default(),
             before: Mutex::default(),
             faults: Mutex::default(),
@@ -329,6 +332,16 @@ impl World {
         std::mem::take(&mut lock(&self.jobs))
     }
 
+    /// Whether there is something in the queue.
+    pub(crate) fn has_jobs(&self) -> bool {
+        !lock(&self.jobs).is_empty()
+    }
+
+    /// Wait until there is something in the queue, or was.
+    pub(crate) async fn queued(&self) {
+        self.queued.notified().await;
+    }
+
     /// From now on the queue refuses every other job, or none.
     pub(crate) fn refuse_jobs(&self, refuses: bool) {
         *lock(&self.refuses_jobs) = refuses;
@@ -343,6 +356,7 @@ impl World {
                 failed.push(json!({ "Id": id, "Code": "InternalError", "SenderFault": false }));
             } else {
                 lock(&self.jobs).push(body.to_owned());
+                self.queued.notify_one();
                 taken.push(json!({ "Id": id, "MessageId": "simulated", "MD5OfMessageBody": "simulated" }));
             }
         }
