@@ -74,7 +74,8 @@ impl<'a> Parcel<'a> {
     }
 
     /// Whether it is pushed to an open connection of a user in that state. If it has waited in a queue, a connection
-    /// that began when it stood in its log is left out where a pull finds it there: its client has pulled since, or will.
+    /// that began when it stood in its log is left out where a pull finds it there: its client has pulled since, or
+    /// will.
     fn is_for(&self, state: &State, connection: &Connection) -> bool {
         match &self.logged {
             Some(logged @ Logged { queued: Some(at), .. }) => {

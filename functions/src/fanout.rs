@@ -1,7 +1,7 @@
 //! From the queue: a part of the fan-out to a group that is too large for one function.
 //!
-//! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is connected
-//! is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
+//! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is
+//! connected is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
 
 use futures::future::BoxFuture;
 use shared::Result;

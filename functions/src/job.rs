@@ -1,7 +1,7 @@
 //! A part of the fan-out to a large group, as it waits in the queue.
 //!
-//! It names the message and does not hold it: a content may be longer than its share of a call, may hold characters that
-//! SQS refuses, and has no business in a second place.
+//! It names the message and does not hold it: a content may be longer than its share of a call, may hold characters
+//! that SQS refuses, and has no business in a second place.
 
 use std::collections::BTreeSet;
 
