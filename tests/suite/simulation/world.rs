@@ -234,6 +234,12 @@ impl World {
         self.database.update_item(decoded(update.to_string().as_bytes())).expect("an update");
     }
 
+    /// Put an item, past the wire.
+    pub(crate) fn put(&self, item: &Value) {
+        let put = json!({ "TableName": TABLE, "Item": item }).to_string();
+        self.database.put_item(decoded(put.as_bytes())).expect("a put");
+    }
+
     /// Everything that is stored in a partition.
     pub(crate) fn partition(&self, pk: &str) -> Vec<Value> {
         let values = json!({ ":pk": { "S": pk } });
