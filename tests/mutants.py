@@ -28,6 +28,11 @@ pub fn mutant(name: &str) -> bool {
     static NAME: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| std::env::var("MUTANT").unwrap_or_default());
     *NAME == name
 }
+
+/// For one of them: the requests of messages.
+#[doc(hidden)]
+pub static EARLY: std::sync::Mutex<std::collections::BTreeMap<String, id::RequestId>> =
+    std::sync::Mutex::new(std::collections::BTreeMap::new());
 """
 
 # By name: what is wrong, and each edit of it: the file, what stands there, what stands there instead.
@@ -113,6 +118,18 @@ MUTANTS = {
          '            if crate::mutant("unprocessed") {\n                return Ok(found);\n            }\n'
          "            left = answer.unprocessed_keys."),
     ]),
+    "done-early": ("a send counts as done as soon as one receiver was pushed to", [
+        ("functions/src/message.rs", "    let receipt = Message { content: Box::default(), ..message.clone() };\n",
+         "    let receipt = Message { content: Box::default(), ..message.clone() };\n"
+         '    shared::EARLY.lock().unwrap().insert(message.id.to_string(), request.clone());\n'),
+        ("functions/src/delivery.rs", "    let missing = async {\n",
+         "    let missing = async {\n"
+         '        if let (Some(logged), true) = (&parcel.logged, shared::mutant("done-early")) {\n'
+         "            let early = shared::EARLY.lock().unwrap().get(&logged.id.to_string()).cloned();\n"
+         "            if let Some(request) = early {\n"
+         "                app.table.finish(logged.sender, &request).await?;\n"
+         "            }\n        }\n"),
+    ]),
     "newcomers": ("a job leaves out who has connected since, whatever he had before", [
         ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state)",
          '!connection.began_after(*at) || (logged.must_be_named(state) && !shared::mutant("newcomers"))'),
@@ -158,7 +175,7 @@ def build():
 
 
 def hunt(binary, mutant, seeds):
-    """The first seed that fails with a mutant, and how many calls of seeds were looked at; or None."""
+    """The first seed that fails with a mutant, and which promise it breaks; or None."""
     environment = {**os.environ, "MUTANT": mutant, "SIMULATION_SEEDS": seeds}
     command = [binary, SIMULATION, "--exact", "--nocapture"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
@@ -181,6 +198,8 @@ def main():
     for mutant in options.names or MUTANTS:
         began = time.monotonic()
         caught = hunt(binary, mutant, options.seeds)
+        if caught and (blameless := hunt(binary, "", f"{caught[0]}..{caught[0] + 1}")):
+            sys.exit(f"mutants.py: seed {caught[0]} fails without {mutant} too: {blameless[1]}")
         took = f"{time.monotonic() - began:.0f} s"
         if caught:
             print(f"{mutant:15} caught by seed {caught[0]:<5} in {took:5} {caught[1]}", flush=True)

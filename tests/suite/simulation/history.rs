@@ -258,8 +258,10 @@ impl Notes {
         addressed.min(unblocked)
     }
 
-    /// Every promise that was broken; none if all is well.
-    pub(super) fn judge(mut self, users: &[User], faulty: bool) -> Vec<Fault> {
+    /// Every promise that was broken; none if all is well. And for how many messages and users one was not the other's,
+    /// perhaps was, and surely.
+    pub(super) fn judge(mut self, users: &[User], faulty: bool) -> (Vec<Fault>, [u64; 3]) {
+        let mut tally = [0; 3];
         let mut faults = std::mem::take(&mut self.faults);
         let settled = if faulty { AFTERMATH_MS } else { 0 };
         for sent in &self.sent {
@@ -281,7 +283,9 @@ impl Notes {
                 let missed: Vec<&&Pulled> = pulled.iter().filter(|pulled| !pulled.resumed).collect();
                 let about = || format!("{user}: {sent:?}");
                 let got = !taken.is_empty() || !pulled.is_empty();
-                match self.owed(sent, user) {
+                let owed = self.owed(sent, user);
+                tally[owed as usize] += 1;
+                match owed {
                     Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
                     Certainty::Surely if sent.accepted => {
                         if taken.is_empty() && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
@@ -306,7 +310,7 @@ impl Notes {
                 faults.push(Fault::new("a message is the same for everybody", by));
             }
         }
-        faults
+        (faults, tally)
     }
 
     /// From when to when a message was being sent or delivered, jobs included.

@@ -28,12 +28,15 @@ use shared::config::Config;
 use clients::Run;
 use history::Fault;
 use plan::{Plan, User};
-use world::World;
+use world::{Places, World};
 
 use crate::world::Deployment;
 
 /// How many seeds run where nobody says how many.
 const SEEDS: Range<u64> = 0..300;
+
+/// Of so many calls of one kind by one function, chance has killed it at some.
+const CALLS_TO_KILL_AT: u64 = 500;
 
 /// How many plans are tried to make a failing one smaller.
 const MAX_SMALLER: usize = 500;
@@ -69,13 +72,44 @@ pub(crate) fn token(user: &str, secret: &str) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")
 }
 
-/// One run of everything: what is wrong with it, and how many calls of the SDK it made.
-async fn simulate(plan: Plan) -> (Vec<Fault>, u64) {
+/// What came of runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    /// How many seeds ran.
+    seeds: u64,
+    /// What is wrong with one of them.
+    faults: Vec<Fault>,
+    /// Another number for each other sequence of calls of one of them.
+    fingerprint: u64,
+    /// How many calls of the SDK there were.
+    calls: u64,
+    /// How many messages there were, for each who may get one: not his, perhaps his, surely his.
+    owed: [u64; 3],
+    /// Where functions called the SDK, and were killed.
+    places: Places,
+}
+
+impl Outcome {
+    fn add(&mut self, one: &Self) {
+        self.seeds += one.seeds;
+        self.calls += one.calls;
+        for (sum, number) in self.owed.iter_mut().zip(one.owed) {
+            *sum += number;
+        }
+        for (place, (calls, kills)) in &one.places {
+            let sum = self.places.entry(place.clone()).or_default();
+            *sum = (sum.0 + calls, sum.1 + kills);
+        }
+    }
+}
+
+/// One run of everything.
+async fn simulate(plan: Plan) -> Outcome {
     let world = World::new(plan.latency);
-    let run = World::with_chance(plan.seed, Run::begin(world.clone(), plan)).await;
-    if run.plan().faulty {
+    if plan.faulty {
         world.set_faults(3);
     }
+    let run = World::with_chance(plan.seed, Run::begin(world.clone(), plan)).await;
     run.run_jobs(join_all(run.plan().tracks.iter().map(|track| run.follow(track)))).await;
 
     world.set_faults(0);
@@ -87,7 +121,8 @@ async fn simulate(plan: Plan) -> (Vec<Fault>, u64) {
     for user in &users {
         run.history.note(|notes| notes.taken.insert(user, world.taken_by(user)));
     }
-    (run.history.note(std::mem::take).judge(&users, faulty), world.calls())
+    let (faults, owed) = run.history.note(std::mem::take).judge(&users, faulty);
+    Outcome { seeds: 1, faults, fingerprint: world.fingerprint(), calls: world.calls(), owed, places: world.places() }
 }
 
 /// Everybody reads what is left.
@@ -101,7 +136,7 @@ async fn finish(run: &Run) {
 }
 
 /// Run one plan by itself, on a runtime whose time is paused.
-fn run_plan(plan: Plan) -> (Vec<Fault>, u64) {
+fn run_plan(plan: Plan) -> Outcome {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
     // The SDK's jitter.
@@ -119,7 +154,7 @@ fn cut_down(mut plan: Plan, mut faults: Vec<Fault>) -> (Plan, Vec<Fault>) {
             if tried > MAX_SMALLER {
                 return (plan, faults);
             }
-            let (broken, _) = run_plan(smaller.clone());
+            let broken = run_plan(smaller.clone()).faults;
             if broken.iter().any(|fault| promises.contains(fault.promise)) {
                 (plan, faults) = (smaller, broken);
                 continue 'smaller;
@@ -142,16 +177,19 @@ fn seeds() -> Range<u64> {
     variable("SIMULATION_SEEDS", "0..1000", range).unwrap_or(SEEDS)
 }
 
-/// Run seeds on all processors, with a line now and then: what went wrong, by seed.
-fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<Fault>> {
+/// Run seeds on all processors, with a line now and then: what went wrong, by seed, and what came of all of them.
+fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Outcome) {
     let seconds = variable("SIMULATION_SECONDS", "180", |text| text.parse().ok());
     let patience = seconds.map_or(Duration::MAX, Duration::from_secs);
-    let (next, calls, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let (next, all) = (AtomicU64::new(seeds.start), Mutex::new((BTreeMap::new(), Outcome::default())));
     let (began, told) = (Instant::now(), AtomicU64::new(0));
-    let done = AtomicU64::new(0);
-    let tell = |failed: usize| {
-        let (done, of, calls) = (done.load(Relaxed), seeds.end - seeds.start, calls.load(Relaxed));
-        println!("{done} of {of} seeds, {calls} calls, {failed} failed, {} s", began.elapsed().as_secs());
+    let tell = |failed: usize, all: &Outcome| {
+        let (done, of, took) = (all.seeds, seeds.end - seeds.start, began.elapsed().as_secs());
+        let (calls, [not, perhaps, surely]) = (all.calls, all.owed);
+        println!(
+            "{done} of {of} seeds, {calls} calls, {surely} messages owed, {perhaps} perhaps, {not} not, {failed} failed, \
+             {took} s"
+        );
     };
     let work = || {
         while began.elapsed() < patience {
@@ -159,17 +197,17 @@ fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<Fault>> {
             if seed >= seeds.end {
                 return;
             }
-            let (faults, made) = run_plan(Plan::drawn(seed));
-            calls.fetch_add(made, Relaxed);
-            done.fetch_add(1, Relaxed);
-            let mut failed = failed.lock().expect("nobody panics that holds it");
-            if !faults.is_empty() {
-                println!("seed {seed} failed: {}", faults[0].promise);
-                failed.insert(seed, faults);
+            let one = run_plan(Plan::drawn(seed));
+            let mut both = all.lock().expect("nobody panics that holds it");
+            let (failed, all) = &mut *both;
+            all.add(&one);
+            if !one.faults.is_empty() {
+                println!("seed {seed} failed: {}", one.faults[0].promise);
+                failed.insert(seed, one.faults);
             }
             let tens = began.elapsed().as_secs() / 10;
             if told.fetch_max(tens, Relaxed) < tens {
-                tell(failed.len());
+                tell(failed.len(), all);
             }
         }
     };
@@ -178,9 +216,9 @@ fn run_seeds(seeds: &Range<u64>) -> BTreeMap<u64, Vec<Fault>> {
             scope.spawn(work);
         }
     });
-    let failed = failed.into_inner().expect("nobody panics that holds it");
-    tell(failed.len());
-    failed
+    let (failed, all) = all.into_inner().expect("nobody panics that holds it");
+    tell(failed.len(), &all);
+    (failed, all)
 }
 
 #[test]
@@ -188,7 +226,7 @@ fn nothing_is_lost_and_nobody_gets_what_is_not_his() {
     if Deployment::is_elsewhere() {
         return;
     }
-    let failed = run_seeds(&seeds());
+    let (failed, all) = run_seeds(&seeds());
     let mut report = String::new();
     for (number, (seed, faults)) in failed.iter().enumerate() {
         let (plan, faults) = match number < MAX_CUT_DOWN {
@@ -204,6 +242,10 @@ fn nothing_is_lost_and_nobody_gets_what_is_not_his() {
         }
     }
     assert!(failed.is_empty(), "{} seeds failed{report}", failed.len());
+    let spared: Vec<_> = all.places.iter().filter(|(_, (_, kills))| *kills == 0).collect();
+    println!("functions were killed at {} of {} kinds of calls", all.places.len() - spared.len(), all.places.len());
+    let is_luck = spared.iter().all(|(_, (calls, _))| *calls < CALLS_TO_KILL_AT);
+    assert!(is_luck, "functions were never killed at {spared:?}");
 }
 
 #[test]

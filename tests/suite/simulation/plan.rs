@@ -164,7 +164,7 @@ impl Plan {
         let somebody = plan.somebody(&mut draw);
         plan.add_device(&mut draw, pace, somebody, 0);
         for number in 1..tracks {
-            match draw.below(14) {
+            match draw.below(15) {
                 0..6 => {
                     let somebody = plan.somebody(&mut draw);
                     plan.add_device(&mut draw, pace, somebody, number);

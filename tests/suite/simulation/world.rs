@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -61,9 +62,15 @@ struct Connection {
     frames: Vec<(Value, bool)>,
 }
 
+/// Where functions called the SDK, by function, operation and kind of item: how often while calls failed, and how often
+/// one was killed there.
+pub(crate) type Places = BTreeMap<(&'static str, String), (u64, u64)>;
+
 /// What chance has in store for one step of a plan, and for the function that it invokes.
 struct Fate {
     rng: StdRng,
+    /// The name of that function, if there is one.
+    function: &'static str,
     /// How many calls the function still makes before it is killed, if it is.
     calls_left: Option<u64>,
     killed: Arc<Notify>,
@@ -100,6 +107,9 @@ pub(crate) struct World {
     /// How many calls in a hundred go wrong.
     faults: Mutex<u64>,
     calls: Mutex<u64>,
+    /// Of every call and its time, in order.
+    fingerprint: Mutex<DefaultHasher>,
+    places: Mutex<Places>,
     traced: Mutex<Vec<Traced>>,
     is_tracing: Mutex<bool>,
     began: Instant,
@@ -147,6 +157,8 @@ impl World {
             before: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            fingerprint: Mutex::default(),
+            places: Mutex::default(),
             traced: Mutex::default(),
             is_tracing: Mutex::default(),
             began: Instant::now(),
@@ -156,7 +168,7 @@ impl World {
     /// Do something whose chances follow from `chance`, whatever else goes on.
     pub(crate) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
         let rng = StdRng::seed_from_u64(chance);
-        FATE.scope(RefCell::new(Fate { rng, calls_left: None, killed: Arc::default() }), doing).await
+        FATE.scope(RefCell::new(Fate { rng, function: "", calls_left: None, killed: Arc::default() }), doing).await
     }
 
     /// A number below `bound`. Outside of [`World::with_chance`] nothing is left to chance.
@@ -165,26 +177,37 @@ impl World {
     }
 
     /// The function that this step invokes is killed at that call, or lives. What says that it was killed.
-    pub(crate) fn doom(&self, calls_left: Option<u64>) -> Arc<Notify> {
+    pub(crate) fn doom(&self, function: &'static str, calls_left: Option<u64>) -> Arc<Notify> {
         FATE.with(|fate| {
             let mut fate = fate.borrow_mut();
-            (fate.calls_left, fate.killed) = (calls_left, Arc::default());
+            (fate.function, fate.calls_left, fate.killed) = (function, calls_left, Arc::default());
             fate.killed.clone()
         })
     }
 
     /// Whether the function is killed at this call.
-    fn is_killed_now(&self) -> bool {
+    fn is_killed_at(&self, request: &HttpRequest) -> bool {
         let counted = FATE.try_with(|fate| {
             let mut fate = fate.borrow_mut();
             let left = fate.calls_left;
             fate.calls_left = left.map(|left| left.saturating_sub(1));
-            if left == Some(0) {
+            let killed = left == Some(0);
+            if killed {
                 fate.killed.notify_one();
             }
-            left == Some(0)
+            if self.is_faulty() {
+                let mut places = lock(&self.places);
+                let (calls, kills) = places.entry((fate.function, place(request))).or_default();
+                (*calls, *kills) = (*calls + 1, *kills + u64::from(killed));
+            }
+            killed
         });
         counted.unwrap_or(false)
+    }
+
+    /// Where functions called the SDK.
+    pub(crate) fn places(&self) -> Places {
+        std::mem::take(&mut lock(&self.places))
     }
 
     pub(crate) fn in_a_hundred(&self, chance: u64) -> bool {
@@ -219,6 +242,11 @@ impl World {
     /// How many calls of the SDK there were.
     pub(crate) fn calls(&self) -> u64 {
         *lock(&self.calls)
+    }
+
+    /// Another number for each other sequence of calls.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        lock(&self.fingerprint).finish()
     }
 
     /// The calls that are begun while this is under way, in order.
@@ -311,7 +339,7 @@ impl World {
 
     /// What the gateway says of a connection, without a word to its client.
     fn look(&self, id: &str) -> HttpResponse {
-        match lock(&self.connections).get(id).map(|connection| connection.phase) {
+        match lock(&self.connections).get(id).map(|connection| self.phase_of(connection)) {
             Some(Phase::Open | Phase::Dead) => {
                 let time = "2027-01-15T08:00:00.000Z";
                 let identity = json!({ "sourceIp": "192.0.2.1", "userAgent": "simulated" });
@@ -324,7 +352,7 @@ impl World {
 
     fn delete(&self, id: &str) -> HttpResponse {
         match lock(&self.connections).get_mut(id) {
-            Some(connection) if connection.phase != Phase::Closed => {
+            Some(connection) if self.phase_of(connection) != Phase::Closed => {
                 connection.phase = Phase::Closed;
                 answer(204, "")
             }
@@ -376,7 +404,7 @@ impl World {
         *lock(&self.calls) += 1;
         self.note(&request);
         let passage = self.passage();
-        let killed = self.is_killed_now();
+        let killed = self.is_killed_at(&request);
         if killed && self.in_a_hundred(50) {
             return std::future::pending().await;
         }
@@ -429,6 +457,10 @@ impl World {
     }
 
     fn note(&self, request: &HttpRequest) {
+        // As a value, for the SDK writes the fields of an object in any order, and a token of its own.
+        let mut body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
+        body["ClientRequestToken"].take();
+        (self.now_ms(), operation(request), request.uri(), body.to_string()).hash(&mut *lock(&self.fingerprint));
         if *lock(&self.is_tracing) {
             let name = operation(request).unwrap_or_else(|| request.method());
             let request = serde_json::from_slice(bytes(request)).unwrap_or_default();
@@ -436,18 +468,26 @@ impl World {
         }
     }
 
-    /// What DynamoDB does when it is busy: a transaction conflicts, and a batch is done in part.
+    /// What DynamoDB does when it is busy: a transaction conflicts or is throttled, a single write meets a transaction,
+    /// and a batch is done in part.
     fn refuse_in_part(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
         let operation = operation(request);
         let mut body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
         if let Some(items) = body["TransactItems"].as_array() {
             let mut reasons = vec![json!({ "Code": "None" }); items.len()];
-            reasons[0] = json!({ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" });
+            reasons[0] = match passage.stale {
+                true => json!({ "Code": "ThrottlingError", "Message": "Throughput exceeds the current capacity" }),
+                false => json!({ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" }),
+            };
             let body = json!({
                 "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
                 "Message": "Transaction cancelled", "CancellationReasons": reasons,
             });
             return answer(400, &body.to_string());
+        }
+        // Those who write without a condition write what no transaction touches.
+        if body["ConditionExpression"].is_string() {
+            return refusal(400, "TransactionConflictException");
         }
         let (list, left_name) = match operation {
             Some("BatchGetItem") => ("/Keys", "UnprocessedKeys"),
@@ -564,6 +604,34 @@ fn encoded(response: impl Serialize) -> Value {
 
 fn operation(request: &HttpRequest) -> Option<&str> {
     request.headers().get("x-amz-target")?.rsplit('.').next()
+}
+
+/// What a call does, and to what kind of item, without the names of users.
+fn place(request: &HttpRequest) -> String {
+    let Some(operation) = operation(request) else { return request.method().to_owned() };
+    let body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
+    if let Some(from) = body["ExpressionAttributeValues"][":from"]["S"].as_str() {
+        return format!("{operation} {}", kind(from));
+    }
+    let is_key = |value: &Value| value["pk"].is_object();
+    let mut within = vec![&body];
+    let item = loop {
+        let Some(value) = within.pop() else { return operation.to_owned() };
+        if is_key(value) {
+            break value["sk"]["S"].as_str().unwrap_or_default();
+        }
+        match value {
+            Value::Array(list) => within.extend(list.iter().rev()),
+            Value::Object(fields) => within.extend(fields.values()),
+            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    };
+    format!("{operation} {}", kind(item))
+}
+
+/// What kind of item a sort key is of.
+fn kind(sk: &str) -> &str {
+    sk.split('#').next().unwrap_or_default()
 }
 
 fn bytes(request: &HttpRequest) -> &[u8] {
