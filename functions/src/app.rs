@@ -13,6 +13,10 @@ use shared::table::Table;
 use shared::token::Verifier;
 use shared::{Error, Result, aws};
 
+/// How far apart the ticks are by which answers are given that must not tell by their time what became of something:
+/// forty times what such answers were measured to differ by.
+const TICK_MS: Ms = 4;
+
 /// Clients, clock and chance of one function instance.
 #[derive(Debug)]
 pub struct App {
@@ -36,6 +40,8 @@ pub struct App {
     pub(crate) max_groups: usize,
     /// How many invitations may wait for a user.
     pub(crate) max_invitations: usize,
+    /// How many connections a user may have open.
+    pub(crate) max_connections: usize,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
@@ -61,6 +67,7 @@ impl App {
             max_page_messages: config.max_page_messages,
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,
+            max_connections: config.max_connections,
             pusher: aws::management(config, http).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),
         }
@@ -71,6 +78,12 @@ impl App {
         while let Some(left) = time.checked_sub(self.clock.now_ms()).filter(|left| *left > 0) {
             self.clock.sleep(Duration::from_millis(left)).await;
         }
+    }
+
+    /// Resolves at the next tick of a coarse clock. What is answered then takes as long as another answer that took a
+    /// little less or more: who measures cannot tell what made the difference.
+    pub(crate) async fn wait_for_tick(&self) {
+        self.clock.sleep(self.clock.until_tick(TICK_MS)).await;
     }
 
     /// What pushes. [`crate::serve`] makes sure that a function that pushes has it.

@@ -20,9 +20,6 @@ use crate::{App, delivery};
 pub static FUNCTION: Function =
     Function { name: "connect", needs: Needs { tokens: false, pushes: true }, handler: Handler::Socket(handle) };
 
-/// How many connections a user may have open.
-const MAX_CONNECTIONS: usize = 32;
-
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let state = app.table.announce(&event.user, &event.connection, app.clock.now_ms()).await?;
@@ -47,16 +44,16 @@ async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
 /// Close the oldest connections beyond the limit, and forget what no longer says anything.
 async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
     let now = app.clock.now_ms();
-    let surplus = surplus(state, &event.connection, now);
+    let surplus = surplus(state, &event.connection, now, app.max_connections);
     let closed = join_all(surplus.iter().map(|connection| delivery::close(app, &event.user, connection))).await;
     closed.into_iter().collect::<Result<()>>()?;
     app.table.forget(&event.user, &state.forgettable(now, app.table.oldest())).await
 }
 
 /// The oldest open connections that are too many, the new one being counted and kept.
-fn surplus(state: &State, newest: &ConnectionId, now: u64) -> Vec<ConnectionId> {
+fn surplus(state: &State, newest: &ConnectionId, now: u64, most: usize) -> Vec<ConnectionId> {
     let mut others: Vec<_> = state.open(now).filter(|(id, _)| *id != newest).collect();
     others.sort_unstable_by_key(|(id, connection)| (connection.announced, *id));
-    let surplus = (others.len() + 1).saturating_sub(MAX_CONNECTIONS);
+    let surplus = (others.len() + 1).saturating_sub(most);
     others.into_iter().take(surplus).map(|(id, _)| id.clone()).collect()
 }

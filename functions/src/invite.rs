@@ -40,6 +40,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             let first = standing.map_or(&call.user, |invitation| &invitation.invited_by);
             app.table.invite(&group, &user, first).await?;
         }
+        app.wait_for_tick().await;
         Ok(Reply::empty())
     })
 }

@@ -34,6 +34,7 @@ Environment (all optional):
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
   ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any
   RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
+  MAX_CONNECTIONS   how many connections a user may have open
   FANOUT_MEMBERS    beyond how many receivers a message to a group goes through the queue
   LOG_LEVEL         error, warn, info, debug or trace";
 

@@ -12,6 +12,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now.
     fn now_ms(&self) -> Ms;
 
+    /// How long it is until the next of the times that are `every` so many milliseconds.
+    fn until_tick(&self, every: Ms) -> Duration {
+        Duration::from_millis(every - self.now_ms() % every)
+    }
+
     /// Resolves when that much time has passed on this clock.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
@@ -20,11 +25,23 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+impl SystemClock {
+    fn since_epoch() -> Duration {
+        #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
 impl Clock for SystemClock {
     fn now_ms(&self) -> Ms {
-        #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(Self::since_epoch().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// To the nanosecond: a part of a millisecond that was left would tell.
+    fn until_tick(&self, every: Ms) -> Duration {
+        let every = Duration::from_millis(every).as_nanos();
+        let left = every - Self::since_epoch().as_nanos() % every;
+        Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -1,5 +1,6 @@
 //! The configuration, read from the environment once. A variable that is empty counts as unset.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub max_groups: usize,
     /// `MAX_INVITATIONS`: how many invitations may wait for a user, 1 to 1,000; 200.
     pub max_invitations: usize,
+    /// `MAX_CONNECTIONS`: how many connections a user may have open, 1 to 100; 32.
+    pub max_connections: usize,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
     pub log_level: String,
 }
@@ -50,7 +53,8 @@ pub struct Config {
 pub struct TokenConfig {
     /// `JWT_SECRET`: the secret of HS256 tokens, at least 32 bytes.
     pub secret: Option<String>,
-    /// `JWKS_URL`: where the public keys of RS256, ES256 and EdDSA tokens are.
+    /// `JWKS_URL`: where the public keys of RS256, ES256 and EdDSA tokens are. `http://` only on this machine: whoever
+    /// can change what it answers is anybody.
     pub key_set_url: Option<String>,
     /// `JWT_ISSUER`: what `iss` must be, if set.
     pub issuer: Option<String>,
@@ -138,6 +142,7 @@ impl Config {
             max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
             max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
+            max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
             log_level: log_level(text("LOG_LEVEL"))?,
         })
     }
@@ -151,6 +156,9 @@ fn credentials(text: &impl Fn(&str) -> Option<String>) -> Result<Credentials, Co
 
 fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>, ConfigError> {
     let (secret, key_set_url) = (text("JWT_SECRET"), url("JWKS_URL", text)?);
+    if key_set_url.as_deref().is_some_and(|url| url.starts_with("http://") && !is_of_this_machine(url)) {
+        return Err(wrong("JWKS_URL", "must start with https:// (or http:// on one's own machine)"));
+    }
     if secret.as_ref().is_some_and(|secret| secret.len() < 32) {
         return Err(wrong("JWT_SECRET", "must be at least 32 bytes long"));
     }
@@ -173,6 +181,13 @@ fn url(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<Opt
         }
         url => Ok(url),
     }
+}
+
+/// Whether the host of a URL is a loopback address, by number or as `localhost`.
+fn is_of_this_machine(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>();
+    let host = uri.ok().and_then(|uri| uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()));
+    host.is_some_and(|host| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
 }
 
 fn number<N>(
@@ -241,6 +256,11 @@ mod tests {
         for (name, value) in [
             ("JWT_SECRET", "short"),
             ("JWKS_URL", "example.com"),
+            ("JWKS_URL", "http://example.com/keys"),
+            ("JWKS_URL", "http://localhost.example.com/keys"),
+            ("JWKS_URL", "http://localhost@example.com/keys"),
+            ("JWKS_URL", "http://10.0.0.1/keys"),
+            ("MAX_CONNECTIONS", "101"),
             ("RETENTION_DAYS", "0"),
             ("RETENTION_DAYS", "a month"),
             ("MAX_GROUP_MEMBERS", "10001"),
@@ -257,6 +277,13 @@ mod tests {
         }
         let error = read(&[("JWKS_URL", "https://a.b"), ("JWT_LEEWAY_SECONDS", "61")]).unwrap_err();
         assert!(error.starts_with("JWT_LEEWAY_SECONDS"), "{error}");
+    }
+
+    #[test]
+    fn key_sets_are_https_but_on_this_machine() {
+        for url in ["https://example.com/keys", "http://localhost:1/", "http://127.0.0.1:80/keys", "http://[::1]/"] {
+            assert!(read(&[("JWKS_URL", url)]).is_ok(), "{url}");
+        }
     }
 
     #[test]

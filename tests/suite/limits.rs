@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use crate::stack::{Local, with};
 use crate::world::User;
+use crate::world::scene::friends_at;
 
 /// Groups of a manager, by their names.
 async fn groups<const N: usize>(manager: &User, names: [&str; N]) -> [String; N] {
@@ -19,6 +20,19 @@ async fn invited_to(user: &User) -> Vec<String> {
     let mut names: Vec<String> = user.invitations().await.into_iter().map(|one| one.group_name).collect();
     names.sort_unstable();
     names
+}
+
+#[tokio::test]
+async fn one_connection_too_many_closes_the_oldest() {
+    let Some(local) = Local::start(with(&[("MAX_CONNECTIONS", "2")])).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let (oldest, mut second, mut third) = (bob.connect().await, bob.connect().await, bob.connect().await);
+    oldest.expect_close().await;
+    let mut alice = alice.connect().await;
+    alice.send(&bob, "to both").await;
+    second.expect_private(&alice, "to both").await;
+    third.expect_private(&alice, "to both").await;
+    local.stop().await;
 }
 
 #[tokio::test]

@@ -311,20 +311,23 @@ async fn no_path_of_the_public_address_leads_inside() {
     local.stop().await;
 }
 
-/// Requests that end in two places, depending on who reads them.
+/// Requests that end in two places, depending on who reads them: before a second one, or behind it. Behind all of it,
+/// one that ends the connection.
 fn ambiguous(public: &str, token: &str) -> Vec<String> {
     let host = public.trim_start_matches("http://");
     let inner = format!("POST /api/group?name=smuggled&access_token={token} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    let head = format!("GET /api/group HTTP/1.1\r\nHost: {host}\r\nconnection: close\r\n");
+    let head = format!("GET /api/group HTTP/1.1\r\nHost: {host}\r\n");
+    let last = request("GET /api/group", host);
     let length = inner.len();
-    vec![
+    let requests = [
         format!("{head}content-length: 0\r\ncontent-length: {length}\r\n\r\n{inner}"),
         format!("{head}content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{inner}"),
         format!("{head}content-length: {length}\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n{inner}"),
         format!("{head}content-length: +{length}\r\n\r\n{inner}"),
         format!("{head}content-length : {length}\r\n\r\n{inner}"),
         format!("{head}x: y\ncontent-length: {length}\r\n\r\n{inner}"),
-    ]
+    ];
+    requests.map(|request| request + &last).into()
 }
 
 #[tokio::test]
@@ -334,7 +337,14 @@ async fn a_request_does_not_hide_another() {
     for request in ambiguous(&local.deployment().public, alice.token()) {
         let (status, body) = send_raw(&local.deployment().public, request.as_bytes()).await;
         assert!(matches!(status, 0 | 400 | 401), "{status} {body}");
+        assert!(!body.contains("HTTP/1.1 200"), "{request:?} was two: {body}");
     }
+    // So that it is seen if one gets through: the second of two honest ones does.
+    let host = local.deployment().public.trim_start_matches("http://").to_owned();
+    let two = format!("GET /api/group HTTP/1.1\r\nHost: {host}\r\n\r\n")
+        + &request(&format!("GET /api/group?access_token={}", alice.token()), &host);
+    let (status, body) = send_raw(&local.deployment().public, two.as_bytes()).await;
+    assert!(status == 401 && body.contains("HTTP/1.1 200"), "{status} {body}");
     assert!(alice.groups().await.is_empty());
     local.stop().await;
 }

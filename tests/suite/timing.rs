@@ -1,17 +1,21 @@
-//! Can a sender tell by the time of an `ACK` whether he is blocked? A measurement and no test: it has no opinion on its
-//! result, takes its time, and wants a machine that does nothing else. It runs against any deployment.
+//! Can a sender tell by the time of an `ACK` whether he is blocked, or a caller by the time of a 403 what there is? A
+//! measurement with a verdict, for a machine that does nothing else; CI runs it by itself. It runs against any deployment.
 //!
-//! `cargo test --release -p tests timing -- --ignored --nocapture`; `TIMING_PAIRS` says how many pairs, 2,000 by default.
+//! `cargo test -p tests timing -- --ignored --nocapture --test-threads 1`; `TIMING_PAIRS` says how many pairs, 400 by
+//! default.
 //!
 //! The sender writes to two users who differ in nothing but that one of them blocks him, in random order, one message at
-//! a time. Told are the medians; how often a withheld message is the slower one of two (0.5: nothing can be told), with
-//! the z of the rank sum; and how many messages the best threshold, learned from one half of them, puts right in the
-//! other half. Intervals are of 95 %.
+//! a time; the caller asks for what is foreign and what is absent in the same way. Told are the medians; how often the
+//! second of a kind is the slower one of two (0.5: nothing can be told), with the z of the rank sum; and how many the
+//! best threshold, learned from one half of them, puts right in the other half. Intervals are of 95 %.
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+use serde_json::json;
+
 use crate::world::scene::{friends, group_of};
-use crate::world::{Device, User};
+use crate::world::{Call, Device, User};
 
 /// Where the one and the other message go.
 enum To<'a> {
@@ -28,11 +32,18 @@ async fn time(alice: &mut Device, to: &To<'_>, content: &str) -> Duration {
     began.elapsed()
 }
 
+/// By how much the second may be the slower one more often, or less often, than the first: of 400 pairs, ten times the
+/// standard error.
+const MAX_BIAS: f64 = 0.2;
+
+fn pairs() -> usize {
+    std::env::var("TIMING_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(400)
+}
+
 /// Times of messages to the one and to the other, in microseconds, in the order in which they were sent.
 async fn times(alice: &mut Device, to: [To<'_>; 2], bob: Option<&mut Device>, content: &str) -> [Vec<f64>; 2] {
-    let pairs = std::env::var("TIMING_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(2_000);
     let (mut times, mut bob) = ([Vec::new(), Vec::new()], bob);
-    for _ in 0..pairs {
+    for _ in 0..pairs() {
         let first = usize::from(rand::random::<bool>());
         for which in [first, 1 - first] {
             times[which].push(time(alice, &to[which], content).await.as_secs_f64() * 1e6);
@@ -78,18 +89,23 @@ fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).expect("a measurement is not that long"))
 }
 
-fn report(what: &str, [delivered, withheld]: &[Vec<f64>; 2]) {
-    let (slower, z) = rank_sum(delivered, withheld);
-    let right = classified(delivered, withheld);
-    let half_width = 1.96 * (right * (1.0 - right) / count(delivered.len())).sqrt();
-    println!(
-        "{what}: {} pairs; delivered {:.0} us, withheld {:.0} us; withheld is slower in {slower:.3}, z = {z:.1}; a \
-         threshold is right in {right:.3} ± {half_width:.3}",
-        delivered.len(),
-        median(delivered),
-        median(withheld),
+/// Tell what was measured, and fail if the one can be told from the other.
+fn judge(what: &str, [one, other]: [&str; 2], [ones, others]: &[Vec<f64>; 2]) {
+    let (slower, z) = rank_sum(ones, others);
+    let right = classified(ones, others);
+    let half_width = 1.96 * (right * (1.0 - right) / count(ones.len())).sqrt();
+    let told = format!(
+        "{what}: {} pairs; {one} {:.0} us, {other} {:.0} us; {other} is slower in {slower:.3}, z = {z:.1}; a threshold \
+         is right in {right:.3} ± {half_width:.3}",
+        ones.len(),
+        median(ones),
+        median(others),
     );
+    println!("{told}");
+    assert!((slower - 0.5).abs() < MAX_BIAS, "{told}");
 }
+
+const FATES: [&str; 2] = ["delivered", "withheld"];
 
 #[tokio::test]
 #[ignore = "a measurement, see above"]
@@ -105,15 +121,65 @@ async fn the_time_of_an_ack() {
 
     for (length, content) in [("short", "hello"), ("16 KiB", long.as_str())] {
         let times = times(&mut alice, [To::User(&bob), To::User(&carl)], None, content).await;
-        report(&format!("private, {length}, receiver away"), &times);
+        judge(&format!("private, {length}, receiver away"), FATES, &times);
     }
     let (mut bob_online, _carl_online) = (bob.connect().await, carl.connect().await);
     for (length, content) in [("short", "hello"), ("16 KiB", long.as_str())] {
         let times = times(&mut alice, [To::User(&bob), To::User(&carl)], Some(&mut bob_online), content).await;
-        report(&format!("private, {length}, receiver online"), &times);
+        judge(&format!("private, {length}, receiver online"), FATES, &times);
     }
     let groups = [To::Group(&pair), To::Group(&blocked_pair)];
-    report("group of two, receiver online", &times(&mut alice, groups, Some(&mut bob_online), "hello").await);
+    judge("group of two, receiver online", FATES, &times(&mut alice, groups, Some(&mut bob_online), "hello").await);
+}
+
+#[tokio::test]
+#[ignore = "a measurement, see above"]
+async fn the_time_of_a_403() {
+    let (alice, bob, mallory) = (User::new("alice"), User::new("bob"), User::new("mallory"));
+    let foreign = group_of(&alice, &[]).await;
+    alice.invite(&bob, &foreign).await.empty();
+    let (invitation, absent) = (bob.invitation().await.id, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    let no_invitation = "9f2b6a34-6f0e-5d55-8d3c-0d2a51b1f7aa";
+    let invites = |group: &str| {
+        let body = json!({ "groupId": group, "userId": bob.id() });
+        mallory.call(Method::POST, "/api/request").json(&body)
+    };
+    type Ask<'a> = Box<dyn Fn(bool) -> Call + 'a>;
+    let of_group = |method: Method, query: &'static [(&'static str, &'static str)]| -> Ask<'_> {
+        let (foreign, mallory) = (&foreign, &mallory);
+        Box::new(move |is_foreign| {
+            let group = if is_foreign { foreign.as_str() } else { absent };
+            mallory.call(method.clone(), &format!("/api/group/{group}")).params(query)
+        })
+    };
+    let of_invitation = |method: Method| -> Ask<'_> {
+        let (invitation, mallory) = (&invitation, &mallory);
+        Box::new(move |is_foreign| {
+            let id = if is_foreign { invitation.as_str() } else { no_invitation };
+            mallory.call(method.clone(), &format!("/api/request/{id}"))
+        })
+    };
+    let asks: [(&str, Ask<'_>); 6] = [
+        ("show a group", of_group(Method::GET, &[])),
+        ("rename a group", of_group(Method::PUT, &[("name", "x")])),
+        ("leave a group", of_group(Method::DELETE, &[])),
+        ("invite to a group", Box::new(|is_foreign| invites(if is_foreign { &foreign } else { absent }))),
+        ("accept an invitation", of_invitation(Method::PUT)),
+        ("decline an invitation", of_invitation(Method::DELETE)),
+    ];
+    for (what, ask) in asks {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..pairs() {
+            let first = usize::from(rand::random::<bool>());
+            for which in [first, 1 - first] {
+                let (call, began) = (ask(which == 0), Instant::now());
+                let answer = call.send().await;
+                times[which].push(began.elapsed().as_secs_f64() * 1e6);
+                answer.refused(403, "");
+            }
+        }
+        judge(what, ["foreign", "absent"], &times);
+    }
 }
 
 #[test]

@@ -148,6 +148,10 @@ impl Books<'_> {
 /// connections and tails.
 const MAX_MISSED: usize = 2_000;
 
+/// So many messages may be dropped of those that are too young to be dropped with their time, of each kind: some 100 KB
+/// of the item.
+const MAX_TAIL: usize = 4_000;
+
 impl State {
     /// What is dropped of one kind.
     pub fn dropped(&self, kind: Kind) -> &Dropped {
@@ -358,7 +362,14 @@ impl Table {
     }
 
     /// Drop what a pull returned, unless another drop came in between: then nothing is written, and the answer is false.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], also where more young messages would be dropped than the item has room for: half a minute
+    /// later they are not young any more.
     pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
+        if plan.dropped.iter().any(|(_, dropped)| dropped.tail.len() > MAX_TAIL) {
+            return Err(Error::unavailable("dropping messages", "too many of the last half minute"));
+        }
         let fixed = ["#version = :next", "dropMark = :mark", "#user = :user"];
         let (mut sets, mut removals) = (fixed.map(str::to_owned).to_vec(), Vec::new());
         let mut names =
