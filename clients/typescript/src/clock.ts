@@ -1,0 +1,35 @@
+/** Time and chance, as arguments: so that tests hold both. */
+
+/** A timer that was set. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Tells the time, and wakes. */
+export interface Clock {
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** Call `wake` once, after so many milliseconds. */
+  after(ms: number, wake: () => void): Timer;
+}
+
+/** The clock of this machine. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after(ms, wake) {
+    const handle = setTimeout(wake, ms);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};
+
+/** How long to wait before the next attempt: from half of `baseMs` on twice as long each time, up to `maxMs`. */
+export interface Backoff {
+  baseMs: number;
+  maxMs: number;
+}
+
+/** A wait before attempt `attempt` (0 is the first repeat), drawn evenly between half of the full wait and all of it. */
+export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: () => number): number {
+  const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
+  return full * (0.5 + random() / 2);
+}
