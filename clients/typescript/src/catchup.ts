@@ -31,7 +31,7 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
   // One after the other: a pull remembers on the server what it has shown.
   for (const source of since === undefined ? [missed] : [all, missed]) await advance(heads, source);
   for (;;) {
-    const first = heads.reduce<Head | undefined>((a, b) => (a && a.entry.message.id <= b.entry.message.id ? a : b), undefined);
+    const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);
     if (first === undefined) return;
     const given = inbox.pull(first.entry.message);
     if (first.entry.endsPage) {
@@ -55,6 +55,10 @@ type Source = AsyncGenerator<Entry, void>;
 interface Head {
   source: Source;
   entry: Entry;
+}
+
+function idOf(head: Head): string {
+  return head.entry.message.id;
 }
 
 async function advance(heads: Head[], source: Source): Promise<void> {

@@ -144,7 +144,10 @@ export class ChatClient {
     return this.#send({ groupId }, content, options);
   }
 
-  /** Find out now whether the connection lives, or try again now: for when the application knows that the network is back. */
+  /**
+   * Find out now whether the connection lives, or try again now: for when the application knows that the network is
+   * back. A browser's `online` event does the same.
+   */
   checkNow(): void {
     if (this.#state === "waiting") {
       this.#wait?.cancel();

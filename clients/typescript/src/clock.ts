@@ -22,13 +22,13 @@ export const systemClock: Clock = {
   },
 };
 
-/** How long to wait before the next attempt: from half of `baseMs` on twice as long each time, up to `maxMs`. */
+/** How long to wait before a repeat: `baseMs` at first, twice as long each time, up to `maxMs`. */
 export interface Backoff {
   baseMs: number;
   maxMs: number;
 }
 
-/** A wait before attempt `attempt` (0 is the first repeat), drawn evenly between half of the full wait and all of it. */
+/** The wait before a repeat, of which 0 is the first: between half of the full wait and all of it. */
 export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: () => number): number {
   const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
   return full * (0.5 + random() / 2);

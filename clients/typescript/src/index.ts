@@ -6,5 +6,14 @@ export type { Backoff, Clock, Timer } from "./clock.js";
 export type { WebSocketConstructor } from "./connection.js";
 export { ChatError, type ErrorCode } from "./errors.js";
 export type { Receipt } from "./outbox.js";
-export type { Content, Group, GroupMessage, Invitation, Json, Message, Notification, PrivateMessage } from "./protocol.js";
+export type {
+  Content,
+  Group,
+  GroupMessage,
+  Invitation,
+  Json,
+  Message,
+  Notification,
+  PrivateMessage,
+} from "./protocol.js";
 export type { Timing } from "./timing.js";
