@@ -112,6 +112,7 @@ export class ChatApi {
   async pull({ after, since, signal }: PullOptions = {}): Promise<Page> {
     const { text, headers } = await this.#call("GET", ["message"], { query: { drop: "false", after, since }, signal });
     const senders = parse<FromSender[]>(text);
+    if (!Array.isArray(senders)) throw new ChatError("network", "the answer is not that of a pull");
     const messages = senders.flatMap((sender) => sender.messages).sort((a, b) => (a.id < b.id ? -1 : 1));
     return { messages, more: headers.get("x-has-more") === "true" };
   }
@@ -145,12 +146,12 @@ export class ChatApi {
 
   async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {
     const { clock, requestMs, fetch, serverTime } = this.#settings;
-    call.signal?.throwIfAborted();
     const abort = new AbortController();
     const cancel = () => abort.abort();
     call.signal?.addEventListener("abort", cancel);
     const deadline = clock.after(requestMs, cancel);
     try {
+      call.signal?.throwIfAborted();
       const headers: Record<string, string> = { authorization: `Bearer ${token}` };
       const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
       if (call.body !== undefined) {

@@ -14,7 +14,8 @@ export interface CatchUp {
 
 /**
  * Read both, each page by page, and give messages on in the order of ids. A page of missed messages is dropped when the
- * application has it. Rejects if a call fails; what was given on until then need not be read again.
+ * application has it. Rejects if a call fails or the signal is aborted, after which nothing is given on; what was given
+ * on until then may be read again.
  */
 export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<void> {
   const missed = entries(
@@ -33,6 +34,7 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
   for (;;) {
     const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);
     if (first === undefined) return;
+    signal.throwIfAborted();
     const given = inbox.pull(first.entry.message);
     if (first.entry.endsPage) {
       await given;

@@ -2,9 +2,10 @@
 
 import { ChatApi } from "./api.js";
 import { catchUp } from "./catchup.js";
-import { backoffMs, systemClock, type Clock, type Timer } from "./clock.js";
+import { backoffMs, sleep, systemClock, type Clock, type Timer } from "./clock.js";
 import { Connection, type WebSocketConstructor } from "./connection.js";
-import { asChatError, ChatError } from "./errors.js";
+import { Delivery } from "./delivery.js";
+import { ChatError, type ErrorCode } from "./errors.js";
 import { Inbox } from "./inbox.js";
 import { Outbox, type Address, type Receipt } from "./outbox.js";
 import type { Content, Message, Notification, ServerFrame } from "./protocol.js";
@@ -29,36 +30,45 @@ export interface ClientOptions {
   /** The address of the WebSocket, where that is another. */
   socketUrl?: string;
   /** A token of the user's that is valid now. Asked for each connection, and when a REST call finds it refused. */
-  token: () => Promise<string>;
+  token: () => string | Promise<string>;
   /**
    * A message, each once. One is given at a time: the next one waits for the promise, and missed messages are dropped
-   * on the server only then.
+   * on the server only then. One at which this throws, or rejects, is given again later, and the others wait.
    */
   onMessage: (message: Message) => void | Promise<void>;
   /** A notification from the host application. */
   onNotification?: (notification: Notification) => void;
   /** What went wrong and belongs to no promise of yours. The client goes on by itself. */
   onError?: (error: ChatError) => void;
+  /** What the client is doing now. */
   onState?: (state: State) => void;
-  /** The greatest id that the application has stored, to resume behind it. Without it, only missed messages are old. */
-  resumeFrom?: string;
+  /**
+   * Ids that the application has stored, of an earlier client: none of these is given again, and what came after the
+   * greatest is read, missed or not. Those of the last `overlapMs` before the greatest are enough. Without any, only
+   * what is missed is read.
+   */
+  stored?: Iterable<string>;
   /** How many ids are remembered to drop duplicates; by default 20,000. */
   remember?: number;
+  /** Other waits than the defaults. */
   timing?: Partial<Timing>;
   /** In place of the runtime's own. */
   webSocket?: WebSocketConstructor;
+  /** In place of the runtime's own. */
   fetch?: typeof fetch;
+  /** In place of the machine's. */
   clock?: Clock;
+  /** In place of `Math.random`. */
   random?: () => number;
 }
 
 /** How a send may be named. */
 export interface SendOptions {
-  /** 1 to 64 bytes; by default a new UUID. With the same one, the same message is accepted once in ten minutes. */
+  /** 1 to 64 bytes; by default 128 random bits. With the same one, the same message is accepted once in ten minutes. */
   requestId?: string;
 }
 
-/** Beside the server's clock, which tells seconds, and beside one's own, which may be wrong. */
+/** How far back a client's time begins: by the server's clock, which tells seconds, and by one's own, if that is all. */
 const DATE_SLACK_MS = 2_000;
 const CLOCK_SLACK_MS = 60_000;
 
@@ -73,8 +83,11 @@ export class ChatClient {
   readonly #webSocket: WebSocketConstructor;
   readonly #socketUrl: string;
   readonly #tokens: Tokens;
+  readonly #delivery: Delivery;
   readonly #inbox: Inbox;
   readonly #outbox: Outbox;
+  /** Aborted when the client is closed. */
+  readonly #life = new AbortController();
   #state: State = "idle";
   #connection: Connection | undefined;
   /** Aborted when the connection ends, with all that is done because of it. */
@@ -85,7 +98,9 @@ export class ChatClient {
   #dialledAt: number | undefined;
   /** Whether a connection may have taken messages that the application never saw. */
   #resumes: boolean;
+  #closing: Promise<void> | undefined;
 
+  /** @throws TypeError if the runtime has no WebSocket and none is given, or the url is none. */
   constructor(options: ClientOptions) {
     const webSocket = options.webSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     if (webSocket === undefined) throw new TypeError("this runtime has no WebSocket: pass the option webSocket");
@@ -94,16 +109,30 @@ export class ChatClient {
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
-    const url = options.url.replace(/\/+$/, "");
+    const url = new URL(options.url).href.replace(/\/+$/, "");
     this.#socketUrl = options.socketUrl ?? `${url.replace(/^http/, "ws")}/ws`;
-    this.#tokens = new Tokens(options.token);
+    this.#tokens = new Tokens({
+      ask: options.token,
+      clock: this.#clock,
+      answerMs: this.#timing.requestMs,
+      signal: this.#life.signal,
+    });
+    this.#delivery = new Delivery({
+      take: (message) => options.onMessage(message),
+      failed: (thrown) => this.#tell(ChatError.because("handler", thrown)),
+      backoff: this.#timing.backoff,
+      clock: this.#clock,
+      random: this.#random,
+      signal: this.#life.signal,
+    });
     this.#inbox = new Inbox({
       remember: options.remember ?? 20_000,
-      overlapMs: this.#timing.overlapMs,
-      deliver: (message) => this.#deliver(message),
+      timing: this.#timing,
+      clock: this.#clock,
+      deliver: (message) => this.#delivery.give(message),
     });
-    this.#resumes = options.resumeFrom !== undefined;
-    if (options.resumeFrom !== undefined) this.#inbox.startAt(options.resumeFrom);
+    this.#inbox.knows(options.stored ?? []);
+    this.#resumes = this.#inbox.hasStart;
     this.#outbox = new Outbox({ timing: this.#timing, clock: this.#clock, random: this.#random });
     this.api = new ChatApi({
       url,
@@ -157,38 +186,40 @@ export class ChatClient {
     }
   }
 
-  /** Close for good. Sends without acknowledgement reject. Resolves when the last message given has been handled. */
-  async close(): Promise<void> {
-    if (this.#state === "closed") return;
-    this.#setState("closed");
+  /**
+   * Close for good: nothing more is read or sent, and sends without acknowledgement reject. Resolves when the messages
+   * that had come were given, once each, and handled; so `onMessage` must not wait for it.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown();
+    return this.#closing;
+  }
+
+  async #shutDown(): Promise<void> {
     globalThis.removeEventListener?.("online", this.#online);
     this.#wait?.cancel();
     this.#session.abort();
+    this.#inbox.flush();
+    this.#setState("closed");
+    this.#life.abort();
     this.#outbox.close(new ChatError("closed", "the client was closed"));
-    await Promise.all([this.#connection?.close(), this.#inbox.settled()]);
+    await Promise.all([this.#connection?.close(), this.#delivery.settled()]);
   }
 
   readonly #online = () => this.checkNow();
 
   #send(to: Address, content: Content, { requestId }: SendOptions): Promise<Receipt> {
     if (this.#state === "closed") return Promise.reject(new ChatError("closed", "the client was closed"));
-    return this.#outbox.send(to, content, requestId ?? crypto.randomUUID());
+    return this.#outbox.send(to, content, requestId ?? randomId());
   }
 
   async #dial(): Promise<void> {
     this.#setState("connecting");
-    let token: string;
     try {
-      token = await this.#tokens.renew();
-    } catch (error) {
-      this.#report(error, "token");
-      this.#dialLater();
-      return;
-    }
-    if (this.#isClosed()) return;
-    this.#dialledAt ??= this.#clock.now();
-    this.#session = new AbortController();
-    try {
+      const token = await this.#tokens.renew();
+      if (this.#isClosed()) return;
+      this.#dialledAt ??= this.#clock.now();
+      this.#session = new AbortController();
       this.#connection = new Connection({
         url: this.#socketUrl,
         token,
@@ -209,17 +240,14 @@ export class ChatClient {
     if (this.#connection === undefined) return;
     const { signal } = this.#session;
     this.#openedAt = this.#clock.now();
-    this.#setState("catching_up");
     this.#outbox.connected(this.#connection);
     const resumes = this.#resumes;
     this.#resumes = true;
-    const hold = this.#clock.after(this.#timing.holdMs, () => this.#inbox.release(false));
-    signal.addEventListener("abort", () => hold.cancel());
     if (resumes) this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
+    this.#setState("catching_up");
     await this.#pull(resumes, signal);
     if (signal.aborted) return;
-    hold.cancel();
-    this.#inbox.release(true);
+    this.#inbox.caughtUp();
     this.#setState("online");
     await sleep(this.#clock, this.#timing.settleMs, signal);
     while (!signal.aborted) {
@@ -253,18 +281,16 @@ export class ChatClient {
     switch (frame.type) {
       case "unicast":
       case "multicast":
+        this.#begin(frame.timestamp, DATE_SLACK_MS);
         return this.#inbox.push(frame);
       case "ACK":
+        this.#begin(frame.timestamp, DATE_SLACK_MS);
         return this.#outbox.acknowledged(frame);
       case "ERROR":
-        if (!this.#outbox.refused(frame)) this.#report(new ChatError(frame.code, frame.message), "bad_request");
+        if (!this.#outbox.refused(frame)) this.#tell(new ChatError(frame.code, frame.message));
         return;
       case "NOTIFICATION":
-        try {
-          this.#options.onNotification?.(frame);
-        } catch (error) {
-          this.#report(error, "handler");
-        }
+        this.#guard(() => this.#options.onNotification?.(frame));
     }
   }
 
@@ -276,35 +302,45 @@ export class ChatClient {
     const wasStable = this.#openedAt > 0 && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
     if (wasStable) this.#attempt = 0;
     this.#openedAt = 0;
-    this.#report(new ChatError("network", why), "network");
+    this.#tell(new ChatError("network", why));
     this.#dialLater();
   }
 
   #dialLater(): void {
     if (this.#isClosed()) return;
-    this.#setState("waiting");
     const ms = backoffMs(this.#timing.backoff, this.#attempt++, this.#random);
     this.#wait = this.#clock.after(ms, () => void this.#dial());
+    this.#setState("waiting");
   }
 
-  async #deliver(message: Message): Promise<void> {
-    // What nobody takes any more stays missed, or is read again by a later client.
-    if (this.#isClosed()) return;
+  #report(error: unknown, code: ErrorCode): void {
+    if (!this.#isClosed()) this.#tell(error instanceof ChatError ? error : ChatError.because(code, error));
+  }
+
+  #tell(error: ChatError): void {
     try {
-      await this.#options.onMessage(message);
-    } catch (error) {
-      this.#report(error, "handler");
+      this.#options.onError?.(error);
+    } catch (thrown) {
+      // Nobody is left to tell: it is uncaught, but for this client's affairs.
+      queueMicrotask(() => {
+        throw thrown;
+      });
     }
-  }
-
-  #report(error: unknown, code: string): void {
-    if (!this.#isClosed()) this.#options.onError?.(asChatError(error, code));
   }
 
   #setState(state: State): void {
     if (this.#state === state || this.#isClosed()) return;
     this.#state = state;
-    this.#options.onState?.(state);
+    this.#guard(() => this.#options.onState?.(state));
+  }
+
+  /** Call the application. What it throws is reported, and stops nothing. */
+  #guard(call: () => void): void {
+    try {
+      call();
+    } catch (thrown) {
+      this.#tell(ChatError.because("handler", thrown));
+    }
   }
 
   #isClosed(): boolean {
@@ -312,16 +348,7 @@ export class ChatClient {
   }
 }
 
-/** Resolves after so long, or when that is aborted. */
-function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const timer = clock.after(ms, done);
-    signal.addEventListener("abort", done);
-    function done(): void {
-      timer.cancel();
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
+/** 128 bits of chance. `crypto.randomUUID` is for pages served over https alone. */
+function randomId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -33,3 +33,17 @@ export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: (
   const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
   return full * (0.5 + random() / 2);
 }
+
+/** Resolves after so long, or when that is aborted. */
+export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = clock.after(ms, done);
+    signal.addEventListener("abort", done);
+    function done(): void {
+      timer.cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

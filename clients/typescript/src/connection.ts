@@ -86,8 +86,11 @@ export class Connection implements Transport {
     if (this.#over) return;
     this.#heard();
     const frame = readFrame(data);
-    if (frame === undefined || (frame.type === "ERROR" && frame.requestId === PROBE_ID)) return;
-    this.#settings.received(frame);
+    if (frame === undefined) return;
+    const isError = frame.type === "ERROR";
+    if (!isError || frame.requestId !== PROBE_ID) this.#settings.received(frame);
+    // The server closes it too; but that may get lost.
+    if (isError && frame.code === "token_expired") this.#end("the token expired");
   }
 
   #heard(): void {

@@ -8,9 +8,10 @@
  * - `not_found`, `rejected`: any other refusal of a REST call; `status` tells.
  * - `unavailable`: the service failed or is too busy; the same may succeed later.
  * - `network`: no answer came.
- * - `token`: the application's own `token` callback failed.
+ * - `token`: the application's own `token` callback failed, or took too long.
+ * - `token_expired`: the token expired while its connection was open; the client connects again with a new one.
  * - `unacknowledged`: a send was not acknowledged while repeating it was safe. It may or may not have been accepted.
- * - `handler`: the application's own `onMessage` or `onNotification` failed.
+ * - `handler`: the application's own `onMessage`, `onNotification` or `onState` threw.
  * - `closed`: the client was closed.
  * Codes of `ERROR` frames that a later server may add appear as they are.
  */
@@ -42,10 +43,9 @@ export class ChatError extends Error {
     this.code = code;
     this.status = more.status;
   }
-}
 
-/** What was thrown, as this client's error. */
-export function asChatError(thrown: unknown, code: ErrorCode): ChatError {
-  if (thrown instanceof ChatError) return thrown;
-  return new ChatError(code, thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
+  /** Of this code, with what was thrown as its cause. */
+  static because(code: ErrorCode, thrown: unknown): ChatError {
+    return new ChatError(code, thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
+  }
 }

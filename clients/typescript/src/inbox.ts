@@ -1,37 +1,59 @@
-/** What has arrived: drops duplicates, holds pushes back while a catch-up runs, and gives messages on one at a time. */
+/** What has arrived: drops duplicates, puts messages in the order of their ids, and gives them on. */
 
+import type { Clock, Timer } from "./clock.js";
 import type { Message } from "./protocol.js";
 import { Seen } from "./seen.js";
+import type { Timing } from "./timing.js";
 import { firstIdAt, timeOf } from "./ulid.js";
 
 export interface InboxSettings {
   /** How many ids are remembered. */
   remember: number;
-  /** How much time before the last message a resumption reads again. */
-  overlapMs: number;
-  /** Give a message to the application. It must not throw. */
+  timing: Pick<Timing, "holdMs" | "orderMs" | "overlapMs">;
+  clock: Clock;
+  /** Give a message to the application, after those before it. Resolves when it has it; never rejects. */
   deliver: (message: Message) => Promise<void>;
 }
 
+/** A pushed message, and until when it waits for older ones. */
+interface Held {
+  message: Message;
+  dueAt: number;
+}
+
 /**
- * Between `interrupt` and `release`, pushes are held, sorted by id, and what is pulled goes first. The position, behind
- * which everything is asked for again after an interruption, moves with pushes only while nothing can have been missed
- * before them: after a catch-up was complete.
+ * A push waits a moment for pushes that it overtook; while a catch-up runs, it waits for that. What is pulled goes after
+ * the pushes that are older, and before those that are not.
+ *
+ * The position, behind which everything is asked for again after an interruption, moves with what is given on only
+ * while nothing can have been missed before it: after a catch-up was complete.
  */
 export class Inbox {
   readonly #settings: InboxSettings;
   readonly #seen: Seen;
-  #held: Message[] | undefined = [];
+  /** In the order of ids. */
+  #held: Held[] = [];
+  #alarm: Timer | undefined;
   #complete = false;
   /** Where the client's own time begins: no resumption reads what is older. */
   #start = "";
   #position = "";
   #highest = "";
-  #queue: Promise<void> = Promise.resolve();
+  #given: Promise<void> = Promise.resolve();
 
   constructor(settings: InboxSettings) {
     this.#settings = settings;
     this.#seen = new Seen(settings.remember);
+  }
+
+  /** The application has these, from an earlier client: none is given, and a resumption begins with the greatest. */
+  knows(ids: Iterable<string>): void {
+    let greatest = "";
+    for (const id of ids) {
+      this.#seen.add(id);
+      if (id > greatest) greatest = id;
+    }
+    if (greatest !== "") this.startAt(this.#before(greatest));
   }
 
   /** Nothing up to this id is asked for by a resumption. Only the first call counts. */
@@ -45,27 +67,29 @@ export class Inbox {
 
   /** The id behind which all messages are to be read again; what is known of them is dropped here. */
   get resumePoint(): string {
-    const { overlapMs } = this.#settings;
-    const overlap = this.#position === "" ? "" : firstIdAt(timeOf(this.#position) - overlapMs);
+    const overlap = this.#position === "" ? "" : this.#before(this.#position);
     return [this.#start, this.#seen.forgotten, overlap].reduce((a, b) => (a > b ? a : b));
   }
 
-  /** The connection is gone: hold what the next one pushes until it has caught up. */
+  /** The connection is gone: what the next one pushes waits until it has caught up. */
   interrupt(): void {
     this.#complete = false;
-    this.#held ??= [];
   }
 
   /** A message was pushed. */
   push(message: Message): void {
-    if (this.#held === undefined) void this.#accept(message);
-    else this.#held.push(message);
-    if (this.#complete) this.advance(this.#highest);
+    const { clock, timing } = this.#settings;
+    const dueAt = clock.now() + (this.#complete ? timing.orderMs : timing.holdMs);
+    const place = this.#held.findLastIndex((held) => held.message.id <= message.id) + 1;
+    this.#held.splice(place, 0, { message, dueAt });
+    this.#giveDue();
   }
 
   /** A message was pulled. Resolves when the application has it, and all before it. */
   pull(message: Message): Promise<void> {
-    return this.#accept(message);
+    this.#giveHeld(({ id }) => id < message.id);
+    this.#accept(message);
+    return this.#given;
   }
 
   /** A resumption has read everything up to this id. */
@@ -73,28 +97,44 @@ export class Inbox {
     if (id > this.#position) this.#position = id;
   }
 
-  /** Give on what is held, in the order of ids. `complete`: nothing older is missing any more. */
-  release(complete: boolean): void {
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    held.sort((a, b) => (a.id < b.id ? -1 : 1));
-    for (const message of held) void this.#accept(message);
-    if (complete) {
-      this.#complete = true;
-      this.advance(this.#highest);
-    }
+  /** Nothing older is missing any more: give on what is held. */
+  caughtUp(): void {
+    this.flush();
+    this.#complete = true;
+    this.advance(this.#highest);
   }
 
-  /** Resolves when the application has everything that was given on so far. */
-  settled(): Promise<void> {
-    return this.#queue;
+  /** Give on what is held, whatever may be missing. */
+  flush(): void {
+    this.#giveHeld(() => true);
+    this.#alarm?.cancel();
   }
 
-  #accept(message: Message): Promise<void> {
-    if (this.#seen.add(message.id)) {
-      if (message.id > this.#highest) this.#highest = message.id;
-      this.#queue = this.#queue.then(() => this.#settings.deliver(message));
-    }
-    return this.#queue;
+  /** Give on what has waited long enough, and what is older than that. */
+  #giveDue(): void {
+    const { clock } = this.#settings;
+    const last = this.#held.findLast(({ dueAt }) => dueAt <= clock.now());
+    if (last !== undefined) this.#giveHeld(({ id }) => id <= last.message.id);
+    this.#alarm?.cancel();
+    if (this.#held.length === 0) return;
+    const next = this.#held.reduce((soonest, { dueAt }) => Math.min(soonest, dueAt), Infinity);
+    this.#alarm = clock.after(next - clock.now(), () => this.#giveDue());
+  }
+
+  /** Give on the held ones up to the first that is not to be given. */
+  #giveHeld(isToGo: (message: Message) => boolean): void {
+    while (this.#held[0] !== undefined && isToGo(this.#held[0].message)) this.#accept(this.#held.shift()!.message);
+  }
+
+  #accept(message: Message): void {
+    if (!this.#seen.add(message.id)) return;
+    if (message.id > this.#highest) this.#highest = message.id;
+    if (this.#complete) this.advance(this.#highest);
+    this.#given = this.#settings.deliver(message);
+  }
+
+  /** What is stored so much later than its id says may be missing behind this. */
+  #before(id: string): string {
+    return firstIdAt(timeOf(id) - this.#settings.timing.overlapMs);
   }
 }

@@ -2,7 +2,7 @@
 
 import { backoffMs, type Clock, type Timer } from "./clock.js";
 import { ChatError } from "./errors.js";
-import { MAX_FRAME_BYTES, type AckFrame, type Content, type ErrorFrame } from "./protocol.js";
+import { MAX_FRAME_BYTES, MAX_REQUEST_ID_BYTES, type AckFrame, type Content, type ErrorFrame } from "./protocol.js";
 import type { Timing } from "./timing.js";
 
 /** Whom a message is for. */
@@ -105,7 +105,7 @@ export class Outbox {
     } else if (code !== "token_expired") {
       pending.reject(new ChatError(code, message));
     }
-    // After token_expired the server closes the connection; the next one has a new token.
+    // After token_expired the connection ends; the next one has a new token.
     return true;
   }
 
@@ -150,6 +150,10 @@ export class Outbox {
 }
 
 function encode(to: Address, content: Content, requestId: string): string {
+  const requestIdBytes = bytesOf(requestId);
+  if (requestIdBytes < 1 || requestIdBytes > MAX_REQUEST_ID_BYTES) {
+    throw new ChatError("bad_request", `requestId has ${requestIdBytes} bytes, not 1 to ${MAX_REQUEST_ID_BYTES}`);
+  }
   const type = "groupId" in to ? "multicast" : "unicast";
   let text: string;
   try {
@@ -158,10 +162,14 @@ function encode(to: Address, content: Content, requestId: string): string {
     throw new ChatError("bad_request", "the content is not JSON", { cause });
   }
   if (content === undefined || content === null) throw new ChatError("bad_request", "the content is missing");
-  const bytes = new TextEncoder().encode(text).length;
+  const bytes = bytesOf(text);
   // The gateway would close the connection.
   if (bytes > MAX_FRAME_BYTES) {
     throw new ChatError("bad_request", `the frame is ${bytes} bytes long; the limit is ${MAX_FRAME_BYTES}`);
   }
   return text;
+}
+
+function bytesOf(text: string): number {
+  return new TextEncoder().encode(text).length;
 }

@@ -86,6 +86,9 @@ export interface FromSender {
 /** The longest frame that the server takes, in bytes. */
 export const MAX_FRAME_BYTES = 32 * 1024;
 
+/** The longest `requestId` that the server takes, in bytes. A longer one is not named in the `ERROR` that refuses it. */
+export const MAX_REQUEST_ID_BYTES = 64;
+
 /** The frame of a text from the server; undefined for what is none of the protocol's. */
 export function readFrame(text: unknown): ServerFrame | undefined {
   if (typeof text !== "string") return undefined;
@@ -97,13 +100,14 @@ export function readFrame(text: unknown): ServerFrame | undefined {
   }
   if (typeof frame !== "object" || frame === null) return undefined;
   const isText = (...names: string[]) => names.every((name) => typeof frame[name] === "string");
+  const isStamped = isText("id") && typeof frame["timestamp"] === "number";
   switch (frame["type"]) {
     case "unicast":
-      return isText("id", "senderId", "receiverId") ? (frame as unknown as PrivateMessage) : undefined;
+      return isStamped && isText("senderId", "receiverId") ? (frame as unknown as PrivateMessage) : undefined;
     case "multicast":
-      return isText("id", "senderId", "groupId") ? (frame as unknown as GroupMessage) : undefined;
+      return isStamped && isText("senderId", "groupId") ? (frame as unknown as GroupMessage) : undefined;
     case "ACK":
-      return isText("requestId", "id") ? (frame as unknown as AckFrame) : undefined;
+      return isStamped && isText("requestId") ? (frame as unknown as AckFrame) : undefined;
     case "ERROR":
       return isText("code", "message") ? (frame as unknown as ErrorFrame) : undefined;
     case "NOTIFICATION":

@@ -9,10 +9,6 @@ export class Seen {
     this.#capacity = capacity;
   }
 
-  has(id: string): boolean {
-    return this.#ids.has(id);
-  }
-
   /** Remember an id; false if it is known. The one that was remembered longest ago gives way. */
   add(id: string): boolean {
     if (this.#ids.has(id)) return false;

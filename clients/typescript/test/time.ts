@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 
 import type { Clock } from "../src/clock.js";
+import { EPOCH_MS } from "./fakes.js";
 
 /** The same numbers each time, between 0 and 1: mulberry32. */
 export function seeded(seed: number): () => number {
@@ -30,7 +31,7 @@ interface Alarm {
 
 /** Time that passes when told. */
 export class FakeClock implements Clock {
-  #now = 1_750_000_000_000;
+  #now = EPOCH_MS;
   readonly #alarms = new Set<Alarm>();
 
   now(): number {
