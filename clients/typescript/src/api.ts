@@ -2,7 +2,7 @@
 
 import type { Clock } from "./clock.js";
 import { ChatError, type ErrorCode } from "./errors.js";
-import type { FromSender, Group, Invitation, Message } from "./protocol.js";
+import { isMessage, type FromSender, type Group, type Invitation, type Message } from "./protocol.js";
 import type { Tokens } from "./tokens.js";
 
 export interface ApiSettings {
@@ -112,8 +112,9 @@ export class ChatApi {
   async pull({ after, since, signal }: PullOptions = {}): Promise<Page> {
     const { text, headers } = await this.#call("GET", ["message"], { query: { drop: "false", after, since }, signal });
     const senders = parse<FromSender[]>(text);
-    if (!Array.isArray(senders)) throw new ChatError("network", "the answer is not that of a pull");
-    const messages = senders.flatMap((sender) => sender.messages).sort((a, b) => (a.id < b.id ? -1 : 1));
+    const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
+    if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
+    messages.sort((a, b) => (a.id < b.id ? -1 : 1));
     return { messages, more: headers.get("x-has-more") === "true" };
   }
 
@@ -139,9 +140,7 @@ export class ChatApi {
     } catch (error) {
       if (!(error instanceof ChatError && error.code === "unauthorized")) throw error;
     }
-    // Of several calls that were refused at once, one asks.
-    const current = await tokens.current();
-    return this.#attempt(method, path, call, current === token ? await tokens.renew() : current);
+    return this.#attempt(method, path, call, await tokens.instead(token));
   }
 
   async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {

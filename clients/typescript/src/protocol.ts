@@ -92,27 +92,35 @@ export const MAX_REQUEST_ID_BYTES = 64;
 /** The frame of a text from the server; undefined for what is none of the protocol's. */
 export function readFrame(text: unknown): ServerFrame | undefined {
   if (typeof text !== "string") return undefined;
-  let frame: Partial<Record<string, unknown>>;
+  let frame: unknown;
   try {
     frame = JSON.parse(text);
   } catch {
     return undefined;
   }
-  if (typeof frame !== "object" || frame === null) return undefined;
-  const isText = (...names: string[]) => names.every((name) => typeof frame[name] === "string");
-  const isStamped = isText("id") && typeof frame["timestamp"] === "number";
-  switch (frame["type"]) {
-    case "unicast":
-      return isStamped && isText("senderId", "receiverId") ? (frame as unknown as PrivateMessage) : undefined;
-    case "multicast":
-      return isStamped && isText("senderId", "groupId") ? (frame as unknown as GroupMessage) : undefined;
-    case "ACK":
-      return isStamped && isText("requestId") ? (frame as unknown as AckFrame) : undefined;
-    case "ERROR":
-      return isText("code", "message") ? (frame as unknown as ErrorFrame) : undefined;
-    case "NOTIFICATION":
-      return frame as unknown as Notification;
-    default:
-      return undefined;
-  }
+  return isMessage(frame) || isAck(frame) || isError(frame) || isNotification(frame) ? frame : undefined;
+}
+
+/** Whether that is a message, as a frame has it and a pull. */
+export function isMessage(value: unknown): value is Message {
+  if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
+  const addressee = { unicast: "receiverId", multicast: "groupId" }[String(value["type"])];
+  return addressee !== undefined && hasTexts(value, addressee);
+}
+
+function isAck(value: unknown): value is AckFrame {
+  return hasTexts(value, "requestId", "id") && value["type"] === "ACK" && typeof value["timestamp"] === "number";
+}
+
+function isError(value: unknown): value is ErrorFrame {
+  return hasTexts(value, "code", "message") && value["type"] === "ERROR";
+}
+
+function isNotification(value: unknown): value is Notification {
+  return hasTexts(value, "notificationType") && value["type"] === "NOTIFICATION";
+}
+
+function hasTexts(value: unknown, ...names: string[]): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  return names.every((name) => typeof (value as Record<string, unknown>)[name] === "string");
 }

@@ -35,6 +35,13 @@ export class Tokens {
     return asked;
   }
 
+  /** A token in place of one that was refused; asked for once, however many ask for it. Rejects likewise. */
+  async instead(refused: string): Promise<string> {
+    const asked = this.current();
+    if ((await asked) === refused && this.#current === asked) return this.renew();
+    return this.current();
+  }
+
   #ask(): Promise<string> {
     const { ask, clock, answerMs, signal } = this.#settings;
     return new Promise((resolve, reject) => {

@@ -34,6 +34,7 @@ const others: [string, unknown][] = [
   ["a message without sender", JSON.stringify({ ...message(1), senderId: undefined })],
   ["a group message without group", JSON.stringify({ ...group, groupId: undefined })],
   ["an acknowledgement of nothing", JSON.stringify({ type: "ACK", id: "1", timestamp: 5 })],
+  ["a notification of nothing", JSON.stringify({ type: "NOTIFICATION", content: 1 })],
   ["an error without code", JSON.stringify({ type: "ERROR", message: "no" })],
 ];
 
