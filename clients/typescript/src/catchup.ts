@@ -29,8 +29,9 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
     async (last) => inbox.advance(last),
   );
   const heads: Head[] = [];
-  // One after the other: a pull remembers on the server what it has shown.
-  for (const source of since === undefined ? [missed] : [all, missed]) await advance(heads, source);
+  // One after the other: a pull remembers on the server what it has shown. This one first: whatever is older than a
+  // missed message is in the log by now.
+  for (const source of since === undefined ? [missed] : [missed, all]) await advance(heads, source);
   for (;;) {
     const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);
     if (first === undefined) return;

@@ -245,23 +245,43 @@ export class ChatClient {
     this.#resumes = true;
     if (resumes) this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
     this.#setState("catching_up");
-    await this.#pull(resumes, signal);
+    await this.#catchUp(resumes, signal);
     if (signal.aborted) return;
     this.#inbox.caughtUp();
     this.#setState("online");
     await sleep(this.#clock, this.#timing.settleMs, signal);
     while (!signal.aborted) {
-      await this.#pull(false, signal);
+      await this.#untilDone(() => this.#look(signal), signal);
       await sleep(this.#clock, this.#timing.pullEveryMs, signal);
     }
   }
 
+  /**
+   * Is anything missed though a connection is open? If so, that may be dead, and have taken what is older: everything is
+   * read again.
+   */
+  async #look(signal: AbortSignal): Promise<void> {
+    const { messages } = await this.api.pull({ signal });
+    if (messages.length === 0 || signal.aborted) return;
+    this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
+    this.#inbox.interrupt();
+    await this.#catchUp(true, signal);
+    if (!signal.aborted) this.#inbox.caughtUp();
+  }
+
   /** Catch up, however often it takes, unless the connection ends. */
-  async #pull(resumes: boolean, signal: AbortSignal): Promise<void> {
+  #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
+    return this.#untilDone(async () => {
+      const since = resumes ? this.#inbox.resumePoint : undefined;
+      await catchUp({ api: this.api, inbox: this.#inbox, since, signal });
+    }, signal);
+  }
+
+  /** Repeat what fails, until the connection ends. */
+  async #untilDone(task: () => Promise<void>, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        const since = resumes ? this.#inbox.resumePoint : undefined;
-        return await catchUp({ api: this.api, inbox: this.#inbox, since, signal });
+        return await task();
       } catch (error) {
         if (signal.aborted) return;
         this.#report(error, "network");

@@ -25,8 +25,9 @@ interface Held {
  * A push waits a moment for pushes that it overtook; while a catch-up runs, it waits for that. What is pulled goes after
  * the pushes that are older, and before those that are not.
  *
- * The position, behind which everything is asked for again after an interruption, moves with what is given on only
- * while nothing can have been missed before it: after a catch-up was complete.
+ * The position, behind which everything is asked for again after an interruption, moves with pushes, and only while
+ * nothing can have been missed before them: after a catch-up was complete. It does not move with missed messages: what a
+ * dead connection took may be older than these.
  */
 export class Inbox {
   readonly #settings: InboxSettings;
@@ -38,6 +39,7 @@ export class Inbox {
   /** Where the client's own time begins: no resumption reads what is older. */
   #start = "";
   #position = "";
+  /** The greatest id of a push that was given on. */
   #highest = "";
   #given: Promise<void> = Promise.resolve();
 
@@ -88,7 +90,7 @@ export class Inbox {
   /** A message was pulled. Resolves when the application has it, and all before it. */
   pull(message: Message): Promise<void> {
     this.#giveHeld(({ id }) => id < message.id);
-    this.#accept(message);
+    this.#give(message);
     return this.#given;
   }
 
@@ -123,14 +125,16 @@ export class Inbox {
 
   /** Give on the held ones up to the first that is not to be given. */
   #giveHeld(isToGo: (message: Message) => boolean): void {
-    while (this.#held[0] !== undefined && isToGo(this.#held[0].message)) this.#accept(this.#held.shift()!.message);
+    for (let first = this.#held[0]; first !== undefined && isToGo(first.message); first = this.#held[0]) {
+      this.#held.shift();
+      this.#give(first.message);
+      if (first.message.id > this.#highest) this.#highest = first.message.id;
+    }
+    if (this.#complete) this.advance(this.#highest);
   }
 
-  #accept(message: Message): void {
-    if (!this.#seen.add(message.id)) return;
-    if (message.id > this.#highest) this.#highest = message.id;
-    if (this.#complete) this.advance(this.#highest);
-    this.#given = this.#settings.deliver(message);
+  #give(message: Message): void {
+    if (this.#seen.add(message.id)) this.#given = this.#settings.deliver(message);
   }
 
   /** What is stored so much later than its id says may be missing behind this. */

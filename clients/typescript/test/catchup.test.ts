@@ -83,7 +83,7 @@ test("a resumption reads all and missed messages, and gives both in the order of
   world.pages.set("since 14", { numbers: [16] });
   world.pages.set("missed", { numbers: [5, 14, 15] });
   await world.run(10);
-  const expected = ["since 10", "missed", "give 5", "give 12", "give 14", "since 14", "give 15", "drop 15", "give 16"];
+  const expected = ["missed", "since 10", "give 5", "give 12", "give 14", "since 14", "give 15", "drop 15", "give 16"];
   assert.deepEqual(world.story, expected);
   assert.equal(world.inbox.resumePoint, idOf(16));
 });

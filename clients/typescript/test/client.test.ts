@@ -271,14 +271,46 @@ test("missed messages are pulled again, soon after connecting and then now and t
   world.asked();
   await world.clock.pass(TIMING.settleMs - 1);
   assert.deepEqual(world.asked(), []);
-  world.missed = [message(1)];
   await world.clock.pass(1);
-  assert.deepEqual(world.asked(), ["GET", `DELETE until=${idOf(1)}`]);
+  assert.deepEqual(world.asked(), ["GET"]);
+  world.missed = [message(1)];
   await world.clock.pass(TIMING.pullEveryMs - 1);
   assert.deepEqual(world.asked(), []);
   await world.clock.pass(1);
-  assert.deepEqual(world.asked(), ["GET"]);
+  assert.deepEqual(world.asked(), ["GET", "GET", `GET since=${idOf(-60_000)}`, `DELETE until=${idOf(1)}`]);
   assert.deepEqual(numbers(world.given), [1]);
+});
+
+test("where something is missed though a connection is open, that may have taken what is older", async () => {
+  const world = await World.online({ timing: { silenceMs: 36_000_000, pullEveryMs: 3_600_000 } });
+  await world.push(message(1));
+  const taken = [message(2), message(1_000)];
+  world.missed = [message(3_000_000)];
+  world.log.push(...taken, ...world.missed);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.given), [1, 2, 1_000, 3_000_000]);
+});
+
+test("... also if it is found dead before that is read", async () => {
+  const world = await World.online({ timing: { silenceMs: 36_000_000 } });
+  await world.push(message(1));
+  world.missed = [message(3_000_000)];
+  world.log.push(message(2), ...world.missed);
+  world.instead = (line) => (line.includes("since") ? { status: 503 } : undefined);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.given), [1]);
+  world.instead = () => undefined;
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1, 2, 3_000_000]);
+});
+
+test("missed messages do not hide what a dead connection took long before them", async () => {
+  const world = new World();
+  world.missed = [message(3_000_000)];
+  await world.connected();
+  world.log.push(message(2), message(3_000_000));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [3_000_000, 2]);
 });
 
 test("a send survives its connection, under the same requestId, and its order", async () => {
@@ -418,7 +450,7 @@ test("what an earlier client stored is resumed, and not given again", async () =
   const world = new World({ stored: [idOf(100), idOf(120)] });
   world.log = [60, 80, 100, 110, 120, 130].map((n) => message(n));
   await world.connected();
-  assert.deepEqual(world.asked(), [`GET since=${idOf(70)}`, "GET"]);
+  assert.deepEqual(world.asked(), ["GET", `GET since=${idOf(70)}`]);
   assert.deepEqual(numbers(world.given), [80, 110, 130]);
 });
 

@@ -178,6 +178,17 @@ test("... and what is given on after an interruption does not move it", async ()
   assert.equal(these.resumePoint, idOf(50));
 });
 
+test("... and what is pulled does not move it, unless it was pushed too", async () => {
+  const { inbox: these, clock } = online();
+  these.startAt(idOf(10));
+  await these.pull(message(500));
+  these.caughtUp();
+  assert.equal(these.resumePoint, idOf(10));
+  these.push(message(500));
+  await clock.pass(TIMING.orderMs);
+  assert.equal(these.resumePoint, idOf(450));
+});
+
 test("... or before where a resumption has read to", () => {
   const { inbox: these } = inbox();
   these.advance(idOf(100));
