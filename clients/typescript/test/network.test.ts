@@ -44,8 +44,11 @@ class Device {
   connects = 0;
   restarts = 0;
   failures = 0;
-  /** Whether it was closed before it had caught up: what was pushed meanwhile is given then, ahead of what is missed. */
-  closedEarly = false;
+  /**
+   * Whether it was closed before it had caught up, so that what was pushed meanwhile was given ahead of what was missed;
+   * or refused a message after it was closed, so that its next client gave it again, after those behind it.
+   */
+  outOfTurn = false;
   /** How many pulls were answered. */
   pulls = 0;
   #starting: Promise<void> = Promise.resolve();
@@ -76,6 +79,7 @@ class Device {
   #take(message: Message): void {
     if (this.random() < 0.05) {
       this.failures += 1;
+      this.outOfTurn ||= this.client.state === "closed";
       throw new Error("no room");
     }
     this.received.push(message);
@@ -85,7 +89,7 @@ class Device {
   restart(): void {
     this.#starting = this.#starting.then(async () => {
       this.restarts += 1;
-      this.closedEarly ||= this.client.state !== "online";
+      this.outOfTurn ||= this.client.state !== "online";
       await this.client.close();
       this.client = this.#start();
       this.client.connect();
@@ -107,7 +111,7 @@ class Device {
   /** The contents of what came from one sender to one addressee, in the order in which it was given, or should have. */
   contents(type: Message["type"]): unknown[] {
     const messages = this.received.filter((message) => message.type === type);
-    if (this.closedEarly) messages.sort((a, b) => (a.id < b.id ? -1 : 1));
+    if (this.outOfTurn) messages.sort((a, b) => (a.id < b.id ? -1 : 1));
     return messages.map(({ content }) => content);
   }
 

@@ -52,7 +52,8 @@ export class Proxy {
   blackHole(hole: Hole = "both", choose: () => boolean = () => true): void {
     for (const link of [...this.#links].filter(choose)) {
       this.deaths += 1;
-      link.hole = hole;
+      // What has vanished leaves a gap, behind which nothing gets through.
+      link.hole = link.hole === undefined || link.hole === hole ? hole : "both";
     }
   }
 
