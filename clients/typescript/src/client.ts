@@ -96,7 +96,7 @@ export class ChatClient {
   #attempt = 0;
   #openedAt = 0;
   #dialledAt: number | undefined;
-  /** Whether a connection may have taken messages that the application never saw. */
+  /** Whether an earlier connection may have taken messages that the application never saw. */
   #resumes: boolean;
   #closing: Promise<void> | undefined;
 
@@ -242,7 +242,6 @@ export class ChatClient {
     this.#openedAt = this.#clock.now();
     this.#outbox.connected(this.#connection);
     const resumes = this.#resumes;
-    this.#resumes = true;
     if (resumes) this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
     this.#setState("catching_up");
     await this.#catchUp(resumes, signal);
@@ -315,6 +314,8 @@ export class ChatClient {
   }
 
   #ended(why: string): void {
+    // Also if it never opened here: it may have on the other side.
+    this.#resumes = true;
     this.#connection = undefined;
     this.#session.abort();
     this.#outbox.disconnected();

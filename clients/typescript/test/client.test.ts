@@ -173,6 +173,15 @@ test("what a dead connection took is given after the next one opens, and nothing
   assert.deepEqual(world.missed, []);
 });
 
+test("so is what one took whose handshake was lost on its way back", async () => {
+  const world = new World();
+  world.client.connect();
+  await world.dialled();
+  world.log.push(message(1));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1]);
+});
+
 test("each connection has a token of its own, and waits between attempts grow until one stands", async () => {
   const world = new World();
   world.client.connect();

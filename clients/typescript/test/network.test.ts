@@ -85,15 +85,17 @@ class Device {
     this.received.push(message);
   }
 
-  /** The application ends in good order, and starts again with what it has stored. */
+  /** The application ends in good order, and starts again with what it has stored; unless that is what it is doing. */
   restart(): void {
-    this.#starting = this.#starting.then(async () => {
-      this.restarts += 1;
-      this.outOfTurn ||= this.client.state !== "online";
-      await this.client.close();
-      this.client = this.#start();
-      this.client.connect();
-    });
+    if (this.client.state !== "closed") this.#starting = this.#startAgain();
+  }
+
+  async #startAgain(): Promise<void> {
+    this.restarts += 1;
+    this.outOfTurn ||= this.client.state !== "online";
+    await this.client.close();
+    this.client = this.#start();
+    this.client.connect();
   }
 
   /** Send, if need be by more than one client. */
