@@ -68,7 +68,7 @@ export interface SendOptions {
   requestId?: string;
 }
 
-/** How far back a client's time begins: by the server's clock, which tells seconds, and by one's own, if that is all. */
+/** How far back a client's time begins: by the server's clock, which tells seconds, or by one's own for want of it. */
 const DATE_SLACK_MS = 2_000;
 const CLOCK_SLACK_MS = 60_000;
 
@@ -109,6 +109,7 @@ export class ChatClient {
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
+    if (!/^https?:/.test(options.url)) throw new TypeError(`${options.url} is no address of http or https`);
     const url = new URL(options.url).href.replace(/\/+$/, "");
     this.#socketUrl = options.socketUrl ?? `${url.replace(/^http/, "ws")}/ws`;
     this.#tokens = new Tokens({
@@ -256,8 +257,8 @@ export class ChatClient {
   }
 
   /**
-   * Is anything missed though a connection is open? If so, that may be dead, and have taken what is older: everything is
-   * read again.
+   * Is anything missed though a connection is open? If so, that may be dead, and have taken what is older: everything
+   * is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
     const { messages } = await this.api.pull({ signal });

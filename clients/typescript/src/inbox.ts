@@ -22,12 +22,12 @@ interface Held {
 }
 
 /**
- * A push waits a moment for pushes that it overtook; while a catch-up runs, it waits for that. What is pulled goes after
- * the pushes that are older, and before those that are not.
+ * A push waits a moment for pushes that it overtook; while a catch-up runs, it waits for that. What is pulled goes
+ * after the pushes that are older, and before those that are not.
  *
  * The position, behind which everything is asked for again after an interruption, moves with pushes, and only while
- * nothing can have been missed before them: after a catch-up was complete. It does not move with missed messages: what a
- * dead connection took may be older than these.
+ * nothing can have been missed before them: after a catch-up was complete. It does not move with missed messages: what
+ * a dead connection took may be older than these.
  */
 export class Inbox {
   readonly #settings: InboxSettings;

@@ -86,7 +86,7 @@ export interface FromSender {
 /** The longest frame that the server takes, in bytes. */
 export const MAX_FRAME_BYTES = 32 * 1024;
 
-/** The longest `requestId` that the server takes, in bytes. A longer one is not named in the `ERROR` that refuses it. */
+/** The longest `requestId` that the server takes, in bytes. The `ERROR` that refuses a longer one does not name it. */
 export const MAX_REQUEST_ID_BYTES = 64;
 
 /** The frame of a text from the server; undefined for what is none of the protocol's. */

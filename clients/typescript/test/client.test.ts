@@ -98,7 +98,7 @@ class World {
 
   /** What was asked for since the last time. */
   asked(): string[] {
-    const lines = this.server.lines.map((line) => line.replace(" /api/message", "").replace("drop=false ", "").replace(" drop=false", ""));
+    const lines = this.server.lines.map((line) => line.replace(" /api/message", "").replace(/ drop=false/, ""));
     return lines.slice(this.#asked, (this.#asked = lines.length));
   }
   #asked = 0;
@@ -138,9 +138,11 @@ test("the address of the socket follows from that of the API, or is given", asyn
   }
 });
 
-test("an address that is none is refused at once", () => {
-  assert.throws(() => new World({ url: "chat.example.com" }), TypeError);
-});
+for (const url of ["chat.example.com", "wss://chat.example.com", "http://"]) {
+  test(`an address that is none is refused at once (${url})`, () => {
+    assert.throws(() => new World({ url }), TypeError);
+  });
+}
 
 test("what is pushed while missed messages are pulled comes after them, once", async () => {
   const world = new World();
@@ -171,6 +173,23 @@ test("what a dead connection took is given after the next one opens, and nothing
   await world.clock.pass(100);
   assert.deepEqual(numbers(world.given), [1, 2, 3, 4]);
   assert.deepEqual(world.missed, []);
+});
+
+test("what the next connection pushes waits until that is given", async () => {
+  const world = await World.online();
+  world.log.push(message(1));
+  const answer = new Later<void>();
+  world.instead = async (line) => {
+    await answer.promise;
+    return line.includes("since") ? page(world.log) : page([]);
+  };
+  await world.reconnected();
+  world.sockets.last.say(message(2));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), []);
+  answer.resolve();
+  await settle();
+  assert.deepEqual(numbers(world.given), [1, 2]);
 });
 
 test("so is what one took whose handshake was lost on its way back", async () => {
@@ -298,6 +317,24 @@ test("where something is missed though a connection is open, that may have taken
   world.log.push(...taken, ...world.missed);
   await world.clock.pass(TIMING.settleMs);
   assert.deepEqual(numbers(world.given), [1, 2, 1_000, 3_000_000]);
+});
+
+test("... and what is pushed meanwhile waits until that is read", async () => {
+  const world = await World.online();
+  world.missed = [message(2)];
+  world.log.push(message(1), message(2));
+  const answer = new Later<void>();
+  world.instead = async (line) => {
+    if (line.includes("since")) await answer.promise;
+    return line.includes("since") ? page(world.log) : page(world.missed);
+  };
+  await world.clock.pass(TIMING.settleMs);
+  world.sockets.last.say(message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), []);
+  answer.resolve();
+  await settle();
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
 });
 
 test("... also if it is found dead before that is read", async () => {
