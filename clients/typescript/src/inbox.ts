@@ -50,12 +50,10 @@ export class Inbox {
 
   /** The application has these, from an earlier client: none is given, and a resumption begins with the greatest. */
   knows(ids: Iterable<string>): void {
-    let greatest = "";
-    for (const id of ids) {
-      this.#seen.add(id);
-      if (id > greatest) greatest = id;
-    }
-    if (greatest !== "") this.startAt(this.#before(greatest));
+    const sorted = [...ids].sort();
+    for (const id of sorted) this.#seen.add(id);
+    const greatest = sorted.at(-1);
+    if (greatest !== undefined) this.startAt(this.#before(greatest));
   }
 
   /** Nothing up to this id is asked for by a resumption. Only the first call counts. */

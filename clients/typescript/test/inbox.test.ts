@@ -140,6 +140,14 @@ test("what the application has of an earlier client is not given again", async (
   assert.equal(these.resumePoint, idOf(150));
 });
 
+test("of more than is remembered, the greatest are, in whatever order they come", async () => {
+  const { inbox: these, given } = inbox(2);
+  these.knows([idOf(300), idOf(100), idOf(200)]);
+  assert.equal(these.resumePoint, idOf(250));
+  for (const n of [200, 300]) await these.pull(message(n));
+  assert.deepEqual(numbers(given), []);
+});
+
 test("who knows of nothing has no start", () => {
   const { inbox: these } = inbox();
   these.knows([]);
