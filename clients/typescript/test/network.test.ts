@@ -52,6 +52,7 @@ class Device {
   /** How many pulls were answered. */
   pulls = 0;
   #starting: Promise<void> = Promise.resolve();
+  #hasEnded = false;
 
   constructor(readonly user: string, readonly proxy: Proxy, readonly random: () => number) {
     this.client = this.#start();
@@ -61,7 +62,7 @@ class Device {
     return new ChatClient({
       url: this.proxy.url,
       // It expires while connections are open.
-      token: async () => tokenOf(this.user, 2 + Math.floor(this.random() * 4)),
+      token: async () => tokenOf(this.user, 1 + Math.floor(this.random() * 3)),
       onMessage: (message) => this.#take(message),
       onState: (state) => {
         if (state === "catching_up") this.connects += 1;
@@ -105,7 +106,7 @@ class Device {
       try {
         return await send(this.client, { requestId });
       } catch (error) {
-        if ((error as ChatError).code !== "closed") throw error;
+        if (this.#hasEnded || (error as ChatError).code !== "closed") throw error;
       }
     }
   }
@@ -118,6 +119,7 @@ class Device {
   }
 
   async end(): Promise<void> {
+    this.#hasEnded = true;
     await this.#starting;
     await this.client.close();
     await this.proxy.close();
@@ -156,15 +158,20 @@ describe("each message is given once and in order, whatever the network does", {
       const ann = new Device(names[0], await Proxy.to(stack.publicUrl), seeded(seed + 1_000));
       const ben = new Device(names[1], await Proxy.to(stack.publicUrl), seeded(seed + 2_000));
       const devices = [ann, ben];
-      context.after(() => Promise.all(devices.map((device) => device.end())));
+      let isOver = false;
+      let storm = Promise.resolve();
+      context.after(async () => {
+        isOver = true;
+        await storm;
+        await Promise.all(devices.map((device) => device.end()));
+      });
       const group = await ann.client.api.createGroup("both");
       await ann.client.api.invite(group, ben.user);
       for (const { id } of await ben.client.api.invitations()) await ben.client.api.acceptInvitation(id);
 
       ann.client.connect();
       ben.client.connect();
-      let isOver = false;
-      const storm = torment(devices, random, () => isOver);
+      storm = torment(devices, random, () => isOver);
       const sends: Promise<Receipt>[] = [];
       for (let n = 0; n < EACH; n++) {
         for (const [from, to] of [[ann, ben], [ben, ann]] as const) {
