@@ -36,7 +36,7 @@ use crate::world::Deployment;
 const SEEDS: Range<u64> = 0..300;
 
 /// Of so many calls of one kind by one function, chance has killed it at some.
-const CALLS_TO_KILL_AT: u64 = 500;
+const CALLS_TO_KILL_AT: u64 = 2_000;
 
 /// How many plans are tried to make a failing one smaller.
 const MAX_SMALLER: usize = 500;

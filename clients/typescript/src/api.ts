@@ -1,0 +1,205 @@
+/** The REST API. */
+
+import type { Clock } from "./clock.js";
+import { ChatError, type ErrorCode } from "./errors.js";
+import { isMessage, type FromSender, type Group, type Invitation, type Message } from "./protocol.js";
+import type { Tokens } from "./tokens.js";
+
+export interface ApiSettings {
+  /** The address below which `/api` lies. */
+  url: string;
+  tokens: Tokens;
+  clock: Clock;
+  requestMs: number;
+  fetch: typeof fetch;
+  /** Told the server's time, in milliseconds since the Unix epoch, of each answer that tells it. */
+  serverTime?: (ms: number) => void;
+}
+
+/** One page of messages, oldest first. */
+export interface Page {
+  messages: Message[];
+  /** Whether another call has more. */
+  more: boolean;
+}
+
+/** Which messages a pull is for; at most one of the two. */
+export interface PullOptions {
+  /** Missed messages behind this id. */
+  after?: string;
+  /** All messages behind this id, missed or not. */
+  since?: string;
+  signal?: AbortSignal;
+}
+
+type Query = Record<string, string | undefined>;
+
+interface Call {
+  query?: Query;
+  body?: unknown;
+  signal?: AbortSignal | undefined;
+}
+
+interface Answer {
+  text: string;
+  headers: Headers;
+}
+
+/** Groups, invitations, and the pull. Every method rejects with a `ChatError`; none repeats what failed. */
+export class ChatApi {
+  readonly #settings: ApiSettings;
+
+  constructor(settings: ApiSettings) {
+    this.#settings = settings;
+  }
+
+  /** Make a group; the caller is its manager and first member. The new group's id. */
+  createGroup(name: string): Promise<string> {
+    return this.#json("POST", ["group"], { query: { name } });
+  }
+
+  /** Rename a group, as its manager. */
+  renameGroup(groupId: string, name: string): Promise<void> {
+    return this.#void("PUT", ["group", groupId], { query: { name } });
+  }
+
+  /** A group of the caller's. */
+  group(groupId: string): Promise<Group> {
+    return this.#json("GET", ["group", groupId]);
+  }
+
+  /** The caller's groups. */
+  groups(): Promise<Group[]> {
+    return this.#json("GET", ["group"]);
+  }
+
+  /** The ids of the caller's groups. */
+  groupIds(): Promise<string[]> {
+    return this.#json("GET", ["group"], { query: { detailed: "false" } });
+  }
+
+  /** Leave a group. The manager leaving dissolves it. */
+  leaveGroup(groupId: string): Promise<void> {
+    return this.#void("DELETE", ["group", groupId]);
+  }
+
+  /** Put a member out of a group, as its manager. */
+  removeMember(groupId: string, userId: string): Promise<void> {
+    return this.#void("DELETE", ["group", groupId], { query: { userId } });
+  }
+
+  /** Invite a user into a group that the caller is a member of. */
+  invite(groupId: string, userId: string): Promise<void> {
+    return this.#void("POST", ["request"], { body: { groupId, userId } });
+  }
+
+  /** The invitations addressed to the caller. */
+  invitations(): Promise<Invitation[]> {
+    return this.#json("GET", ["request"]);
+  }
+
+  /** Accept an invitation; the caller is a member from then on. */
+  acceptInvitation(invitationId: string): Promise<void> {
+    return this.#void("PUT", ["request", invitationId]);
+  }
+
+  /** Decline an invitation. */
+  declineInvitation(invitationId: string): Promise<void> {
+    return this.#void("DELETE", ["request", invitationId]);
+  }
+
+  /** A page of messages, which stay until they are dropped. The client does this by itself. */
+  async pull({ after, since, signal }: PullOptions = {}): Promise<Page> {
+    const { text, headers } = await this.#call("GET", ["message"], { query: { drop: "false", after, since }, signal });
+    const senders = parse<FromSender[]>(text);
+    const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
+    if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
+    messages.sort((a, b) => (a.id < b.id ? -1 : 1));
+    return { messages, more: headers.get("x-has-more") === "true" };
+  }
+
+  /** Drop what was missed up to and including that message. The client does this by itself. */
+  drop(until: string, signal?: AbortSignal): Promise<void> {
+    return this.#void("DELETE", ["message"], { query: { until }, signal });
+  }
+
+  async #json<T>(method: string, path: string[], call: Call = {}): Promise<T> {
+    return parse<T>((await this.#call(method, path, call)).text);
+  }
+
+  async #void(method: string, path: string[], call: Call = {}): Promise<void> {
+    await this.#call(method, path, call);
+  }
+
+  /** Call, and if the token is refused call once more with a new one. */
+  async #call(method: string, path: string[], call: Call): Promise<Answer> {
+    const { tokens } = this.#settings;
+    const token = await tokens.current();
+    try {
+      return await this.#attempt(method, path, call, token);
+    } catch (error) {
+      if (!(error instanceof ChatError && error.code === "unauthorized")) throw error;
+    }
+    return this.#attempt(method, path, call, await tokens.instead(token));
+  }
+
+  async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {
+    const { clock, requestMs, fetch, serverTime } = this.#settings;
+    const abort = new AbortController();
+    const cancel = () => abort.abort();
+    call.signal?.addEventListener("abort", cancel);
+    const deadline = clock.after(requestMs, cancel);
+    try {
+      call.signal?.throwIfAborted();
+      const headers: Record<string, string> = { authorization: `Bearer ${token}` };
+      const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
+      if (call.body !== undefined) {
+        headers["content-type"] = "application/json";
+        init.body = JSON.stringify(call.body);
+      }
+      const response = await fetch(this.#address(path, call.query ?? {}), init);
+      const text = await response.text();
+      const date = Date.parse(response.headers.get("date") ?? "");
+      if (!Number.isNaN(date)) serverTime?.(date);
+      if (!response.ok) throw refusal(response.status, text);
+      return { text, headers: response.headers };
+    } catch (thrown) {
+      if (thrown instanceof ChatError) throw thrown;
+      throw new ChatError("network", `${method} /api/${path[0]} was not answered`, { cause: thrown });
+    } finally {
+      deadline.cancel();
+      call.signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  #address(path: string[], query: Query): string {
+    const pairs = Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
+    const search = new URLSearchParams(pairs).toString();
+    const address = [this.#settings.url, "api", ...path.map(encodeURIComponent)].join("/");
+    return search === "" ? address : `${address}?${search}`;
+  }
+}
+
+/** What an answer that is not 2xx means; its problem document says it in words. */
+function refusal(status: number, text: string): ChatError {
+  const codes: Record<number, ErrorCode> = {
+    400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
+  };
+  const code = codes[status] ?? (status >= 500 ? "unavailable" : "rejected");
+  let detail: string | undefined;
+  try {
+    const problem = JSON.parse(text);
+    detail = problem.detail ?? problem.message;
+  } catch {
+    // Something on the way answered in another form.
+  }
+  return new ChatError(code, detail ?? `status ${status}`, { status });
+}
+
+function parse<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw new ChatError("network", "the answer is not JSON", { cause });
+  }
+}

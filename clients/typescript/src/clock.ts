@@ -1,0 +1,49 @@
+/** Time and chance, as arguments: so that tests hold both. */
+
+/** A timer that was set. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Tells the time, and wakes. */
+export interface Clock {
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** Call `wake` once, after so many milliseconds. */
+  after(ms: number, wake: () => void): Timer;
+}
+
+/** The clock of this machine. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after(ms, wake) {
+    const handle = setTimeout(wake, ms);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};
+
+/** How long to wait before a repeat: `baseMs` at first, twice as long each time, up to `maxMs`. */
+export interface Backoff {
+  baseMs: number;
+  maxMs: number;
+}
+
+/** The wait before a repeat, of which 0 is the first: between half of the full wait and all of it. */
+export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: () => number): number {
+  const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
+  return full * (0.5 + random() / 2);
+}
+
+/** Resolves after so long, or when that is aborted. */
+export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = clock.after(ms, done);
+    signal.addEventListener("abort", done);
+    function done(): void {
+      timer.cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

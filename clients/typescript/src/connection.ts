@@ -1,0 +1,125 @@
+/** One WebSocket, from its handshake to its end: kept alive, and found out when it is dead. */
+
+import type { Clock, Timer } from "./clock.js";
+import type { Transport } from "./outbox.js";
+import { readFrame, type ServerFrame } from "./protocol.js";
+import type { Timing } from "./timing.js";
+
+/** What makes WebSockets: the standard's constructor. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
+
+export interface ConnectionSettings {
+  url: string;
+  token: string;
+  timing: Timing;
+  clock: Clock;
+  webSocket: WebSocketConstructor;
+  opened: () => void;
+  received: (frame: ServerFrame) => void;
+  /** Called once, however it ends, but not after `close`. */
+  ended: (why: string) => void;
+}
+
+const PING = JSON.stringify({ type: "ping" });
+
+/** Nobody answers a ping. This is refused, with an ERROR of the same requestId, and nothing is stored. */
+const PROBE_ID = "client-probe";
+const PROBE = JSON.stringify({ type: "unicast", requestId: PROBE_ID });
+
+/** How long a close may take. */
+const GOODBYE_MS = 1_000;
+
+export class Connection implements Transport {
+  heardAt: number;
+  readonly #settings: ConnectionSettings;
+  readonly #socket: WebSocket;
+  #deadline: Timer | undefined;
+  #tick: Timer | undefined;
+  #over = false;
+  #goodbye: (() => void) | undefined;
+
+  /** @throws what the WebSocket's constructor throws, as for a token that cannot be a subprotocol. */
+  constructor(settings: ConnectionSettings) {
+    const { clock, timing, webSocket: Socket } = settings;
+    this.#settings = settings;
+    this.heardAt = clock.now();
+    this.#socket = new Socket(settings.url, ["chat", settings.token]);
+    this.#deadline = clock.after(timing.handshakeMs, () => this.#end("the handshake took too long"));
+    this.#socket.onopen = () => this.#opened();
+    this.#socket.onmessage = (event: MessageEvent<unknown>) => this.#received(event.data);
+    this.#socket.onclose = (event: CloseEvent) => this.#end(`closed with code ${event.code}`);
+    this.#socket.onerror = () => this.#end("the connection failed");
+  }
+
+  send(text: string): void {
+    if (this.#socket.readyState === 1) this.#socket.send(text);
+  }
+
+  probe(): void {
+    if (this.#over || this.#deadline !== undefined) return;
+    this.send(PROBE);
+    this.#deadline = this.#settings.clock.after(this.#settings.timing.answerMs, () => this.#end("no answer"));
+  }
+
+  /** Close it. Resolves when that is done, or has taken too long. */
+  close(): Promise<void> {
+    if (this.#over) return Promise.resolve();
+    this.#stop();
+    return new Promise((resolve) => {
+      const timer = this.#settings.clock.after(GOODBYE_MS, resolve);
+      this.#goodbye = () => {
+        timer.cancel();
+        resolve();
+      };
+      this.#socket.close(1000);
+    });
+  }
+
+  #opened(): void {
+    if (this.#over) return;
+    this.#heard();
+    this.#keepAlive();
+    this.#settings.opened();
+  }
+
+  #received(data: unknown): void {
+    if (this.#over) return;
+    this.#heard();
+    const frame = readFrame(data);
+    if (frame === undefined) return;
+    const isError = frame.type === "ERROR";
+    if (!isError || frame.requestId !== PROBE_ID) this.#settings.received(frame);
+    // The server closes it too; but that may get lost.
+    if (isError && frame.code === "token_expired") this.#end("the token expired");
+  }
+
+  #heard(): void {
+    this.heardAt = this.#settings.clock.now();
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+  }
+
+  #keepAlive(): void {
+    const { clock, timing } = this.#settings;
+    this.#tick = clock.after(timing.pingEveryMs, () => {
+      if (clock.now() - this.heardAt >= timing.silenceMs) this.probe();
+      else this.send(PING);
+      this.#keepAlive();
+    });
+  }
+
+  #end(why: string): void {
+    this.#goodbye?.();
+    if (this.#over) return;
+    this.#stop();
+    // A dead one may take its time to close; nobody waits for it.
+    this.#socket.close();
+    this.#settings.ended(why);
+  }
+
+  #stop(): void {
+    this.#over = true;
+    this.#deadline?.cancel();
+    this.#tick?.cancel();
+  }
+}

@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ChatApi } from "../src/api.js";
+import { Tokens } from "../src/tokens.js";
+import { FakeFetch, Later, message, page, type FakeAnswer, type FakeRequest } from "./fakes.js";
+import { FakeClock, settle } from "./time.js";
+
+/** An API that is answered so, with tokens `t1`, `t2`, … */
+function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>) {
+  const clock = new FakeClock();
+  const server = new FakeFetch(answer);
+  const times: number[] = [];
+  let asked = 0;
+  const ask = () => `t${++asked}`;
+  const these = new ChatApi({
+    url: "https://chat.example.com/stage",
+    tokens: new Tokens({ ask, clock, answerMs: 1_000, signal: new AbortController().signal }),
+    clock,
+    requestMs: 1_000,
+    fetch: server.fetch,
+    serverTime: (ms) => times.push(ms),
+  });
+  return { api: these, clock, server, times };
+}
+
+const GROUP = { id: "g", name: "Team", managerId: "ann", usersId: ["ann"] };
+const INVITATION = { id: "i", groupId: "g", groupName: "Team", userId: "ben", invitedBy: "ann" };
+
+const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][] = [
+  ["POST /stage/api/group name=A & B", (api) => api.createGroup("A & B"), { json: "g" }, "g"],
+  ["PUT /stage/api/group/g name=B", (api) => api.renameGroup("g", "B"), {}, undefined],
+  ["GET /stage/api/group/g", (api) => api.group("g"), { json: GROUP }, GROUP],
+  ["GET /stage/api/group", (api) => api.groups(), { json: [GROUP] }, [GROUP]],
+  ["GET /stage/api/group detailed=false", (api) => api.groupIds(), { json: ["g"] }, ["g"]],
+  ["DELETE /stage/api/group/g", (api) => api.leaveGroup("g"), {}, undefined],
+  ["DELETE /stage/api/group/g userId=ben", (api) => api.removeMember("g", "ben"), {}, undefined],
+  ["POST /stage/api/request", (api) => api.invite("g", "ben"), {}, undefined],
+  ["GET /stage/api/request", (api) => api.invitations(), { json: [INVITATION] }, [INVITATION]],
+  ["PUT /stage/api/request/i", (api) => api.acceptInvitation("i"), {}, undefined],
+  ["DELETE /stage/api/request/i", (api) => api.declineInvitation("i"), {}, undefined],
+  ["GET /stage/api/message drop=false", (api) => api.pull(), { json: [] }, { messages: [], more: false }],
+  ["GET /stage/api/message drop=false after=1", (api) => api.pull({ after: "1" }), { json: [] }, { messages: [], more: false }],
+  ["GET /stage/api/message drop=false since=1", (api) => api.pull({ since: "1" }), { json: [] }, { messages: [], more: false }],
+  ["DELETE /stage/api/message until=1", (api) => api.drop("1"), {}, undefined],
+];
+
+for (const [line, call, answer, expected] of calls) {
+  test(line, async () => {
+    const { api: these, server, clock } = api(() => answer);
+    assert.deepEqual(await call(these), expected);
+    assert.deepEqual(server.lines, [line]);
+    assert.equal(server.requests[0]?.token, "t1");
+    assert.equal(clock.pending, 0);
+  });
+}
+
+test("an invitation's body is JSON", async () => {
+  const { api: these, server } = api(() => ({}));
+  await these.invite("g", "ben");
+  assert.deepEqual(server.requests[0]?.body, { groupId: "g", userId: "ben" });
+});
+
+test("ids are no part of the path but one", async () => {
+  const { api: these, server } = api(() => ({ json: GROUP }));
+  await these.group("a@b:c/../d?e");
+  assert.equal(server.requests[0]?.path, "/stage/api/group/a%40b%3Ac%2F..%2Fd%3Fe");
+});
+
+test("a page is in the order of ids, whoever sent what", async () => {
+  const fromCara = { ...message(2), senderId: "cara" };
+  const { api: these } = api(() => page([message(3), fromCara, message(1)], true));
+  assert.deepEqual(await these.pull(), { messages: [message(1), fromCara, message(3)], more: true });
+});
+
+const refusals: [number, string][] = [
+  [400, "bad_request"], [403, "forbidden"], [404, "not_found"], [405, "rejected"], [429, "unavailable"],
+  [500, "unavailable"], [503, "unavailable"],
+];
+
+for (const [status, code] of refusals) {
+  test(`a ${status} is ${code}, in the words of its problem document, and not repeated`, async () => {
+    const { api: these, server } = api(() => ({ status, json: { title: "No", detail: "name must not be blank" } }));
+    await assert.rejects(these.createGroup(" "), { name: "ChatError", code, status, message: "name must not be blank" });
+    assert.equal(server.requests.length, 1);
+  });
+}
+
+for (const text of ["<html>", "", '"text"', "null"]) {
+  test(`a refusal that is no problem document is told by its status (${text})`, async () => {
+    const { api: these } = api(() => ({ status: 502, text }));
+    await assert.rejects(these.groups(), { code: "unavailable", message: "status 502" });
+  });
+}
+
+for (const text of ["<html>", '{"a":1}', "[1]", "[null]", '[{"id":"ann","messages":[{"id":"1"}]}]']) {
+  test(`a pull that is answered with ${text} has not been answered`, async () => {
+    const { api: these } = api(() => ({ text }));
+    await assert.rejects(these.pull(), { name: "ChatError", code: "network" });
+  });
+}
+
+test("a refused token is renewed, once for all calls that it was refused to", async () => {
+  const { api: these, server } = api(({ token }) => (token === "t1" ? { status: 401 } : { json: [] }));
+  await Promise.all([these.groups(), these.invitations()]);
+  assert.deepEqual(server.requests.map(({ token }) => token), ["t1", "t1", "t2", "t2"]);
+});
+
+test("a token that is refused again is the caller's to hear of", async () => {
+  const { api: these, server } = api(() => ({ status: 401, json: { detail: "expired" } }));
+  await assert.rejects(these.groups(), { code: "unauthorized", status: 401 });
+  assert.equal(server.requests.length, 2);
+});
+
+test("a call that is not answered in time is aborted", async () => {
+  const { api: these, clock, server } = api(() => new Later<FakeAnswer>().promise);
+  const refused = assert.rejects(these.groups(), { name: "ChatError", code: "network" });
+  await clock.pass(999);
+  assert.equal(server.requests[0]?.signal.aborted, false);
+  await clock.pass(1);
+  await refused;
+  assert.equal(server.requests[0]?.signal.aborted, true);
+  assert.equal(clock.pending, 0);
+});
+
+test("a call that fails is an error of code network, with its cause", async () => {
+  const cause = new TypeError("fetch failed");
+  const { api: these } = api(() => Promise.reject(cause));
+  await assert.rejects(these.groups(), { name: "ChatError", code: "network", cause });
+});
+
+test("a pull can be given up, before and while it is under way", async () => {
+  const { api: these, clock, server } = api(() => new Later<FakeAnswer>().promise);
+  await assert.rejects(these.pull({ signal: AbortSignal.abort() }), { name: "ChatError", code: "network" });
+  assert.equal(server.requests.length, 0);
+  const abort = new AbortController();
+  const refused = assert.rejects(these.pull({ signal: abort.signal }), { code: "network" });
+  await settle();
+  abort.abort();
+  await refused;
+  assert.equal(server.requests[0]?.signal.aborted, true);
+  assert.equal(clock.pending, 0);
+});
+
+test("the server's time is told, also by a refusal, if it is one", async () => {
+  const dates = ["Tue, 17 Jun 2025 10:00:00 GMT", "soon", "Tue, 17 Jun 2025 10:00:01 GMT"];
+  const { api: these, times } = api(() => ({ status: 403, headers: { date: dates.shift()! } }));
+  for (let n = 0; n < 3; n++) await these.groups().catch(() => {});
+  assert.deepEqual(times, [Date.UTC(2025, 5, 17, 10, 0, 0), Date.UTC(2025, 5, 17, 10, 0, 1)]);
+});

@@ -1,0 +1,661 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ChatClient, type ChatError, type ClientOptions, type Message, type Notification, type State } from "../src/index.js";
+import { EPOCH_MS, FakeFetch, FakeSockets, idOf, Later, message, numbers, page, type FakeAnswer } from "./fakes.js";
+import { FakeClock, settle } from "./time.js";
+
+const TIMING = { settleMs: 20_000, pullEveryMs: 600_000, orderMs: 100, overlapMs: 50, backoff: { baseMs: 500, maxMs: 30_000 } };
+
+/** A client on a network that its test writes out, with a server that knows what is missed and what was ever sent. */
+class World {
+  readonly clock = new FakeClock();
+  readonly sockets = new FakeSockets();
+  missed: Message[] = [];
+  log: Message[] = [];
+  /** What a REST call is answered with instead. */
+  instead: (line: string) => FakeAnswer | Promise<FakeAnswer> | undefined = () => undefined;
+  readonly server = new FakeFetch(async ({ method, query }) => {
+    const answer = await this.instead(this.server.lines.at(-1)!);
+    if (answer !== undefined) return answer;
+    const { after = "", since, until = "" } = query;
+    if (method === "GET") {
+      const [all, last] = since === undefined ? [this.missed, after] : [this.log, since];
+      return page(all.filter(({ id }) => id > last));
+    }
+    this.missed = this.missed.filter(({ id }) => id > until);
+    return {};
+  });
+  tokens = 0;
+  readonly given: Message[] = [];
+  readonly notifications: Notification[] = [];
+  readonly errors: ChatError[] = [];
+  readonly states: State[] = [];
+  readonly client: ChatClient;
+
+  constructor(options: Partial<ClientOptions> = {}) {
+    this.client = new ChatClient({
+      url: "https://chat.example.com",
+      token: async () => `t${++this.tokens}`,
+      onMessage: (one) => void this.given.push(one),
+      onNotification: (one) => this.notifications.push(one),
+      onError: (error) => this.errors.push(error),
+      onState: (state) => this.states.push(state),
+      webSocket: this.sockets.constructorFor,
+      fetch: this.server.fetch,
+      clock: this.clock,
+      random: () => 1,
+      ...options,
+      timing: { ...TIMING, ...options.timing },
+    });
+  }
+
+  static online(options?: Partial<ClientOptions>): Promise<World> {
+    return new World(options).connected();
+  }
+
+  async connected(): Promise<this> {
+    this.client.connect();
+    await this.dialled();
+    await this.opened();
+    return this;
+  }
+
+  /** A socket is being opened. */
+  async dialled(): Promise<void> {
+    await settle();
+  }
+
+  async opened(): Promise<void> {
+    this.sockets.last.open();
+    await settle();
+  }
+
+  async push(...messages: Message[]): Promise<void> {
+    this.log.push(...messages);
+    for (const one of messages) this.sockets.last.say(one);
+    await settle();
+  }
+
+  /** The connection ends, and another opens. */
+  async reconnected(): Promise<void> {
+    const { length } = this.sockets.all;
+    this.sockets.last.end();
+    while (this.sockets.all.length === length) await this.clock.pass(100);
+    await this.opened();
+  }
+
+  /** The client closes, and so does the other side. */
+  async closed(): Promise<void> {
+    const closed = this.client.close();
+    this.sockets.all.at(-1)?.end(1000);
+    await closed;
+  }
+
+  get codes(): string[] {
+    return this.errors.map(({ code }) => code);
+  }
+
+  /** What was asked for since the last time. */
+  asked(): string[] {
+    const lines = this.server.lines.map((line) => line.replace(" /api/message", "").replace(/ drop=false/, ""));
+    return lines.slice(this.#asked, (this.#asked = lines.length));
+  }
+  #asked = 0;
+}
+
+test("it connects, catches up, and is online", async () => {
+  const world = new World();
+  world.missed = [message(1), message(2)];
+  world.client.connect();
+  world.client.connect();
+  await settle();
+  assert.deepEqual(world.states, ["connecting"]);
+  assert.equal(world.sockets.last.url, "wss://chat.example.com/ws");
+  assert.deepEqual(world.sockets.last.protocols, ["chat", "t1"]);
+  assert.deepEqual(world.asked(), [], "what comes before the connection is covered by nothing");
+  await world.opened();
+  assert.deepEqual(world.states, ["connecting", "catching_up", "online"]);
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(world.asked(), ["GET", `DELETE until=${idOf(2)}`]);
+  assert.deepEqual(numbers(world.given), [1, 2]);
+  assert.deepEqual(world.missed, []);
+  assert.equal(world.sockets.all.length, 1);
+  await world.closed();
+});
+
+test("the address of the socket follows from that of the API, or is given", async () => {
+  for (const [options, expected] of [
+    [{ url: "http://127.0.0.1:3000/" }, "ws://127.0.0.1:3000/ws"],
+    [{ url: "https://chat.example.com/v1" }, "wss://chat.example.com/v1/ws"],
+    [{ url: "https://a.example.com", socketUrl: "wss://b.example.com/v1" }, "wss://b.example.com/v1"],
+  ] as const) {
+    const world = new World(options);
+    world.client.connect();
+    await settle();
+    assert.equal(world.sockets.last.url, expected);
+    void world.client.close();
+  }
+});
+
+for (const url of ["chat.example.com", "wss://chat.example.com", "http://"]) {
+  test(`an address that is none is refused at once (${url})`, () => {
+    assert.throws(() => new World({ url }), TypeError);
+  });
+}
+
+test("what is pushed while missed messages are pulled comes after them, once", async () => {
+  const world = new World();
+  const answer = new Later<void>();
+  world.instead = async (line) => {
+    await answer.promise;
+    return line.startsWith("GET") ? page(world.missed) : {};
+  };
+  await world.connected();
+  await world.push(message(4), message(3));
+  world.missed = [message(1), message(2), message(3)];
+  assert.deepEqual(numbers(world.given), []);
+  answer.resolve();
+  await settle();
+  assert.deepEqual(numbers(world.given), [1, 2, 3, 4]);
+});
+
+test("what a dead connection took is given after the next one opens, and nothing twice", async () => {
+  const world = await World.online();
+  await world.push(message(1));
+  await world.clock.pass(100);
+  world.log.push(message(2));
+  world.missed = [message(3)];
+  world.log.push(message(3));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
+  await world.push(message(2), message(3), message(4));
+  await world.clock.pass(100);
+  assert.deepEqual(numbers(world.given), [1, 2, 3, 4]);
+  assert.deepEqual(world.missed, []);
+});
+
+test("what the next connection pushes waits until that is given", async () => {
+  const world = await World.online();
+  world.log.push(message(1));
+  const answer = new Later<void>();
+  world.instead = async (line) => {
+    await answer.promise;
+    return line.includes("since") ? page(world.log) : page([]);
+  };
+  await world.reconnected();
+  world.sockets.last.say(message(2));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), []);
+  answer.resolve();
+  await settle();
+  assert.deepEqual(numbers(world.given), [1, 2]);
+});
+
+test("so is what one took whose handshake was lost on its way back", async () => {
+  const world = new World();
+  world.client.connect();
+  await world.dialled();
+  world.log.push(message(1));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1]);
+});
+
+test("each connection has a token of its own, and waits between attempts grow until one stands", async () => {
+  const world = new World();
+  world.client.connect();
+  await settle();
+  const waits: number[] = [];
+  for (let n = 0; n < 8; n++) {
+    world.sockets.last.end();
+    assert.equal(world.client.state, "waiting");
+    const before = world.sockets.all.length;
+    let waited = 0;
+    for (; world.sockets.all.length === before; waited += 250) await world.clock.pass(250);
+    waits.push(waited);
+  }
+  assert.deepEqual(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  assert.deepEqual(world.sockets.all.map(({ protocols }) => protocols[1]), Array.from({ length: 9 }, (_, n) => `t${n + 1}`));
+  await world.opened();
+  await world.clock.pass(9_999);
+  world.sockets.last.end();
+  await world.clock.pass(29_999);
+  assert.equal(world.sockets.all.length, 9, "it has not stood for long");
+  await world.clock.pass(1);
+  await world.opened();
+  await world.clock.pass(10_000);
+  world.sockets.last.end();
+  await world.clock.pass(500);
+  assert.equal(world.sockets.all.length, 11);
+  assert.equal(new Set(world.codes).size, 1);
+});
+
+for (const [way, token] of [
+  ["rejects", () => Promise.reject(new Error("the host is away"))],
+  ["gives what is no token", () => "no token"],
+] as const) {
+  test(`where the token callback ${way}, it is asked again later`, async () => {
+    let asked = 0;
+    const sockets = new FakeSockets();
+    const Socket = sockets.constructorFor;
+    class Strict extends Socket {
+      constructor(url: string, protocols: string[]) {
+        if (protocols.some((name) => name.includes(" "))) throw new DOMException("no subprotocol", "SyntaxError");
+        super(url, protocols);
+      }
+    }
+    const world = new World({ token: async () => (asked++ === 0 ? token() : "t"), webSocket: Strict });
+    world.client.connect();
+    await settle();
+    assert.deepEqual(world.codes, ["token"]);
+    assert.equal(world.client.state, "waiting");
+    await world.clock.pass(500);
+    assert.deepEqual(sockets.last.protocols, ["chat", "t"]);
+    assert.equal(asked, 2);
+  });
+}
+
+test("a message at which the application throws stays on the server until it is taken, and those after it wait", async () => {
+  let troubles = 2;
+  const world: World = new World({
+    onMessage: (one) => {
+      if (troubles-- > 0) throw new Error("no room");
+      world.given.push(one);
+    },
+  });
+  world.missed = [message(1), message(2)];
+  await world.connected();
+  await world.push(message(3));
+  assert.deepEqual(numbers(world.given), []);
+  assert.equal(world.missed.length, 2);
+  await world.clock.pass(500);
+  assert.equal(world.missed.length, 2);
+  await world.clock.pass(1_100);
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
+  assert.equal(world.missed.length, 0);
+  assert.deepEqual(world.errors.map(({ code, message: text }) => [code, text]), Array(2).fill(["handler", "no room"]));
+});
+
+test("a pull that fails is repeated, and sends go out meanwhile", async () => {
+  const world = new World();
+  world.missed = [message(1)];
+  let failures = 2;
+  world.instead = (line) => (line.startsWith("GET") && failures-- > 0 ? { status: 503 } : undefined);
+  const sent = world.client.sendToUser("ben", "hi");
+  await world.connected();
+  assert.equal(world.client.state, "catching_up");
+  const [request] = world.sockets.last.requests;
+  assert.equal(request?.["content"], "hi");
+  world.sockets.last.say({ type: "ACK", requestId: request["requestId"], id: "1", timestamp: EPOCH_MS });
+  assert.deepEqual(await sent, { id: "1", timestamp: EPOCH_MS });
+  await world.clock.pass(1_500);
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(numbers(world.given), [1]);
+  assert.deepEqual(world.codes, ["unavailable", "unavailable"]);
+});
+
+test("missed messages are pulled again, soon after connecting and then now and then", async () => {
+  const world = await World.online({ timing: { silenceMs: 3_600_000 } });
+  world.asked();
+  await world.clock.pass(TIMING.settleMs - 1);
+  assert.deepEqual(world.asked(), []);
+  await world.clock.pass(1);
+  assert.deepEqual(world.asked(), ["GET"]);
+  world.missed = [message(1)];
+  await world.clock.pass(TIMING.pullEveryMs - 1);
+  assert.deepEqual(world.asked(), []);
+  await world.clock.pass(1);
+  assert.deepEqual(world.asked(), ["GET", "GET", `GET since=${idOf(-60_000)}`, `DELETE until=${idOf(1)}`]);
+  assert.deepEqual(numbers(world.given), [1]);
+});
+
+test("where something is missed though a connection is open, that may have taken what is older", async () => {
+  const world = await World.online({ timing: { silenceMs: 36_000_000, pullEveryMs: 3_600_000 } });
+  await world.push(message(1));
+  const taken = [message(2), message(1_000)];
+  world.missed = [message(3_000_000)];
+  world.log.push(...taken, ...world.missed);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.given), [1, 2, 1_000, 3_000_000]);
+});
+
+test("... and what is pushed meanwhile waits until that is read", async () => {
+  const world = await World.online();
+  world.missed = [message(2)];
+  world.log.push(message(1), message(2));
+  const answer = new Later<void>();
+  world.instead = async (line) => {
+    if (line.includes("since")) await answer.promise;
+    return line.includes("since") ? page(world.log) : page(world.missed);
+  };
+  await world.clock.pass(TIMING.settleMs);
+  world.sockets.last.say(message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), []);
+  answer.resolve();
+  await settle();
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
+});
+
+test("... also if it is found dead before that is read", async () => {
+  const world = await World.online({ timing: { silenceMs: 36_000_000 } });
+  await world.push(message(1));
+  world.missed = [message(3_000_000)];
+  world.log.push(message(2), ...world.missed);
+  world.instead = (line) => (line.includes("since") ? { status: 503 } : undefined);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.given), [1]);
+  world.instead = () => undefined;
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1, 2, 3_000_000]);
+});
+
+test("missed messages do not hide what a dead connection took long before them", async () => {
+  const world = new World();
+  world.missed = [message(3_000_000)];
+  await world.connected();
+  world.log.push(message(2), message(3_000_000));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [3_000_000, 2]);
+});
+
+test("a send survives its connection, under the same requestId, and its order", async () => {
+  const world = await World.online();
+  const sends = [1, 2].map((n) => world.client.sendToGroup("g", n));
+  const [first] = world.sockets.last.requests;
+  await world.reconnected();
+  assert.equal(world.client.unsent, 2);
+  assert.deepEqual(world.sockets.last.requests, [first]);
+  for (const id of ["1", "2"]) {
+    const { requestId } = world.sockets.last.requests.at(-1)!;
+    world.sockets.last.say({ type: "ACK", requestId, id, timestamp: EPOCH_MS });
+  }
+  assert.deepEqual((await Promise.all(sends)).map(({ id }) => id), ["1", "2"]);
+  assert.deepEqual(world.sockets.last.requests.map(({ content }) => content), [1, 2]);
+  assert.equal(world.client.unsent, 0);
+});
+
+test("a requestId is the application's, or new", async () => {
+  const world = await World.online();
+  for (const to of ["a", "b", "c"]) void world.client.sendToUser(to, 1).catch(() => {});
+  void world.client.sendToUser("d", 1, { requestId: "mine" }).catch(() => {});
+  const ids = world.sockets.last.requests.map(({ requestId }) => requestId);
+  assert.equal(new Set(ids).size, 4);
+  assert.equal(ids[3], "mine");
+  await world.closed();
+});
+
+test("an expired token costs a connection, and nothing else", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToUser("ben", "hi");
+  const [first] = world.sockets.last.requests;
+  world.sockets.last.say({ type: "ERROR", code: "token_expired", message: "expired", requestId: first?.["requestId"] });
+  assert.equal(world.client.state, "waiting");
+  await world.clock.pass(500);
+  await world.opened();
+  assert.deepEqual(world.sockets.last.protocols, ["chat", "t2"]);
+  assert.deepEqual(world.sockets.last.requests, [first]);
+  world.sockets.last.say({ type: "ACK", requestId: first?.["requestId"], id: "1", timestamp: EPOCH_MS });
+  await sent;
+});
+
+test("errors of a send reject it; others are told", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToUser("ben?", "hi");
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ERROR", code: "bad_request", message: "receiverId: alphabet", requestId });
+  await assert.rejects(sent, { name: "ChatError", code: "bad_request", message: "receiverId: alphabet" });
+  assert.deepEqual(world.codes, []);
+  world.sockets.last.say({ type: "ERROR", code: "novel", message: "of a later server" });
+  assert.deepEqual(world.errors.map(({ code, message: text }) => [code, text]), [["novel", "of a later server"]]);
+});
+
+test("a notification is given at once, and what its handler throws is told", async () => {
+  const world: World = new World({
+    onNotification: (one) => {
+      world.notifications.push(one);
+      throw new Error("no");
+    },
+  });
+  const notification = { type: "NOTIFICATION", notificationType: "order", content: 1, more: true };
+  world.client.connect();
+  await world.dialled();
+  await world.opened();
+  world.sockets.last.say(notification);
+  assert.deepEqual(world.notifications, [notification]);
+  assert.deepEqual(world.codes, ["handler"]);
+});
+
+test("what onState throws is told, and stops nothing", async () => {
+  const world = new World({ onState: () => { throw new Error("no"); } });
+  await world.connected();
+  await world.reconnected();
+  assert.equal(world.client.state, "online");
+  assert.equal(world.codes.filter((code) => code === "handler").length, 7);
+});
+
+test("what onError throws is nobody's to catch, and stops nothing", async (context) => {
+  const uncaught: unknown[] = [];
+  context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
+    assert.throws(task, (thrown) => uncaught.push(thrown) > 0);
+  });
+  const trouble = new Error("no");
+  const world = await World.online({ onError: () => { throw trouble; } });
+  await world.reconnected();
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(uncaught, [trouble]);
+});
+
+// Where a resumption begins.
+
+const DATE_MS = Date.UTC(2025, 5, 17, 10);
+const since = (world: World) => world.asked().find((line) => line.includes("since"))?.split("=")[1];
+
+test("a resumption begins with the client's own time, by the server's clock if that is told", async () => {
+  const world = new World();
+  world.instead = () => ({ ...page([]), headers: { date: new Date(DATE_MS).toUTCString() } });
+  world.client.connect();
+  await settle();
+  await world.clock.pass(3_000);
+  await world.opened();
+  await world.reconnected();
+  assert.equal(since(world), idOf(DATE_MS - 3_000 - 2_000 - EPOCH_MS));
+});
+
+for (const [name, frame] of [
+  ["an acknowledgement", { type: "ACK", requestId: "r", id: "1", timestamp: DATE_MS }],
+  ["a message", { ...message(1), timestamp: DATE_MS }],
+] as const) {
+  test(`... by that of ${name} otherwise`, async () => {
+    const world = await World.online();
+    await world.clock.pass(1_000);
+    world.sockets.last.say(frame);
+    world.sockets.last.end();
+    world.client.checkNow();
+    await settle();
+    await world.opened();
+    assert.equal(since(world), idOf(DATE_MS - 1_000 - 2_000 - EPOCH_MS));
+  });
+}
+
+test("... or by its own, less a minute", async () => {
+  const world = await World.online();
+  await world.reconnected();
+  assert.equal(since(world), idOf(-60_000));
+});
+
+test("... and later where the last one left off", async () => {
+  const world = await World.online();
+  await world.push(message(500_000));
+  await world.clock.pass(100);
+  await world.reconnected();
+  assert.equal(since(world), idOf(500_000 - TIMING.overlapMs));
+});
+
+test("what an earlier client stored is resumed, and not given again", async () => {
+  const world = new World({ stored: [idOf(100), idOf(120)] });
+  world.log = [60, 80, 100, 110, 120, 130].map((n) => message(n));
+  await world.connected();
+  assert.deepEqual(world.asked(), ["GET", `GET since=${idOf(70)}`]);
+  assert.deepEqual(numbers(world.given), [80, 110, 130]);
+});
+
+test("who has stored nothing yet does not resume", async () => {
+  const world = await World.online({ stored: [] });
+  assert.deepEqual(world.asked(), ["GET"]);
+});
+
+// Now.
+
+test("to check now ends the wait, once", async () => {
+  const world: World = new World({ onState: (state) => state === "waiting" && world.client.checkNow() });
+  await world.connected();
+  world.sockets.last.end();
+  world.client.checkNow();
+  await world.clock.pass(10_000);
+  assert.equal(world.sockets.all.length, 2);
+});
+
+test("to check now asks an open connection whether it lives", async () => {
+  const world = await World.online();
+  world.client.checkNow();
+  assert.equal(world.sockets.last.probes, 1);
+  await world.clock.pass(10_000);
+  assert.equal(world.client.state, "waiting");
+});
+
+test("a browser that is online again is a reason to check", async (context) => {
+  const events = new EventTarget();
+  for (const name of ["addEventListener", "removeEventListener"] as const) {
+    const listen: unknown = events[name].bind(events);
+    Object.assign(globalThis, { [name]: listen });
+    context.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  const world = await World.online();
+  events.dispatchEvent(new Event("online"));
+  assert.equal(world.sockets.last.probes, 1);
+  await world.closed();
+  world.sockets.last.readyState = 1;
+  events.dispatchEvent(new Event("online"));
+  assert.equal(world.sockets.last.probes, 1);
+});
+
+// The end.
+
+/** Closed, and nothing goes on: no timer, no call, no socket. */
+async function assertOver(world: World): Promise<void> {
+  const closed = world.closed();
+  assert.equal(world.client.state, "closed");
+  await closed;
+  await settle();
+  assert.equal(world.clock.pending, 0);
+  const calls = world.server.requests.length + world.sockets.all.length + world.tokens;
+  await world.clock.pass(3_600_000);
+  assert.equal(world.server.requests.length + world.sockets.all.length + world.tokens, calls);
+  assert(world.sockets.all.every(({ closedWith, readyState }) => closedWith !== undefined || readyState === 3));
+  assert.equal(world.states.at(-1), "closed");
+}
+
+test("closed before it connects, it never does", async () => {
+  const world = new World();
+  await assertOver(world);
+  world.client.connect();
+  await settle();
+  assert.equal(world.sockets.all.length, 0);
+});
+
+test("closed while a token is asked for, it opens no connection", async () => {
+  const token = new Later<string>();
+  const world = new World({ token: () => token.promise });
+  world.client.connect();
+  await settle();
+  await assertOver(world);
+  token.resolve("t");
+  await settle();
+  assert.equal(world.sockets.all.length, 0);
+});
+
+test("closed while a token is asked for that never comes, nothing is left", async () => {
+  const world = new World({ token: () => Promise.reject(new Error("late")) });
+  world.client.connect();
+  await assertOver(world);
+  assert.deepEqual(world.codes, []);
+});
+
+test("closed while connecting, it ends the handshake", async () => {
+  const world = new World();
+  world.client.connect();
+  await world.dialled();
+  await assertOver(world);
+  assert.equal(world.sockets.last.closedWith, 1000);
+});
+
+test("closed while waiting, it does not connect again", async () => {
+  const world = await World.online();
+  world.sockets.last.end();
+  await assertOver(world);
+});
+
+test("closed while catching up, it drops nothing, and gives nothing more", async () => {
+  const world = new World();
+  world.missed = [message(1)];
+  const answer = new Later<FakeAnswer>();
+  world.instead = () => answer.promise;
+  await world.connected();
+  await assertOver(world);
+  answer.resolve(page(world.missed));
+  await settle();
+  assert.deepEqual(world.asked(), ["GET"]);
+  assert.deepEqual(numbers(world.given), []);
+});
+
+test("closed online, nothing is left", async () => assertOver(await World.online()));
+
+for (const when of ["connecting", "catching_up", "online", "waiting"] as const) {
+  test(`closed by its own handler when ${when}, nothing is left`, async () => {
+    const world: World = new World({
+      onState: (state) => {
+        world.states.push(state);
+        if (state === when) void world.client.close();
+      },
+    });
+    world.client.connect();
+    await settle();
+    if (when !== "connecting") await world.opened();
+    if (when === "waiting") world.sockets.last.end();
+    await assertOver(world);
+  });
+}
+
+test("what had come is given before the close is done, also what waited for older ones", async () => {
+  const handled = new Later<void>();
+  const world: World = new World({ onMessage: async (one) => (await handled.promise, void world.given.push(one)) });
+  await world.connected();
+  await world.push(message(1));
+  await world.clock.pass(100);
+  await world.push(message(3), message(2));
+  let over = false;
+  const closed = world.client.close().then(() => (over = true));
+  assert.equal(world.client.close(), world.client.close());
+  world.sockets.last.end(1000);
+  await settle();
+  assert.equal(over, false);
+  handled.resolve();
+  await closed;
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
+});
+
+test("what is given at the end and refused is told, and not given again", async () => {
+  const world = await World.online({ onMessage: () => Promise.reject(new Error("no room")) });
+  await world.push(message(1));
+  await assertOver(world);
+  assert.deepEqual(world.codes, ["handler"]);
+});
+
+test("sends that are not acknowledged reject at the end, and so do later ones", async () => {
+  const world = await World.online();
+  const sent = assert.rejects(world.client.sendToUser("ben", 1), { code: "closed" });
+  await assertOver(world);
+  await sent;
+  await assert.rejects(world.client.sendToUser("ben", 1), { code: "closed" });
+});

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Connection } from "../src/connection.js";
+import type { ServerFrame } from "../src/protocol.js";
+import { DEFAULT_TIMING } from "../src/timing.js";
+import { FakeSockets, message } from "./fakes.js";
+import { FakeClock, settle } from "./time.js";
+
+const TIMING = { ...DEFAULT_TIMING, pingEveryMs: 60, silenceMs: 300, answerMs: 10, handshakeMs: 15 };
+const PROBED = { type: "ERROR", code: "bad_request", message: "receiverId is missing", requestId: "client-probe" };
+
+/** A connection under way, and what it said. */
+function dialled() {
+  const clock = new FakeClock();
+  const sockets = new FakeSockets();
+  const frames: ServerFrame[] = [];
+  const said: string[] = [];
+  const connection = new Connection({
+    url: "wss://chat.example.com/ws",
+    token: "t",
+    timing: TIMING,
+    clock,
+    webSocket: sockets.constructorFor,
+    opened: () => said.push("opened"),
+    received: (frame) => frames.push(frame),
+    ended: (why) => said.push(why),
+  });
+  return { connection, clock, socket: sockets.last, frames, said };
+}
+
+function opened() {
+  const all = dialled();
+  all.socket.open();
+  return all;
+}
+
+test("the token goes by the subprotocol, and not into the address", () => {
+  const { socket, said } = opened();
+  assert.equal(socket.url, "wss://chat.example.com/ws");
+  assert.deepEqual(socket.protocols, ["chat", "t"]);
+  assert.deepEqual(said, ["opened"]);
+});
+
+test("a handshake that takes too long is over, and an opening after that counts for nothing", async () => {
+  const { clock, socket, said } = dialled();
+  await clock.pass(15);
+  socket.open();
+  assert.deepEqual(said, ["the handshake took too long"]);
+  assert.notEqual(socket.closedWith, undefined);
+  assert.equal(clock.pending, 0);
+});
+
+test("a refused handshake ends it once, though it is an error and a close", () => {
+  const { clock, socket, said } = dialled();
+  socket.onerror?.();
+  socket.end(1006);
+  assert.deepEqual(said, ["the connection failed"]);
+  assert.equal(clock.pending, 0);
+});
+
+test("frames are handed on; what is none is not", () => {
+  const { socket, frames } = opened();
+  socket.say(message(1));
+  socket.say({ message: "Internal server error" });
+  socket.onmessage?.({ data: new ArrayBuffer(1) });
+  assert.deepEqual(frames, [message(1)]);
+});
+
+test("an open connection is pinged", async () => {
+  const { clock, socket } = opened();
+  await clock.pass(59);
+  assert.equal(socket.pings, 0);
+  await clock.pass(121);
+  assert.equal(socket.pings, 3);
+});
+
+test("one that has long said nothing is probed, and is dead if it does not answer", async () => {
+  const { clock, socket, said } = opened();
+  await clock.pass(299);
+  assert.equal(socket.probes, 0);
+  await clock.pass(1);
+  assert.equal(socket.probes, 1);
+  await clock.pass(9);
+  assert.deepEqual(said, ["opened"]);
+  await clock.pass(1);
+  assert.deepEqual(said, ["opened", "no answer"]);
+  assert.equal(clock.pending, 0);
+});
+
+test("the probe's answer keeps it, and is nobody else's business", async () => {
+  const { clock, socket, frames, said } = opened();
+  await clock.pass(300);
+  socket.say(PROBED);
+  await clock.pass(200);
+  assert.deepEqual(said, ["opened"]);
+  assert.deepEqual(frames, []);
+  assert.equal(socket.probes, 1);
+});
+
+test("any frame is an answer", async () => {
+  const { connection, clock, socket, said } = opened();
+  connection.probe();
+  socket.say(message(1));
+  await clock.pass(50);
+  assert.deepEqual(said, ["opened"]);
+});
+
+test("one probe is under way at a time, and none before it is open", () => {
+  const { connection, socket } = dialled();
+  connection.probe();
+  socket.open();
+  connection.probe();
+  connection.probe();
+  assert.equal(socket.probes, 1);
+});
+
+test("nothing is sent through a socket that is not open", () => {
+  const { connection, socket } = dialled();
+  connection.send('{"a":1}');
+  socket.open();
+  connection.send('{"a":2}');
+  socket.readyState = 2;
+  connection.send('{"a":3}');
+  assert.deepEqual(socket.sent, [{ a: 2 }]);
+});
+
+for (const requestId of ["r1", undefined, "client-probe"]) {
+  test(`an expired token ends it, whoever learns it (${requestId})`, () => {
+    const { clock, socket, frames, said } = opened();
+    socket.say({ type: "ERROR", code: "token_expired", message: "expired", requestId });
+    assert.deepEqual(said, ["opened", "the token expired"]);
+    assert.equal(frames.length, requestId === "client-probe" ? 0 : 1);
+    assert.notEqual(socket.closedWith, undefined);
+    assert.equal(clock.pending, 0);
+  });
+}
+
+test("what comes after its end is not heard", () => {
+  const { socket, frames, said } = opened();
+  socket.end(1001);
+  socket.say(message(1));
+  socket.end(1006);
+  assert.deepEqual(frames, []);
+  assert.deepEqual(said, ["opened", "closed with code 1001"]);
+});
+
+test("a close waits for the other side, and ends nothing by itself", async () => {
+  const { connection, clock, socket, frames, said } = opened();
+  let over = false;
+  void connection.close().then(() => (over = true));
+  socket.say(message(1));
+  await settle();
+  assert.deepEqual([over, socket.closedWith], [false, 1000]);
+  socket.end(1000);
+  await settle();
+  assert.equal(over, true);
+  assert.deepEqual(said, ["opened"]);
+  assert.deepEqual(frames, []);
+  assert.equal(clock.pending, 0);
+});
+
+test("... but not for long", async () => {
+  const { connection, clock } = opened();
+  let over = false;
+  void connection.close().then(() => (over = true));
+  await clock.pass(1_000);
+  assert.equal(over, true);
+  assert.equal(clock.pending, 0);
+});
+
+test("a close during the handshake ends that", async () => {
+  const { connection, clock, socket, said } = dialled();
+  const closed = connection.close();
+  socket.onerror?.();
+  socket.end(1006);
+  await closed;
+  assert.deepEqual(said, []);
+  assert.equal(clock.pending, 0);
+});
+
+test("to close what has ended takes no time", async () => {
+  const { connection, socket } = opened();
+  socket.end();
+  await connection.close();
+});

@@ -1,0 +1,168 @@
+/** The network's other side, written out by a test: sockets, answers, and messages. */
+
+import type { WebSocketConstructor } from "../src/connection.js";
+import type { Message, PrivateMessage } from "../src/protocol.js";
+import { firstIdAt } from "../src/ulid.js";
+
+/** A socket that does what its test says. */
+export class FakeSocket {
+  /** 0 connecting, 1 open, 2 closing, 3 closed. */
+  readyState = 0;
+  /** What was sent, parsed. */
+  readonly sent: Record<string, unknown>[] = [];
+  closedWith: number | undefined;
+  onopen: (() => void) | undefined;
+  onmessage: ((event: { data: unknown }) => void) | undefined;
+  onclose: ((event: { code: number }) => void) | undefined;
+  onerror: (() => void) | undefined;
+
+  constructor(readonly url: string, readonly protocols: string[]) {}
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close(code = 1005): void {
+    this.readyState = Math.max(this.readyState, 2);
+    this.closedWith ??= code;
+  }
+
+  open(): void {
+    this.readyState = 1;
+    this.onopen?.();
+  }
+
+  /** A frame comes. */
+  say(frame: unknown): void {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+
+  /** The connection is gone, and this side knows. */
+  end(code = 1006): void {
+    this.readyState = 3;
+    this.onclose?.({ code });
+  }
+
+  /** The frames with a `requestId` that were sent. */
+  get requests(): Record<string, unknown>[] {
+    return this.sent.filter((frame) => frame["requestId"] !== undefined && frame["requestId"] !== "client-probe");
+  }
+
+  get probes(): number {
+    return this.sent.filter((frame) => frame["requestId"] === "client-probe").length;
+  }
+
+  get pings(): number {
+    return this.sent.filter((frame) => frame["type"] === "ping").length;
+  }
+}
+
+/** All sockets that were made by its `constructor`. */
+export class FakeSockets {
+  readonly all: FakeSocket[] = [];
+
+  get constructorFor(): WebSocketConstructor {
+    const { all } = this;
+    return class extends FakeSocket {
+      constructor(url: string, protocols: string[]) {
+        super(url, protocols);
+        all.push(this);
+      }
+    } as unknown as WebSocketConstructor;
+  }
+
+  get last(): FakeSocket {
+    const last = this.all.at(-1);
+    if (last === undefined) throw new Error("nobody has connected");
+    return last;
+  }
+}
+
+export interface FakeRequest {
+  method: string;
+  /** As `/api/group`. */
+  path: string;
+  query: Record<string, string>;
+  token: string | undefined;
+  body: unknown;
+  signal: AbortSignal;
+}
+
+export interface FakeAnswer {
+  status?: number;
+  json?: unknown;
+  text?: string;
+  headers?: Record<string, string>;
+}
+
+/** A `fetch` that answers as its test says, and remembers what was asked. An aborted one rejects, as the real one does. */
+export class FakeFetch {
+  readonly requests: FakeRequest[] = [];
+
+  constructor(public answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>) {}
+
+  readonly fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
+    const url = new URL(String(input));
+    const signal = init.signal as AbortSignal;
+    const request: FakeRequest = {
+      method: init.method ?? "GET",
+      path: url.pathname,
+      query: Object.fromEntries(url.searchParams),
+      token: new Headers(init.headers).get("authorization")?.replace("Bearer ", ""),
+      body: init.body === undefined ? undefined : JSON.parse(String(init.body)),
+      signal,
+    };
+    this.requests.push(request);
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+    });
+    const { status = 200, json, text, headers = {} } = await Promise.race([this.answer(request), aborted]);
+    return new Response(text ?? (json === undefined ? "" : JSON.stringify(json)), { status, headers });
+  };
+
+  /** The requests as one reads them: `GET /api/message after=…`. */
+  get lines(): string[] {
+    return this.requests.map(({ method, path, query }) => {
+      const rest = Object.entries(query).map(([name, value]) => `${name}=${value}`);
+      return [method, path, ...rest].join(" ");
+    });
+  }
+}
+
+/** An answer that the test gives later. */
+export class Later<T> {
+  resolve!: (value: T) => void;
+  reject!: (error: unknown) => void;
+  readonly promise = new Promise<T>((resolve, reject) => {
+    this.resolve = resolve;
+    this.reject = reject;
+  });
+}
+
+/** When the messages of these tests were sent. */
+export const EPOCH_MS = 1_750_000_000_000;
+
+/** The id of the message `n`, in order. */
+export function idOf(n: number): string {
+  return firstIdAt(EPOCH_MS + n);
+}
+
+/** The message `n` to Ben. */
+export function message(n: number, content = `m${n}`): PrivateMessage {
+  return { type: "unicast", id: idOf(n), senderId: "ann", receiverId: "ben", content, timestamp: EPOCH_MS + n };
+}
+
+/** The numbers of messages, for comparing. */
+export function numbers(messages: Message[]): number[] {
+  return messages.map(({ timestamp }) => timestamp - EPOCH_MS);
+}
+
+/** What a pull answers. */
+export function page(messages: Message[], more = false): FakeAnswer {
+  const senders = new Map<string, Message[]>();
+  for (const one of messages) senders.set(one.senderId, [...(senders.get(one.senderId) ?? []), one]);
+  return {
+    json: [...senders].map(([id, theirs]) => ({ id, messages: theirs })),
+    headers: more ? { "x-has-more": "true" } : {},
+  };
+}

@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Inbox } from "../src/inbox.js";
+import type { Message } from "../src/protocol.js";
+import { idOf, Later, message, numbers } from "./fakes.js";
+import { FakeClock } from "./time.js";
+
+const TIMING = { holdMs: 1_000, orderMs: 100, overlapMs: 50 };
+
+/** An inbox and what it gave on. */
+function inbox(remember = 100, deliver: (message: Message) => Promise<void> = async () => {}) {
+  const clock = new FakeClock();
+  const given: Message[] = [];
+  const these = new Inbox({
+    remember,
+    timing: TIMING,
+    clock,
+    deliver: (one) => {
+      given.push(one);
+      return deliver(one);
+    },
+  });
+  return { inbox: these, clock, given };
+}
+
+/** One that has caught up. */
+function online(remember?: number) {
+  const all = inbox(remember);
+  all.inbox.caughtUp();
+  return all;
+}
+
+test("what is pushed before the catch-up is over waits for it", async () => {
+  const { inbox: these, given } = inbox();
+  these.push(message(3));
+  await these.pull(message(1));
+  await these.pull(message(2));
+  assert.deepEqual(numbers(given), [1, 2]);
+  these.caughtUp();
+  assert.deepEqual(numbers(given), [1, 2, 3]);
+});
+
+test("what is pushed and pulled is given once", async () => {
+  const { inbox: these, clock, given } = inbox();
+  these.push(message(1));
+  await these.pull(message(1));
+  these.caughtUp();
+  these.push(message(1));
+  await clock.pass(TIMING.orderMs);
+  await these.pull(message(1));
+  assert.deepEqual(numbers(given), [1]);
+});
+
+test("a push that is older than what is pulled goes before it", async () => {
+  const { inbox: these, given } = inbox();
+  these.push(message(4));
+  these.push(message(2));
+  await these.pull(message(1));
+  await these.pull(message(3));
+  these.caughtUp();
+  assert.deepEqual(numbers(given), [1, 2, 3, 4]);
+});
+
+test("a push waits for the catch-up no longer than holdMs, and takes along what is older", async () => {
+  const { inbox: these, clock, given } = inbox();
+  these.push(message(2));
+  await clock.pass(500);
+  these.push(message(3));
+  these.push(message(1));
+  await clock.pass(499);
+  assert.deepEqual(numbers(given), []);
+  await clock.pass(1);
+  assert.deepEqual(numbers(given), [1, 2]);
+  await clock.pass(500);
+  assert.deepEqual(numbers(given), [1, 2, 3]);
+  assert.equal(clock.pending, 0);
+});
+
+test("pushes that overtake each other within orderMs are given in the order of ids", async () => {
+  const { inbox: these, clock, given } = online();
+  these.push(message(3));
+  await clock.pass(60);
+  these.push(message(1));
+  these.push(message(2));
+  await clock.pass(39);
+  assert.deepEqual(numbers(given), []);
+  await clock.pass(1);
+  assert.deepEqual(numbers(given), [1, 2, 3]);
+  assert.equal(clock.pending, 0);
+});
+
+test("one that comes later than that is given all the same", async () => {
+  const { inbox: these, clock, given } = online();
+  these.push(message(2));
+  await clock.pass(100);
+  these.push(message(1));
+  await clock.pass(100);
+  assert.deepEqual(numbers(given), [2, 1]);
+});
+
+test("after an interruption pushes wait for the next catch-up", async () => {
+  const { inbox: these, clock, given } = online();
+  these.interrupt();
+  these.push(message(2));
+  await clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(given), []);
+  await these.pull(message(1));
+  these.caughtUp();
+  assert.deepEqual(numbers(given), [1, 2]);
+});
+
+test("what is flushed is given whatever is missing, and no timer stays", () => {
+  const { inbox: these, clock, given } = inbox();
+  these.push(message(2));
+  these.push(message(1));
+  these.flush();
+  assert.deepEqual(numbers(given), [1, 2]);
+  assert.equal(clock.pending, 0);
+});
+
+test("a pull resolves when the application has the message, also one that it is being given already", async () => {
+  const taken = new Later<void>();
+  const { inbox: these } = inbox(100, () => taken.promise);
+  let resolved = 0;
+  for (let n = 0; n < 2; n++) void these.pull(message(1)).then(() => (resolved += 1));
+  await new Promise(setImmediate);
+  assert.equal(resolved, 0);
+  taken.resolve();
+  await new Promise(setImmediate);
+  assert.equal(resolved, 2);
+});
+
+test("what the application has of an earlier client is not given again", async () => {
+  const { inbox: these, given } = inbox();
+  these.knows([idOf(200), idOf(100)]);
+  for (const n of [100, 150, 200, 250]) await these.pull(message(n));
+  assert.deepEqual(numbers(given), [150, 250]);
+  assert.equal(these.hasStart, true);
+  assert.equal(these.resumePoint, idOf(150));
+});
+
+test("of more than is remembered, the greatest are, in whatever order they come", async () => {
+  const { inbox: these, given } = inbox(2);
+  these.knows([idOf(300), idOf(100), idOf(200)]);
+  assert.equal(these.resumePoint, idOf(250));
+  for (const n of [200, 300]) await these.pull(message(n));
+  assert.deepEqual(numbers(given), []);
+});
+
+test("who knows of nothing has no start", () => {
+  const { inbox: these } = inbox();
+  these.knows([]);
+  assert.equal(these.hasStart, false);
+});
+
+test("a resumption begins at the start, of which the first word counts", () => {
+  const { inbox: these } = inbox();
+  assert.equal(these.resumePoint, "");
+  these.startAt(idOf(10));
+  these.startAt(idOf(5));
+  assert.equal(these.resumePoint, idOf(10));
+});
+
+test("... then the overlap before what was given on after a complete catch-up", async () => {
+  const { inbox: these, clock } = inbox();
+  these.startAt(idOf(10));
+  these.push(message(200));
+  await clock.pass(TIMING.holdMs);
+  assert.equal(these.resumePoint, idOf(10), "something older may be missing");
+  these.caughtUp();
+  assert.equal(these.resumePoint, idOf(150));
+  these.push(message(300));
+  assert.equal(these.resumePoint, idOf(150), "it was not given on");
+  await clock.pass(TIMING.orderMs);
+  assert.equal(these.resumePoint, idOf(250));
+});
+
+test("... and what is given on after an interruption does not move it", async () => {
+  const { inbox: these, clock } = online();
+  these.push(message(100));
+  await clock.pass(TIMING.orderMs);
+  these.interrupt();
+  these.push(message(500));
+  await clock.pass(TIMING.holdMs);
+  assert.equal(these.resumePoint, idOf(50));
+});
+
+test("... and what is pulled does not move it, unless it was pushed too", async () => {
+  const { inbox: these, clock } = online();
+  these.startAt(idOf(10));
+  await these.pull(message(500));
+  these.caughtUp();
+  assert.equal(these.resumePoint, idOf(10));
+  these.push(message(500));
+  await clock.pass(TIMING.orderMs);
+  assert.equal(these.resumePoint, idOf(450));
+});
+
+test("... or before where a resumption has read to", () => {
+  const { inbox: these } = inbox();
+  these.advance(idOf(100));
+  these.advance(idOf(80));
+  assert.equal(these.resumePoint, idOf(50));
+});
+
+test("... but never before what is forgotten, which would be given twice", async () => {
+  const { inbox: these, given } = online(2);
+  for (const n of [100, 110, 120, 130]) await these.pull(message(n));
+  assert.equal(these.resumePoint, idOf(110));
+  assert.deepEqual(numbers(given), [100, 110, 120, 130]);
+});

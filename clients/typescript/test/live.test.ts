@@ -1,0 +1,175 @@
+/** Against the local stack, over a network that works. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { after, before, describe, test } from "node:test";
+
+import { ChatClient, type ChatError, type ClientOptions, type Message, type Notification } from "../src/index.js";
+import { befriend, notify, startStack, tokenOf, type Stack } from "./stack.js";
+import { until } from "./time.js";
+
+let stack: Stack;
+before(async () => {
+  stack = await startStack();
+});
+after(() => stack.stop());
+
+/** A client of a user, connected, and what it was given. */
+class Person {
+  readonly received: Message[] = [];
+  readonly notifications: Notification[] = [];
+  readonly errors: ChatError[] = [];
+  readonly client: ChatClient;
+
+  constructor(readonly user: string, options: Partial<ClientOptions> = {}) {
+    this.client = new ChatClient({
+      url: stack.publicUrl,
+      token: () => tokenOf(user),
+      onMessage: (message) => void this.received.push(message),
+      onNotification: (notification) => this.notifications.push(notification),
+      onError: (error) => this.errors.push(error),
+      timing: { backoff: { baseMs: 20, maxMs: 200 } },
+      ...options,
+    });
+  }
+
+  async online(): Promise<this> {
+    this.client.connect();
+    await until(() => this.client.state === "online");
+    return this;
+  }
+
+  /** Wait for so many messages; their contents. */
+  async contents(count: number): Promise<unknown[]> {
+    await until(() => this.received.length >= count, 20_000);
+    return this.received.map(({ content }) => content);
+  }
+}
+
+describe("the client and the local stack", { concurrency: true }, () => {
+  test("two users talk, and a notification comes", async () => {
+    await befriend(stack, "ann", "ben");
+    const [ann, ben] = await Promise.all([new Person("ann").online(), new Person("ben").online()]);
+    const receipt = await ann.client.sendToUser("ben", { text: "hi" });
+    assert.deepEqual(await ben.contents(1), [{ text: "hi" }]);
+    const { id, timestamp } = ben.received[0]!;
+    assert.deepEqual({ id, timestamp }, receipt);
+    await notify(stack, "ben", "order", { state: "shipped" });
+    await until(() => ben.notifications.length > 0);
+    assert.deepEqual(ben.notifications, [
+      { type: "NOTIFICATION", notificationType: "order", content: { state: "shipped" } },
+    ]);
+    await Promise.all([ann.client.close(), ben.client.close()]);
+    assert.deepEqual([...ann.errors, ...ben.errors], []);
+  });
+
+  test("more is missed than a page holds: all of it is given, in order, and dropped", { timeout: 60_000 }, async () => {
+    await befriend(stack, "ann2", "ben2");
+    const ann = await new Person("ann2").online();
+    const content = "x".repeat(30_000);
+    // 4 MiB end a page.
+    const sends = Array.from({ length: 150 }, (_, n) => ann.client.sendToUser("ben2", `${n} ${content}`));
+    await Promise.all(sends);
+    const ben = await new Person("ben2").online();
+    const numbers = (await ben.contents(150)).map((text) => Number.parseInt(String(text)));
+    assert.deepEqual(numbers, Array.from({ length: 150 }, (_, n) => n));
+    const { messages } = await ben.client.api.pull();
+    assert.deepEqual(messages, []);
+    await Promise.all([ann.client.close(), ben.client.close()]);
+  });
+
+  test("what an application refused before it ended is given to its next client, which knows the others", async () => {
+    await befriend(stack, "ann3", "ben3");
+    const ann = await new Person("ann3").online();
+    const stored: string[] = [];
+    const first = await new Person("ben3", {
+      onMessage: ({ id, content }) => {
+        if (content === "two") throw new Error("no room");
+        stored.push(id);
+      },
+    }).online();
+    for (const content of ["one", "two", "three"]) await ann.client.sendToUser("ben3", content);
+    await until(() => stored.length === 1 && first.errors.length > 0);
+    await first.client.close();
+    const second = await new Person("ben3", { stored }).online();
+    assert.deepEqual(await second.contents(1), ["two"]);
+    assert.equal(stored.length, 2);
+    await Promise.all([ann.client.close(), second.client.close()]);
+  });
+
+  test("forged and expired tokens do not connect, a good one does", async () => {
+    const tokens = ["forged", tokenOf("ann4", -60), tokenOf("ann4")];
+    const ann = await new Person("ann4", { token: () => tokens.shift() ?? tokenOf("ann4") }).online();
+    assert.deepEqual(ann.errors.map(({ code }) => code), ["network", "network"]);
+    await ann.client.close();
+  });
+
+  test("a token that expires while it is connected is renewed, and the send arrives", async () => {
+    await befriend(stack, "ann5", "ben5");
+    const ben = await new Person("ben5").online();
+    let asked = 0;
+    // Valid at the handshake, and not much longer.
+    const ann = await new Person("ann5", { token: () => tokenOf("ann5", asked++ === 0 ? 2 : 3600) }).online();
+    const expired = () => ann.errors.some(({ message }) => message === "the token expired");
+    for (let n = 0; !expired(); n++) await ann.client.sendToUser("ben5", n);
+    const last = await ann.client.sendToUser("ben5", "last");
+    await until(() => ben.received.some(({ id }) => id === last.id));
+    assert(asked >= 2);
+    const contents = await ben.contents(2);
+    assert.deepEqual(contents, [...Array(contents.length - 1).keys(), "last"]);
+    await Promise.all([ann.client.close(), ben.client.close()]);
+  });
+
+  test("refusals of sends and calls are ChatErrors that name what is wrong", async () => {
+    const ann = await new Person("ann6").online();
+    await assert.rejects(ann.client.sendToUser("no user!", 1), { name: "ChatError", code: "bad_request", message: /receiverId/ });
+    await assert.rejects(ann.client.api.createGroup(" "), { name: "ChatError", code: "bad_request", message: /name/ });
+    await assert.rejects(ann.client.api.group("none"), { name: "ChatError", code: "forbidden", status: 403 });
+    await ann.client.close();
+  });
+
+  test("groups: made, invited to, joined, written to, renamed, left", async () => {
+    const [ann, ben, cara] = await Promise.all(["ann7", "ben7", "cara7"].map((user) => new Person(user).online()));
+    assert(ann && ben && cara);
+    const id = await ann.client.api.createGroup("Team & friends");
+    for (const { user } of [ben, cara]) await ann.client.api.invite(id, user);
+    const [invitation] = await ben.client.api.invitations();
+    assert.deepEqual({ ...invitation, id: "" }, {
+      id: "", groupId: id, groupName: "Team & friends", userId: "ben7", invitedBy: "ann7",
+    });
+    await ben.client.api.acceptInvitation(invitation!.id);
+    for (const { id: declined } of await cara.client.api.invitations()) await cara.client.api.declineInvitation(declined);
+    assert.deepEqual(await cara.client.api.invitations(), []);
+    await ann.client.sendToGroup(id, "hello");
+    assert.deepEqual(await ben.contents(1), ["hello"]);
+    await ann.client.api.renameGroup(id, "Team");
+    const group = { id, name: "Team", managerId: "ann7", usersId: ["ann7", "ben7"] };
+    assert.deepEqual(await ben.client.api.group(id), group);
+    assert.deepEqual(await ben.client.api.groups(), [group]);
+    await ann.client.api.removeMember(id, "ben7");
+    assert.deepEqual(await ben.client.api.groupIds(), []);
+    await ann.client.api.leaveGroup(id);
+    assert.deepEqual(await ann.client.api.groups(), []);
+    await Promise.all([ann, ben, cara].map(({ client }) => client.close()));
+  });
+
+  test("a process whose client is closed ends by itself", { timeout: 20_000 }, async () => {
+    const program = `
+      import { ChatClient } from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};
+      const client = new ChatClient({
+        url: ${JSON.stringify(stack.publicUrl)},
+        token: () => ${JSON.stringify(tokenOf("ann8"))},
+        onMessage: () => {},
+        onState: (state) => state === "online" && client.close().then(() => console.log("closed")),
+      });
+      client.connect();
+    `;
+    const options = ["--experimental-websocket", "--input-type=module", "--eval", program];
+    const child = spawn(process.execPath, options, { stdio: ["ignore", "pipe", "ignore"] });
+    let output = "";
+    child.stdout.on("data", (data) => (output += data));
+    const [code] = await once(child, "close");
+    assert.deepEqual([code, output], [0, "closed\n"]);
+  });
+});

@@ -1,0 +1,258 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ChatError } from "../src/errors.js";
+import { Outbox, type Transport } from "../src/outbox.js";
+import type { Content } from "../src/protocol.js";
+import { DEFAULT_TIMING } from "../src/timing.js";
+import { FakeClock, settle } from "./time.js";
+
+const TIMING = { ...DEFAULT_TIMING, ackMs: 1_000, idempotentMs: 60_000, backoff: { baseMs: 100, maxMs: 400 } };
+const BEN = { receiverId: "ben" };
+const ACK = { id: "1", timestamp: 5 };
+
+class FakeTransport implements Transport {
+  readonly texts: string[] = [];
+  heardAt = 0;
+  probes = 0;
+
+  send(text: string): void {
+    this.texts.push(text);
+  }
+
+  probe(): void {
+    this.probes += 1;
+  }
+
+  /** The request ids of what was sent. */
+  get requests(): string[] {
+    return this.texts.map((text) => JSON.parse(text).requestId);
+  }
+}
+
+function outbox() {
+  const clock = new FakeClock();
+  const these = new Outbox({ timing: TIMING, clock, random: () => 1 });
+  return { outbox: these, clock, transport: new FakeTransport() };
+}
+
+function connected() {
+  const all = outbox();
+  all.outbox.connected(all.transport);
+  return all;
+}
+
+function acknowledge(these: Outbox, requestId: string): void {
+  these.acknowledged({ type: "ACK", requestId, ...ACK });
+}
+
+function refuse(these: Outbox, requestId: string | undefined, code: string): boolean {
+  return these.refused({ type: "ERROR", code, message: "no", ...(requestId === undefined ? {} : { requestId }) });
+}
+
+test("a private message and a group message have the frames of the protocol", () => {
+  const { outbox: these, transport } = connected();
+  void these.send(BEN, { a: [1, "ü"] }, "r1");
+  void these.send({ groupId: "g" }, "hi", "r2");
+  assert.deepEqual(transport.texts.map((text) => JSON.parse(text)), [
+    { type: "unicast", receiverId: "ben", content: { a: [1, "ü"] }, requestId: "r1" },
+    { type: "multicast", groupId: "g", content: "hi", requestId: "r2" },
+  ]);
+});
+
+test("a send resolves with its acknowledgement, and leaves nothing behind", async () => {
+  const { outbox: these, clock } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  assert.equal(these.size, 1);
+  acknowledge(these, "r1");
+  assert.deepEqual(await sent, ACK);
+  assert.equal(these.size, 0);
+  assert.equal(clock.pending, 0);
+});
+
+test("an acknowledgement of something else, or a second one, changes nothing", async () => {
+  const { outbox: these } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  acknowledge(these, "r0");
+  assert.equal(these.size, 1);
+  acknowledge(these, "r1");
+  acknowledge(these, "r1");
+  await sent;
+});
+
+test("what is sent while there is no connection goes out when there is one", () => {
+  const { outbox: these, clock, transport } = outbox();
+  void these.send(BEN, 1, "r1");
+  assert.equal(clock.pending, 0, "its time has not begun");
+  these.connected(transport);
+  assert.deepEqual(transport.requests, ["r1"]);
+});
+
+test("sends to one addressee go one after the other, to several side by side", () => {
+  const { outbox: these, transport } = connected();
+  void these.send(BEN, 1, "r1");
+  void these.send(BEN, 2, "r2");
+  void these.send({ receiverId: "cara" }, 3, "r3");
+  void these.send({ groupId: "ben" }, 4, "r4");
+  assert.deepEqual(transport.requests, ["r1", "r3", "r4"]);
+  acknowledge(these, "r1");
+  assert.deepEqual(transport.requests, ["r1", "r3", "r4", "r2"]);
+});
+
+test("a send that is not acknowledged is repeated to the byte, less and less often", async () => {
+  const { outbox: these, clock, transport } = connected();
+  void these.send(BEN, { a: 1 }, "r1");
+  const at: number[] = [];
+  for (let seconds = 1; seconds <= 24; seconds++) {
+    const before = transport.texts.length;
+    await clock.pass(1_000);
+    if (transport.texts.length > before) at.push(seconds);
+  }
+  assert.deepEqual(at, [1, 3, 7, 15, 23]);
+  assert.equal(new Set(transport.texts).size, 1);
+});
+
+test("a content that the application changes afterwards is sent as it was", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const content = { text: "before" };
+  void these.send(BEN, content, "r1");
+  content.text = "after";
+  await clock.pass(1_000);
+  assert.equal(transport.texts.length, 2);
+  assert.equal(transport.texts[0], transport.texts[1]);
+});
+
+test("a connection that has said nothing since the send is probed, another is not", async () => {
+  const { outbox: these, clock, transport } = connected();
+  void these.send(BEN, 1, "r1");
+  await clock.pass(500);
+  transport.heardAt = clock.now();
+  await clock.pass(500);
+  assert.equal(transport.probes, 0);
+  await clock.pass(2_000);
+  assert.equal(transport.probes, 1);
+});
+
+test("on a new connection what is under way is sent at once, with the same requestId; what waits goes on waiting", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const first = these.send(BEN, 1, "r1");
+  void these.send(BEN, 2, "r2");
+  these.disconnected();
+  await clock.pass(20_000);
+  assert.deepEqual(transport.requests, ["r1"]);
+  const next = new FakeTransport();
+  these.connected(next);
+  assert.deepEqual(next.texts, transport.texts);
+  acknowledge(these, "r1");
+  await first;
+  assert.deepEqual(next.requests, ["r1", "r2"]);
+});
+
+test("a refusal rejects the send, and the next one goes out", async () => {
+  const { outbox: these, transport } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  void these.send(BEN, 2, "r2");
+  assert.equal(refuse(these, "r1", "bad_request"), true);
+  await assert.rejects(sent, { name: "ChatError", code: "bad_request", message: "no" });
+  assert.deepEqual(transport.requests, ["r1", "r2"]);
+});
+
+test("what is unavailable is sent again after a wait that grows", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  assert.equal(refuse(these, "r1", "unavailable"), true);
+  await clock.pass(199);
+  assert.equal(transport.texts.length, 1);
+  await clock.pass(1);
+  assert.deepEqual(transport.requests, ["r1", "r1"]);
+  refuse(these, "r1", "unavailable");
+  await clock.pass(399);
+  assert.equal(transport.texts.length, 2);
+  await clock.pass(1);
+  assert.equal(transport.texts.length, 3);
+  assert.equal(transport.probes, 0, "somebody has answered");
+  acknowledge(these, "r1");
+  await sent;
+});
+
+test("what meets an expired token stays for the next connection", async () => {
+  const { outbox: these, transport } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  assert.equal(refuse(these, "r1", "token_expired"), true);
+  these.disconnected();
+  const next = new FakeTransport();
+  these.connected(next);
+  assert.deepEqual(next.texts, transport.texts);
+  acknowledge(these, "r1");
+  await sent;
+});
+
+test("an error of nothing that was sent is somebody else's", () => {
+  const { outbox: these } = connected();
+  assert.equal(refuse(these, undefined, "bad_request"), false);
+  assert.equal(refuse(these, "r0", "bad_request"), false);
+});
+
+test("a send is not repeated when the server may have forgotten it", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  const refused = assert.rejects(sent, { code: "unacknowledged" });
+  void these.send(BEN, 2, "r2");
+  these.disconnected();
+  await clock.pass(TIMING.idempotentMs - 1);
+  assert.equal(these.size, 2);
+  await clock.pass(1);
+  await refused;
+  these.connected(transport);
+  assert.deepEqual(transport.requests, ["r1", "r2"]);
+});
+
+test("a requestId that is under way is refused", async () => {
+  const { outbox: these } = connected();
+  void these.send(BEN, 1, "r1");
+  await assert.rejects(these.send({ groupId: "g" }, 1, "r1"), { code: "bad_request" });
+  assert.equal(these.size, 1);
+});
+
+const circle: Record<string, unknown> = {};
+circle["self"] = circle;
+
+const refused: [string, unknown, string][] = [
+  ["null", null, "r1"],
+  ["undefined", undefined, "r1"],
+  ["a circle", circle, "r1"],
+  ["a bigint", 1n, "r1"],
+  ["too long", "x".repeat(32 * 1024), "r1"],
+  ["too long in bytes", "ü".repeat(16 * 1024), "r1"],
+  ["under an empty requestId", 1, ""],
+  ["under a requestId that is too long", 1, "x".repeat(65)],
+  ["under a requestId that is too long in bytes", 1, "ü".repeat(33)],
+];
+
+for (const [name, content, requestId] of refused) {
+  test(`a content that is ${name} is refused before it is sent`, async () => {
+    const { outbox: these, clock, transport } = connected();
+    await assert.rejects(these.send(BEN, content as Content, requestId), { name: "ChatError", code: "bad_request" });
+    assert.deepEqual([transport.texts.length, these.size, clock.pending], [0, 0, 0]);
+  });
+}
+
+test("the longest frame is sent", () => {
+  const { outbox: these, transport } = connected();
+  void these.send(BEN, "", "x".repeat(64));
+  acknowledge(these, "x".repeat(64));
+  const rest = 32 * 1024 - transport.texts[0]!.length;
+  void these.send(BEN, "x".repeat(rest), "x".repeat(64));
+  assert.equal(transport.texts[1]?.length, 32 * 1024);
+});
+
+test("at the end every send rejects, and no timer stays", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const sends = [these.send(BEN, 1, "r1"), these.send(BEN, 2, "r2"), these.send({ groupId: "g" }, 3, "r3")];
+  const rejections = sends.map((sent) => assert.rejects(sent, { code: "closed" }));
+  these.close(new ChatError("closed", "over"));
+  await Promise.all(rejections);
+  await settle();
+  assert.deepEqual(transport.requests, ["r1", "r3"]);
+  assert.equal(clock.pending, 0);
+});

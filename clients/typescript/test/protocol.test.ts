@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { readFrame } from "../src/protocol.js";
+import { message } from "./fakes.js";
+
+const group = { type: "multicast", id: "1", senderId: "ann", groupId: "g", content: { a: [1] }, timestamp: 5 };
+
+const frames: [string, unknown][] = [
+  ["a private message", message(1)],
+  ["a group message", group],
+  ["an acknowledgement", { type: "ACK", requestId: "r", id: "1", timestamp: 5 }],
+  ["an error", { type: "ERROR", code: "bad_request", message: "no" }],
+  ["an error of a frame", { type: "ERROR", code: "bad_request", message: "no", requestId: "r" }],
+  ["a notification with fields of its own", { type: "NOTIFICATION", notificationType: "n", content: null, more: 1 }],
+];
+
+for (const [name, frame] of frames) {
+  test(`${name} is read as it is`, () => assert.deepEqual(readFrame(JSON.stringify(frame)), frame));
+}
+
+const others: [string, unknown][] = [
+  ["binary", new ArrayBuffer(2)],
+  ["no JSON", "{"],
+  ["null", "null"],
+  ["a number", "1"],
+  ["a list", "[]"],
+  ["of an unknown type", JSON.stringify({ type: "typing" })],
+  ["API Gateway's own error", JSON.stringify({ message: "Internal server error", requestId: "x" })],
+  ["a message without id", JSON.stringify({ ...group, id: undefined })],
+  ["a message whose id is a number", JSON.stringify({ ...group, id: 1 })],
+  ["a message whose time is a text", JSON.stringify({ ...group, timestamp: "5" })],
+  ["a private message without receiver", JSON.stringify({ ...message(1), receiverId: undefined })],
+  ["a message without sender", JSON.stringify({ ...message(1), senderId: undefined })],
+  ["a group message without group", JSON.stringify({ ...group, groupId: undefined })],
+  ["an acknowledgement of nothing", JSON.stringify({ type: "ACK", id: "1", timestamp: 5 })],
+  ["a notification of nothing", JSON.stringify({ type: "NOTIFICATION", content: 1 })],
+  ["an error without code", JSON.stringify({ type: "ERROR", message: "no" })],
+];
+
+for (const [name, data] of others) {
+  test(`what is ${name} is no frame`, () => assert.equal(readFrame(data), undefined));
+}

@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Seen } from "../src/seen.js";
+
+test("an id is new once", () => {
+  const seen = new Seen(10);
+  assert.equal(seen.add("a"), true);
+  assert.equal(seen.add("a"), false);
+  assert.equal(seen.add("b"), true);
+});
+
+test("no more ids are remembered than allowed; the oldest gives way", () => {
+  const seen = new Seen(2);
+  for (const id of ["a", "b", "c"]) seen.add(id);
+  assert.equal(seen.add("b"), false);
+  assert.equal(seen.add("c"), false);
+  assert.equal(seen.add("a"), true);
+});
+
+test("the greatest id that was forgotten is known", () => {
+  const seen = new Seen(1);
+  seen.add("b");
+  assert.equal(seen.forgotten, "");
+  seen.add("a");
+  assert.equal(seen.forgotten, "b");
+  seen.add("c");
+  assert.equal(seen.forgotten, "b");
+});

@@ -1,0 +1,68 @@
+/** A local stack for the tests, on free ports, and tokens for its users. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createHmac, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { createInterface } from "node:readline";
+
+/** The secret of these tests alone. */
+const SECRET = "the-secret-of-the-tests-of-the-client";
+
+const PROGRAM = process.env["LOCALSTACK"] ?? fileURLToPath(new URL("../../../../target/debug/localstack", import.meta.url));
+
+export interface Stack {
+  publicUrl: string;
+  internalUrl: string;
+  stop(): Promise<void>;
+}
+
+/** Start one; resolves when it says that it is ready. */
+export async function startStack(options: string[] = []): Promise<Stack> {
+  const free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
+  const child = spawn(PROGRAM, [...free, ...options], {
+    env: { PATH: process.env["PATH"], JWT_SECRET: SECRET, JWT_LEEWAY_SECONDS: "0" },
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const line = await Promise.race([
+    once(createInterface(child.stdout), "line").then(([text]) => text as string),
+    once(child, "error").then(([error]) => Promise.reject(error as Error)),
+    once(child, "exit").then(() => Promise.reject(new Error("the local stack ended"))),
+  ]);
+  const addresses = /^ready public=(\S+) internal=(\S+) /.exec(line);
+  assert(addresses?.[1] !== undefined && addresses[2] !== undefined, line);
+  return {
+    publicUrl: addresses[1],
+    internalUrl: addresses[2],
+    async stop() {
+      if (child.exitCode !== null) return;
+      child.kill("SIGTERM");
+      await once(child, "exit");
+    },
+  };
+}
+
+/** A token of a user, valid for so many seconds. */
+export function tokenOf(user: string, seconds = 3600): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + seconds;
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp, jti: randomUUID() })}`;
+  return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
+}
+
+/** Make two users friends, as the host application does. */
+export async function befriend(stack: Stack, a: string, b: string): Promise<void> {
+  const answer = await fetch(`${stack.internalUrl}/relationship/${a}/friends/${b}`, { method: "PUT" });
+  assert.equal(answer.status, 200);
+}
+
+/** Notify a user, as the host application does. */
+export async function notify(stack: Stack, to: string, notificationType: string, content: unknown): Promise<void> {
+  const answer = await fetch(`${stack.internalUrl}/notification?to=${to}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ notificationType, content }),
+  });
+  assert.equal(answer.status, 200);
+}

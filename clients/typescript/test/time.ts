@@ -1,0 +1,71 @@
+/** Time and chance in tests. */
+
+import assert from "node:assert/strict";
+
+import type { Clock } from "../src/clock.js";
+import { EPOCH_MS } from "./fakes.js";
+
+/** The same numbers each time, between 0 and 1: mulberry32. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Wait until it is so. */
+export async function until(isSo: () => boolean, ms = 10_000, say: () => string = String): Promise<void> {
+  for (const start = Date.now(); !isSo(); ) {
+    assert(Date.now() - start < ms, `it took too long: ${say === String ? isSo.toString() : say()}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+interface Alarm {
+  at: number;
+  wake: () => void;
+}
+
+/** Time that passes when told. */
+export class FakeClock implements Clock {
+  #now = EPOCH_MS;
+  readonly #alarms = new Set<Alarm>();
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(ms: number, wake: () => void): { cancel(): void } {
+    const alarm = { at: this.#now + ms, wake };
+    this.#alarms.add(alarm);
+    return { cancel: () => this.#alarms.delete(alarm) };
+  }
+
+  /** How many timers are set. */
+  get pending(): number {
+    return this.#alarms.size;
+  }
+
+  /** Let time pass, and what is due happen in its order; promises settle in between. */
+  async pass(ms: number): Promise<void> {
+    const end = this.#now + ms;
+    await settle();
+    for (;;) {
+      const due = [...this.#alarms].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+      if (due === undefined) break;
+      this.#alarms.delete(due);
+      this.#now = due.at;
+      due.wake();
+      await settle();
+    }
+    this.#now = end;
+  }
+}
+
+/** Let every promise that can settle do so. */
+export function settle(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Tokens } from "../src/tokens.js";
+import { Later } from "./fakes.js";
+import { FakeClock, settle } from "./time.js";
+
+/** Tokens with a callback, a clock, and an end. */
+function tokens(ask: () => string | Promise<string>) {
+  const clock = new FakeClock();
+  const end = new AbortController();
+  return { clock, end, tokens: new Tokens({ ask, clock, answerMs: 1_000, signal: end.signal }) };
+}
+
+/** Tokens that are counted: `t1`, `t2`, … */
+function counted() {
+  let count = 0;
+  return tokens(async () => `t${++count}`).tokens;
+}
+
+test("the current token is asked for once", async () => {
+  const these = counted();
+  assert.equal(await these.current(), "t1");
+  assert.equal(await these.current(), "t1");
+});
+
+test("a renewed token is the current one", async () => {
+  const these = counted();
+  assert.equal(await these.current(), "t1");
+  assert.equal(await these.renew(), "t2");
+  assert.equal(await these.current(), "t2");
+});
+
+test("a callback that rejects, or throws, is an error of code token, and asked again", async () => {
+  const cause = new Error("the host is away");
+  const answers = [() => Promise.reject(cause), () => { throw cause; }, () => "t"];
+  const { tokens: these, clock } = tokens(() => answers.shift()!());
+  const expected = { name: "ChatError", code: "token", message: "the host is away", cause };
+  await assert.rejects(these.current(), expected);
+  await assert.rejects(these.current(), expected);
+  assert.equal(await these.current(), "t");
+  assert.equal(clock.pending, 0);
+});
+
+test("a callback that does not answer in time is an error, and its late answer counts for nothing", async () => {
+  const late = new Later<string>();
+  const answers = [late.promise, Promise.resolve("t2")];
+  const { tokens: these, clock } = tokens(() => answers.shift()!);
+  const asked = assert.rejects(these.current(), { code: "token" });
+  await clock.pass(1_000);
+  await asked;
+  assert.equal(await these.current(), "t2");
+  late.resolve("t1");
+  await settle();
+  assert.equal(await these.current(), "t2");
+});
+
+test("a failure of an old renewal does not forget a newer token", async () => {
+  const first = new Later<string>();
+  const answers = [first.promise, Promise.resolve("t2")];
+  const { tokens: these } = tokens(() => answers.shift()!);
+  const failed = assert.rejects(these.renew());
+  assert.equal(await these.renew(), "t2");
+  first.reject(new Error("late"));
+  await failed;
+  assert.equal(await these.current(), "t2");
+});
+
+test("no timer is left when nobody waits any more", async () => {
+  const { tokens: these, clock, end } = tokens(() => new Later<string>().promise);
+  void these.current();
+  await settle();
+  assert.equal(clock.pending, 1);
+  end.abort();
+  assert.equal(clock.pending, 0);
+});
