@@ -302,7 +302,8 @@ async fn private_messages(rows: &mut Vec<Row>) {
         rows.push(bench.send(&name, "alice", &sender, &frame).await.within(1.0, 3.0, 4));
     }
     let name = "private message with `requestId`, 3 connections";
-    rows.push(bench.send(name, "alice", &sender, &named).await.within(3.0, 3.0, 6));
+    // The last two are under way at once, where the first takes longer than the next tick is away: see `wait_for_tick`.
+    rows.push(bench.send(name, "alice", &sender, &named).await.within(3.0, 3.0, 7));
     named["content"] = frame["content"].clone();
     rows.push(bench.send("the same frame again", "alice", &sender, &named).await.within(1.0, 1.0, 3));
     bench.inside.tie("bob", "blockedId", "alice").await;

@@ -52,9 +52,12 @@ impl Run {
     /// Friends and groups are as the plan says.
     pub(super) async fn begin(world: Arc<World>, plan: Plan) -> Self {
         let secret = "the secret of a simulation, which is long enough".to_owned();
-        let through_queue = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
-        let has_queue = plan.seed % 4 > 1;
-        let config = super::config_with(&secret, if has_queue { &through_queue } else { &[] });
+        // Few connections, so that there are too many.
+        let mut limits = vec![("MAX_CONNECTIONS", "2")];
+        if plan.seed % 4 > 1 {
+            limits.extend([("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")]);
+        }
+        let config = super::config_with(&secret, &limits);
         let instance = |ahead_ms: u64| {
             let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
             let ids = Arc::new(Ids::seeded(plan.seed.wrapping_mul(31).wrapping_add(ahead_ms)));

@@ -61,8 +61,6 @@ pub(crate) fn config_with(secret: &str, more: &[(&str, &str)]) -> Config {
         ("JWT_SECRET", secret),
         // Few, so that there are many pages.
         ("MAX_PAGE_MESSAGES", "3"),
-        // Few, so that there are too many.
-        ("MAX_CONNECTIONS", "2"),
     ]);
     variables.extend(more.iter().copied());
     Config::read(|name| variables.get(name).map(|value| (*value).to_owned())).expect("a configuration")
