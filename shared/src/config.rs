@@ -157,7 +157,7 @@ fn credentials(text: &impl Fn(&str) -> Option<String>) -> Result<Credentials, Co
 fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>, ConfigError> {
     let (secret, key_set_url) = (text("JWT_SECRET"), url("JWKS_URL", text)?);
     if key_set_url.as_deref().is_some_and(|url| url.starts_with("http://") && !is_of_this_machine(url)) {
-        return Err(wrong("JWKS_URL", "must start with https:// (or http:// on one's own machine)"));
+        return Err(wrong("JWKS_URL", NOT_A_URL));
     }
     if secret.as_ref().is_some_and(|secret| secret.len() < 32) {
         return Err(wrong("JWT_SECRET", "must be at least 32 bytes long"));
@@ -174,11 +174,11 @@ fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>,
     }))
 }
 
+const NOT_A_URL: &str = "must start with https:// (or http:// on one's own machine)";
+
 fn url(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {
     match text(name) {
-        Some(url) if !url.starts_with("https://") && !url.starts_with("http://") => {
-            Err(wrong(name, "must start with https:// (or http:// on one's own machine)"))
-        }
+        Some(url) if !url.starts_with("https://") && !url.starts_with("http://") => Err(wrong(name, NOT_A_URL)),
         url => Ok(url),
     }
 }

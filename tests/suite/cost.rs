@@ -32,7 +32,7 @@ const GATEWAY_USD: f64 = 1.00;
 /// The sizes of groups that come to be by invitations.
 const MEMBERS: [usize; 4] = [2, 10, 100, 1_000];
 
-/// A size beyond what may be configured: what a message costs there is not limited by how its members came in.
+/// The largest size that may be configured. Its members are written past the functions.
 const VAST: usize = 10_000;
 
 /// How many connections each member has who is online.

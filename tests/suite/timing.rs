@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::world::scene::{friends, group_of};
-use crate::world::{Call, Device, User};
+use crate::world::{Device, User};
 
 /// Where the one and the other message go.
 enum To<'a> {
@@ -40,12 +40,15 @@ fn pairs() -> usize {
     std::env::var("TIMING_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(400)
 }
 
+fn in_random_order() -> [usize; 2] {
+    if rand::random() { [0, 1] } else { [1, 0] }
+}
+
 /// Times of messages to the one and to the other, in microseconds, in the order in which they were sent.
 async fn times(alice: &mut Device, to: [To<'_>; 2], bob: Option<&mut Device>, content: &str) -> [Vec<f64>; 2] {
     let (mut times, mut bob) = ([Vec::new(), Vec::new()], bob);
     for _ in 0..pairs() {
-        let first = usize::from(rand::random::<bool>());
-        for which in [first, 1 - first] {
+        for which in in_random_order() {
             times[which].push(time(alice, &to[which], content).await.as_secs_f64() * 1e6);
         }
         if let Some(bob) = &mut bob {
@@ -138,41 +141,28 @@ async fn the_time_of_a_403() {
     let (alice, bob, mallory) = (User::new("alice"), User::new("bob"), User::new("mallory"));
     let foreign = group_of(&alice, &[]).await;
     alice.invite(&bob, &foreign).await.empty();
-    let (invitation, absent) = (bob.invitation().await.id, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
-    let no_invitation = "9f2b6a34-6f0e-5d55-8d3c-0d2a51b1f7aa";
-    let invites = |group: &str| {
-        let body = json!({ "groupId": group, "userId": bob.id() });
-        mallory.call(Method::POST, "/api/request").json(&body)
-    };
-    type Ask<'a> = Box<dyn Fn(bool) -> Call + 'a>;
-    let of_group = |method: Method, query: &'static [(&'static str, &'static str)]| -> Ask<'_> {
-        let (foreign, mallory) = (&foreign, &mallory);
-        Box::new(move |is_foreign| {
-            let group = if is_foreign { foreign.as_str() } else { absent };
-            mallory.call(method.clone(), &format!("/api/group/{group}")).params(query)
-        })
-    };
-    let of_invitation = |method: Method| -> Ask<'_> {
-        let (invitation, mallory) = (&invitation, &mallory);
-        Box::new(move |is_foreign| {
-            let id = if is_foreign { invitation.as_str() } else { no_invitation };
-            mallory.call(method.clone(), &format!("/api/request/{id}"))
-        })
-    };
-    let asks: [(&str, Ask<'_>); 6] = [
-        ("show a group", of_group(Method::GET, &[])),
-        ("rename a group", of_group(Method::PUT, &[("name", "x")])),
-        ("leave a group", of_group(Method::DELETE, &[])),
-        ("invite to a group", Box::new(|is_foreign| invites(if is_foreign { &foreign } else { absent }))),
-        ("accept an invitation", of_invitation(Method::PUT)),
-        ("decline an invitation", of_invitation(Method::DELETE)),
-    ];
-    for (what, ask) in asks {
+    let invitation = bob.invitation().await.id;
+    let groups = [foreign.as_str(), "01ARZ3NDEKTSV4RRFFQ69G5FAV"];
+    let invitations = [invitation.as_str(), "9f2b6a34-6f0e-5d55-8d3c-0d2a51b1f7aa"];
+    for (what, method, path, ids) in [
+        ("show a group", Method::GET, "/api/group/", groups),
+        ("rename a group", Method::PUT, "/api/group/", groups),
+        ("leave a group", Method::DELETE, "/api/group/", groups),
+        ("invite to a group", Method::POST, "/api/request", groups),
+        ("accept an invitation", Method::PUT, "/api/request/", invitations),
+        ("decline an invitation", Method::DELETE, "/api/request/", invitations),
+    ] {
+        let ask = |id: &str| match what {
+            "invite to a group" => {
+                mallory.call(method.clone(), path).json(&json!({ "groupId": id, "userId": bob.id() }))
+            }
+            "rename a group" => mallory.call(method.clone(), &format!("{path}{id}")).param("name", "x"),
+            _ => mallory.call(method.clone(), &format!("{path}{id}")),
+        };
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..pairs() {
-            let first = usize::from(rand::random::<bool>());
-            for which in [first, 1 - first] {
-                let (call, began) = (ask(which == 0), Instant::now());
+            for which in in_random_order() {
+                let (call, began) = (ask(ids[which]), Instant::now());
                 let answer = call.send().await;
                 times[which].push(began.elapsed().as_secs_f64() * 1e6);
                 answer.refused(403, "");

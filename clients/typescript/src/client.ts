@@ -247,7 +247,6 @@ export class ChatClient {
     this.#setState("catching_up");
     await this.#catchUp(resumes, signal);
     if (signal.aborted) return;
-    this.#inbox.caughtUp();
     this.#setState("online");
     await sleep(this.#clock, this.#timing.settleMs, signal);
     while (!signal.aborted) {
@@ -266,15 +265,15 @@ export class ChatClient {
     this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
     this.#inbox.interrupt();
     await this.#catchUp(true, signal);
-    if (!signal.aborted) this.#inbox.caughtUp();
   }
 
   /** Catch up, however often it takes, unless the connection ends. */
-  #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
-    return this.#untilDone(async () => {
+  async #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
+    await this.#untilDone(async () => {
       const since = resumes ? this.#inbox.resumePoint : undefined;
       await catchUp({ api: this.api, inbox: this.#inbox, since, signal });
     }, signal);
+    if (!signal.aborted) this.#inbox.caughtUp();
   }
 
   /** Repeat what fails, until the connection ends. */

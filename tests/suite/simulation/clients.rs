@@ -115,7 +115,7 @@ impl Run {
                 _ => 150_000,
             };
             self.world.pause(late).await;
-            let answer = self.invoke(&functions::fanout::FUNCTION, &event, true).await;
+            let answer = self.invoke(&functions::fanout::FUNCTION, &event).await;
             let is_done = answer.is_some_and(|answer| answer["batchItemFailures"] == json!([]));
             let now = self.world.now_ms();
             self.history.note(|notes| notes.delivered.insert(id.clone(), now));
@@ -149,13 +149,13 @@ impl Run {
     }
 
     /// Invoke a function on some instance. Nothing if it was killed in the middle, or gave no answer in time.
-    async fn invoke(&self, function: &Function, event: &Value, killable: bool) -> Option<Value> {
+    async fn invoke(&self, function: &Function, event: &Value) -> Option<Value> {
         let instance = usize::try_from(self.world.below(4)).expect("a small number");
         let text = event.to_string();
         // What is invoked seldom is killed more often.
         let is_seldom = !["message", "pull_messages", "drop_messages"].contains(&function.name);
         let chance = if is_seldom { self.plan.kills.max(40) } else { self.plan.kills };
-        let doomed = killable && self.world.is_faulty() && self.world.in_a_hundred(chance);
+        let doomed = self.world.is_faulty() && self.world.in_a_hundred(chance);
         let killed = self.world.doom(function.name, doomed.then(|| self.last_call()));
         let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], &text));
         let answer = tokio::select! {
@@ -216,7 +216,7 @@ impl Run {
     async fn connect(&self, user: User) -> Option<String> {
         let (connection, from) = (self.world.open(user), self.world.now_ms());
         let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
-        let answer = self.invoke(&functions::connect::FUNCTION, &event, true).await;
+        let answer = self.invoke(&functions::connect::FUNCTION, &event).await;
         let open = answer.is_some_and(|answer| answer["statusCode"] == 200);
         // It may have been closed meanwhile, as the oldest of too many.
         let phase = if open && self.world.phase(&connection) == Phase::Opening { Phase::Open } else { Phase::Closed };
@@ -247,7 +247,7 @@ impl Run {
         if told {
             self.world.pause(300).await;
             let event = self.socket_event("$disconnect", "DISCONNECT", user, connection, None);
-            self.invoke(&functions::disconnect::FUNCTION, &event, true).await;
+            self.invoke(&functions::disconnect::FUNCTION, &event).await;
         }
         self.note_coming(user, from);
     }
@@ -274,7 +274,7 @@ impl Run {
                 self.world.pause(100_000).await;
             }
             let event = self.socket_event(&kind, "MESSAGE", user, connection, Some(&frame));
-            self.invoke(&functions::message::FUNCTION, &event, true).await;
+            self.invoke(&functions::message::FUNCTION, &event).await;
             if !acks().is_empty() || self.world.phase(connection) != Phase::Open {
                 break;
             }
@@ -321,7 +321,7 @@ impl Run {
             },
             "body": body.map(|body| body.to_string()), "isBase64Encoded": false,
         });
-        let answer = self.invoke(function, &event, true).await?;
+        let answer = self.invoke(function, &event).await?;
         Some(Answer {
             status: answer["statusCode"].as_u64().expect("a status"),
             body: answer["body"].as_str().unwrap_or_default().to_owned(),
@@ -447,7 +447,7 @@ impl Run {
         let from = self.world.now_ms();
         let event = json!({ "method": method, "userId": user, tie: other });
         for _ in 0..MAX_TRIES {
-            if self.invoke(&functions::relationship::FUNCTION, &event, true).await.is_some() {
+            if self.invoke(&functions::relationship::FUNCTION, &event).await.is_some() {
                 break;
             }
         }

@@ -72,15 +72,21 @@ pub(crate) fn token(user: &str, secret: &str) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")
 }
 
-/// What came of runs.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What came of one run.
+#[derive(Debug, PartialEq, Eq)]
 struct Outcome {
-    /// How many seeds ran.
-    seeds: u64,
-    /// What is wrong with one of them.
+    /// What is wrong with it.
     faults: Vec<Fault>,
-    /// Another number for each other sequence of calls of one of them.
+    /// Another number for each other sequence of calls.
     fingerprint: u64,
+    tally: Tally,
+}
+
+/// What runs have met.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// How many runs.
+    seeds: u64,
     /// How many calls of the SDK there were.
     calls: u64,
     /// How many messages there were, for each who may get one: not his, perhaps his, surely his.
@@ -89,7 +95,7 @@ struct Outcome {
     places: Places,
 }
 
-impl Outcome {
+impl Tally {
     fn add(&mut self, one: &Self) {
         self.seeds += one.seeds;
         self.calls += one.calls;
@@ -122,7 +128,8 @@ async fn simulate(plan: Plan) -> Outcome {
         run.history.note(|notes| notes.taken.insert(user, world.taken_by(user)));
     }
     let (faults, owed) = run.history.note(std::mem::take).judge(&users, faulty);
-    Outcome { seeds: 1, faults, fingerprint: world.fingerprint(), calls: world.calls(), owed, places: world.places() }
+    let tally = Tally { seeds: 1, calls: world.calls(), owed, places: world.places() };
+    Outcome { faults, fingerprint: world.fingerprint(), tally }
 }
 
 /// Everybody reads what is left.
@@ -177,13 +184,13 @@ fn seeds() -> Range<u64> {
     variable("SIMULATION_SEEDS", "0..1000", range).unwrap_or(SEEDS)
 }
 
-/// Run seeds on all processors, with a line now and then: what went wrong, by seed, and what came of all of them.
-fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Outcome) {
+/// Run seeds on all processors, with a line now and then: what went wrong, by seed, and what all of them met.
+fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
     let seconds = variable("SIMULATION_SECONDS", "180", |text| text.parse().ok());
     let patience = seconds.map_or(Duration::MAX, Duration::from_secs);
-    let (next, all) = (AtomicU64::new(seeds.start), Mutex::new((BTreeMap::new(), Outcome::default())));
+    let (next, all) = (AtomicU64::new(seeds.start), Mutex::new((BTreeMap::new(), Tally::default())));
     let (began, told) = (Instant::now(), AtomicU64::new(0));
-    let tell = |failed: usize, all: &Outcome| {
+    let tell = |failed: usize, all: &Tally| {
         let (done, of, took) = (all.seeds, seeds.end - seeds.start, began.elapsed().as_secs());
         let (calls, [not, perhaps, surely]) = (all.calls, all.owed);
         println!(
@@ -200,7 +207,7 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Outcome) {
             let one = run_plan(Plan::drawn(seed));
             let mut both = all.lock().expect("nobody panics that holds it");
             let (failed, all) = &mut *both;
-            all.add(&one);
+            all.add(&one.tally);
             if !one.faults.is_empty() {
                 println!("seed {seed} failed: {}", one.faults[0].promise);
                 failed.insert(seed, one.faults);

@@ -186,7 +186,7 @@ impl World {
     }
 
     /// Whether the function is killed at this call.
-    fn is_killed_at(&self, request: &HttpRequest) -> bool {
+    fn is_killed_at(&self, request: &HttpRequest, body: &Value) -> bool {
         let counted = FATE.try_with(|fate| {
             let mut fate = fate.borrow_mut();
             let left = fate.calls_left;
@@ -197,7 +197,7 @@ impl World {
             }
             if self.is_faulty() {
                 let mut places = lock(&self.places);
-                let (calls, kills) = places.entry((fate.function, place(request))).or_default();
+                let (calls, kills) = places.entry((fate.function, place(request, body))).or_default();
                 (*calls, *kills) = (*calls + 1, *kills + u64::from(killed));
             }
             killed
@@ -402,9 +402,10 @@ impl World {
     /// dead by then.
     async fn serve(self: Arc<Self>, request: HttpRequest) -> HttpResponse {
         *lock(&self.calls) += 1;
-        self.note(&request);
+        let body = serde_json::from_slice(bytes(&request)).unwrap_or_default();
+        self.note(&request, &body);
         let passage = self.passage();
-        let killed = self.is_killed_at(&request);
+        let killed = self.is_killed_at(&request, &body);
         if killed && self.in_a_hundred(50) {
             return std::future::pending().await;
         }
@@ -456,15 +457,14 @@ impl World {
         }
     }
 
-    fn note(&self, request: &HttpRequest) {
+    fn note(&self, request: &HttpRequest, body: &Value) {
         // As a value, for the SDK writes the fields of an object in any order, and a token of its own.
-        let mut body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
-        body["ClientRequestToken"].take();
-        (self.now_ms(), operation(request), request.uri(), body.to_string()).hash(&mut *lock(&self.fingerprint));
+        let mut known = body.clone();
+        known.as_object_mut().map(|fields| fields.remove("ClientRequestToken"));
+        (self.now_ms(), operation(request), request.uri(), known.to_string()).hash(&mut *lock(&self.fingerprint));
         if *lock(&self.is_tracing) {
             let name = operation(request).unwrap_or_else(|| request.method());
-            let request = serde_json::from_slice(bytes(request)).unwrap_or_default();
-            lock(&self.traced).push(Traced { operation: name.to_owned(), request });
+            lock(&self.traced).push(Traced { operation: name.to_owned(), request: body.clone() });
         }
     }
 
@@ -607,14 +607,13 @@ fn operation(request: &HttpRequest) -> Option<&str> {
 }
 
 /// What a call does, and to what kind of item, without the names of users.
-fn place(request: &HttpRequest) -> String {
+fn place(request: &HttpRequest, body: &Value) -> String {
     let Some(operation) = operation(request) else { return request.method().to_owned() };
-    let body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
     if let Some(from) = body["ExpressionAttributeValues"][":from"]["S"].as_str() {
         return format!("{operation} {}", kind(from));
     }
     let is_key = |value: &Value| value["pk"].is_object();
-    let mut within = vec![&body];
+    let mut within = vec![body];
     let item = loop {
         let Some(value) = within.pop() else { return operation.to_owned() };
         if is_key(value) {
