@@ -108,6 +108,10 @@ MUTANTS = {
         ("shared/src/page.rs", "first_left.map_or(Ms::MAX,",
          'first_left.filter(|_| !crate::mutant("left-behind")).map_or(Ms::MAX,'),
     ]),
+    "either": ("of two pages that end alike, what either of them showed is dropped", [
+        ("shared/src/table/offered.rs", "filter(|id| self.holds(*id) && other.holds(*id))",
+         'filter(|id| crate::mutant("either") || (self.holds(*id) && other.holds(*id)))'),
+    ]),
     "unguarded-drop": ("a drop does not ask whether another came in between", [
         ("shared/src/table/state.rs", 'let never_dropped = if plan.version == 0 {',
          'let never_dropped = if crate::mutant("unguarded-drop") {\n'

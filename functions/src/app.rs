@@ -57,7 +57,7 @@ impl App {
         let dynamodb = aws::dynamodb(config, http.clone());
         let queue = config.fanout_queue.as_ref().map(|url| Queue::new(aws::sqs(config, http.clone()), url.clone()));
         Self {
-            table: Table::new(dynamodb, config.table.clone(), config.retention, clock.clone(), ids.clone()),
+            table: Table::new(dynamodb, config, clock.clone(), ids.clone()),
             clock,
             ids,
             allowed_origins: config.allowed_origins.clone(),

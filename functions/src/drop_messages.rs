@@ -1,7 +1,8 @@
 //! `DELETE /api/message?until=<id>&type=…`: drop what was missed up to and including a message.
 //!
-//! The second step of a pull that must survive the loss of its answer. If `until` was shown by such a pull, exactly
-//! what was shown is dropped: a message that reached its log in between stays missed. 200: empty.
+//! The second step of a pull that must survive the loss of its answer. If such a pull of the same type ended with
+//! `until`, exactly what it showed is dropped: a message that reached its log in between stays missed, and so does what
+//! only another place of the user was shown. 200: empty.
 
 use std::collections::BTreeSet;
 
@@ -38,16 +39,15 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 
 /// Whether it was dropped; not if another drop came in between.
 async fn drop_until(app: &App, user: &UserId, kinds: &[Kind], until: MessageId) -> Result<bool> {
-    let now = app.clock.now_ms();
-    let (state, offered) = futures::try_join!(app.table.state(user), app.table.offered(user))?;
-    let shown = offered.filter(|offered| offered.ids.contains(&until));
-    let floor = floor(until, shown.as_ref().map_or(now.saturating_sub(MARGIN_MS), |offered| offered.floor));
-    let beyond = match &shown {
-        Some(offered) => offered.ids.range(..=until).copied().collect(),
+    let (state, shown) = futures::try_join!(app.table.state(user), app.table.offered(user, kinds, until))?;
+    let complete = app.clock.now_ms().saturating_sub(MARGIN_MS);
+    let floor = floor(until, shown.as_ref().map_or(complete, |shown| shown.floor));
+    let names = names(&state, kinds, until, shown.as_ref());
+    let beyond = match shown {
+        Some(shown) => shown.ids,
         None => missed_between(app, user, kinds, floor, until).await?,
     };
     let dropped = kinds.iter().map(|kind| (*kind, advanced(state.dropped(*kind), floor, &beyond))).collect();
-    let names = names(&state, kinds, until, shown.as_ref());
     match missed::plan(app, &state, dropped, names, true) {
         Some(plan) => app.table.drop_missed(user, &plan).await,
         None => Ok(true),
@@ -90,7 +90,7 @@ fn names(state: &State, kinds: &[Kind], until: MessageId, shown: Option<&Offered
     let is_dropped = |missed: &&Missed| {
         kinds.contains(&missed.kind())
             && missed.id <= until
-            && shown.is_none_or(|offered| offered.ids.contains(&missed.id))
+            && shown.is_none_or(|shown| shown.names.contains(&missed.id))
     };
     state.missed.iter().filter(is_dropped).cloned().collect()
 }

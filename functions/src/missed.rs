@@ -12,7 +12,7 @@ use shared::coverage::{MARGIN_MS, Span, coalesce, gaps, is_covered};
 use shared::frame::{Address, Message};
 use shared::id::{GroupId, MessageId, UserId};
 use shared::page::{Dropped, Page};
-use shared::table::{DropPlan, Kind, Missed, Resume, State};
+use shared::table::{DropPlan, Kind, Missed, Offered, Resume, State};
 
 use crate::App;
 
@@ -53,7 +53,7 @@ pub(crate) struct Found {
     /// When the reading began.
     pub(crate) end: Ms,
     /// The time up to which the logs are complete: what is younger may have neighbours on their way.
-    pub(crate) floor: Ms,
+    floor: Ms,
     /// Which of the messages were missed by name.
     named: Vec<Missed>,
     state: State,
@@ -287,9 +287,15 @@ async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
 }
 
 impl Found {
-    /// Whether a message was missed by name, however it was found.
-    pub(crate) fn is_named(&self, message: &Message) -> bool {
-        self.state.missed.contains(&Missed::new(&message.to, message.id))
+    /// What this page, which ends with `last`, shows: by id what is later than `floor`, at most.
+    pub(crate) fn offered(&self, last: MessageId, floor: Ms) -> Offered {
+        let floor = floor.min(self.floor).min(last.time_ms().saturating_sub(1));
+        let ids = |of: &dyn Fn(&&Message) -> bool| self.messages.iter().filter(of).map(|message| message.id).collect();
+        Offered {
+            floor,
+            ids: ids(&|message| message.id.time_ms() > floor),
+            names: ids(&|message| self.state.missed.contains(&Missed::new(&message.to, message.id))),
+        }
     }
 
     /// What may be written although nothing is dropped: that up to the first message which was found nothing was missed.

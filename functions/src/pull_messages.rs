@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use shared::frame::Message;
 use shared::id::{MessageId, UserId};
-use shared::table::{Kind, Offered};
+use shared::table::Kind;
 use shared::{Error, Result};
 
 use crate::App;
@@ -97,31 +97,15 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
 
 /// A page that stays, and is remembered as shown, for `DELETE /api/message`.
 async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
-    let (found, offered) = futures::try_join!(missed::find(app, user, request), app.table.offered(user))?;
+    let found = missed::find(app, user, request).await?;
     if let Some(plan) = found.idle_plan(app, request) {
         // If another drop comes in between, the next pull does it.
         app.table.drop_missed(user, &plan).await?;
     }
-    let Some(last) = found.messages.last().map(|message| message.id) else { return Ok(found) };
-    let mut before = offered;
-    for attempt in 0..MAX_ATTEMPTS {
-        let record = before.as_ref().filter(|record| record.takes(found.floor));
-        let floor = record.map_or(found.floor, |record| record.floor.min(found.floor));
-        // Beyond the time that a later DELETE can drop as a whole: what is young, what shares the last one's
-        // millisecond, and what was missed by name.
-        let by_id = |message: &&Message| {
-            let time = message.id.time_ms();
-            time > floor || time == last.time_ms() || found.is_named(message)
-        };
-        let ids = found.messages.iter().filter(by_id).map(|message| message.id).collect();
-        if app.table.offer(user, &Offered { floor, ids }, before.as_ref(), record.is_some()).await? {
-            return Ok(found);
-        }
-        // Another pull of the user's remembered what it showed: that must stay known, so this one is added to it.
-        app.table.pause(attempt).await;
-        before = app.table.offered(user).await?;
+    if let Some(last) = found.messages.last().map(|message| message.id) {
+        app.table.offer(user, &request.kinds, request.after, last, |floor| found.offered(last, floor)).await?;
     }
-    Err(Error::unavailable("remembering what was shown", "too many pulls at once"))
+    Ok(found)
 }
 
 /// The senders in the order of their first message.

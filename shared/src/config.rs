@@ -44,6 +44,8 @@ pub struct Config {
     pub max_invitations: usize,
     /// `MAX_CONNECTIONS`: how many connections a user may have open, 1 to 100; 32.
     pub max_connections: usize,
+    /// `MAX_MISSED_NAMES`: how many messages a user can have missed by name, 1 to 2,000; 2,000. Beyond, pulls repeat more.
+    pub max_missed_names: usize,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
     pub log_level: String,
 }
@@ -143,6 +145,7 @@ impl Config {
             max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
             max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
+            max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
             log_level: log_level(text("LOG_LEVEL"))?,
         })
     }

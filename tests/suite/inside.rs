@@ -11,8 +11,9 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use functions::{App, Failure, Function};
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
+use shared::clock::Ms;
 use shared::config::Config;
-use shared::id::Ids;
+use shared::id::{Ids, MessageId};
 
 use crate::simulation::world::{Phase, Skewed, Wire, World};
 
@@ -159,6 +160,16 @@ impl Inside {
         let route = frame["type"].as_str().unwrap_or("$default");
         let event = socket_event(route, user, connection, Some(&frame.to_string())).to_string();
         self.invoke(&functions::message::FUNCTION, &event).await.expect("a frame is answered");
+    }
+
+    /// A private message reaches its log only now, which was accepted at that time: the so-manieth of its millisecond.
+    pub(crate) fn log(&self, sender: &str, receiver: &str, time: Ms, number: u64) -> String {
+        let id = format!("{}{number:016X}", &MessageId::first_at(time).to_string()[..10]);
+        self.world.put(&json!({
+            "pk": { "S": format!("USER#{receiver}") }, "sk": { "S": format!("MSG#{id}") }, "id": { "S": id },
+            "sender": { "S": sender }, "content": { "S": "1" }, "timestamp": { "N": time.to_string() },
+        }));
+        id
     }
 
     /// What surrounds the functions.

@@ -10,7 +10,7 @@
 //! | u is in g ([`super::groups`]) | `USER#u` | `GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
-//! | what a pull offered ([`super::offered`]) | `USER#u` | `OFFERED` |
+//! | what pulls offered ([`super::offered`]) | `USER#u` | `OFFERED#type#ulid` |
 //! | in place of what is withheld ([`super::withheld`]) | `USER#sender` | `WITHHELD#MSG`, `#STATE`, `#INVITE` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g` | `MEMBER#u` |
@@ -20,6 +20,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::Kind;
 use crate::frame::Address;
 use crate::id::{GroupId, InviteId, MessageId, RequestId, UserId};
 
@@ -65,8 +66,20 @@ pub(super) fn state(user: &UserId) -> Key {
     of_user(user, "STATE".to_owned())
 }
 
-pub(super) fn offered(user: &UserId) -> Key {
-    of_user(user, "OFFERED".to_owned())
+/// What was offered by the page that ends with a message, of a pull of these kinds.
+pub(super) fn offered(user: &UserId, kinds: &[Kind], last: MessageId) -> Key {
+    of_user(user, format!("{}{last}", offered_prefix(kinds)))
+}
+
+/// That, and what pages offered that end later.
+pub(super) fn offered_from(user: &UserId, kinds: &[Kind], last: MessageId) -> Range {
+    let first = offered(user, kinds, last);
+    Range { pk: first.pk, from: first.sk, to: format!("{}~", offered_prefix(kinds)) }
+}
+
+fn offered_prefix(kinds: &[Kind]) -> String {
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    format!("OFFERED#{}#", kinds.join("+"))
 }
 
 /// Where something of that kind is written that is withheld from its receiver: with the sender, over the last one.
@@ -154,6 +167,11 @@ mod tests {
         for (id, is_held) in [("a", false), ("b", true), ("bb", true), ("d", true), ("da", false)] {
             assert_eq!(holds(&members(&group, &b, &d), &member(&group, &UserId::parse(id).unwrap())), is_held, "{id}");
         }
+        let (early, late) = (MessageId::first_at(5), MessageId::last_at(6));
+        let both = [Kind::Unicast, Kind::Multicast];
+        assert!(holds(&offered_from(&user, &both, early), &offered(&user, &both, late)));
+        assert!(!holds(&offered_from(&user, &both, late), &offered(&user, &both, early)));
+        assert!(!holds(&offered_from(&user, &both, early), &offered(&user, &[Kind::Unicast], late)));
         let log = Address::Group(group.clone());
         assert!(!holds(&roster(&group), &message(&log, MessageId::first_at(0))));
         assert!(holds(

@@ -30,6 +30,7 @@ use aws_sdk_dynamodb::types::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::clock::{Clock, Ms};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::Ids;
 
@@ -62,6 +63,7 @@ pub struct Table {
     client: Client,
     name: String,
     retention: Duration,
+    max_missed_names: usize,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
 }
@@ -75,9 +77,10 @@ enum Transaction {
 }
 
 impl Table {
-    /// The table of that name. Messages expire after `retention`.
-    pub fn new(client: Client, name: String, retention: Duration, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
-        Self { client, name, retention, clock, ids }
+    /// The table that is configured.
+    pub fn new(client: Client, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        let Config { table, retention, max_missed_names, .. } = config;
+        Self { client, name: table.clone(), retention: *retention, max_missed_names: *max_missed_names, clock, ids }
     }
 
     /// The time before which everything has expired.

@@ -1,25 +1,28 @@
 //! What pulls without a drop have shown, so that a later `DELETE` drops that and no more.
 //!
 //! A message that was on its way to the log while its neighbours were shown must not be dropped with them: the client
-//! never saw it. One item, `USER#u` / `OFFERED`: `floor` is a time up to which the log was complete when it was shown,
-//! `ids` what was shown beyond it (and what was missed by name, and the last message of each page).
+//! never saw it. One item for each page, `USER#u` / `OFFERED#<type>#<id of its last message>`, which holds what was
+//! shown up to there, the pages before it included. Where two places are shown pages that end alike, it holds what
+//! both were shown, since nobody can say which of them then drops it.
 
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::item;
-use super::{Table, keys};
+use super::item::{self, Item};
+use super::{Kind, Table, keys};
 use crate::clock::Ms;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{MessageId, UserId};
 
 /// How long it is remembered.
 const LIFETIME_MS: Ms = 24 * 60 * 60 * 1000;
 
-/// How far its floor may lie from another before a new record takes its place, and how many ids it takes.
-const MAX_LAG_MS: Ms = 10 * 60 * 1000;
-const MAX_IDS: usize = 5_000;
+/// How many ids are remembered of one kind, some 100 KB; older ones stay missed.
+const MAX_IDS: usize = 4_000;
+
+/// How many pages are asked that go on behind a message.
+const MAX_PAGES: i32 = 16;
 
 /// What was shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,54 +31,176 @@ pub struct Offered {
     pub floor: Ms,
     /// What was shown of the time after it.
     pub ids: BTreeSet<MessageId>,
+    /// What was missed by name, of any time.
+    pub names: BTreeSet<MessageId>,
 }
 
 impl Offered {
-    /// Whether another pull, to which the log is complete up to `floor`, can be added to this record.
-    pub fn takes(&self, floor: Ms) -> bool {
-        self.floor.abs_diff(floor) <= MAX_LAG_MS && self.ids.len() <= MAX_IDS
+    fn holds(&self, id: MessageId) -> bool {
+        id.time_ms() <= self.floor || self.ids.contains(&id)
+    }
+
+    /// What both were shown.
+    fn and(&self, other: &Self) -> Self {
+        let both = self.ids.union(&other.ids).copied().filter(|id| self.holds(*id) && other.holds(*id));
+        Self {
+            floor: self.floor.min(other.floor),
+            ids: both.collect(),
+            names: self.names.intersection(&other.names).copied().collect(),
+        }
+    }
+
+    /// The same with the page that it goes on from. Its `ids` begin at the floor of that one.
+    fn behind(mut self, before: Self) -> Self {
+        self.floor = self.floor.min(before.floor);
+        self.ids.extend(before.ids);
+        self.names.extend(before.names);
+        for ids in [&mut self.ids, &mut self.names] {
+            while ids.len() > MAX_IDS {
+                ids.pop_first();
+            }
+        }
+        self
+    }
+
+    /// The part up to a message.
+    fn up_to(mut self, until: MessageId) -> Self {
+        self.floor = self.floor.min(until.time_ms().saturating_sub(1));
+        self.ids.retain(|id| *id <= until);
+        self.names.retain(|id| *id <= until);
+        self
+    }
+
+    fn read(item: &Item) -> Result<Self> {
+        let ids = |name| {
+            let ids = item::read_set(item, name)?.iter().map(|id| MessageId::parse(id));
+            item::parsed(name, ids.collect())
+        };
+        Ok(Self { floor: item::read_number(item, "floor")?, ids: ids("ids")?, names: ids("names")? })
     }
 }
 
 impl Table {
-    /// What was shown.
-    pub async fn offered(&self, user: &UserId) -> Result<Option<Offered>> {
-        let Some(item) = self.get(&keys::offered(user)).await? else { return Ok(None) };
+    /// What was shown up to a message: by the page that ends there, or else by those that go on behind it. Nothing if
+    /// there is no such page.
+    pub async fn offered(&self, user: &UserId, kinds: &[Kind], until: MessageId) -> Result<Option<Offered>> {
+        let (items, _) = self.query(&keys::offered_from(user, kinds, until), Some(MAX_PAGES), None).await?;
+        let exact = Some(item::text(keys::offered(user, kinds, until).sk));
+        let mut shown: Option<Offered> = None;
+        for item in &items {
+            if !self.is_live(item)? {
+                continue;
+            }
+            let page = Offered::read(item)?;
+            if item.get("sk") == exact.as_ref() {
+                return Ok(Some(page));
+            }
+            if page.holds(until) {
+                shown = Some(shown.map_or(page.clone(), |shown| shown.and(&page)));
+            }
+        }
+        Ok(shown.map(|shown| shown.up_to(until)))
+    }
+
+    /// The page that ends with a message.
+    async fn page(&self, user: &UserId, kinds: &[Kind], last: MessageId) -> Result<Option<(Offered, u64)>> {
+        let Some(item) = self.get(&keys::offered(user, kinds, last)).await? else { return Ok(None) };
         if !self.is_live(&item)? {
             return Ok(None);
         }
-        let ids = item::read_set(&item, "ids")?.iter().map(|id| MessageId::parse(id));
-        Ok(Some(Offered { floor: item::read_number(&item, "floor")?, ids: item::parsed("ids", ids.collect())? }))
+        Ok(Some((Offered::read(&item)?, item::read_number(&item, "version")?)))
     }
 
-    /// Remember what a pull showed: added to what was `before`, if that is given and `takes` it, else in its place.
-    /// Whether that was done; not if another pull came in between.
-    pub async fn offer(&self, user: &UserId, shown: &Offered, before: Option<&Offered>, adds: bool) -> Result<bool> {
-        let now = self.clock.now_ms();
-        let expires_at = Self::expires_at(now, LIFETIME_MS);
-        let ids = AttributeValue::Ss(shown.ids.iter().map(ToString::to_string).collect());
-        if let Some(before) = before.filter(|_| adds) {
-            let add = self
-                .update(&keys::offered(user))
-                .update_expression("SET #floor = :floor, expiresAt = :expiresAt ADD ids :ids")
-                .condition_expression("#floor = :before")
-                .expression_attribute_names("#floor", "floor")
-                .expression_attribute_values(":before", item::number(before.floor))
-                .expression_attribute_values(":floor", item::number(shown.floor))
-                .expression_attribute_values(":expiresAt", expires_at)
-                .expression_attribute_values(":ids", ids);
-            return Ok(self.conditionally("UpdateItem", || add.clone().send()).await?.is_some());
+    /// Remember a page that ends with `last` and goes on from `after`. `shown` says what it showed beyond a time.
+    pub async fn offer(
+        &self,
+        user: &UserId,
+        kinds: &[Kind],
+        after: Option<MessageId>,
+        last: MessageId,
+        shown: impl Fn(Ms) -> Offered,
+    ) -> Result<()> {
+        let before = match after {
+            Some(after) => self.page(user, kinds, after).await?,
+            None => None,
+        };
+        let page = match before {
+            Some((before, _)) => shown(before.floor).behind(before),
+            None => shown(Ms::MAX),
+        };
+        let mut found: Option<(Offered, u64)> = None;
+        for attempt in 0..super::MAX_ATTEMPTS {
+            let both = found.as_ref().map_or_else(|| page.clone(), |(there, _)| there.and(&page));
+            if found.as_ref().is_some_and(|(there, _)| *there == both) {
+                return Ok(());
+            }
+            if self.put_page(user, kinds, last, &both, found.map(|(_, version)| version)).await? {
+                return Ok(());
+            }
+            self.pause(attempt).await;
+            found = self.page(user, kinds, last).await?;
         }
-        let mut fresh = keys::offered(user).attributes();
-        fresh.insert("floor".to_owned(), item::number(shown.floor));
-        fresh.insert("ids".to_owned(), ids);
-        fresh.insert("expiresAt".to_owned(), expires_at);
-        let Some(before) = before else { return self.put_if_free(fresh).await };
+        Err(Error::unavailable("remembering what was shown", "too many pulls at once"))
+    }
+
+    /// Put it where there is none, or in place of that version. Whether that was done.
+    async fn put_page(
+        &self,
+        user: &UserId,
+        kinds: &[Kind],
+        last: MessageId,
+        page: &Offered,
+        version: Option<u64>,
+    ) -> Result<bool> {
+        let mut item = keys::offered(user, kinds, last).attributes();
+        item.insert("floor".to_owned(), item::number(page.floor));
+        item.insert("version".to_owned(), item::number(version.map_or(0, |version| version + 1)));
+        item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
+        for (name, ids) in [("ids", &page.ids), ("names", &page.names)] {
+            if !ids.is_empty() {
+                item.insert(name.to_owned(), AttributeValue::Ss(ids.iter().map(ToString::to_string).collect()));
+            }
+        }
+        let Some(version) = version else { return self.put_if_free(item).await };
         let replace = self
-            .put(fresh)
-            .condition_expression("#floor = :before")
-            .expression_attribute_names("#floor", "floor")
-            .expression_attribute_values(":before", item::number(before.floor));
+            .put(item)
+            .condition_expression("#version = :version")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", item::number(version));
         Ok(self.conditionally("PutItem", || replace.clone().send()).await?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(floor: Ms, ids: &[u64], names: &[u64]) -> Offered {
+        let ids_of = |times: &[u64]| times.iter().map(|time| MessageId::first_at(*time)).collect();
+        Offered { floor, ids: ids_of(ids), names: ids_of(names) }
+    }
+
+    #[test]
+    fn of_two_pages_that_end_alike_what_both_showed_is_kept() {
+        let (one, other) = (page(100, &[110, 150, 200], &[20, 30]), page(120, &[150, 160, 200], &[30]));
+        assert_eq!(one.and(&other), page(100, &[110, 150, 200], &[30]), "110 is of a time that the other was shown");
+        assert_eq!(one.and(&other), other.and(&one));
+        assert_eq!(one.and(&one), one);
+    }
+
+    #[test]
+    fn a_page_goes_on_from_the_one_before_it() {
+        let (before, behind) = (page(100, &[110, 150], &[20]), page(100, &[160, 200], &[170]));
+        assert_eq!(behind.clone().behind(before), page(100, &[110, 150, 160, 200], &[20, 170]));
+        assert_eq!(behind.up_to(MessageId::first_at(160)), page(100, &[160], &[]));
+        assert_eq!(page(100, &[110], &[]).up_to(MessageId::first_at(90)), page(89, &[], &[]));
+    }
+
+    #[test]
+    fn the_oldest_ids_are_forgotten_first() {
+        let many: Vec<u64> = (0..MAX_IDS as u64).collect();
+        let all = page(0, &[9_000, 9_001], &[]).behind(page(0, &many, &[]));
+        assert_eq!(all.ids.len(), MAX_IDS);
+        assert!(all.ids.contains(&MessageId::first_at(9_001)) && !all.ids.contains(&MessageId::first_at(1)));
     }
 }

@@ -43,6 +43,13 @@ impl Kind {
         }
     }
 
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unicast => "unicast",
+            Self::Multicast => "multicast",
+        }
+    }
+
     fn until(self) -> &'static str {
         match self {
             Self::Unicast => "unicastUntil",
@@ -143,10 +150,6 @@ impl Books<'_> {
         }
     }
 }
-
-/// Beyond so many names, the time of a message is uncovered instead of naming it: the rest of the item is for
-/// connections and tails.
-const MAX_MISSED: usize = 2_000;
 
 /// So many messages may be dropped of those that are too young to be dropped with their time, of each kind: some 100 KB
 /// of the item.
@@ -325,13 +328,13 @@ impl Table {
 
     /// Write down that a user missed a message, whose time `state`, which is his, says to be covered.
     ///
-    /// When there are too many names already, the time up to the message is uncovered instead: a later pull then finds
-    /// the message in a gap, and may repeat what lies beside it.
+    /// When there are too many names already, the time up to the message is uncovered instead, since the item has room for
+    /// connections and tails as well: a later pull then finds the message in a gap, and may repeat what lies beside it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
     pub async fn add_missed(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
-        if state.missed.len() >= MAX_MISSED && self.uncover_time(books, missed.id.time_ms(), state).await? {
+        if state.missed.len() >= self.max_missed_names && self.uncover_time(books, missed.id.time_ms(), state).await? {
             return Ok(());
         }
         let (Books::Of(user) | Books::Withheld(user)) = books;

@@ -57,6 +57,9 @@ impl Run {
         if plan.seed % 4 > 1 {
             limits.extend([("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")]);
         }
+        if plan.crowded {
+            limits.push(("MAX_MISSED_NAMES", "1"));
+        }
         let config = super::config_with(&secret, &limits);
         let instance = |ahead_ms: u64| {
             let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
@@ -348,10 +351,13 @@ impl Run {
 
     /// One call of a pull: its messages in order, and whether there are more. Nothing if there was no answer.
     async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<(Vec<Value>, bool)> {
-        let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await?;
-        if answer.status != 200 {
-            return None;
+        let from = self.world.now_ms();
+        let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await;
+        if query.contains(&("drop", "false")) {
+            let during = During { from, to: self.world.now_ms() };
+            self.history.note(|notes| notes.shown.entry(user).or_default().push(during));
         }
+        let answer = answer.filter(|answer| answer.status == 200)?;
         let senders = answer.json();
         let of_sender = |sender: &Value| sender["messages"].as_array().expect("messages").clone();
         let mut messages: Vec<Value> = senders.as_array().expect("an array").iter().flat_map(of_sender).collect();

@@ -185,6 +185,8 @@ pub(super) struct Notes {
     pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
     /// Up to which message users asked to drop, and when.
     pub(super) drops: BTreeMap<User, Vec<(Ms, String)>>,
+    /// When a user was shown what he missed, or would have been if the answer had come.
+    pub(super) shown: BTreeMap<User, Vec<During>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
     /// When connections were surely open: since `$connect` had answered, until they closed or died.
@@ -260,7 +262,7 @@ impl Notes {
 
     /// Every promise that was broken; none if all is well. And for how many messages and users one was not the other's,
     /// perhaps was, and surely.
-    pub(super) fn judge(mut self, users: &[User], faulty: bool) -> (Vec<Fault>, [u64; 3]) {
+    pub(super) fn judge(mut self, users: &[User], faulty: bool, crowded: bool) -> (Vec<Fault>, [u64; 3]) {
         let mut tally = [0; 3];
         let mut faults = std::mem::take(&mut self.faults);
         let settled = if faulty { AFTERMATH_MS } else { 0 };
@@ -302,7 +304,9 @@ impl Notes {
                     }
                     _ => {}
                 }
-                self.judge_repeats(sent, on_its_way, user, &taken, &missed, settled, faulty, &mut faults);
+                if !crowded {
+                    self.judge_repeats(sent, on_its_way, user, &taken, &missed, settled, faulty, &mut faults);
+                }
             }
             // Without a request id, who sends again sends another.
             if ids.len() > 1 || shapes.len() > 1 {
@@ -357,7 +361,10 @@ impl Notes {
         faults: &mut Vec<Fault>,
     ) {
         let quiet = during.to.saturating_add(settled);
-        for first in missed.iter().filter(|first| first.during.from > quiet) {
+        // What one place was shown before the message was there, another that ends alike does not drop.
+        let until_quiet = During { to: quiet, ..during };
+        let shown_without = self.shown.get(user).into_iter().flatten().any(|shown| shown.overlaps(until_quiet));
+        for first in missed.iter().filter(|first| first.during.from > quiet && !shown_without) {
             let Some(dropped) = first.dropped else { continue };
             if let Some(again) = missed.iter().find(|again| again.during.from > dropped) {
                 let by = format!("{user}: {sent:?} at {:?} and at {:?}", first.during, again.during);

@@ -123,11 +123,11 @@ async fn simulate(plan: Plan) -> Outcome {
     // What was done without an answer is over by now, and so is the margin of the logs.
     tokio::time::sleep(Duration::from_secs(120)).await;
     World::with_chance(run.plan().seed, finish(&run)).await;
-    let (users, faulty) = (run.plan().users.clone(), run.plan().faulty);
+    let (users, faulty, crowded) = (run.plan().users.clone(), run.plan().faulty, run.plan().crowded);
     for user in &users {
         run.history.note(|notes| notes.taken.insert(user, world.taken_by(user)));
     }
-    let (faults, owed) = run.history.note(std::mem::take).judge(&users, faulty);
+    let (faults, owed) = run.history.note(std::mem::take).judge(&users, faulty, crowded);
     let tally = Tally { seeds: 1, calls: world.calls(), owed, places: world.places() };
     Outcome { faults, fingerprint: world.fingerprint(), tally }
 }

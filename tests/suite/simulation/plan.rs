@@ -15,6 +15,8 @@ const USERS: [User; 5] = ["alice", "bob", "carol", "dave", "erin"];
 pub(super) struct Plan {
     /// Whether calls fail and functions are killed. Without that, more is promised.
     pub(super) faulty: bool,
+    /// Whether a user can have one message missed by name, and no more. Then more may be repeated.
+    pub(super) crowded: bool,
     /// How many invocations in a hundred are killed, where calls fail.
     pub(super) kills: u64,
     /// How long a call mostly takes on its way, at most, and its answer.
@@ -144,6 +146,7 @@ impl Plan {
             pairs().filter(|(one, other)| one < other).filter(|_| !draw.one_in(5)).collect();
         let mut plan = Self {
             faulty: seed % 2 == 1,
+            crowded: seed % 16 > 13,
             kills: draw.of(&[5, 10, 30]),
             // No more than what the SDK has patience for.
             latency: draw.of(&[10, 100, 300]),
@@ -332,6 +335,9 @@ impl Plan {
         if self.faulty {
             without(&|plan| plan.faulty = false);
         }
+        if self.crowded {
+            without(&|plan| plan.crowded = false);
+        }
         smaller
     }
 }
@@ -339,7 +345,8 @@ impl Plan {
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let faults = if self.faulty { "with faults" } else { "without faults" };
-        writeln!(f, "  {faults}, calls of up to {} ms; friends {:?}", 6 * self.latency, self.friends)?;
+        let names = if self.crowded { "few names" } else { "names enough" };
+        writeln!(f, "  {faults}, {names}, calls of up to {} ms; friends {:?}", 6 * self.latency, self.friends)?;
         for (number, members) in self.groups.iter().enumerate() {
             writeln!(f, "  group {number}: {}", members.join(", "))?;
         }
