@@ -27,9 +27,9 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             app.table.is_blocked_by(&call.user, &user),
             app.table.invitations(&user),
         )?;
-        match found.as_ref().map(|(_, is_member)| is_member.as_slice()) {
-            Some([true, false]) => {}
-            Some([true, true]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
+        match found.as_ref().map(|(_, joined)| joined.as_slice()) {
+            Some([Some(_), None]) => {}
+            Some([Some(_), Some(_)]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
             _ => return Err(not_a_member()),
         }
         let standing = waiting.iter().find(|invitation| invitation.id == InviteId::of(&group, &user));

@@ -103,11 +103,11 @@ impl Table {
     /// The group, if it stands and `user` is in it.
     pub async fn membership(&self, group: &GroupId, user: &UserId) -> Result<Option<Meta>> {
         let found = self.memberships(group, &[user]).await?;
-        Ok(found.and_then(|(meta, is_member)| is_member[0].then_some(meta)))
+        Ok(found.and_then(|(meta, joined)| joined[0].map(|_| meta)))
     }
 
-    /// The group, if it stands, and which of these users are in it.
-    pub async fn memberships(&self, group: &GroupId, users: &[&UserId]) -> Result<Option<(Meta, Vec<bool>)>> {
+    /// The group, if it stands, and since when each of these users has been in it.
+    pub async fn memberships(&self, group: &GroupId, users: &[&UserId]) -> Result<Option<(Meta, Vec<Option<Ms>>)>> {
         let mut wanted = vec![keys::meta(group)];
         for user in users {
             let key = keys::member(group, user);
@@ -117,9 +117,12 @@ impl Table {
         }
         let items = self.get_all(wanted).await?;
         let meta = items.iter().find(|item| item.contains_key("managerId")).map(read_meta).transpose()?;
-        let is_member =
-            |user: &&UserId| items.iter().any(|item| item::read_text(item, "user").is_ok_and(|id| id == user.as_str()));
-        Ok(meta.map(|meta| (meta, users.iter().map(is_member).collect())))
+        let Some(meta) = meta else { return Ok(None) };
+        let joined = |user: &&UserId| {
+            let member = items.iter().find(|item| item::read_text(item, "user").is_ok_and(|id| id == user.as_str()));
+            member.map(|member| item::read_number(member, "joined")).transpose()
+        };
+        Ok(Some((meta, users.iter().map(joined).collect::<Result<_>>()?)))
     }
 
     /// The group with its members, if it stands: one read.
@@ -167,7 +170,7 @@ impl Table {
         let count =
             HashMap::from([(":one".to_owned(), item::number(1)), (":max".to_owned(), item::number(max_members))]);
         let writes = vec![
-            self.delete_part(&keys::invite(user, invite), Some("attribute_exists(pk)"))?,
+            self.delete_part(&keys::invite(user, invite), Some("attribute_exists(pk)"), HashMap::new())?,
             self.update_part(
                 &keys::meta(group),
                 "ADD memberCount :one",
@@ -199,8 +202,10 @@ impl Table {
         Ok(())
     }
 
-    /// Take a member out of a group, if he is in it and is not its manager; with `by`, if that is its manager.
-    pub async fn remove_member(&self, group: &GroupId, user: &UserId, by: Option<&UserId>) -> Result<bool> {
+    /// Take a member out of a group, if he has been in it since `joined` and is not its manager; with `by`, if that is its
+    /// manager. Whether that was done. One who left and came back is in since another time: a call that arrives late does
+    /// not take him out again.
+    pub async fn remove_member(&self, group: &GroupId, user: &UserId, joined: Ms, by: Option<&UserId>) -> Result<bool> {
         let mut values =
             HashMap::from([(":less".to_owned(), item::number(-1)), (":user".to_owned(), item::text(user.as_str()))]);
         let mut condition = "attribute_exists(pk) AND managerId <> :user".to_owned();
@@ -208,12 +213,13 @@ impl Table {
             condition.push_str(" AND managerId = :by");
             values.insert(":by".to_owned(), item::text(by.as_str()));
         }
+        let since = HashMap::from([(":joined".to_owned(), item::number(joined))]);
         let writes = vec![
             self.update_part(&keys::meta(group), "ADD memberCount :less", &condition, values)?,
-            self.delete_part(&keys::member(group, user), Some("attribute_exists(pk)"))?,
-            self.delete_part(&keys::joined(user, group), None)?,
+            self.delete_part(&keys::member(group, user), Some("joined = :joined"), since)?,
+            self.delete_part(&keys::joined(user, group), None, HashMap::new())?,
             // One that crossed the acceptance of another would let him in again.
-            self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None)?,
+            self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None, HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }

@@ -234,9 +234,16 @@ impl Table {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    fn delete_part(&self, key: &Key, condition: Option<&str>) -> Result<TransactWriteItem> {
+    fn delete_part(
+        &self,
+        key: &Key,
+        condition: Option<&str>,
+        values: HashMap<String, AttributeValue>,
+    ) -> Result<TransactWriteItem> {
         let delete = Delete::builder().table_name(&self.name).set_key(Some(key.attributes()));
-        let delete = delete.set_condition_expression(condition.map(str::to_owned)).build();
+        let delete = delete.set_condition_expression(condition.map(str::to_owned));
+        let values = (!values.is_empty()).then_some(values);
+        let delete = delete.set_expression_attribute_values(values).build();
         let delete = delete.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
         Ok(TransactWriteItem::builder().delete(delete).build())
     }

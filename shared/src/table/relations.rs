@@ -78,7 +78,7 @@ impl Table {
 
     /// End a friendship.
     pub async fn unfriend(&self, one: &UserId, two: &UserId) -> Result<()> {
-        let side = |a, b| self.delete_part(&keys::friend(a, b), None);
+        let side = |a, b| self.delete_part(&keys::friend(a, b), None, HashMap::new());
         self.settle(vec![side(one, two)?, side(two, one)?]).await
     }
 
@@ -90,8 +90,13 @@ impl Table {
     /// Let `user` block `blocked` no more.
     pub async fn unblock(&self, user: &UserId, blocked: &UserId) -> Result<()> {
         let oldest = self.oldest();
-        self.change_block(user, blocked, |block, now| block.lifted(now, oldest), |key| self.delete_part(key, None))
-            .await
+        self.change_block(
+            user,
+            blocked,
+            |block, now| block.lifted(now, oldest),
+            |key| self.delete_part(key, None, HashMap::new()),
+        )
+        .await
     }
 
     /// Change both sides of a block at once, if nobody else changed it meanwhile; if somebody did, look again.
