@@ -35,12 +35,12 @@ impl Scene {
         let create = call("POST", "bob", "/api/group", None, name, None);
         let group: String = body(&inside.rest(&functions::create_group::FUNCTION, &create).await);
         let invitation = json!({ "groupId": group, "userId": "alice" });
-        let invite = call("POST", "bob", "/api/group/request", None, "", Some(invitation));
+        let invite = call("POST", "bob", "/api/request", None, "", Some(invitation));
         inside.rest(&functions::invite::FUNCTION, &invite).await;
-        let list = call("GET", "alice", "/api/group/request", None, "", None);
+        let list = call("GET", "alice", "/api/request", None, "", None);
         let list: Value = body(&inside.rest(&functions::list_invites::FUNCTION, &list).await);
         let request = ("requestId", list[0]["id"].as_str().expect("an id"));
-        let accept = call("PUT", "alice", "/api/group/request", Some(request), "", None);
+        let accept = call("PUT", "alice", "/api/request", Some(request), "", None);
         inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
         let connection = inside.connect("alice").await;
         let frame = json!({ "type": "multicast", "groupId": group, "content": 1, "requestId": "r" });

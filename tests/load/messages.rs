@@ -1,0 +1,388 @@
+//! How many messages the local stack takes, and how long each is on its way.
+//!
+//! First as many as it takes: so many senders, each of whom waits for its message to arrive before it sends the next.
+//! Then at a fixed rate below that, whether or not earlier ones have arrived (an open loop): the time of a message is
+//! counted from when it was due, so a stall is seen by all that were due meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use futures::{SinkExt, StreamExt, TryStreamExt, stream};
+use reqwest::{Client, RequestBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::server::{Server, Socket, open, token, user};
+use crate::{Failure, plot, progress};
+
+/// How many messages are under way at most while the rate is found, each of a sender of its own.
+const MOST_UNDER_WAY: usize = 64;
+
+/// How many members a group has.
+const MEMBERS: usize = 10;
+
+/// How long the last messages may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Send messages between connections, as fast as they are taken, then at a fixed rate: how many, how long each takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many connections are open, each of a user of its own
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000")]
+    connections: Vec<usize>,
+    /// What is sent
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "private,acknowledged,group")]
+    kinds: Vec<Kind>,
+    /// How many seconds each measurement takes
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// The fixed rate, as a share of what was taken at most
+    #[arg(long, default_value_t = 0.7)]
+    share: f64,
+    /// The fixed rate instead, in messages a second: to compare two builds
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where to plot the times, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// A kind of message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// To one user, until he has it
+    Private,
+    /// To one user with a request id, until the sender has the acknowledgement
+    Acknowledged,
+    /// To a group of ten, until all nine have it
+    Group,
+}
+
+/// What was measured for one kind and number of connections.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Measured {
+    pub(crate) kind: Kind,
+    pub(crate) connections: usize,
+    /// Messages a second, and processor time of the server for each, while the next was sent when one had arrived.
+    pub(crate) most_per_second: f64,
+    pub(crate) processor_ms_each: f64,
+    /// At that fixed rate, the times in ms.
+    pub(crate) rate: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+    pub(crate) resident_mib: f64,
+}
+
+/// All of it, and the machine that it was measured on.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    machine: String,
+    seconds: u64,
+    measured: &'a [Measured],
+}
+
+pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(), Failure> {
+    let machine = machine();
+    println!("{machine}; {} s each", options.seconds);
+    println!(
+        "{:<13}{:>11}{:>12}{:>11}{:>11}{:>10}{:>10}{:>10}{:>10}{:>9}",
+        "kind", "connections", "most/s", "CPU ms", "rate/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "MiB"
+    );
+    let mut measured = Vec::new();
+    for kind in &options.kinds {
+        for connections in &options.connections {
+            let one = measure(options, program, *kind, *connections).await?;
+            println!(
+                "{:<13}{:>11}{:>12.0}{:>11.3}{:>11.0}{:>10.2}{:>10.2}{:>10.2}{:>10.2}{:>9.1}",
+                format!("{kind:?}").to_lowercase(),
+                one.connections,
+                one.most_per_second,
+                one.processor_ms_each,
+                one.rate,
+                one.p50,
+                one.p99,
+                one.p999,
+                one.max,
+                one.resident_mib
+            );
+            measured.push(one);
+        }
+    }
+    if let Some(path) = &options.json {
+        let report = Report { machine, seconds: options.seconds, measured: &measured };
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    match &options.svg {
+        Some(path) => plot::write(path, &measured),
+        None => Ok(()),
+    }
+}
+
+/// What it was measured on, in a line.
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} x {}, Linux {}", cores, model.unwrap_or("an unknown processor"), kernel.trim())
+}
+
+async fn measure(
+    options: &Options,
+    program: Option<&Path>,
+    kind: Kind,
+    connections: usize,
+) -> Result<Measured, Failure> {
+    let size = if kind == Kind::Group { MEMBERS } else { 2 };
+    if connections < size {
+        return Err(format!("{size} connections are the fewest for this kind").into());
+    }
+    let server = Server::start(program).await?;
+    let sockets = open(&server, connections / size * size, 64).await?;
+    let parties = acquaint(&server, kind, sockets.len() / size).await?;
+    let field = Field::new(sockets, parties, kind);
+    let time = Duration::from_secs(options.seconds);
+
+    progress("as many as are taken");
+    // Until everything is warm.
+    field.as_many_as_are_taken(time.min(Duration::from_secs(2))).await?;
+    let (spent, began) = (server.processor_time()?, Instant::now());
+    let sent = field.as_many_as_are_taken(time).await?;
+    let most_per_second = sent as f64 / began.elapsed().as_secs_f64();
+    let processor_ms_each = (server.processor_time()? - spent).as_secs_f64() * 1e3 / sent.max(1) as f64;
+
+    let rate = options.rate.unwrap_or(options.share * most_per_second);
+    progress(&format!("{rate:.0} a second"));
+    let mut times = field.at_rate(rate, time).await?;
+    progress("");
+    times.sort_unstable();
+    let at = |share: f64| {
+        let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+        times.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
+    };
+    Ok(Measured {
+        kind,
+        connections,
+        most_per_second,
+        processor_ms_each,
+        rate,
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: at(1.0),
+        resident_mib: server.resident_bytes()? as f64 / f64::from(1 << 20),
+    })
+}
+
+/// Make friends, or groups: what the frames of each party are addressed to.
+async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<String>, Failure> {
+    let http = Client::new();
+    let (http, api) = (&http, &format!("http://{}/api", server.public));
+    let befriend = async |n: usize| -> Result<String, Failure> {
+        let url = format!("{}/relationship/{}/friends/{}", server.internal, user(2 * n), user(2 * n + 1));
+        answer(http.put(url)).await?;
+        Ok(user(2 * n + 1))
+    };
+    let gather = async |n: usize| -> Result<String, Failure> {
+        let manager = token(n * MEMBERS)?;
+        let made = answer(http.post(format!("{api}/group?name=load&access_token={manager}"))).await?;
+        let group: String = serde_json::from_str(&made)?;
+        for member in n * MEMBERS + 1..(n + 1) * MEMBERS {
+            let url = format!("{api}/request?access_token={manager}");
+            let invitation = json!({ "groupId": group, "userId": user(member) });
+            answer(http.post(url).json(&invitation)).await?;
+            let token = token(member)?;
+            let list = answer(http.get(format!("{api}/request?access_token={token}"))).await?;
+            let list: Vec<Invitation> = serde_json::from_str(&list)?;
+            let id = &list.first().ok_or("an invitation did not arrive")?.id;
+            let url = format!("{api}/request/{id}?access_token={token}");
+            answer(http.put(url)).await?;
+        }
+        Ok(group)
+    };
+    let each = stream::iter(0..parties).map(async |n| match kind {
+        Kind::Group => gather(n).await,
+        _ => befriend(n).await,
+    });
+    let mut addresses = Vec::new();
+    let mut each = each.buffered(16);
+    while let Some(address) = each.try_next().await? {
+        addresses.push(address);
+        progress(&format!("{} of {parties} parties know each other", addresses.len()));
+    }
+    Ok(addresses)
+}
+
+/// The answer to a call. An error does not name the address, which holds a token.
+async fn answer(call: RequestBuilder) -> Result<String, Failure> {
+    let answer = async { call.send().await?.error_for_status()?.text().await };
+    Ok(answer.await.map_err(reqwest::Error::without_url)?)
+}
+
+#[derive(Debug, Deserialize)]
+struct Invitation {
+    id: String,
+}
+
+/// What comes by a socket, as far as it matters here: whose message it is, by its number.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Frame {
+    #[serde(rename = "type")]
+    kind: String,
+    content: Option<serde_json::Value>,
+    request_id: Option<String>,
+}
+
+/// A message has reached one who waits for it: which party's, which number, when.
+type Arrival = (u64, Instant);
+
+/// Pairs, or groups, of connections: the first of each sends.
+struct Field {
+    kind: Kind,
+    senders: Vec<UnboundedSender<String>>,
+    addresses: Vec<String>,
+    /// By party, what arrives.
+    arrivals: Vec<tokio::sync::Mutex<UnboundedReceiver<Arrival>>>,
+    numbers: AtomicU64,
+    /// How many arrivals make a message arrived.
+    wanted: usize,
+}
+
+impl Field {
+    fn new(sockets: Vec<Socket>, addresses: Vec<String>, kind: Kind) -> Self {
+        let size = if kind == Kind::Group { MEMBERS } else { 2 };
+        let wanted = if kind == Kind::Group { MEMBERS - 1 } else { 1 };
+        let (mut senders, mut arrivals) = (Vec::new(), Vec::new());
+        let mut sockets = sockets.into_iter();
+        for _ in &addresses {
+            let (arrived, waiting) = unbounded_channel();
+            for (n, socket) in sockets.by_ref().take(size).enumerate() {
+                let (sender, frames) = unbounded_channel();
+                tokio::spawn(converse(socket, frames, arrived.clone()));
+                if n == 0 {
+                    senders.push(sender);
+                } else {
+                    // Whoever only receives has nothing to send.
+                    std::mem::forget(sender);
+                }
+            }
+            arrivals.push(tokio::sync::Mutex::new(waiting));
+        }
+        Self { kind, senders, addresses, arrivals, numbers: AtomicU64::new(0), wanted }
+    }
+
+    fn send(&self, party: usize) -> u64 {
+        let number = self.numbers.fetch_add(1, Relaxed);
+        let to = &self.addresses[party];
+        let frame = match self.kind {
+            Kind::Private => json!({ "type": "unicast", "receiverId": to, "content": number }),
+            Kind::Acknowledged => {
+                json!({ "type": "unicast", "receiverId": to, "content": "m", "requestId": number.to_string() })
+            }
+            Kind::Group => json!({ "type": "multicast", "groupId": to, "content": number }),
+        };
+        // A connection that has ended is noticed by what does not arrive.
+        let _ = self.senders[party].send(frame.to_string());
+        number
+    }
+
+    /// Each of the senders waits for its message to arrive, and sends the next. How many arrived.
+    async fn as_many_as_are_taken(&self, time: Duration) -> Result<u64, Failure> {
+        let (end, sent) = (Instant::now() + time, AtomicU64::new(0));
+        let sent_by = async |party: usize| -> Result<(), Failure> {
+            let mut arrivals = self.arrivals[party].lock().await;
+            while Instant::now() < end {
+                let number = self.send(party);
+                for _ in 0..self.wanted {
+                    let arrived = tokio::time::timeout(PATIENCE, arrivals.recv()).await;
+                    let (arrived, _) = arrived.map_err(|_| "a message did not arrive")?.ok_or("a connection ended")?;
+                    if arrived != number {
+                        return Err(format!("message {arrived} arrived in place of {number}").into());
+                    }
+                }
+                sent.fetch_add(1, Relaxed);
+            }
+            Ok(())
+        };
+        let parties = self.addresses.len().min(MOST_UNDER_WAY);
+        stream::iter(0..parties).map(Ok).try_for_each_concurrent(None, sent_by).await?;
+        Ok(sent.into_inner())
+    }
+
+    /// Send at a fixed rate, by one party after the other: how long each message took from when it was due until the last
+    /// of its receivers had it.
+    async fn at_rate(&self, rate: f64, time: Duration) -> Result<Vec<Duration>, Failure> {
+        let count = (rate * time.as_secs_f64()) as u64;
+        let (began, first) = (Instant::now() + Duration::from_millis(10), self.numbers.load(Relaxed));
+        let due = |number: u64| began + Duration::from_secs_f64((number - first) as f64 / rate);
+        let sending = async {
+            for number in first..first + count {
+                tokio::time::sleep_until(due(number).into()).await;
+                self.send((number - first) as usize % self.addresses.len());
+            }
+        };
+        let parties = self.addresses.len() as u64;
+        let arriving = |party: u64| async move {
+            let mut arrivals = self.arrivals[party as usize].lock().await;
+            let expected = count / parties + u64::from(party < count % parties);
+            let mut left: std::collections::HashMap<u64, usize> = std::collections::HashMap::new();
+            let mut times = Vec::new();
+            while (times.len() as u64) < expected {
+                let arrived = tokio::time::timeout(time + PATIENCE, arrivals.recv()).await;
+                let (number, at) = arrived.map_err(|_| "a message did not arrive")?.ok_or("a connection ended")?;
+                let left = left.entry(number).or_insert(self.wanted);
+                *left -= 1;
+                if *left == 0 {
+                    times.push(at.saturating_duration_since(due(number)));
+                }
+            }
+            Ok::<_, Failure>(times)
+        };
+        let arriving = stream::iter(0..parties).map(arriving).buffer_unordered(usize::MAX).try_concat();
+        let ((), times) = futures::join!(sending, arriving);
+        times
+    }
+}
+
+/// Send what there is to send, and say what arrives.
+async fn converse(socket: Socket, mut frames: UnboundedReceiver<String>, arrived: UnboundedSender<Arrival>) {
+    let (mut sink, mut stream) = socket.split();
+    let sending = async {
+        while let Some(frame) = frames.recv().await {
+            if sink.send(Message::text(frame)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let receiving = async {
+        while let Some(Ok(message)) = stream.next().await {
+            let now = Instant::now();
+            let Ok(frame) = serde_json::from_slice::<Frame>(&message.into_data()) else { continue };
+            let number = match frame.kind.as_str() {
+                "ACK" => frame.request_id.and_then(|id| id.parse().ok()),
+                // Counted by its acknowledgement.
+                _ => frame.content.and_then(|content| content.as_u64()),
+            };
+            if let Some(number) = number {
+                // Nobody waits any more.
+                let _ = arrived.send((number, now));
+            }
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = receiving => {}
+    }
+}
