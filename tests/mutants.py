@@ -78,10 +78,10 @@ MUTANTS = {
          "        app.table.begin(&event.user, request, &late).await?;\n    }\n"),
     ]),
     "meta-unread": ("who is in a group is asked of the members alone", [
-        ("shared/src/table/groups.rs", "        let is_member =\n            |user: &&UserId|",
+        ("shared/src/table/groups.rs", "        let Some(meta) = meta else { return Ok(None) };\n        let joined",
          '        let nobody = || Meta { name: String::new(), manager: UserId::parse("nobody").expect("an id") };\n'
          '        let meta = meta.or_else(|| (crate::mutant("meta-unread") && !items.is_empty()).then(nobody));\n'
-         "        let is_member =\n            |user: &&UserId|"),
+         "        let Some(meta) = meta else { return Ok(None) };\n        let joined"),
         ("shared/src/table/groups.rs", "else { return Ok(None) };\n        let members",
          "else {\n"
          '            if !crate::mutant("meta-unread") || items.is_empty() {\n                return Ok(None);\n            }\n'
@@ -107,10 +107,6 @@ MUTANTS = {
     "left-behind": ("what is dropped runs past what the page had no room for", [
         ("shared/src/page.rs", "first_left.map_or(Ms::MAX,",
          'first_left.filter(|_| !crate::mutant("left-behind")).map_or(Ms::MAX,'),
-    ]),
-    "either": ("of two pages that end alike, what either of them showed is dropped", [
-        ("shared/src/table/offered.rs", "filter(|id| self.holds(*id) && other.holds(*id))",
-         'filter(|id| crate::mutant("either") || (self.holds(*id) && other.holds(*id)))'),
     ]),
     "unguarded-drop": ("a drop does not ask whether another came in between", [
         ("shared/src/table/state.rs", 'let never_dropped = if plan.version == 0 {',

@@ -1,6 +1,6 @@
 //! DynamoDB in this process, which any AWS tool can open through `door`.
 //!
-//! It runs on a thread of its own, since the engine blocks the thread that calls it.
+//! It listens on a thread of its own, since the engine blocks the thread that calls it. The functions reach it by `direct`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -25,12 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FILE: &str = "dynamodb.sqlite";
 
 /// The running engine.
-#[derive(Debug)]
 pub(crate) struct Engine {
     /// Where it is. Anybody who knows may read and write, so this is not where callers are sent: see `door`.
     pub(crate) address: SocketAddr,
+    /// The engine itself, for the functions.
+    pub(crate) database: Database,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<Result<(), String>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -47,12 +54,13 @@ impl Engine {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let served = database.clone();
         let run = move || {
             // Nobody may be waiting for it any more.
-            let _ = end.send(serve(listener, database, stopped));
+            let _ = end.send(serve(listener, served, stopped));
         };
         thread::Builder::new().name("dynamodb".to_owned()).spawn(run).map_err(|error| error.to_string())?;
-        Ok(Self { address, stop, ended })
+        Ok(Self { address, database, stop, ended })
     }
 
     /// Stop it. Everything that was acknowledged is on disk.

@@ -2,12 +2,12 @@
 //! process.
 //!
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
-//! three listeners share; `listener` takes
-//! connections, `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
+//! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
 //! `invoke` Lambda's, `queue` SQS; `event` builds the events that the functions get, `engine` is DynamoDB,
-//! and `door` the way in to it.
+//! `direct` the functions' way to it, and `door` that of other programs.
 
 mod connections;
+mod direct;
 mod door;
 mod engine;
 mod event;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::ws::Utf8Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode};
@@ -22,9 +22,18 @@ pub(crate) async fn connections(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let Some(connection) = gateway.connections.get(&id) else { return exception(StatusCode::GONE, "GoneException") };
-    match *request.method() {
-        Method::POST => post(&connection, request).await,
+    let method = request.method().clone();
+    match to_bytes(request.into_body(), MAX_FRAME_BYTES).await {
+        Ok(frame) => reach(&gateway, &id, &method, frame).await,
+        Err(_) => exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException"),
+    }
+}
+
+/// Post to a connection, look at it, or close it.
+pub(crate) async fn reach(gateway: &Gateway, id: &str, method: &Method, frame: Bytes) -> Response {
+    let Some(connection) = gateway.connections.get(id) else { return exception(StatusCode::GONE, "GoneException") };
+    match *method {
+        Method::POST => post(&connection, frame).await,
         Method::GET => {
             ([("content-type", "application/json")], connection_view(&connection).to_string()).into_response()
         }
@@ -36,10 +45,10 @@ pub(crate) async fn connections(
     }
 }
 
-async fn post(connection: &Connection, request: Request) -> Response {
-    let Ok(frame) = to_bytes(request.into_body(), MAX_FRAME_BYTES).await else {
+async fn post(connection: &Connection, frame: Bytes) -> Response {
+    if frame.len() > MAX_FRAME_BYTES {
         return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException");
-    };
+    }
     let Ok(frame) = Utf8Bytes::try_from(frame) else {
         return exception(StatusCode::BAD_REQUEST, "BadRequestException");
     };

@@ -13,11 +13,15 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use functions::App;
+use shared::aws::{self, SharedHttpClient};
+use shared::clock::SystemClock;
 use shared::config::{Config, DEVELOPMENT_SECRET};
+use shared::id::Ids;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Close;
+use crate::direct::Direct;
 use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
@@ -114,13 +118,25 @@ impl Stack {
         let behind = bind("dynamodb", 0)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
-        let config = configure(&options, &internal_url, &url(&behind)?, &template.queues)?;
-        let app = Arc::new(App::new(&config));
+        let behind_url = url(&behind)?;
+        let config = configure(&options, &internal_url, &behind_url, &template.queues)?;
         let engine = Engine::start(behind, options.data.as_deref(), TABLE, &template.table);
         let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let direct = Direct {
+            database: engine.database.clone(),
+            endpoint: format!("{behind_url}/"),
+            gateway: Arc::default(),
+            connections: format!("{internal_url}/@connections/"),
+            on_disk: options.data.is_some(),
+            beyond: aws::http_client(),
+        };
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(Ids::unpredictable()));
+        let made = direct.gateway.clone();
+        let app = Arc::new(App::over(SharedHttpClient::new(direct), &config, clock, ids));
         let ws_url = format!("{}/{}", public_url.replacen("http", "ws", 1), template.socket.stage);
         let gateway = Gateway::new(template, app, settings(&options, &config));
         let gateway = Arc::new(gateway.map_err(|error| StartError(format!("template: {error}")))?);
+        made.get_or_init(|| Arc::downgrade(&gateway));
 
         let clients = Limits { connections: places(options.max_connections), request_timeout: options.request_timeout };
         let programs = Limits { connections: usize::MAX, request_timeout: options.request_timeout };

@@ -1,0 +1,139 @@
+//! The functions' way to the database and to their clients: what their SDK would send there by HTTP is answered in
+//! place.
+//!
+//! The SDK's requests and the answers are the same as through the ports. What is saved is a connection's two ends, a
+//! thread's change and a second reading of the JSON, which together cost more than what is asked for. Calls to anywhere
+//! else go there.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use axum::body::{Bytes, to_bytes};
+use axum::http::Method;
+use dynoxide::Database;
+use dynoxide::errors::DynoxideError;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::gateway::Gateway;
+use crate::management;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An HTTP client that answers for the database and the gateway.
+#[derive(Clone)]
+pub(crate) struct Direct {
+    /// The engine.
+    pub(crate) database: Database,
+    /// Where the SDK believes it to be.
+    pub(crate) endpoint: String,
+    /// The gateway, once there is one: it is made with the functions, which are made with this.
+    pub(crate) gateway: Arc<OnceLock<Weak<Gateway>>>,
+    /// Where the SDK believes its connections to be.
+    pub(crate) connections: String,
+    /// Whether it writes to a disk, for which the other tasks of a thread must not wait.
+    pub(crate) on_disk: bool,
+    /// The client for everything else.
+    pub(crate) beyond: SharedHttpClient,
+}
+
+impl std::fmt::Debug for Direct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Direct").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl HttpClient for Direct {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let beyond = self.beyond.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { direct: self.clone(), beyond })
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    direct: Direct,
+    beyond: SharedHttpConnector,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if let Some(id) = request.uri().strip_prefix(&self.direct.connections) {
+            let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
+            let gateway = self.direct.gateway.get().and_then(Weak::upgrade);
+            return HttpConnectorFuture::new(async move {
+                let gateway = gateway.ok_or_else(|| ConnectorError::io("the gateway has stopped".into()))?;
+                push(&gateway, &id, request).await
+            });
+        }
+        if !request.uri().starts_with(&self.direct.endpoint) {
+            return self.beyond.call(request);
+        }
+        let (database, on_disk) = (self.direct.database.clone(), self.direct.on_disk);
+        HttpConnectorFuture::new(async move {
+            if !on_disk {
+                return Ok(answer(&database, &request));
+            }
+            let answered = tokio::task::spawn_blocking(move || answer(&database, &request)).await;
+            answered.map_err(|panic| ConnectorError::other(panic.into(), None))
+        })
+    }
+}
+
+async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let failed = |error: BoxError| ConnectorError::other(error, None);
+    let method = Method::from_bytes(request.method().as_bytes()).map_err(|error| failed(error.into()))?;
+    let frame = Bytes::copy_from_slice(request.body().bytes().unwrap_or_default());
+    let (parts, body) = management::reach(gateway, id, &method, frame).await.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(|error| failed(error.into()))?;
+    let status = StatusCode::try_from(parts.status.as_u16()).map_err(|error| failed(error.into()))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(body));
+    for (name, value) in &parts.headers {
+        if let Ok(value) = value.to_str() {
+            response.headers_mut().insert(name.as_str().to_owned(), value.to_owned());
+        }
+    }
+    Ok(response)
+}
+
+fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
+    let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+    let body = request.body().bytes().unwrap_or_default();
+    let (status, body) = match perform(database, operation.unwrap_or_default(), body) {
+        Ok(done) => (200, done),
+        Err(error) => (error.status_code(), error.to_json()),
+    };
+    let status = StatusCode::try_from(status).expect("the engine's statuses are those of HTTP");
+    HttpResponse::new(status, SdkBody::from(body))
+}
+
+/// The operations that the functions use; to another one the engine answers at its port.
+fn perform(database: &Database, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
+    fn with<I: DeserializeOwned, O: Serialize>(
+        body: &[u8],
+        call: impl FnOnce(I) -> Result<O, DynoxideError>,
+    ) -> Result<String, DynoxideError> {
+        let input = serde_json::from_slice(body);
+        let output = call(input.map_err(|error| DynoxideError::SerializationException(error.to_string()))?)?;
+        serde_json::to_string(&output).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+    }
+    match operation {
+        "GetItem" => with(body, |input| database.get_item(input)),
+        "PutItem" => with(body, |input| database.put_item(input)),
+        "UpdateItem" => with(body, |input| database.update_item(input)),
+        "DeleteItem" => with(body, |input| database.delete_item(input)),
+        "Query" => with(body, |input| database.query(input)),
+        "BatchGetItem" => with(body, |input| database.batch_get_item(input)),
+        "BatchWriteItem" => with(body, |input| database.batch_write_item(input)),
+        "TransactWriteItems" => with(body, |input| database.transact_write_items(input)),
+        _ => Err(DynoxideError::UnsupportedCapability(format!("{operation} is called by no function"))),
+    }
+}
