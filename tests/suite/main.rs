@@ -42,6 +42,7 @@ mod smuggling;
 mod timing;
 
 mod binary;
+mod documents;
 mod events;
 mod faults;
 mod gate;
