@@ -2,12 +2,14 @@
 //! process.
 //!
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
-//! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API,
-//! `invoke` Lambda's, `queue` SQS; `event` builds the events that the functions get, `engine` is DynamoDB,
-//! `direct` the functions' way to it, and `door` that of other programs.
+//! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs,
+//! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them; `event` builds the
+//! events that the functions get, `engine` is DynamoDB, `direct` the functions' way to it, and `door` that of other
+//! programs.
 
 mod connections;
 mod direct;
+mod documents;
 mod door;
 mod engine;
 mod event;

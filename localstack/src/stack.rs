@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::template::{QueueDefinition, Template};
-use crate::{door, invoke, management, page, queue, rest, socket};
+use crate::{documents, door, invoke, management, page, queue, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -268,6 +268,7 @@ fn public_router(gateway: &Arc<Gateway>) -> Router {
         .route("/", get(page::page))
         .route("/dev/token", get(page::token))
         .route("/dev/friends", post(page::friends))
+        .merge(documents::public())
         .route(&format!("/{}", gateway.socket.stage), get(socket::open))
         .fallback(rest::public)
         .with_state(gateway.clone())
@@ -277,6 +278,7 @@ fn internal_router(gateway: &Arc<Gateway>) -> Router {
     let stage = &gateway.socket.stage;
     Router::new()
         .route("/", post(queue::call))
+        .merge(documents::internal())
         .route("/@connections/{id}", any(management::connections))
         .route(&format!("/{stage}/@connections/{{id}}"), any(management::connections))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke::invoke))

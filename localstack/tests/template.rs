@@ -80,6 +80,43 @@ fn the_routes_are_those_of_the_protocol() {
     assert_same("a route", &Template::read().routes(), &expected);
 }
 
+/// The calls that a document in `docs/` describes, as route keys; not direct invocations, which need no route.
+fn described_calls(document: &str) -> BTreeSet<String> {
+    let document: Value = serde_yaml_ng::from_str(&read(&root().join("docs").join(document))).expect("it is YAML");
+    let mut calls = BTreeSet::new();
+    for (path, item) in document["paths"].as_mapping().expect("it has paths") {
+        let methods = item.as_mapping().expect("a path has methods").keys().map(text);
+        let methods = methods.filter(|key| ["get", "post", "put", "delete", "patch", "head"].contains(key));
+        calls.extend(methods.map(|method| format!("{} {}", method.to_uppercase(), text(path))));
+    }
+    calls.into_iter().filter(|call| !call.contains("/functions/")).collect()
+}
+
+/// The routes of the socket that it describes.
+fn described_socket_routes() -> BTreeSet<String> {
+    let document: Value = serde_yaml_ng::from_str(&read(&root().join("docs/asyncapi.yaml"))).expect("it is YAML");
+    let operations = document["operations"].as_mapping().expect("it has operations").values();
+    let of_channel = document["channels"]["socket"]["x-routes"].as_sequence().expect("some routes have no frames");
+    let of_operations = operations.filter_map(|operation| operation.get("x-route"));
+    of_channel.iter().chain(of_operations).map(|key| text(key).to_owned()).collect()
+}
+
+#[test]
+fn the_documents_describe_every_route_and_no_other() {
+    let routes = Template::read().routes();
+    let of_api = |api: &str| -> BTreeSet<String> {
+        routes.iter().filter(|[of, ..]| of == api).map(|[_, key, ..]| key.clone()).collect()
+    };
+    assert_same("a route of the socket", &of_api("SocketApi"), &described_socket_routes());
+    assert_same("an internal route", &of_api("InternalApi"), &described_calls("openapi-internal.yaml"));
+    let mut described = described_calls("openapi.yaml");
+    // What other methods are answered is described once for all.
+    let paths: BTreeSet<String> =
+        described.iter().filter_map(|call| call.split_once(' ')).map(|(_, path)| format!("ANY {path}")).collect();
+    described.extend(paths);
+    assert_same("a public route", &of_api("PublicApi"), &described);
+}
+
 #[test]
 fn every_function_has_a_binary_a_module_and_a_route() {
     let template = Template::read();

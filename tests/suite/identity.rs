@@ -6,7 +6,7 @@ use reqwest::Method;
 use crate::world::clock::now_s;
 use crate::world::device::{new_request_id, unicast};
 use crate::world::scene::friends;
-use crate::world::{Call, Claims, Device, Handshake, User, within};
+use crate::world::{Api, Call, Claims, Device, Handshake, User, within};
 
 /// Every call of the REST API that wants a token.
 const ENDPOINTS: [(Method, &str); 13] = [
@@ -267,6 +267,7 @@ async fn a_good_token_stays_good_for_the_life_of_its_connection() {
 async fn the_internal_interface_wants_no_token_and_gives_no_way_in() {
     let alice = alice();
     let http = reqwest::Client::new();
-    let answer = Call::new(&http, Method::GET, &alice.deployment().internal, "/api/group").send().await;
+    let answer =
+        Call::new(&http, Method::GET, (Api::Internal, &alice.deployment().internal), "/api/group").send().await;
     assert!(matches!(answer.status, 403 | 404), "{answer:?}");
 }

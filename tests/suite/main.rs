@@ -43,6 +43,7 @@ mod smuggling;
 mod timing;
 
 mod binary;
+mod documents;
 mod events;
 mod faults;
 mod gate;

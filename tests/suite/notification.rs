@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, three_in_a_group};
-use crate::world::{BackEnd, Call, User};
+use crate::world::{Api, BackEnd, Call, User};
 
 /// What most tests post.
 fn like() -> Value {
@@ -244,7 +244,8 @@ async fn the_public_address_knows_no_management_of_connections() {
     let alice = User::new("alice");
     for path in ["/@connections/x", "/ws/@connections/x", "/2015-03-31/functions/notification/invocations"] {
         let http = reqwest::Client::new();
-        let answer = Call::new(&http, Method::POST, &alice.deployment().public, path).json(&like()).send().await;
+        let answer =
+            Call::new(&http, Method::POST, (Api::Public, &alice.deployment().public), path).json(&like()).send().await;
         assert!(matches!(answer.status, 403..=405), "{answer:?}");
     }
 }

@@ -4,7 +4,7 @@ use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Answer, Call, Deployment};
+use super::{Answer, Api, Call, Deployment};
 
 /// The business back end.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl BackEnd {
 
     /// A call at the internal address.
     pub(crate) fn call(&self, method: Method, path: &str) -> Call {
-        Call::new(&self.http, method, &self.deployment.internal, path)
+        Call::new(&self.http, method, (Api::Internal, &self.deployment.internal), path)
     }
 
     /// `POST /notification`.
@@ -72,8 +72,11 @@ impl BackEnd {
     pub(crate) async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Refusal> {
         let name = format!("{}{function}", self.deployment.function_prefix);
         let path = format!("/2015-03-31/functions/{name}/invocations");
-        let answer =
-            Call::new(&self.http, Method::POST, &self.deployment.lambda, &path).json(payload).send().await.ok();
+        let answer = Call::new(&self.http, Method::POST, (Api::Internal, &self.deployment.lambda), &path)
+            .json(payload)
+            .send()
+            .await
+            .ok();
         let failed = answer.header("x-amz-function-error").is_some();
         let shape = |why| -> ! { panic!("{function} by {payload}: {why} in {:?}", answer.body) };
         if failed {

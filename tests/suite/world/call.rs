@@ -3,21 +3,27 @@
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde_json::Value;
 
-use super::{Answer, within};
+use super::document::Exchange;
+use super::{Answer, Api, within};
 
 /// A request that has not been sent yet.
 #[derive(Debug)]
 pub(crate) struct Call {
     what: String,
+    api: Api,
+    method: Method,
+    path: String,
     url: Url,
     request: RequestBuilder,
 }
 
 impl Call {
     /// A call of `method` at `base` + `path`. The path is taken as it is: escape what needs it.
-    pub(crate) fn new(http: &Client, method: Method, base: &str, path: &str) -> Self {
+    pub(crate) fn new(http: &Client, method: Method, base: (Api, &str), path: &str) -> Self {
+        let (api, base) = base;
         let url = Url::parse(&format!("{base}{path}")).expect("an address and a path make a URL");
-        Self { what: format!("{method} {path}"), request: http.request(method, url.clone()), url }
+        let request = http.request(method.clone(), url.clone());
+        Self { what: format!("{method} {path}"), api, method, path: path.to_owned(), request, url }
     }
 
     /// With a query parameter more, even if there is one of that name.
@@ -51,17 +57,22 @@ impl Call {
         self.header("content-type", content_type)
     }
 
-    /// Send it, and wait for the whole answer.
+    /// Send it, and wait for the whole answer, which is as the documents describe it.
     pub(crate) async fn send(self) -> Answer {
         let what = self.what;
         let exchange = async {
             let (client, request) = self.request.build_split();
             let mut request = request.unwrap_or_else(|why| panic!("{what} is a request: {why}"));
-            *request.url_mut() = self.url;
+            *request.url_mut() = self.url.clone();
+            let sent = request.body().and_then(|body| body.as_bytes()).map(<[u8]>::to_vec);
             let response = client.execute(request).await.unwrap_or_else(|why| panic!("{what}: no answer: {why:?}"));
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let body = response.text().await.unwrap_or_else(|why| panic!("{what}: no whole body: {why:?}"));
-            Answer { what: what.clone(), status, headers, body }
+            let answer = Answer { what: what.clone(), status, headers, body };
+            let (method, path, url) = (self.method.as_str(), self.path.as_str(), &self.url);
+            let exchange = Exchange { method, path, url, body: sent.as_deref(), answer: &answer };
+            self.api.holds(&exchange).unwrap_or_else(|why| panic!("{what}: not as described: {why}\n{answer:?}"));
+            answer
         };
         within(&format!("an answer to {what}"), exchange).await
     }

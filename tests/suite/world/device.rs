@@ -1,6 +1,6 @@
 //! An open socket of a user: a phone, a laptop, a tab.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 
 use futures::{SinkExt, StreamExt};
@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as Part;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::document::SOCKET;
 use super::{Frame, User, within};
 
 /// By this a test recognises the notification that it sent itself, to see that nothing came before it.
@@ -22,6 +23,8 @@ pub(crate) struct Device {
     user: User,
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     protocol: Option<String>,
+    /// What was sent in the hope of an acknowledgement, by its request id.
+    sent: HashMap<String, Value>,
     /// Frames that came while another was waited for.
     inbox: VecDeque<Frame>,
 }
@@ -54,7 +57,7 @@ impl Device {
         stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
         protocol: Option<String>,
     ) -> Self {
-        Self { user, stream, protocol, inbox: VecDeque::new() }
+        Self { user, stream, protocol, sent: HashMap::new(), inbox: VecDeque::new() }
     }
 
     /// The subprotocol that the server chose.
@@ -88,6 +91,11 @@ impl Device {
 
     /// Send a text frame.
     pub(crate) async fn send_text(&mut self, text: &str) {
+        if let Ok(frame) = serde_json::from_str::<Frame>(text) {
+            let frame = frame.as_json();
+            let request_id = frame["requestId"].as_str().map(str::to_owned);
+            request_id.and_then(|request_id| self.sent.insert(request_id, frame));
+        }
         self.put(Message::text(text)).await;
     }
 
@@ -131,13 +139,24 @@ impl Device {
     async fn receive(&mut self, expected: &str) -> Result<Frame, Closed> {
         loop {
             match within(&format!("{expected}, for {}", self.user.id()), self.stream.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(Frame::read(&text)),
+                Some(Ok(Message::Text(text))) => return Ok(self.read(&text)),
                 Some(Ok(Message::Close(frame))) => return Err(Closed(frame.map(|frame| frame.code.into()))),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => panic!("expected {expected}; got {other:?}"),
                 Some(Err(_)) | None => return Err(Closed(None)),
             }
         }
+    }
+
+    /// A frame that came. What it acknowledges may be sent, as the documents describe it.
+    fn read(&self, text: &str) -> Frame {
+        let frame = Frame::read(text);
+        let sent =
+            self.sent.iter().find(|(request_id, _)| frame.says("type", "ACK") && frame.says("requestId", request_id));
+        if let Some((_, sent)) = sent {
+            SOCKET.holds_sent(sent).unwrap_or_else(|why| panic!("{sent}: accepted, and not as described: {why}"));
+        }
+        frame
     }
 
     /// The next frame that is not another device's sentinel.

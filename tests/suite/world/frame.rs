@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::User;
+use super::document::SOCKET;
 
 /// A JSON object whose values are not read until asked for: a content may be a number that no type here holds.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +24,22 @@ impl PartialEq for Frame {
 }
 
 impl Frame {
-    /// The frame that a text spells.
+    /// The frame that a text spells, which is one that the documents describe.
     pub(crate) fn read(text: &str) -> Self {
+        let frame = Self::spelled(text);
+        SOCKET.holds_frame(&frame.as_json()).unwrap_or_else(|why| panic!("{text}: not as described: {why}"));
+        frame
+    }
+
+    /// The object that a text spells.
+    pub(crate) fn spelled(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|why| panic!("expected a JSON object: {why} in {text:?}"))
+    }
+
+    /// It as JSON, with a number for what no type here holds.
+    pub(crate) fn as_json(&self) -> Value {
+        let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::from(0));
+        self.0.iter().map(|(name, raw)| (name.clone(), value(raw))).collect()
     }
 
     /// The names of its fields, sorted.

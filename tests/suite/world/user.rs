@@ -3,7 +3,7 @@
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use super::{Answer, BackEnd, Call, Claims, Deployment, Device, Handshake, Page};
+use super::{Answer, Api, BackEnd, Call, Claims, Deployment, Device, Handshake, Page};
 
 /// Somebody who uses the chat. Each test's users are new, so that tests do not meet.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl User {
 
     /// A call without a token.
     pub(crate) fn anonymous_call(&self, method: Method, path: &str) -> Call {
-        Call::new(&self.http, method, &self.deployment.public, path)
+        Call::new(&self.http, method, (Api::Public, &self.deployment.public), path)
     }
 
     /// A call with the token in the query string, as the original has it.

@@ -1,0 +1,227 @@
+//! The documents in `docs/` that describe the APIs for programs. That answers and frames are as they say is seen in all
+//! other tests, by `world::document`; which routes there are, by `localstack/tests/template.rs`. Here is the rest.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shared::config::Config;
+use shared::frame::MAX_FRAME_BYTES;
+use shared::id::{MAX_ID_BYTES, MAX_REQUEST_ID_BYTES};
+use shared::page::MAX_PAGE_BYTES;
+
+use crate::stack::Local;
+use crate::world::deployment::free_ports;
+use crate::world::document::{Document, INTERNAL, PUBLIC, Place, SOCKET};
+use crate::world::{BackEnd, Deployment, User};
+
+/// What the stack serves, and where: at the public address, or at the internal one.
+const SERVED: [(&str, bool, &str); 3] = [
+    ("openapi", true, include_str!("../../docs/openapi.yaml")),
+    ("asyncapi", true, include_str!("../../docs/asyncapi.yaml")),
+    ("openapi-internal", false, include_str!("../../docs/openapi-internal.yaml")),
+];
+
+fn all() -> [&'static Document; 3] {
+    [&PUBLIC, &INTERNAL, &SOCKET]
+}
+
+#[tokio::test]
+async fn the_local_stack_serves_each_where_its_api_is() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let (user, back_end) = (local.user("alice"), local.user("bob").back_end());
+    for (name, is_public, text) in SERVED {
+        for (ending, kind) in [("yaml", "application/yaml"), ("json", "application/json")] {
+            let path = format!("/{name}.{ending}");
+            let (there, elsewhere) = match is_public {
+                true => (user.anonymous_call(Method::GET, &path), back_end.call(Method::GET, &path)),
+                false => (back_end.call(Method::GET, &path), user.anonymous_call(Method::GET, &path)),
+            };
+            let answer = there.send().await.ok();
+            assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+            let served: Value = serde_yaml_ng::from_str(&answer.body).expect("JSON is YAML");
+            assert_eq!(served, serde_yaml_ng::from_str::<Value>(text).expect("a document is YAML"), "{path}");
+            assert_eq!(elsewhere.send().await.status, 404, "{path}");
+        }
+    }
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_may_read_what_is_public() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let call =
+        local.user("alice").anonymous_call(Method::GET, "/openapi.yaml").header("origin", "https://editor.example");
+    assert_eq!(call.send().await.ok().header("access-control-allow-origin"), Some("*"));
+    local.stop().await;
+}
+
+/// Each object of a document, wherever it is.
+fn walk<'a>(place: &Place<'a>, found: &mut Vec<Place<'a>>) {
+    let Some(fields) = place.value().as_object() else {
+        return place.items().iter().for_each(|item| walk(item, found));
+    };
+    found.push(place.clone());
+    // What is referred to is seen where it stands, and examples are not descriptions.
+    let own = fields.iter().filter(|(key, value)| !key.starts_with("example") && value.get("$ref").is_none());
+    own.filter_map(|(key, _)| place.get(key)).for_each(|child| walk(&child, found));
+}
+
+/// The examples that stand beside a schema, and the key of that schema.
+fn examples(place: &Place<'_>) -> Vec<(&'static str, Value)> {
+    let value = place.value();
+    let one = value.get("example").cloned();
+    let named = value.get("examples").and_then(Value::as_object).into_iter().flat_map(|examples| examples.values());
+    let named = named.map(|example| example["value"].clone());
+    let of_message = value.get("examples").and_then(Value::as_array).into_iter().flatten();
+    let of_message = of_message.map(|example| ("payload", example["payload"].clone()));
+    one.into_iter().chain(named).map(|example| ("schema", example)).chain(of_message).collect()
+}
+
+#[test]
+fn examples_are_what_they_are_examples_of() {
+    let mut counted = Vec::new();
+    for document in all() {
+        let mut places = Vec::new();
+        walk(&document.root(), &mut places);
+        let examples: Vec<_> =
+            places.iter().flat_map(|place| examples(place).into_iter().map(move |example| (place, example))).collect();
+        for (place, (key, example)) in &examples {
+            place.holds(key, example).unwrap_or_else(|why| panic!("{example}: {why}"));
+        }
+        counted.push(examples.len());
+    }
+    assert!(counted.iter().all(|count| *count >= 10), "{counted:?}");
+}
+
+#[test]
+fn every_answer_and_every_message_has_an_example() {
+    for document in all() {
+        let mut places = Vec::new();
+        walk(&document.root(), &mut places);
+        let is_body = |place: &&Place<'_>| {
+            let value = place.value();
+            value.get("payload").is_some() || (value.get("schema").is_some() && value.get("in").is_none())
+        };
+        // A header's schema is its description.
+        let bodies = places.iter().filter(is_body).filter(|place| !place.is_header());
+        bodies.for_each(|place| assert!(!examples(place).is_empty(), "{}", place.value()));
+    }
+}
+
+#[test]
+fn what_two_documents_name_alike_is_alike() {
+    let schemas = |document: &'static Document| document.place("/components/schemas").expect("there are schemas");
+    let mut compared = 0;
+    for (one, other) in [(&*PUBLIC, &*SOCKET), (&*PUBLIC, &*INTERNAL)] {
+        for (name, schema) in schemas(one).entries() {
+            if let Some(same) = schemas(other).get(&name) {
+                assert_eq!(schema.value(), same.value(), "{name}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 9);
+}
+
+/// A configuration with one variable set.
+fn with(variable: &str, value: &str) -> Result<Config, shared::config::ConfigError> {
+    Config::read(|name| match name {
+        _ if name == variable => Some(value.to_owned()),
+        "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("any".to_owned()),
+        "JWT_SECRET" => Some("x".repeat(32)),
+        _ => None,
+    })
+}
+
+fn limit(config: &Config, variable: &str) -> u64 {
+    match variable {
+        "JWT_LEEWAY_SECONDS" => config.tokens.as_ref().expect("there is a secret").leeway.as_secs(),
+        "MAX_CONNECTIONS" => config.max_connections as u64,
+        "MAX_GROUP_MEMBERS" => config.max_group_members.into(),
+        "MAX_GROUPS" => config.max_groups as u64,
+        "MAX_INVITATIONS" => config.max_invitations as u64,
+        "MAX_PAGE_MESSAGES" => config.max_page_messages as u64,
+        "RETENTION_DAYS" => config.retention.as_secs() / 86_400,
+        _ => panic!("{variable} is no limit of the configuration"),
+    }
+}
+
+#[test]
+fn limits_that_can_be_set_are_those_of_the_configuration() {
+    let unset = with("", "").expect("nothing else is needed");
+    for document in [&*PUBLIC, &*SOCKET] {
+        for (variable, bounds) in document.place("/x-limits").expect("there are limits").entries() {
+            let bound = |name: &str| bounds.value()[name].as_u64().expect("a number");
+            assert_eq!(bound("default"), limit(&unset, &variable), "{variable}");
+            for allowed in [bound("minimum"), bound("maximum")] {
+                let config = with(&variable, &allowed.to_string()).unwrap_or_else(|why| panic!("{why}"));
+                assert_eq!(limit(&config, &variable), allowed, "{variable}");
+            }
+            assert!(with(&variable, &(bound("maximum") + 1).to_string()).is_err(), "{variable}");
+            assert!(with(&variable, &(i128::from(bound("minimum")) - 1).to_string()).is_err(), "{variable}");
+        }
+    }
+}
+
+#[test]
+fn lengths_are_those_of_the_code() {
+    let number = |document: &'static Document, pointer: &str| {
+        document.place(pointer).and_then(|place| place.value().as_u64()).unwrap_or_else(|| panic!("{pointer}"))
+    };
+    let schema = |name: &str, keyword: &str| number(&PUBLIC, &format!("/components/schemas/{name}/{keyword}"));
+    for name in ["UserId", "GroupId", "InvitationId"] {
+        assert_eq!(schema(name, "maxLength"), MAX_ID_BYTES as u64, "{name}");
+    }
+    assert_eq!(number(&INTERNAL, "/components/schemas/Id/maxLength"), MAX_ID_BYTES as u64);
+    assert_eq!(number(&SOCKET, "/components/schemas/RequestId/maxLength"), MAX_REQUEST_ID_BYTES as u64);
+    assert_eq!(number(&SOCKET, "/x-bytes/requestId"), MAX_REQUEST_ID_BYTES as u64);
+    assert_eq!(number(&SOCKET, "/x-bytes/frame"), MAX_FRAME_BYTES as u64);
+    assert_eq!(number(&PUBLIC, "/x-bytes/page"), MAX_PAGE_BYTES as u64);
+    assert_eq!(number(&SOCKET, "/x-bytes/notification"), number(&INTERNAL, "/x-bytes/notification"));
+    let most = |variable: &str| number(&PUBLIC, &format!("/x-limits/{variable}/maximum"));
+    assert_eq!(number(&PUBLIC, "/components/schemas/Group/properties/usersId/maxItems"), most("MAX_GROUP_MEMBERS"));
+    assert_eq!(schema("Invitations", "maxItems"), most("MAX_INVITATIONS"));
+    assert_eq!(schema("MissedMessages", "maxItems"), most("MAX_PAGE_MESSAGES"));
+    assert_eq!(schema("FromSender/properties/messages", "maxItems"), most("MAX_PAGE_MESSAGES"));
+}
+
+#[test]
+fn a_length_in_bytes_is_said_to_people_too() {
+    for ((_, _, text), document) in SERVED.into_iter().zip([&*PUBLIC, &*SOCKET, &*INTERNAL]) {
+        for (name, bytes) in document.place("/x-bytes").expect("there are lengths").entries() {
+            let bytes = bytes.value().to_string();
+            assert!(text.split(|c: char| !c.is_ascii_digit()).filter(|word| *word == bytes).count() > 1, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_may_be_as_long_as_it_says() {
+    let most = PUBLIC.place("/components/schemas/GroupName/maxLength").and_then(|place| place.value().as_u64());
+    let name = "ä".repeat(usize::try_from(most.expect("a number")).expect("a length"));
+    let alice = User::new("alice");
+    alice.post("/api/group", &[("name", &name)]).await.ok();
+    alice.post("/api/group", &[("name", &format!("{name}ä"))]).await.refused(400, "name");
+}
+
+#[tokio::test]
+async fn a_notification_may_be_as_long_as_it_says() {
+    let most = INTERNAL.place("/x-bytes/notification").and_then(|place| place.value().as_u64());
+    let most = usize::try_from(most.expect("a number")).expect("a length");
+    let overhead = json!({"type": "NOTIFICATION", "notificationType": "n", "content": ""}).to_string().len();
+    let body = |bytes: usize| json!({"notificationType": "n", "content": "x".repeat(bytes - overhead)});
+    let (alice, back_end) = (User::of(&Deployment::shared(), "alice"), BackEnd::new());
+    back_end.notify(&[("to", alice.id())], &body(most)).await.empty();
+    back_end.notify(&[("to", alice.id())], &body(most + 1)).await.refused(403, "long");
+}
+
+#[test]
+fn a_field_that_is_not_described_is_noticed() {
+    let ack = json!({"type": "ACK", "requestId": "1", "id": "01KB0Q4Z6M8T2V4X6Z8A0C2E4G", "timestamp": 1});
+    SOCKET.holds_frame(&ack).unwrap();
+    let mut more = ack.clone();
+    more["more"] = json!(1);
+    SOCKET.holds_frame(&more).unwrap_err();
+    let mut less = ack;
+    less.as_object_mut().unwrap().remove("id");
+    SOCKET.holds_frame(&less).unwrap_err();
+}
