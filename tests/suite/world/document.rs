@@ -11,7 +11,7 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::Answer;
+use super::{Answer, Deployment};
 
 /// The REST API.
 pub(crate) static PUBLIC: LazyLock<Document> =
@@ -80,6 +80,10 @@ impl Api {
 
     /// Whether an exchange is as described: the status, the headers, the body; and what was accepted may be sent.
     pub(crate) fn holds(self, exchange: &Exchange<'_>) -> Result<(), String> {
+        // Elsewhere a gateway has answers of its own.
+        if Deployment::is_elsewhere() {
+            return Ok(());
+        }
         let document = self.document();
         let Some(item) = document.path_item(exchange.path) else {
             let is_fine = exchange.answer.status == 404 || !self.describes(exchange.path);
@@ -172,6 +176,9 @@ impl Document {
     }
 
     fn is_one_of(&self, messages: &[Place<'_>], frame: &Value) -> Result<(), String> {
+        if Deployment::is_elsewhere() {
+            return Ok(());
+        }
         let outcomes = messages.iter().map(|message| message.holds("payload", frame));
         let refusals: Vec<String> = outcomes.filter_map(Result::err).collect();
         if refusals.len() < messages.len() { Ok(()) } else { Err(refusals.join("\n")) }
