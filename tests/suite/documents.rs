@@ -216,6 +216,9 @@ async fn a_notification_may_be_as_long_as_it_says() {
 
 #[test]
 fn a_field_that_is_not_described_is_noticed() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
     let ack = json!({"type": "ACK", "requestId": "1", "id": "01KB0Q4Z6M8T2V4X6Z8A0C2E4G", "timestamp": 1});
     SOCKET.holds_frame(&ack).unwrap();
     let mut more = ack.clone();
