@@ -7,6 +7,7 @@ use shared::aws::SharedHttpClient;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
 use shared::id::Ids;
+use shared::metrics::{Metric, Metrics};
 use shared::push::Pusher;
 use shared::queue::Queue;
 use shared::table::Table;
@@ -28,6 +29,10 @@ pub struct App {
     pub(crate) ids: Arc<Ids>,
     /// Who may open a WebSocket from a browser.
     pub(crate) allowed_origins: Origins,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Under which name CloudWatch keeps it.
+    pub(crate) metrics_namespace: String,
     /// How many members a group may have.
     pub(crate) max_group_members: u32,
     /// Beyond how many receivers a message to a group goes through the queue.
@@ -54,8 +59,9 @@ impl App {
 
     /// The same over an HTTP client, with a clock and chance, of the caller's choice.
     pub fn over(http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
-        let dynamodb = aws::dynamodb(config, http.clone());
-        let queue = config.fanout_queue.as_ref().map(|url| Queue::new(aws::sqs(config, http.clone()), url.clone()));
+        let metrics = Arc::new(Metrics::default());
+        let dynamodb = aws::dynamodb(config, http.clone(), &metrics);
+        let queue = |url: &String| Queue::new(aws::sqs(config, http.clone(), &metrics), url.clone());
         Self {
             table: Table::new(dynamodb, config, clock.clone(), ids.clone()),
             clock,
@@ -63,13 +69,30 @@ impl App {
             allowed_origins: config.allowed_origins.clone(),
             max_group_members: config.max_group_members,
             fanout_members: config.fanout_members,
-            queue,
+            queue: config.fanout_queue.as_ref().map(queue),
             max_page_messages: config.max_page_messages,
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,
             max_connections: config.max_connections,
-            pusher: aws::management(config, http).map(Pusher::new),
+            pusher: aws::management(config, http.clone(), &metrics).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),
+            metrics,
+            metrics_namespace: config.metrics_namespace.clone(),
+        }
+    }
+
+    /// What this process has counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Write a failure to the log, loudly and counted if it is ours, and in any case no more than once.
+    pub(crate) fn report(&self, error: &Error) {
+        if error.is_ours() {
+            self.metrics.count(Metric::Unavailable);
+            tracing::error!(error = %error.chain(), "failed");
+        } else {
+            tracing::debug!(error = %error.chain(), "refused");
         }
     }
 

@@ -12,7 +12,7 @@ use shared::frame::encode;
 use shared::token::Identity;
 use shared::{Error, Result};
 
-use crate::function::{Failure, Function, Handler, Needs, log_failure};
+use crate::function::{Failure, Function, Handler, Needs};
 use crate::{App, access};
 
 /// The function.
@@ -33,15 +33,15 @@ pub(crate) async fn answer(app: &App, event: &str) -> Result<String, Failure> {
     match identify(app, &request).await {
         Ok(identity) => Ok(policy("Allow", &method_arn, Some(&identity))),
         Err(Error::Forbidden(why)) => {
-            log_failure(&Error::Forbidden(why));
+            app.report(&Error::Forbidden(why));
             Ok(policy("Deny", &method_arn, None))
         }
         Err(error) if error.is_ours() => {
-            log_failure(&error);
+            app.report(&error);
             Err(Failure::new("Unavailable", error.problem().detail))
         }
         Err(error) => {
-            log_failure(&error);
+            app.report(&error);
             // The very word that makes the gateway answer 401.
             Err(Failure::new("Unauthorized", "Unauthorized"))
         }

@@ -11,7 +11,7 @@ use shared::table::State;
 use shared::{Error, Result};
 
 use crate::access::SUBPROTOCOL;
-use crate::function::{Function, Handler, Needs, log_failure};
+use crate::function::{Function, Handler, Needs};
 use crate::rest::Reply;
 use crate::socket::SocketEvent;
 use crate::{App, delivery};
@@ -26,7 +26,7 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
         let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
         stamped?;
         // What could not be tidied now is tidied when the next connection opens.
-        tidied.unwrap_or_else(|error| log_failure(&error));
+        tidied.unwrap_or_else(|error| app.report(&error));
         let reply = Reply::empty();
         Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
     })

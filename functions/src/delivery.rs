@@ -8,13 +8,13 @@ use shared::clock::Ms;
 use shared::coverage::{Connection, is_covered};
 use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
+use shared::metrics::Metric;
 use shared::push::Push;
 use shared::table::{Books, Kind, Missed, State};
 use shared::{Error, Result};
 use tokio::sync::Semaphore;
 
 use crate::App;
-use crate::function::log_failure;
 
 /// How many pushes one function has under way at once.
 const MAX_PUSHES: usize = 64;
@@ -115,6 +115,7 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
     let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection, fate))).await;
     let pushes: Vec<Push> = pushes.into_iter().collect::<Result<_>>()?;
 
+    count(app, parcel, &pushes, fate);
     let now = app.clock.now_ms();
     let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
     let closing = join_all(over.map(|((connection, _), _)| app.table.close(user, connection, now)));
@@ -132,8 +133,24 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
     };
     let (closed, missed) = futures::join!(closing, missing);
     // A dead connection that stays in the books costs another push and loses nothing: no reason to send all of it again.
-    closed.into_iter().filter_map(Result::err).for_each(|error| log_failure(&error));
+    closed.into_iter().filter_map(Result::err).for_each(|error| app.report(&error));
     missed
+}
+
+fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
+    if fate == Fate::Withheld {
+        return app.metrics.count(Metric::Withheld);
+    }
+    for push in pushes {
+        app.metrics.count(match push {
+            Push::Taken => Metric::Pushed,
+            Push::Gone => Metric::Gone,
+            Push::Failed => Metric::Failed,
+        });
+    }
+    if parcel.logged.is_some() && !pushes.contains(&Push::Taken) {
+        app.metrics.count(Metric::Missed);
+    }
 }
 
 async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId, fate: Fate) -> Result<Push> {

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use shared::clock::Ms;
 use shared::coverage::MARGIN_MS;
 use shared::id::{MessageId, UserId};
+use shared::metrics::Metric;
 use shared::page::Dropped;
 use shared::table::{Kind, Missed, Offered, State};
 use shared::{Error, Result};
@@ -29,6 +30,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let until = message_id(&call.input, "until")?.ok_or_else(|| Error::field("until", "is missing"))?;
         for attempt in 0..MAX_ATTEMPTS {
             if drop_until(app, &call.user, &kinds, until).await? {
+                app.metrics.count(Metric::Dropped);
                 return Ok(Reply::empty());
             }
             app.table.pause(attempt).await;

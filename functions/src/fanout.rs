@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use shared::Result;
 use shared::frame::encode;
 use shared::id::UserId;
+use shared::metrics::Metric;
 
 use crate::delivery::Parcel;
 use crate::function::{Function, Handler, Needs};
@@ -22,6 +23,9 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
 }
 
 async fn deliver(app: &App, job: &Job) -> Result<()> {
+    app.metrics.count(Metric::FanoutJobs);
+    let lag = app.clock.now_ms().saturating_sub(job.logged);
+    app.metrics.add(Metric::FanoutLag, usize::try_from(lag).unwrap_or(usize::MAX));
     let (first, last) = &job.span;
     let message = app.table.group_message(&job.group, job.id);
     let members = app.table.members_between(&job.group, first, last);

@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 use lambda_http::lambda_runtime::{self, Diagnostic, LambdaEvent};
 use lambda_http::{Adapter, Body, Context, Request, Response, Service, service_fn};
 use serde_json::value::RawValue;
-use shared::Error;
+use serde_json::{Map, Value, json};
 use shared::config::Config;
+use shared::metrics::embedded;
 
 use crate::event::Event;
 use crate::rest::{Call, Reply};
@@ -124,6 +126,7 @@ where
 
 /// Run a function as a Lambda process. It says what is wrong with the configuration and ends, or never ends.
 pub fn serve(function: &'static Function) -> ExitCode {
+    let started = Instant::now();
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return misconfigured(function, &error.to_string()),
@@ -134,7 +137,8 @@ pub fn serve(function: &'static Function) -> ExitCode {
     log_as_json(&config.log_level);
     let app = Arc::new(App::new(&config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(lambda_runtime::Error::from).and_then(|runtime| runtime.block_on(poll(function, app)));
+    let ended =
+        runtime.map_err(lambda_runtime::Error::from).and_then(|runtime| runtime.block_on(poll(function, app, started)));
     ended.map_or_else(|error| misconfigured(function, &error.to_string()), |()| ExitCode::SUCCESS)
 }
 
@@ -149,10 +153,12 @@ fn log_as_json(level: &str) {
 }
 
 /// Boxed at the boundary, so that this loop is compiled once and not once per binary.
-async fn poll(function: &'static Function, app: Arc<App>) -> Result<(), lambda_runtime::Error> {
+async fn poll(function: &'static Function, app: Arc<App>, started: Instant) -> Result<(), lambda_runtime::Error> {
+    // Of the first invocation only, which had to wait for it.
+    let init_ms = Arc::new(Mutex::new(Some(milliseconds(started))));
     let handle = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Box<RawValue>, Failure>> {
-        let app = app.clone();
-        Box::pin(async move { invoke_and_log(function, &app, &event).await })
+        let (app, init_ms) = (app.clone(), init_ms.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Box::pin(async move { invoke_and_log(function, &app, &event, init_ms).await })
     };
     lambda_runtime::run(service_fn(handle)).await
 }
@@ -161,21 +167,38 @@ async fn invoke_and_log(
     function: &Function,
     app: &Arc<App>,
     event: &LambdaEvent<Box<RawValue>>,
+    init_ms: Option<f64>,
 ) -> Result<Box<RawValue>, Failure> {
     let started = Instant::now();
     let result = function.invoke(app, event.payload.get()).await;
     let outcome = result.as_ref().map_or_else(|failure| failure.error_type.as_str(), |_| "answered");
-    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
-    tracing::info!(function = function.name, request_id = event.context.request_id, duration_ms, outcome, "invoked");
+    let fields = [
+        ("level", json!("INFO")),
+        ("message", json!("invoked")),
+        ("function", json!(function.name)),
+        ("request_id", json!(event.context.request_id)),
+        ("outcome", json!(outcome)),
+        ("duration_ms", json!(milliseconds(started))),
+        ("init_ms", json!(init_ms)),
+    ];
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+    log_invocation(app, fields.map(|(name, value)| (name.to_owned(), value)).collect());
     let json = result?;
     RawValue::from_string(json).map_err(|error| Failure::new("MalformedResult", error.to_string()))
 }
 
-/// Write a failure to the log: loudly if it is ours, and in any case no more than once.
-pub(crate) fn log_failure(error: &Error) {
-    if error.is_ours() {
-        tracing::error!(error = %error.chain(), "failed");
-    } else {
-        tracing::debug!(error = %error.chain(), "refused");
+/// A line about an invocation, with what was counted during it: at every level if anything was.
+fn log_invocation(app: &App, fields: Map<String, Value>) {
+    let counts = app.metrics.take();
+    if counts.is_empty() && !tracing::enabled!(tracing::Level::INFO) {
+        return;
     }
+    let line = embedded(&app.metrics_namespace, app.clock.now_ms(), &counts, fields);
+    // Nobody is left to be told that nobody reads it.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Since then, to the microsecond.
+fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

@@ -7,7 +7,7 @@ use shared::json::Object;
 use shared::{Error, Result};
 
 use crate::App;
-use crate::function::{Failure, log_failure};
+use crate::function::Failure;
 use crate::rest::{Input, Reply, respond};
 
 /// What an internal function does with either kind of call.
@@ -27,7 +27,7 @@ pub(crate) fn is_http(event: &str) -> bool {
 /// Answer a request of the internal HTTP API.
 pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
     let input = Input::new(request);
-    respond((endpoint.http)(app, &input)).await
+    respond(app, (endpoint.http)(app, &input)).await
 }
 
 /// Answer a direct invocation: the result as JSON, `null` where the HTTP answer would be empty. A refusal fails the
@@ -38,7 +38,7 @@ pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) 
         Err(why) => Err(Error::BadRequest(format!("the payload {why}"))),
     };
     outcome.map(|body| body.unwrap_or_else(|| "null".to_owned())).map_err(|error| {
-        log_failure(&error);
+        app.report(&error);
         let problem = error.problem();
         Failure::new(&problem.title.replace(' ', ""), problem.detail)
     })

@@ -9,7 +9,7 @@ use shared::id::{GroupId, InviteId, UserId};
 use shared::table::Invitation;
 
 use crate::App;
-use crate::function::{Function, log_failure};
+use crate::function::Function;
 use crate::rest::{Call, Reply};
 
 /// The function.
@@ -34,7 +34,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let is_dissolved = |invitation: &&Invitation| !standing.contains_key(&invitation.group);
         let dissolved: Vec<InviteId> = invitations.iter().filter(is_dissolved).map(|one| one.id.clone()).collect();
         let removed = app.table.remove_invitations(&call.user, &dissolved).await;
-        removed.unwrap_or_else(|error| log_failure(&error));
+        removed.unwrap_or_else(|error| app.report(&error));
         // An invitation that was on its way while another was accepted says nothing any more.
         let is_pending = |group: &GroupId| !joined.iter().any(|(member_of, _)| member_of == group);
         let pending = invitations.into_iter().filter(|invitation| is_pending(&invitation.group));

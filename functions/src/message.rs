@@ -8,11 +8,12 @@
 use futures::future::BoxFuture;
 use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Malformed, Message, Submission, encode};
 use shared::id::{GroupId, RequestId, UserId};
+use shared::metrics::Metric;
 use shared::table::{Digest, RosterMember, Sent};
 use shared::{Error, Result};
 
 use crate::delivery::{Fate, Parcel};
-use crate::function::{Function, Handler, Needs, log_failure};
+use crate::function::{Function, Handler, Needs};
 use crate::rest::Reply;
 use crate::socket::SocketEvent;
 use crate::{App, delivery, job};
@@ -48,7 +49,7 @@ async fn accept(app: &App, event: &SocketEvent, submission: Submission<'_>) -> R
         Some(request) => send_once(app, event, submission, request).await,
     };
     let Err(error) = outcome else { return Ok(()) };
-    log_failure(&error);
+    app.report(&error);
     let code = if error.is_ours() { ErrorCode::Unavailable } else { ErrorCode::BadRequest };
     refuse(app, event, code, &error.problem().detail, request_id.as_ref()).await
 }
@@ -87,7 +88,7 @@ async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, r
     };
     let (finished, acknowledged) = futures::join!(app.table.finish(&event.user, request), answer);
     // It is delivered all the same; only a repeat would deliver it again.
-    finished.unwrap_or_else(|error| log_failure(&error));
+    finished.unwrap_or_else(|error| app.report(&error));
     acknowledged
 }
 
@@ -106,11 +107,18 @@ async fn send(app: &App, message: Message) -> Result<()> {
     }
 }
 
+/// The one write.
+async fn log(app: &App, message: &Message) -> Result<()> {
+    app.table.log(message).await?;
+    app.metrics.count(Metric::Accepted);
+    Ok(())
+}
+
 async fn send_to_user(app: &App, message: &Message, receiver: &UserId) -> Result<()> {
     let standing = app.table.standing(&message.sender, receiver).await?;
     let fate = if standing.friends && !standing.blocked { Fate::Delivered } else { Fate::Withheld };
     match fate {
-        Fate::Delivered => app.table.log(message).await?,
+        Fate::Delivered => log(app, message).await?,
         Fate::Withheld => app.table.log_withheld(message).await?,
     }
     let logged = app.clock.now_ms();
@@ -122,9 +130,10 @@ async fn send_to_user(app: &App, message: &Message, receiver: &UserId) -> Result
 
 async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<()> {
     if app.table.membership(group, &message.sender).await?.is_none() {
+        app.metrics.count(Metric::Withheld);
         return Ok(());
     }
-    app.table.log(message).await?;
+    log(app, message).await?;
     let logged = app.clock.now_ms();
     let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
     // Dissolved in between: nobody is in it.
@@ -133,6 +142,7 @@ async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<
     let receivers: Vec<UserId> = roster.members.into_iter().filter(is_receiver).map(|member| member.user).collect();
     match &app.queue {
         Some(queue) if receivers.len() > app.fanout_members => {
+            app.metrics.add(Metric::Withheld, receivers.iter().filter(|user| blockers.contains(user)).count());
             queue.send(&job::cut(group, message.id, logged, &receivers, &blockers)).await
         }
         _ => {

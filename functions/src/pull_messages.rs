@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use shared::frame::Message;
 use shared::id::{MessageId, UserId};
+use shared::metrics::Metric;
 use shared::table::Kind;
 use shared::{Error, Result};
 
@@ -42,6 +43,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             true => take(app, &call.user, &parameters.request).await?,
             false => show(app, &call.user, &parameters.request).await?,
         };
+        app.metrics.add(Metric::Pulled, found.messages.len());
         if parameters.descending {
             found.messages.reverse();
         }
@@ -88,6 +90,9 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
             None => true,
         };
         if dropped {
+            if !found.messages.is_empty() {
+                app.metrics.count(Metric::Dropped);
+            }
             return Ok(found);
         }
         app.table.pause(attempt).await;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::Result;
 
 use crate::App;
-use crate::function::{Failure, log_failure};
+use crate::function::Failure;
 
 /// An event of SQS. Declared here, since the crate that has all of it brings thirty others.
 #[derive(Debug, Deserialize)]
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
     for record in event.records {
         if let Err(error) = run(app, &record.body).await {
             tracing::warn!(record = record.message_id, "a record failed");
-            log_failure(&error);
+            app.report(&error);
             answer.batch_item_failures.push(Failed { item_identifier: record.message_id });
         }
     }

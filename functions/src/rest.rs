@@ -10,7 +10,7 @@ use shared::frame::encode;
 use shared::id::{Id, UserId};
 use shared::{Error, Result};
 
-use crate::{App, access, function};
+use crate::{App, access};
 
 /// A call by a user whose token has been verified.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ where
 {
     // Where a path has an ANY route, the preflight of CORS comes here too. The gateway adds the headers.
     if request.method() == Method::OPTIONS {
-        return respond(async { Ok(Reply::status(204)) }).await;
+        return respond(app, async { Ok(Reply::status(204)) }).await;
     }
     let outcome = async {
         let call = authenticate(app, method, Input(request)).await?;
@@ -151,7 +151,7 @@ where
         }
         outcome
     };
-    respond(outcome).await
+    respond(app, outcome).await
 }
 
 async fn authenticate(app: &App, method: &'static str, input: Input) -> Result<Call> {
@@ -173,17 +173,17 @@ fn allowed_on(path: &str) -> &'static str {
 }
 
 /// Await an outcome and make it a response. Nothing between here and the client may keep it.
-pub(crate) async fn respond(outcome: impl Future<Output = Result<Reply>>) -> Response<Body> {
+pub(crate) async fn respond(app: &App, outcome: impl Future<Output = Result<Reply>>) -> Response<Body> {
     let mut response = match outcome.await {
         Ok(reply) => reply.into_response(),
-        Err(error) => problem(&error),
+        Err(error) => problem(app, &error),
     };
     response.headers_mut().insert(CACHE_CONTROL, "no-store".parse().expect("a constant header value"));
     response
 }
 
-fn problem(error: &Error) -> Response<Body> {
-    function::log_failure(error);
+fn problem(app: &App, error: &Error) -> Response<Body> {
+    app.report(error);
     let problem = error.problem();
     let mut builder = Response::builder().status(problem.status).header(CONTENT_TYPE, "application/problem+json");
     match error {

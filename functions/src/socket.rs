@@ -9,7 +9,7 @@ use shared::id::{ConnectionId, UserId};
 use shared::{Error, Result};
 
 use crate::rest::Reply;
-use crate::{App, access, function};
+use crate::{App, access};
 
 /// One event of one connection.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ where
         Err(error) => Err(error),
     };
     let reply = outcome.unwrap_or_else(|error| {
-        function::log_failure(&error);
+        app.report(&error);
         Reply::status(error.problem().status)
     });
     reply.into_response()

@@ -175,6 +175,11 @@ impl Connections {
         self.lock().get(id).cloned()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// End all of them.
     pub(crate) fn close_all(&self, close: &Close) {
         for connection in self.lock().values() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use functions::{App, Failure, Function};
 use shared::config::{Origins, TokenConfig};
+use shared::metrics::Metric;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,6 +108,11 @@ impl Gateway {
             functions,
             app,
         })
+    }
+
+    /// How much of something the functions have counted.
+    pub(crate) fn total(&self, metric: Metric) -> u64 {
+        self.app.metrics().total(metric)
     }
 
     /// Whether there is a function of that name.

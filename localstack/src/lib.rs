@@ -3,7 +3,8 @@
 //!
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
 //! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs,
-//! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them; `event` builds the
+//! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them,
+//! `metrics` count; `event` builds the
 //! events that the functions get, `engine` is DynamoDB, `direct` the functions' way to it, and `door` that of other
 //! programs.
 
@@ -17,6 +18,7 @@ mod gateway;
 mod invoke;
 mod listener;
 mod management;
+mod metrics;
 mod page;
 mod queue;
 mod rest;

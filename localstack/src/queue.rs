@@ -82,6 +82,14 @@ impl Queue {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many jobs it has, and how many were put aside, each by the name of the queue where they are.
+    pub(crate) fn counts(&self) -> Vec<(&str, usize)> {
+        let jobs = self.jobs();
+        let own = (self.definition.name.as_str(), jobs.waiting.len() + jobs.running);
+        let dead = self.definition.dead_letters.as_ref().map(|(_, name)| (name.as_str(), jobs.dead.len()));
+        [own].into_iter().chain(dead).collect()
+    }
+
     /// Put a job in: its id.
     fn put(&self, body: &str, delay: Duration) -> String {
         let id = Builder::from_random_bytes(rand::random()).into_uuid().to_string();

@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::template::{QueueDefinition, Template};
-use crate::{documents, door, invoke, management, page, queue, rest, socket};
+use crate::{documents, door, invoke, management, metrics, page, queue, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -279,6 +279,7 @@ fn internal_router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .route("/", post(queue::call))
         .merge(documents::internal())
+        .route("/metrics", get(metrics::metrics))
         .route("/@connections/{id}", any(management::connections))
         .route(&format!("/{stage}/@connections/{{id}}"), any(management::connections))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke::invoke))

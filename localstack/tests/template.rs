@@ -118,6 +118,48 @@ fn the_documents_describe_every_route_and_no_other() {
 }
 
 #[test]
+fn every_alarm_is_in_the_runbook_and_watches_what_is_counted() {
+    let template = Template::read();
+    let runbook = read(&root().join("docs/operations.md"));
+    let described: BTreeSet<String> =
+        runbook.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned).collect();
+    let alarms: Vec<&Value> =
+        template.resources("AWS::CloudWatch::Alarm").map(|(_, alarm)| &alarm["Properties"]).collect();
+    let name = |alarm: &Value| text(&alarm["AlarmName"]).trim_start_matches("${AWS::StackName}-").to_owned();
+    assert_same("a section of docs/operations.md", &described, &alarms.iter().map(|alarm| name(alarm)).collect());
+    let counted: BTreeSet<&str> = shared::metrics::Metric::ALL.map(shared::metrics::Metric::name).into();
+    let queries = |alarm: &Value| alarm["Metrics"].as_sequence().cloned().unwrap_or_default();
+    let metrics = alarms.iter().flat_map(|alarm| {
+        let math = queries(alarm).into_iter().map(|query| query["MetricStat"]["Metric"].clone());
+        math.chain([(*alarm).clone()]).filter(|metric| !metric["MetricName"].is_null())
+    });
+    for metric in metrics {
+        let (namespace, name) = (text(&metric["Namespace"]), text(&metric["MetricName"]));
+        assert!(namespace.starts_with("AWS/") || counted.contains(name), "{name} is not counted");
+    }
+    for alarm in &alarms {
+        let link = format!("docs/operations.md#{}", name(alarm));
+        assert!(text(&alarm["AlarmDescription"]).ends_with(&link), "{}", text(&alarm["AlarmDescription"]));
+    }
+    for metric in &counted {
+        assert!(runbook.contains(&format!("| `{metric}` |")), "docs/operations.md does not explain {metric}");
+        let graph = format!("\"${{AWS::StackName}}\", \"{metric}\"");
+        let body = text(&template.resource("Dashboard")["Properties"]["DashboardBody"]);
+        assert!(body.contains(&graph) || *metric == "FanoutJobs", "the dashboard does not show {metric}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_json() {
+    let template = Template::read();
+    let body: serde_json::Value =
+        serde_json::from_str(text(&template.resource("Dashboard")["Properties"]["DashboardBody"]))
+            .expect("with variables in strings alone it is JSON");
+    let shown = body["widgets"][0]["properties"]["alarms"].as_array().expect("the alarms are shown").len();
+    assert_eq!(shown, template.resources("AWS::CloudWatch::Alarm").count());
+}
+
+#[test]
 fn every_function_has_a_binary_a_module_and_a_route() {
     let template = Template::read();
     let functions: BTreeSet<String> = template.functions().into_keys().collect();

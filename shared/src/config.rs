@@ -46,6 +46,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `MAX_MISSED_NAMES`: how many messages a user can have missed by name, 1 to 2,000; 2,000. Beyond, pulls repeat more.
     pub max_missed_names: usize,
+    /// `METRICS_NAMESPACE`: under which name CloudWatch keeps the metrics; `chat`.
+    pub metrics_namespace: String,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
     pub log_level: String,
 }
@@ -146,6 +148,7 @@ impl Config {
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
             max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
             max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
+            metrics_namespace: text("METRICS_NAMESPACE").unwrap_or_else(|| "chat".to_owned()),
             log_level: log_level(text("LOG_LEVEL"))?,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`coverage`], [`block`],
 //! [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
-//! sets), [`queue`] (SQS), [`clock`]. [`config`] is the one place that reads the environment, [`error`] the one that knows
+//! sets), [`queue`] (SQS), [`clock`]. [`metrics`] counts, [`config`] is the one place that reads the environment, [`error`] the one that knows
 //! what a client may be told.
 
 pub mod aws;
@@ -14,6 +14,7 @@ pub mod error;
 pub mod frame;
 pub mod id;
 pub mod json;
+pub mod metrics;
 pub mod page;
 pub mod push;
 pub mod queue;

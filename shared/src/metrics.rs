@@ -1,0 +1,173 @@
+//! What is counted, for those who run the module: sums over all users, and nothing that leads to one of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+
+use crate::clock::Ms;
+
+/// One thing that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Messages that were written to their log.
+    Accepted,
+    /// Messages and notifications that a connection took.
+    Pushed,
+    /// Pushes to connections that are gone.
+    Gone,
+    /// Pushes of which it is not known what became of them: throttled, or a server error, after retries.
+    Failed,
+    /// Receivers of whose connections none took a message. A later pull returns it to them.
+    Missed,
+    /// Receivers from whom a message was withheld.
+    Withheld,
+    /// Messages that pulls returned.
+    Pulled,
+    /// Calls that dropped what was missed.
+    Dropped,
+    /// Calls of AWS that were refused because there were too many, each of their retries counted.
+    Throttled,
+    /// Failures that are ours: an answer of 503, an `ERROR` with `unavailable`, a job that comes again.
+    Unavailable,
+    /// Jobs of the fan-out that were begun.
+    FanoutJobs,
+    /// For how many milliseconds they had waited, since their message stood in its log.
+    FanoutLag,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Accepted,
+        Self::Pushed,
+        Self::Gone,
+        Self::Failed,
+        Self::Missed,
+        Self::Withheld,
+        Self::Pulled,
+        Self::Dropped,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::FanoutJobs,
+        Self::FanoutLag,
+    ];
+
+    /// Its name in CloudWatch.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Pushed => "Pushed",
+            Self::Gone => "Gone",
+            Self::Failed => "Failed",
+            Self::Missed => "Missed",
+            Self::Withheld => "Withheld",
+            Self::Pulled => "Pulled",
+            Self::Dropped => "Dropped",
+            Self::Throttled => "Throttled",
+            Self::Unavailable => "Unavailable",
+            Self::FanoutJobs => "FanoutJobs",
+            Self::FanoutLag => "FanoutLag",
+        }
+    }
+
+    /// Its unit in CloudWatch.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::FanoutLag => "Milliseconds",
+            _ => "Count",
+        }
+    }
+
+    /// What it counts, in a line.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Accepted => "Messages that were written to their log.",
+            Self::Pushed => "Messages and notifications that a connection took.",
+            Self::Gone => "Pushes to connections that are gone.",
+            Self::Failed => "Pushes of which it is not known what became of them.",
+            Self::Missed => "Receivers of whose connections none took a message.",
+            Self::Withheld => "Receivers from whom a message was withheld.",
+            Self::Pulled => "Messages that pulls returned.",
+            Self::Dropped => "Calls that dropped what was missed.",
+            Self::Throttled => "Calls of AWS that were refused because there were too many.",
+            Self::Unavailable => "Failures that are the service's own.",
+            Self::FanoutJobs => "Jobs of the fan-out that were begun.",
+            Self::FanoutLag => "For how many milliseconds jobs of the fan-out had waited.",
+        }
+    }
+}
+
+/// The counters of one process.
+#[derive(Debug, Default)]
+pub struct Metrics([AtomicU64; Metric::ALL.len()]);
+
+impl Metrics {
+    /// Count one more.
+    pub fn count(&self, metric: Metric) {
+        self.add(metric, 1);
+    }
+
+    /// Count so many more.
+    pub fn add(&self, metric: Metric, more: usize) {
+        self.0[metric as usize].fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    /// How many were counted so far.
+    pub fn total(&self, metric: Metric) -> u64 {
+        self.0[metric as usize].load(Ordering::Relaxed)
+    }
+
+    /// What was counted since this was last asked. What is at zero is left out.
+    pub fn take(&self) -> Vec<(Metric, u64)> {
+        let counts = Metric::ALL.map(|metric| (metric, self.0[metric as usize].swap(0, Ordering::Relaxed)));
+        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Counts as a line of a log that CloudWatch makes metrics of (embedded metric format), without dimensions, beside
+/// other fields of the line.
+pub fn embedded(namespace: &str, at: Ms, counts: &[(Metric, u64)], mut line: Map<String, Value>) -> String {
+    if !counts.is_empty() {
+        let metrics: Vec<Value> =
+            counts.iter().map(|(metric, _)| json!({ "Name": metric.name(), "Unit": metric.unit() })).collect();
+        let directive = json!({ "Namespace": namespace, "Dimensions": [[]], "Metrics": metrics });
+        line.insert("_aws".to_owned(), json!({ "Timestamp": at, "CloudWatchMetrics": [directive] }));
+        line.extend(counts.iter().map(|(metric, count)| (metric.name().to_owned(), json!(count))));
+    }
+    Value::Object(line).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_counted_by_itself() {
+        let metrics = Metrics::default();
+        for (index, metric) in Metric::ALL.into_iter().enumerate() {
+            metrics.add(metric, index);
+        }
+        metrics.count(Metric::Accepted);
+        assert_eq!(metrics.total(Metric::Accepted), 1);
+        let expected: Vec<_> = Metric::ALL.into_iter().zip([1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).collect();
+        assert_eq!(metrics.take(), expected);
+        assert!(metrics.take().is_empty());
+    }
+
+    #[test]
+    fn a_line_is_in_the_embedded_metric_format() {
+        let fields = || Map::from_iter([("function".to_owned(), json!("message"))]);
+        let line = embedded("chat", 5, &[(Metric::Accepted, 1), (Metric::FanoutLag, 7)], fields());
+        assert_eq!(
+            serde_json::from_str::<Value>(&line).unwrap(),
+            json!({
+                "function": "message", "Accepted": 1, "FanoutLag": 7,
+                "_aws": { "Timestamp": 5, "CloudWatchMetrics": [{
+                    "Namespace": "chat", "Dimensions": [[]],
+                    "Metrics": [{ "Name": "Accepted", "Unit": "Count" }, { "Name": "FanoutLag", "Unit": "Milliseconds" }],
+                }] },
+            })
+        );
+        assert_eq!(embedded("chat", 5, &[], fields()), r#"{"function":"message"}"#, "nothing that CloudWatch bills");
+    }
+}
