@@ -6,6 +6,8 @@
 //! All idempotent. 400: a wrong id or method.
 
 use futures::future::BoxFuture;
+use shared::block::Block;
+use shared::coverage::STAMP_MS;
 use shared::frame::encode;
 use shared::id::UserId;
 use shared::json::Object;
@@ -69,6 +71,13 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
     })
 }
 
+/// Resolves when every machine's clock is past the change: what is sent after the answer is on its far side, or a pull
+/// would leave it out for good.
+async fn settle(app: &App, block: &Block) -> Result<()> {
+    app.wait_until(block.changed().map_or(0, |changed| changed + STAMP_MS)).await;
+    Ok(())
+}
+
 async fn change(app: &App, method: &str, user: &UserId, relation: Relation) -> Result<()> {
     let (Relation::Friend(other) | Relation::Blocked(other)) = &relation;
     if other == user {
@@ -77,8 +86,8 @@ async fn change(app: &App, method: &str, user: &UserId, relation: Relation) -> R
     match (method, &relation) {
         ("PUT", Relation::Friend(friend)) => app.table.befriend(user, friend).await,
         ("DELETE", Relation::Friend(friend)) => app.table.unfriend(user, friend).await,
-        ("PUT", Relation::Blocked(blocked)) => app.table.block(user, blocked).await,
-        ("DELETE", Relation::Blocked(blocked)) => app.table.unblock(user, blocked).await,
+        ("PUT", Relation::Blocked(blocked)) => settle(app, &app.table.block(user, blocked).await?).await,
+        ("DELETE", Relation::Blocked(blocked)) => settle(app, &app.table.unblock(user, blocked).await?).await,
         _ => Err(Error::MethodNotAllowed("PUT, DELETE")),
     }
 }

@@ -18,6 +18,11 @@ impl Block {
         self.since.is_some() || self.past.iter().any(|spell| spell.contains(time))
     }
 
+    /// When it was last set or lifted.
+    pub fn changed(&self) -> Option<Ms> {
+        self.since.or_else(|| self.past.last().map(|spell| spell.to))
+    }
+
     /// The block lifted now. Spells that ended before `oldest`, the age at which messages expire, are forgotten.
     #[must_use]
     pub fn lifted(mut self, now: Ms, oldest: Ms) -> Self {
@@ -49,6 +54,8 @@ mod tests {
     fn a_lifted_block_withholds_what_was_sent_during_it() {
         let block = Block::default().set(50).set(60).lifted(70, 0);
         assert_eq!(block.past, [Span { from: 50, to: 70 }]);
+        assert_eq!((block.changed(), block.clone().set(80).changed()), (Some(70), Some(80)));
+        assert_eq!(Block::default().changed(), None);
         assert_eq!([49, 50, 70, 71].map(|time| block.withholds(time)), [false, true, true, false]);
         assert_eq!(block.clone().lifted(90, 0), block);
         assert_eq!(block.lifted(90, 71), Block::default());

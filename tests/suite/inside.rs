@@ -108,16 +108,22 @@ impl Inside {
     pub(crate) fn with(seed: u64, variables: &[(&str, &str)]) -> Self {
         let world = World::new(1);
         let config = crate::simulation::config_with(SECRET, variables);
-        Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), seed, &config)
+        Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), seed, &config, 0)
     }
 
     /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them.
     pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, seed: u64) -> Self {
-        Self::configured(world, http, seed, &crate::simulation::config(SECRET))
+        Self::configured(world, http, seed, &crate::simulation::config(SECRET), 0)
     }
 
-    fn configured(world: Arc<World>, http: SharedHttpClient, seed: u64, config: &Config) -> Self {
-        let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
+    /// Others in the same world, on a machine whose clock is ahead.
+    pub(crate) fn with_clock_ahead(&self, ahead_ms: Ms) -> Self {
+        let (world, config) = (self.world.clone(), crate::simulation::config(SECRET));
+        Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), ahead_ms, &config, ahead_ms)
+    }
+
+    fn configured(world: Arc<World>, http: SharedHttpClient, seed: u64, config: &Config, ahead_ms: Ms) -> Self {
+        let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
         let app = App::over(http, config, clock, Arc::new(Ids::seeded(seed)));
         Self { world, app: Arc::new(app), calls: Arc::default() }
     }

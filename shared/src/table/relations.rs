@@ -82,13 +82,14 @@ impl Table {
         self.settle(vec![side(one, two)?, side(two, one)?]).await
     }
 
-    /// Let `user` block `blocked`.
-    pub async fn block(&self, user: &UserId, blocked: &UserId) -> Result<()> {
+    /// Let `user` block `blocked`. What the block is then: it counts from a time of this machine's, which others may
+    /// not have reached yet.
+    pub async fn block(&self, user: &UserId, blocked: &UserId) -> Result<Block> {
         self.change_block(user, blocked, Block::set, |key| self.put_part(relation(key, user), None)).await
     }
 
-    /// Let `user` block `blocked` no more.
-    pub async fn unblock(&self, user: &UserId, blocked: &UserId) -> Result<()> {
+    /// Let `user` block `blocked` no more. What is left of the block.
+    pub async fn unblock(&self, user: &UserId, blocked: &UserId) -> Result<Block> {
         let oldest = self.oldest();
         self.change_block(
             user,
@@ -106,18 +107,18 @@ impl Table {
         blocked: &UserId,
         change: impl Fn(Block, u64) -> Block,
         mirror: impl Fn(&Key) -> Result<TransactWriteItem>,
-    ) -> Result<()> {
+    ) -> Result<Block> {
         let key = keys::block(user, blocked);
         for attempt in 0..MAX_ATTEMPTS {
             let item = self.get(&key).await?;
             let old = item.as_ref().map(read_block).transpose()?.unwrap_or_default();
             let new = change(old.clone(), self.clock.now_ms());
             if new == old {
-                return Ok(());
+                return Ok(new);
             }
             let mine = self.replace_block(&key, blocked, &old, item.is_some(), &new)?;
             match self.transact(vec![mine, mirror(&keys::blocker(blocked, user))?]).await? {
-                Transaction::Done => return Ok(()),
+                Transaction::Done => return Ok(new),
                 Transaction::Refused(_) => self.pause(attempt).await,
             }
         }
