@@ -1,13 +1,16 @@
-//! The page at `/`, a small chat client, and what it can do beside the protocol: have a token for anybody, and make
-//! two users friends, which in the cloud is the host application's to say. Nothing of this exists there.
+//! The page at `/`, a small chat client, and what it can do beside the protocol: have a token for anybody, and say who is
+//! whose friend, block and notify, which in the cloud is the host application's. Nothing of this exists there.
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY};
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
-use serde_json::json;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use shared::clock::{Clock, SystemClock};
 use shared::id::UserId;
 use shared::token::sign;
@@ -20,13 +23,28 @@ use crate::rest::{is_loopback, message};
 const LIFETIME_SECONDS: u64 = 8 * 60 * 60;
 
 /// What the page may do: talk to this address, and nothing else.
-const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src 'unsafe-inline'; \
-     script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src 'self'; script-src 'self'; \
+     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /`.
-pub(crate) async fn page() -> Response {
-    let headers = [(CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer"), (CACHE_CONTROL, "no-cache")];
-    (headers, Html(include_str!("page.html"))).into_response()
+/// What the page may invoke in the name of the application around the chat.
+const HOST_FUNCTIONS: [&str; 2] = ["notification", "relationship"];
+
+/// `GET /`, and what the page is made of: built from `clients/page`.
+pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let file = |kind: &'static str, text: &'static str| {
+        let headers = [
+            (CONTENT_TYPE, kind),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (REFERRER_POLICY, "no-referrer"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (CACHE_CONTROL, "no-cache"),
+        ];
+        get(async move || (headers, text))
+    };
+    Router::new()
+        .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
+        .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
+        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
 }
 
 /// `GET /dev/token?user=…`: a token for anybody, for the page of this very address and for this machine's own programs.
@@ -47,25 +65,21 @@ pub(crate) async fn token(
     }
 }
 
-/// `POST /dev/friends?user=…&friend=…`: make two users friends, under the same conditions.
-pub(crate) async fn friends(
+/// `POST /dev/{function}`: what the application around the chat does, by the payload of a direct invocation, under the
+/// same conditions.
+pub(crate) async fn host(
     State(gateway): State<Arc<Gateway>>,
-    RawQuery(query): RawQuery,
+    Path(function): Path<String>,
     headers: HeaderMap,
+    payload: String,
 ) -> Response {
-    if gateway.development_tokens.is_none() || !is_own(&headers) {
+    if gateway.development_tokens.is_none() || !is_own(&headers) || !HOST_FUNCTIONS.contains(&function.as_str()) {
         return message(StatusCode::NOT_FOUND, "Not Found");
     }
-    let query = query.as_deref();
-    let payload = user("user", query).and_then(|user_id| Ok((user_id, user("friend", query)?)));
-    let payload = payload.map(|(user, friend)| json!({ "method": "PUT", "userId": user, "friendId": friend }));
-    let outcome = match payload {
-        Ok(payload) => {
-            gateway.invoke("relationship", payload.to_string()).await.map_err(|failure| failure.error_message)
-        }
-        Err(why) => Err(why),
-    };
-    outcome.map_or_else(|why| message(StatusCode::BAD_REQUEST, &why), |_| StatusCode::NO_CONTENT.into_response())
+    match gateway.invoke(&function, payload).await {
+        Ok(result) => ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], result).into_response(),
+        Err(failure) => message(StatusCode::BAD_REQUEST, &failure.error_message),
+    }
 }
 
 /// The user that a query names.

@@ -265,9 +265,9 @@ fn settings(options: &Options, config: &Config) -> Settings {
 
 fn public_router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
-        .route("/", get(page::page))
+        .merge(page::files())
         .route("/dev/token", get(page::token))
-        .route("/dev/friends", post(page::friends))
+        .route("/dev/{function}", post(page::host))
         .merge(documents::public())
         .route(&format!("/{}", gateway.socket.stage), get(socket::open))
         .fallback(rest::public)
