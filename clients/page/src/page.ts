@@ -116,7 +116,6 @@ async function signIn(me: string): Promise<void> {
   sessionStorage.setItem("me", me);
   client.connect();
   look();
-  $("people-title").scrollIntoView();
 }
 
 function goOnlineOrOff(): void {

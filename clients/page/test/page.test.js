@@ -84,6 +84,12 @@ async function picture(page, name) {
   if (folder !== undefined) await page.screenshot({ path: `${folder}/${name}.png` });
 }
 
+/** Whether nothing is cut off at the sides of the lists. */
+const isWithin = async (page) => {
+  const [content, shown] = await page.locator("nav").evaluate((nav) => [nav.scrollWidth, nav.clientWidth]);
+  assert(content <= shown, `${content} > ${shown}`);
+};
+
 /** What axe finds wrong for people who can't see well, or use no mouse. */
 async function isAccessible(page) {
   await page.evaluate(await import("node:fs/promises").then((fs) => fs.readFile(AXE, "utf8")));
@@ -268,6 +274,7 @@ for (const colorScheme of ["light", "dark"]) {
     await say(bob, "two");
     await heard(alice, "two");
     await isAccessible(alice);
+    await isWithin(alice);
     await picture(alice, colorScheme);
     const door = await alice.context().newPage();
     await door.goto(stack.address);
@@ -287,6 +294,8 @@ test("it fits a phone", async () => {
   await isAccessible(alice);
   const width = await alice.evaluate(() => document.documentElement.scrollWidth);
   assert.equal(width, 360, "nothing sticks out");
+  const button = await alice.locator("#toggle").evaluate((node) => node.scrollWidth <= node.clientWidth);
+  assert(button, "words fit their buttons");
   await alice.getByRole("button", { name: "Back" }).click();
   await alice.locator("#people button").waitFor();
   assert.equal(await alice.locator("#chat").isVisible(), false);

@@ -13,7 +13,7 @@ use super::Table;
 use super::item::{self, Item};
 use super::keys::{self, Key};
 use crate::clock::Ms;
-use crate::coverage::Connection;
+use crate::coverage::{Connection, MARGIN_MS};
 use crate::error::{Error, Result};
 use crate::frame::Address;
 use crate::id::{ConnectionId, GroupId, MessageId, UserId};
@@ -255,12 +255,13 @@ impl Table {
         Ok(states)
     }
 
-    /// Announce a connection: from now on it is pushed to. Answers the state with it.
+    /// Announce a connection: from now on it is pushed to. Answers the state with it. Once more, it changes nothing: the
+    /// SDK repeats a write whose answer was lost.
     pub async fn announce(&self, user: &UserId, connection: &ConnectionId, now: Ms) -> Result<State> {
         let map = HashMap::from([("announced".to_owned(), item::number(now))]);
         let update = self
             .update(&keys::state(user))
-            .update_expression("SET #c = :c, #user = :user")
+            .update_expression("SET #c = if_not_exists(#c, :c), #user = :user")
             .expression_attribute_names("#c", connection_name(connection))
             .expression_attribute_names("#user", "user")
             .expression_attribute_values(":c", AttributeValue::M(map))
@@ -270,11 +271,20 @@ impl Table {
         State::read(&answer.attributes.unwrap_or_default())
     }
 
-    /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed.
+    /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed. Once more, it
+    /// changes nothing: what a sender has uncovered since stays so.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
         let open = "attribute_exists(#c) AND attribute_not_exists(#c.#to)";
         let key = keys::state(user);
-        self.set_on_connection(&key, connection, "SET #c.#from = :time", open, &["from", "to"], from).await
+        self.set_on_connection(
+            &key,
+            connection,
+            "SET #c.#from = if_not_exists(#c.#from, :time)",
+            open,
+            &["from", "to"],
+            from,
+        )
+        .await
     }
 
     /// Close a connection in the books, if that has not been done before.
@@ -348,10 +358,12 @@ impl Table {
     }
 
     /// Let no connection cover that time. Whether a gap then holds it; not if it is covered by a connection that is
-    /// still being opened, or has been dropped.
+    /// still being opened, or has been dropped, or may be by now.
     async fn uncover_time(&self, books: Books<'_>, time: Ms, state: &State) -> Result<bool> {
         let is_opening = state.connections.values().any(|connection| connection.from.is_none());
-        if is_opening || time <= state.unicast.until.max(state.multicast.until) {
+        // A pull that has read the state before this is written may drop all that is older than the margin.
+        let is_old = self.clock.now_ms() > time.saturating_add(MARGIN_MS / 2);
+        if is_opening || is_old || time <= state.unicast.until.max(state.multicast.until) {
             return Ok(false);
         }
         tracing::warn!(?books, "too many messages are missed by name; uncovering the time of another instead");
