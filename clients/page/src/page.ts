@@ -301,7 +301,7 @@ function drawChat(now: Session): void {
   const { open, chats } = now;
   const group = open === undefined ? undefined : groupOf(open);
   $("chat-title").textContent = open === undefined ? "" : isGroup(open) ? (group?.name ?? "") : idOf(open);
-  $("send").hidden = open === undefined;
+  $("chat-head").hidden = $("send").hidden = open === undefined;
   $("details").hidden = group === undefined;
   fill("actions", [open, now.ties, group], () => (open === undefined ? [] : actions(now, open, group)));
   if (group !== undefined) drawMembers(now, group);

@@ -68,7 +68,7 @@ const lines = (page) => page.locator("#log .line");
 const heard = (page, text) => page.locator("#log .line", { hasText: text }).waitFor();
 
 async function befriend(page, user) {
-  await page.getByPlaceholder("name of a friend").fill(user);
+  await page.getByPlaceholder("new friend").fill(user);
   await page.keyboard.press("Enter");
   await page.locator("#chat-title", { hasText: user }).waitFor();
 }
@@ -145,7 +145,7 @@ test("what was sent while one was offline is there when he returns, once, and af
 
 test("an invitation is accepted, and the group talks", async () => {
   const [alice, bob, carol] = await tabs(["alice", "bob", "carol"]);
-  await alice.getByPlaceholder("name of a new group").fill("Walkers");
+  await alice.getByPlaceholder("new group").fill("Walkers");
   await alice.keyboard.press("Enter");
   await alice.getByText("Members and invitations").click();
   for (const guest of [bob, carol]) {
@@ -219,7 +219,7 @@ test("what people write is text", async () => {
 test("what goes wrong is said in words", async () => {
   const [alice] = await tabs(["alice"]);
   await befriend(alice, "somebody");
-  await alice.getByPlaceholder("name of a friend").fill(alice.user);
+  await alice.getByPlaceholder("new friend").fill(alice.user);
   await alice.keyboard.press("Enter");
   await alice.getByRole("alert").filter({ hasText: "neither befriend nor block himself" }).waitFor();
   await picture(alice, "error");
@@ -231,7 +231,7 @@ test("what goes wrong is said in words", async () => {
 test("it speaks Chinese", async () => {
   const [alice] = await tabs(["alice"], { locale: "zh-CN" });
   assert.equal(await alice.locator("html").getAttribute("lang"), "zh-CN");
-  await alice.getByPlaceholder("好友的名字").fill("bob");
+  await alice.getByPlaceholder("新好友").fill("bob");
   await alice.keyboard.press("Enter");
   await alice.getByRole("button", { name: "拉黑" }).waitFor();
   await picture(alice, "chinese");
