@@ -1,0 +1,79 @@
+/** The types of the protocol are those of the documents of the APIs, as the local stack serves them. */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { compile, type JSONSchema } from "json-schema-to-typescript";
+import { startStack, type Stack } from "./stack.js";
+
+const HERE = fileURLToPath(new URL("../..", import.meta.url));
+
+/** By the type's name here, its name in the document. */
+const OF_SOCKET = {
+  PrivateMessage: "PrivateMessage",
+  GroupMessage: "GroupMessage",
+  AckFrame: "Ack",
+  ErrorFrame: "Error",
+  Notification: "Notification",
+};
+const OF_REST = {
+  PrivateMessage: "PrivateMessage",
+  GroupMessage: "GroupMessage",
+  Group: "Group",
+  Invitation: "Invitation",
+};
+
+/**
+ * Whether two types are the same. `content` is any JSON in both, and a client takes `code`s that are not yet known.
+ */
+const COMPARISON = `
+type Known<T> = { [K in keyof T as string extends K ? never : K extends "content" | "code" ? never : K]: T[K] };
+type Same<A, B> = [Known<A>] extends [Known<B>]
+  ? [Known<B>] extends [Known<A>]
+    ? [keyof Known<A>, keyof Known<B>] extends [keyof Known<B>, keyof Known<A>] ? true : "other fields"
+    : "narrower"
+  : "wider";
+`;
+
+async function typesOf(stack: Stack, document: string, names: string[]): Promise<string> {
+  const { components } = (await (await fetch(`${stack.publicUrl}/${document}.json`)).json()) as { components: object };
+  const properties = Object.fromEntries(names.map((name) => [name, { $ref: `#/components/schemas/${name}` }]));
+  const schema = { title: "All", type: "object", properties, required: names, components };
+  const options = { additionalProperties: false, ignoreMinAndMaxItems: true, format: false, bannerComment: "" };
+  return compile(schema as JSONSchema, "All", options);
+}
+
+/** What the compiler says of types that should be the same. */
+async function compare(stack: Stack, document: string, pairs: Record<string, string>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "serverless-chat-types-"));
+  try {
+    await writeFile(join(folder, "document.ts"), await typesOf(stack, document, Object.values(pairs)));
+    const lines = Object.entries(pairs).map(
+      ([own, theirs]) => `export const ${own}: Same<own.${own}, All["${theirs}"]> = true;`,
+    );
+    const head = `import type { All } from "./document.js";\nimport type * as own from "${HERE}/src/protocol.js";\n`;
+    await writeFile(join(folder, "compare.ts"), head + COMPARISON + lines.join("\n"));
+    const options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
+    const compiler = join(HERE, "node_modules/typescript/bin/tsc");
+    await promisify(execFile)(process.execPath, [compiler, ...options, "compare.ts"], { cwd: folder });
+    return "";
+  } catch (error) {
+    return (error as { stdout?: string }).stdout ?? String(error);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+test("types are those of the documents", { timeout: 120_000 }, async (context) => {
+  const stack = await startStack();
+  context.after(() => stack.stop());
+  assert.equal(await compare(stack, "asyncapi", OF_SOCKET), "");
+  assert.equal(await compare(stack, "openapi", OF_REST), "");
+  // That a difference is seen is seen here.
+  assert.match(await compare(stack, "openapi", { Group: "Invitation" }), /is not assignable/);
+});
