@@ -49,7 +49,7 @@ def two_users(readme):
         pathlib.Path(folder, "two.mjs").write_text(program)
         start = re.search(r"^// two\.mjs: (.*)$", program, re.MULTILINE)[1]
         said = run(["bash", "-c", f"{SHELL}cd {ROOT}\n{befriend}\ncd {folder}\n{start}"], folder)
-    for line in ["bob hears from alice: hello", "bob hears from alice: hello, team", "stored as 01"]:
+    for line in ["bob hears from alice: hello", "alice hears from bob: hello, team", "stored as 01"]:
         expect(line in said, f"{line!r} is not in what two.mjs says:\n{said}")
 
 
