@@ -2,8 +2,9 @@
 //! to the caller; or its group is dissolved or full, and then it is removed; or the caller is in as many groups as one may
 //! be in, and then it stays.
 //!
-//! The membership is written, then stamped a few milliseconds ahead, and the function returns when they have passed: so
-//! every message sent after the answer is the new member's, and none that was sent before the call.
+//! The membership is written, then stamped a few milliseconds ahead, and the function returns as many after that time: so
+//! every message sent after the answer is the new member's, and none that was sent before the call, whichever machine's
+//! clock its id is of.
 
 use futures::future::BoxFuture;
 use shared::coverage::STAMP_MS;
@@ -46,6 +47,6 @@ pub(crate) fn not_yours() -> Error {
 async fn begin(app: &App, invitation: &Invitation, user: &UserId) -> Result<()> {
     let joined = app.clock.now_ms() + STAMP_MS;
     app.table.stamp_member(&invitation.group, user, joined).await?;
-    app.wait_until(joined).await;
+    app.wait_until(joined + STAMP_MS).await;
     Ok(())
 }

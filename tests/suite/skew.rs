@@ -46,6 +46,42 @@ async fn what_is_sent_once_a_block_is_lifted_is_not_lost() {
     assert_eq!(missed(&right).await, [1, 1]);
 }
 
+/// A group of alice, in which bob becomes a member.
+async fn group_with_bob(right: &Inside, his: &Inside) -> String {
+    let create = call("POST", "alice", "/api/group", None, "&name=walkers", None);
+    let group: String = body(&right.rest(&functions::create_group::FUNCTION, &create).await);
+    let wanted = json!({ "groupId": group, "userId": "bob" });
+    right.rest(&functions::invite::FUNCTION, &call("POST", "alice", "/api/request", None, "", Some(wanted))).await;
+    let list = call("GET", "bob", "/api/request", None, "", None);
+    let invitations: Value = body(&right.rest(&functions::list_invites::FUNCTION, &list).await);
+    let variable = Some(("requestId", invitations[0]["id"].as_str().expect("an invitation")));
+    his.rest(&functions::accept_invite::FUNCTION, &call("PUT", "bob", "/api/request", variable, "", None)).await;
+    group
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_once_an_invitation_is_accepted_is_the_new_members() {
+    let Some((right, ahead)) = machines() else { return };
+    let alice = right.connect("alice").await;
+    let group = group_with_bob(&right, &ahead).await;
+    right.send("alice", &alice, &json!({ "type": "multicast", "groupId": group, "content": 1 })).await;
+    assert_eq!(missed(&right).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_membership_begins_after_the_call_and_before_the_answer_by_every_clock() {
+    let Some((right, ahead)) = machines() else { return };
+    for machine in [&right, &ahead] {
+        let called = right.world().now_ms();
+        let group = group_with_bob(&right, machine).await;
+        let items = right.world().partition(&format!("GROUP#{group}"));
+        let bob = items.iter().find(|item| item["sk"]["S"] == "MEMBER#bob").expect("bob is a member");
+        let joined: u64 = bob["joined"]["N"].as_str().and_then(|number| number.parse().ok()).expect("a time");
+        // A clock that is ahead may have stamped a message before the call, and one that is right, after the answer.
+        assert!(called + AHEAD_MS < joined && joined <= right.world().now_ms());
+    }
+}
+
 /// When bob's block of alice began, or ended last, as it is stored.
 fn edge(machine: &Inside) -> u64 {
     let items = machine.world().partition("USER#bob");
