@@ -35,7 +35,7 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
 async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
     let from = app.clock.now_ms() + STAMP_MS;
     if !app.table.stamp(&event.user, &event.connection, from).await? {
-        return Err(Error::unavailable("opening a connection", "it was forgotten while it was being opened"));
+        return Err(Error::Forbidden("this connection has ended already".to_owned()));
     }
     app.wait_until(from).await;
     Ok(())
