@@ -29,7 +29,7 @@ const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src
 /// What the page may invoke in the name of the application around the chat.
 const HOST_FUNCTIONS: [&str; 2] = ["notification", "relationship"];
 
-/// `GET /`, and what the page is made of: built from `clients/page`.
+/// `GET /`, and what the page is made of: `clients/page`, whose program is built from there.
 pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let file = |kind: &'static str, text: &'static str| {
         let headers = [
@@ -42,9 +42,9 @@ pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
         get(async move || (headers, text))
     };
     Router::new()
-        .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
-        .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
-        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
+        .route("/", file("text/html; charset=utf-8", include_str!("../../clients/page/src/index.html")))
+        .route("/page.css", file("text/css; charset=utf-8", include_str!("../../clients/page/src/page.css")))
+        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page.js")))
 }
 
 /// `GET /dev/token?user=…`: a token for anybody, for the page of this very address and for this machine's own programs.
