@@ -303,3 +303,49 @@ async fn sockets_of(member: User) -> Vec<Device> {
     }
     devices
 }
+
+/// What `/dev/…` answers to a request of a page of that origin.
+async fn asked_by(local: &Local, origin: Option<&str>, path: &str, payload: &str) -> u16 {
+    let call =
+        reqwest::Client::new().post(format!("{}/dev/{path}", local.deployment().public)).body(payload.to_owned());
+    let call = origin.into_iter().fold(call, |call, origin| call.header("origin", origin));
+    call.send().await.expect("it answers").status().as_u16()
+}
+
+#[tokio::test]
+async fn the_page_of_this_very_address_may_do_what_the_application_around_a_chat_does() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let own = local.deployment().public.clone();
+    let befriend = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
+    for origin in [None, Some(own.as_str())] {
+        assert_eq!(asked_by(&local, origin, "relationship", befriend).await, 200);
+    }
+    let [alice, bob] = ["alice", "bob"].map(|name| User::with_id(local.deployment(), name));
+    let mut online = bob.connect().await;
+    alice.connect().await.send(&bob, "friends").await;
+    online.expect_private(&alice, "friends").await;
+    for (origin, path, payload, status) in [
+        (Some("https://evil.example"), "relationship", befriend, 404),
+        (Some("null"), "relationship", befriend, 404),
+        (Some(own.as_str()), "message", befriend, 404),
+        (Some(own.as_str()), "connect", befriend, 404),
+        (Some(own.as_str()), "relationship", "{}", 400),
+        (Some(own.as_str()), "notification", "[", 400),
+    ] {
+        assert_eq!(asked_by(&local, origin, path, payload).await, status, "{origin:?} {path} {payload}");
+    }
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_secret_of_ones_own_nobody_does() {
+    let Some(local) = Local::start(with(&[("JWT_SECRET", "a secret of one's own, and long enough")])).await else {
+        return;
+    };
+    let own = local.deployment().public.clone();
+    let befriend = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
+    assert_eq!(asked_by(&local, Some(&own), "relationship", befriend).await, 404);
+    let token = reqwest::get(format!("{own}/dev/token?user=alice")).await.expect("it answers");
+    assert_eq!(token.status(), 404);
+    local.stop().await;
+}
