@@ -47,6 +47,6 @@ pub(crate) fn not_yours() -> Error {
 async fn begin(app: &App, invitation: &Invitation, user: &UserId) -> Result<()> {
     let joined = app.clock.now_ms() + STAMP_MS;
     app.table.stamp_member(&invitation.group, user, joined).await?;
-    app.wait_until(joined + STAMP_MS).await;
+    app.wait_past(joined).await;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::aws::SharedHttpClient;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
+use shared::coverage::STAMP_MS;
 use shared::id::Ids;
 use shared::metrics::{Metric, Metrics};
 use shared::push::Pusher;
@@ -101,6 +102,11 @@ impl App {
         while let Some(left) = time.checked_sub(self.clock.now_ms()).filter(|left| *left > 0) {
             self.clock.sleep(Duration::from_millis(left)).await;
         }
+    }
+
+    /// Resolves when every machine's clock is past a time that this one has shown, or shows soon.
+    pub(crate) async fn wait_past(&self, time: Ms) {
+        self.wait_until(time + STAMP_MS).await;
     }
 
     /// Resolves at the next tick of a coarse clock. What is answered then takes as long as another answer that took a

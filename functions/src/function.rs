@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
@@ -155,9 +155,9 @@ fn log_as_json(level: &str) {
 /// Boxed at the boundary, so that this loop is compiled once and not once per binary.
 async fn poll(function: &'static Function, app: Arc<App>, started: Instant) -> Result<(), lambda_runtime::Error> {
     // Of the first invocation only, which had to wait for it.
-    let init_ms = Arc::new(Mutex::new(Some(milliseconds(started))));
+    let mut init_ms = Some(milliseconds(started));
     let handle = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Box<RawValue>, Failure>> {
-        let (app, init_ms) = (app.clone(), init_ms.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (app, init_ms) = (app.clone(), init_ms.take());
         Box::pin(async move { invoke_and_log(function, &app, &event, init_ms).await })
     };
     lambda_runtime::run(service_fn(handle)).await

@@ -7,7 +7,6 @@
 
 use futures::future::BoxFuture;
 use shared::block::Block;
-use shared::coverage::STAMP_MS;
 use shared::frame::encode;
 use shared::id::UserId;
 use shared::json::Object;
@@ -74,7 +73,9 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
 /// Resolves when every machine's clock is past the change: what is sent after the answer is on its far side, or a pull
 /// would leave it out for good.
 async fn settle(app: &App, block: &Block) -> Result<()> {
-    app.wait_until(block.changed().map_or(0, |changed| changed + STAMP_MS)).await;
+    if let Some(changed) = block.changed() {
+        app.wait_past(changed).await;
+    }
     Ok(())
 }
 

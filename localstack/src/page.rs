@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use shared::clock::{Clock, SystemClock};
+use shared::config::TokenConfig;
 use shared::id::UserId;
 use shared::token::sign;
 
@@ -53,7 +54,7 @@ pub(crate) async fn token(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let Some(tokens) = gateway.development_tokens.as_ref().filter(|_| is_own(&headers)) else {
+    let Some(tokens) = development_tokens(&gateway, &headers) else {
         return message(StatusCode::NOT_FOUND, "Not Found");
     };
     let token = user("user", query.as_deref()).and_then(|user| {
@@ -73,7 +74,7 @@ pub(crate) async fn host(
     headers: HeaderMap,
     payload: String,
 ) -> Response {
-    if gateway.development_tokens.is_none() || !is_own(&headers) || !HOST_FUNCTIONS.contains(&function.as_str()) {
+    if development_tokens(&gateway, &headers).is_none() || !HOST_FUNCTIONS.contains(&function.as_str()) {
         return message(StatusCode::NOT_FOUND, "Not Found");
     }
     match gateway.invoke(&function, payload).await {
@@ -87,6 +88,11 @@ fn user(name: &str, query: Option<&str>) -> Result<UserId, String> {
     let query = query_pairs(query.unwrap_or_default());
     let text = query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     UserId::parse(text).map_err(|why| format!("{name} {why}"))
+}
+
+/// What tokens are signed by, where the secret is the one that everybody knows, for a request that may ask for one.
+fn development_tokens<'a>(gateway: &'a Gateway, headers: &HeaderMap) -> Option<&'a TokenConfig> {
+    gateway.development_tokens.as_ref().filter(|_| is_own(headers))
 }
 
 /// Whether a request comes from this machine by a name of its own, and from no other site's page.

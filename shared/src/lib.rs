@@ -2,8 +2,8 @@
 //!
 //! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`coverage`], [`block`],
 //! [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
-//! sets), [`queue`] (SQS), [`clock`]. [`metrics`] counts, [`config`] is the one place that reads the environment, [`error`] the one that knows
-//! what a client may be told.
+//! sets), [`queue`] (SQS), [`clock`]. [`metrics`] counts, [`config`] is the one place that reads the environment,
+//! [`error`] the one that knows what a client may be told.
 
 pub mod aws;
 pub mod block;

@@ -6,93 +6,57 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Ms;
 
-/// One thing that is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Messages that were written to their log.
-    Accepted,
-    /// Messages and notifications that a connection took.
-    Pushed,
-    /// Pushes to connections that are gone.
-    Gone,
-    /// Pushes of which it is not known what became of them: throttled, or a server error, after retries.
-    Failed,
-    /// Receivers of whose connections none took a message. A later pull returns it to them.
-    Missed,
-    /// Receivers from whom a message was withheld.
-    Withheld,
-    /// Messages that pulls returned.
-    Pulled,
-    /// Calls that dropped what was missed.
-    Dropped,
-    /// Calls of AWS that were refused because there were too many, each of their retries counted.
-    Throttled,
-    /// Failures that are ours: an answer of 503, an `ERROR` with `unavailable`, a job that comes again.
-    Unavailable,
-    /// Jobs of the fan-out that were begun.
-    FanoutJobs,
-    /// For how many milliseconds they had waited, since their message stood in its log.
-    FanoutLag,
+/// Everything that is counted: its name in CloudWatch, and what it counts.
+macro_rules! metrics {
+    ($($name:ident = $help:literal,)*) => {
+        /// One thing that is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $help] $name,)*
+        }
+
+        impl Metric {
+            /// All of them.
+            pub const ALL: [Self; [$($help),*].len()] = [$(Self::$name),*];
+
+            /// Its name in CloudWatch.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// What it counts, in a line.
+            pub fn help(self) -> &'static str {
+                match self {
+                    $(Self::$name => $help,)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    Accepted = "Messages that were written to their log.",
+    Pushed = "Messages and notifications that a connection took.",
+    Gone = "Pushes to connections that are gone.",
+    Failed = "Pushes of which it is not known what became of them.",
+    Missed = "Receivers of whose connections none took a message.",
+    Withheld = "Receivers from whom a message was withheld.",
+    Pulled = "Messages that pulls returned.",
+    Dropped = "Calls that dropped what was missed.",
+    Throttled = "Calls of AWS that were refused because there were too many.",
+    Unavailable = "Failures that are the service's own.",
+    FanoutJobs = "Jobs of the fan-out that were begun.",
+    FanoutLag = "For how many milliseconds jobs of the fan-out had waited.",
 }
 
 impl Metric {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Accepted,
-        Self::Pushed,
-        Self::Gone,
-        Self::Failed,
-        Self::Missed,
-        Self::Withheld,
-        Self::Pulled,
-        Self::Dropped,
-        Self::Throttled,
-        Self::Unavailable,
-        Self::FanoutJobs,
-        Self::FanoutLag,
-    ];
-
-    /// Its name in CloudWatch.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "Accepted",
-            Self::Pushed => "Pushed",
-            Self::Gone => "Gone",
-            Self::Failed => "Failed",
-            Self::Missed => "Missed",
-            Self::Withheld => "Withheld",
-            Self::Pulled => "Pulled",
-            Self::Dropped => "Dropped",
-            Self::Throttled => "Throttled",
-            Self::Unavailable => "Unavailable",
-            Self::FanoutJobs => "FanoutJobs",
-            Self::FanoutLag => "FanoutLag",
-        }
-    }
-
     /// Its unit in CloudWatch.
     pub fn unit(self) -> &'static str {
         match self {
             Self::FanoutLag => "Milliseconds",
             _ => "Count",
-        }
-    }
-
-    /// What it counts, in a line.
-    pub fn help(self) -> &'static str {
-        match self {
-            Self::Accepted => "Messages that were written to their log.",
-            Self::Pushed => "Messages and notifications that a connection took.",
-            Self::Gone => "Pushes to connections that are gone.",
-            Self::Failed => "Pushes of which it is not known what became of them.",
-            Self::Missed => "Receivers of whose connections none took a message.",
-            Self::Withheld => "Receivers from whom a message was withheld.",
-            Self::Pulled => "Messages that pulls returned.",
-            Self::Dropped => "Calls that dropped what was missed.",
-            Self::Throttled => "Calls of AWS that were refused because there were too many.",
-            Self::Unavailable => "Failures that are the service's own.",
-            Self::FanoutJobs => "Jobs of the fan-out that were begun.",
-            Self::FanoutLag => "For how many milliseconds jobs of the fan-out had waited.",
         }
     }
 }

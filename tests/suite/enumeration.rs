@@ -3,7 +3,7 @@
 use functions::Function;
 use serde_json::{Value, json};
 
-use crate::inside::{Inside, Rest, body, call, socket_event};
+use crate::inside::{Inside, Rest, call, socket_event};
 use crate::world::Deployment;
 
 /// An id of each kind that nothing has.
@@ -11,20 +11,10 @@ const ABSENT: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Alice's group with bob in it and carol invited: the group and the invitation.
 async fn settle(inside: &Inside) -> (String, String) {
-    let create = call("POST", "alice", "/api/group", None, "&name=walkers", None);
-    let group: String = body(&inside.rest(&functions::create_group::FUNCTION, &create).await);
-    let mut invitation = String::new();
-    for user in ["bob", "carol"] {
-        let invite = call("POST", "alice", "/api/request", None, "", Some(json!({ "groupId": group, "userId": user })));
-        inside.rest(&functions::invite::FUNCTION, &invite).await;
-        let list = call("GET", user, "/api/request", None, "", None);
-        let list: Value = body(&inside.rest(&functions::list_invites::FUNCTION, &list).await);
-        invitation = list[0]["id"].as_str().expect("an invitation").to_owned();
-        if user == "bob" {
-            let accept = call("PUT", user, "/api/request", Some(("requestId", &invitation)), "", None);
-            inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
-        }
-    }
+    let group = inside.create_group("alice").await;
+    let invitation = inside.invite("alice", &group, "bob").await;
+    inside.accept("bob", &invitation).await;
+    let invitation = inside.invite("alice", &group, "carol").await;
     (group, invitation)
 }
 

@@ -139,10 +139,43 @@ impl Inside {
         serde_json::from_str(&result).expect("a result is JSON")
     }
 
+    /// The same, which must be answered with 200.
+    pub(crate) async fn done(&self, function: &Function, call: &Rest) -> Value {
+        let answer = self.rest(function, call).await;
+        assert_eq!(answer["statusCode"], 200, "{call:?}: {answer}");
+        answer
+    }
+
+    /// A user makes a group: its id.
+    pub(crate) async fn create_group(&self, manager: &str) -> String {
+        let create = call("POST", manager, "/api/group", None, "&name=walkers", None);
+        body(&self.done(&functions::create_group::FUNCTION, &create).await)
+    }
+
+    /// A member invites a user, who has no other invitation: the invitation's id.
+    pub(crate) async fn invite(&self, member: &str, group: &str, user: &str) -> String {
+        let wanted = json!({ "groupId": group, "userId": user });
+        self.done(&functions::invite::FUNCTION, &call("POST", member, "/api/request", None, "", Some(wanted))).await;
+        let list = call("GET", user, "/api/request", None, "", None);
+        let invitations: Value = body(&self.done(&functions::list_invites::FUNCTION, &list).await);
+        invitations[0]["id"].as_str().expect("an invitation").to_owned()
+    }
+
+    /// A user accepts an invitation.
+    pub(crate) async fn accept(&self, user: &str, invitation: &str) {
+        let accept = call("PUT", user, "/api/request", Some(("requestId", invitation)), "", None);
+        self.done(&functions::accept_invite::FUNCTION, &accept).await;
+    }
+
     /// Tie two users: `friendId` or `blockedId`.
     pub(crate) async fn tie(&self, user: &str, tie: &str, other: &str) {
-        let payload = json!({ "method": "PUT", "userId": user, tie: other }).to_string();
-        self.invoke(&functions::relationship::FUNCTION, &payload).await.expect("ties are made");
+        self.relate("PUT", user, tie, other).await;
+    }
+
+    /// Tie two users, or untie them.
+    pub(crate) async fn relate(&self, method: &str, user: &str, tie: &str, other: &str) {
+        let payload = json!({ "method": method, "userId": user, tie: other }).to_string();
+        self.invoke(&functions::relationship::FUNCTION, &payload).await.expect("ties are changed");
     }
 
     /// Open a connection, and get its id.

@@ -38,8 +38,7 @@ impl Scene {
         }
         let large = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
         let inside = Inside::with(1, &large);
-        let create = call("POST", "alice", "/api/group", None, "&name=walkers", None);
-        let group: String = body(&inside.rest(&functions::create_group::FUNCTION, &create).await);
+        let group = inside.create_group("alice").await;
         let alice = inside.connect("alice").await;
         let scene = Self { inside, group, alice };
         for member in members {
@@ -49,24 +48,14 @@ impl Scene {
     }
 
     async fn bring(&self, user: &str) {
-        let wanted = json!({ "groupId": self.group, "userId": user });
-        self.rest(&functions::invite::FUNCTION, call("POST", "alice", "/api/request", None, "", Some(wanted))).await;
-        let list = call("GET", user, "/api/request", None, "", None);
-        let invitations: Value = body(&self.rest(&functions::list_invites::FUNCTION, list).await);
-        let variable = Some(("requestId", invitations[0]["id"].as_str().expect("an invitation")));
-        self.rest(&functions::accept_invite::FUNCTION, call("PUT", user, "/api/request", variable, "", None)).await;
-    }
-
-    async fn rest(&self, function: &functions::Function, call: crate::inside::Rest) -> Value {
-        let answer = self.inside.rest(function, &call).await;
-        assert_eq!(answer["statusCode"], 200, "{call:?}: {answer}");
-        answer
+        let invitation = self.inside.invite("alice", &self.group, user).await;
+        self.inside.accept(user, &invitation).await;
     }
 
     async fn leave(&self, user: &str) {
         let variable = Some(("groupId", self.group.as_str()));
         let leave = call("DELETE", user, "/api/group", variable, "", None);
-        self.rest(&functions::leave_group::FUNCTION, leave).await;
+        self.inside.done(&functions::leave_group::FUNCTION, &leave).await;
     }
 
     /// Alice sends, with a request id: the answer.
@@ -102,7 +91,7 @@ impl Scene {
     /// What a user pulls, and drops.
     async fn pull(&self, user: &str) -> Vec<String> {
         let pull = call("GET", user, "/api/message", None, "", None);
-        let senders: Value = body(&self.rest(&functions::pull_messages::FUNCTION, pull).await);
+        let senders: Value = body(&self.inside.done(&functions::pull_messages::FUNCTION, &pull).await);
         let senders = senders.as_array().expect("senders");
         let messages = senders.iter().flat_map(|sender| sender["messages"].as_array().expect("messages"));
         messages.map(|message| message["content"].as_str().expect("a text").to_owned()).collect()

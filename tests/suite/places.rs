@@ -31,17 +31,10 @@ impl Scene {
 
     /// A message to a group of both.
     async fn sent_to_group(&self) -> String {
-        let (inside, name) = (&self.inside, "&name=walkers");
-        let create = call("POST", "bob", "/api/group", None, name, None);
-        let group: String = body(&inside.rest(&functions::create_group::FUNCTION, &create).await);
-        let invitation = json!({ "groupId": group, "userId": "alice" });
-        let invite = call("POST", "bob", "/api/request", None, "", Some(invitation));
-        inside.rest(&functions::invite::FUNCTION, &invite).await;
-        let list = call("GET", "alice", "/api/request", None, "", None);
-        let list: Value = body(&inside.rest(&functions::list_invites::FUNCTION, &list).await);
-        let request = ("requestId", list[0]["id"].as_str().expect("an id"));
-        let accept = call("PUT", "alice", "/api/request", Some(request), "", None);
-        inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
+        let inside = &self.inside;
+        let group = inside.create_group("bob").await;
+        let invitation = inside.invite("bob", &group, "alice").await;
+        inside.accept("alice", &invitation).await;
         let connection = inside.connect("alice").await;
         let frame = json!({ "type": "multicast", "groupId": group, "content": 1, "requestId": "r" });
         inside.send("alice", &connection, &frame).await;

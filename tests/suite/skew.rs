@@ -20,8 +20,7 @@ fn machines() -> Option<(Inside, Inside)> {
 }
 
 async fn change_block(machine: &Inside, method: &str) {
-    let payload = json!({ "method": method, "userId": "bob", "blockedId": "alice" }).to_string();
-    machine.invoke(&functions::relationship::FUNCTION, &payload).await.expect("blocks are changed");
+    machine.relate(method, "bob", "blockedId", "alice").await;
 }
 
 /// The contents that bob missed.
@@ -48,14 +47,9 @@ async fn what_is_sent_once_a_block_is_lifted_is_not_lost() {
 
 /// A group of alice, in which bob becomes a member.
 async fn group_with_bob(right: &Inside, his: &Inside) -> String {
-    let create = call("POST", "alice", "/api/group", None, "&name=walkers", None);
-    let group: String = body(&right.rest(&functions::create_group::FUNCTION, &create).await);
-    let wanted = json!({ "groupId": group, "userId": "bob" });
-    right.rest(&functions::invite::FUNCTION, &call("POST", "alice", "/api/request", None, "", Some(wanted))).await;
-    let list = call("GET", "bob", "/api/request", None, "", None);
-    let invitations: Value = body(&right.rest(&functions::list_invites::FUNCTION, &list).await);
-    let variable = Some(("requestId", invitations[0]["id"].as_str().expect("an invitation")));
-    his.rest(&functions::accept_invite::FUNCTION, &call("PUT", "bob", "/api/request", variable, "", None)).await;
+    let group = right.create_group("alice").await;
+    let invitation = right.invite("alice", &group, "bob").await;
+    his.accept("bob", &invitation).await;
     group
 }
 

@@ -304,6 +304,9 @@ async fn sockets_of(member: User) -> Vec<Device> {
     devices
 }
 
+/// A friendship, as the page asks for it.
+const BEFRIEND: &str = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
+
 /// What `/dev/…` answers to a request of a page of that origin.
 async fn asked_by(local: &Local, origin: Option<&str>, path: &str, payload: &str) -> u16 {
     let call =
@@ -316,19 +319,18 @@ async fn asked_by(local: &Local, origin: Option<&str>, path: &str, payload: &str
 async fn the_page_of_this_very_address_may_do_what_the_application_around_a_chat_does() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let own = local.deployment().public.clone();
-    let befriend = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
     for origin in [None, Some(own.as_str())] {
-        assert_eq!(asked_by(&local, origin, "relationship", befriend).await, 200);
+        assert_eq!(asked_by(&local, origin, "relationship", BEFRIEND).await, 200);
     }
     let [alice, bob] = ["alice", "bob"].map(|name| User::with_id(local.deployment(), name));
     let mut online = bob.connect().await;
     alice.connect().await.send(&bob, "friends").await;
     online.expect_private(&alice, "friends").await;
     for (origin, path, payload, status) in [
-        (Some("https://evil.example"), "relationship", befriend, 404),
-        (Some("null"), "relationship", befriend, 404),
-        (Some(own.as_str()), "message", befriend, 404),
-        (Some(own.as_str()), "connect", befriend, 404),
+        (Some("https://evil.example"), "relationship", BEFRIEND, 404),
+        (Some("null"), "relationship", BEFRIEND, 404),
+        (Some(own.as_str()), "message", BEFRIEND, 404),
+        (Some(own.as_str()), "connect", BEFRIEND, 404),
         (Some(own.as_str()), "relationship", "{}", 400),
         (Some(own.as_str()), "notification", "[", 400),
     ] {
@@ -343,8 +345,7 @@ async fn with_a_secret_of_ones_own_nobody_does() {
         return;
     };
     let own = local.deployment().public.clone();
-    let befriend = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
-    assert_eq!(asked_by(&local, Some(&own), "relationship", befriend).await, 404);
+    assert_eq!(asked_by(&local, Some(&own), "relationship", BEFRIEND).await, 404);
     let token = reqwest::get(format!("{own}/dev/token?user=alice")).await.expect("it answers");
     assert_eq!(token.status(), 404);
     local.stop().await;

@@ -10,7 +10,6 @@ export type ChatKey = string;
 
 /** A message that is on its way to the server, or that was refused. */
 export interface Draft {
-  requestId: string;
   text: string;
   failed?: string;
 }
@@ -19,6 +18,8 @@ export const withUser = (user: string): ChatKey => `user:${user}`;
 export const ofGroup = (group: string): ChatKey => `group:${group}`;
 export const isGroup = (key: ChatKey): boolean => key.startsWith("group:");
 export const idOf = (key: ChatKey): string => key.slice(key.indexOf(":") + 1);
+
+const byId = (a: Message, b: Message): number => (a.id < b.id ? -1 : 1);
 
 export class Chats {
   readonly #me: string;
@@ -42,7 +43,7 @@ export class Chats {
 
   messages(key: ChatKey): Message[] {
     const messages = [...(this.#messages.get(key)?.values() ?? [])];
-    return messages.sort((a, b) => (a.id < b.id ? -1 : 1));
+    return messages.sort(byId);
   }
 
   drafts(key: ChatKey): Draft[] {
@@ -95,7 +96,7 @@ export class Chats {
 
   #write(): void {
     const all = [...this.#messages.values()].flatMap((messages) => [...messages.values()]);
-    const last = all.sort((a, b) => (a.id < b.id ? -1 : 1)).slice(-KEPT);
+    const last = all.sort(byId).slice(-KEPT);
     try {
       sessionStorage.setItem(this.#place, JSON.stringify(last));
     } catch {

@@ -1,6 +1,14 @@
 /** The page: what is shown, and what a click does. */
 
-import { ChatClient, ChatError, type Group, type Invitation, type Message, type State } from "serverless-chat-client";
+import {
+  ChatClient,
+  ChatError,
+  type Group,
+  type Invitation,
+  type Json,
+  type Message,
+  type State,
+} from "serverless-chat-client";
 import { Chats, idOf, isGroup, ofGroup, withUser, type ChatKey, type Draft } from "./chats.js";
 import * as host from "./host.js";
 import { LANGUAGES, type Language, type Words } from "./words.js";
@@ -29,6 +37,9 @@ let language: Language = navigator.language.startsWith("zh") ? "zh" : "en";
 let session: Session | undefined;
 
 const words = (): Words => LANGUAGES[language];
+
+/** What somebody wrote, or an application of another kind. */
+const textOf = (content: Json): string => (typeof content === "string" ? content : JSON.stringify(content));
 
 // ------------------------------------------------------------------------------------------------- what went wrong
 function inWords(error: unknown): string {
@@ -59,6 +70,14 @@ function attempt(work: () => Promise<unknown>): void {
   work().then(draw, (error: unknown) => alarm(inWords(error)));
 }
 
+/** The same, and what is looked up may be another then. */
+function change(work: () => Promise<unknown>): void {
+  attempt(async () => {
+    await work();
+    look();
+  });
+}
+
 /** What a form does with one of its fields, which is empty once it is done. */
 function onSubmit(id: string, field: string, work: (text: string) => Promise<unknown>): void {
   const form = $<HTMLFormElement>(id);
@@ -80,7 +99,7 @@ function newClient(me: string, chats: Chats): ChatClient {
     stored: chats.stored,
     onMessage: take,
     onNotification: ({ notificationType, content }) => {
-      notice(words().notification(notificationType, typeof content === "string" ? content : JSON.stringify(content)));
+      notice(words().notification(notificationType, textOf(content)));
       look();
     },
     onState: (state) => {
@@ -152,12 +171,11 @@ const groupOf = (key: ChatKey): Group | undefined => session?.groups.find((group
 async function say(text: string): Promise<void> {
   if (session?.open === undefined || text === "") return;
   const { me, open, chats, client } = session;
-  const draft: Draft = { requestId: crypto.randomUUID(), text };
+  const draft: Draft = { text };
   chats.draft(open, draft);
   draw();
   $("log").lastElementChild?.scrollIntoView();
-  const options = { requestId: draft.requestId };
-  const sent = isGroup(open) ? client.sendToGroup(idOf(open), text, options) : client.sendToUser(idOf(open), text, options);
+  const sent = isGroup(open) ? client.sendToGroup(idOf(open), text) : client.sendToUser(idOf(open), text);
   // Nobody waits for it here: while the connection is away it waits in the client.
   sent.then(
     ({ id, timestamp }) => {
@@ -282,17 +300,12 @@ function drawLists({ chats, ties, groups, invitations, open }: Session): void {
 }
 
 function invitation({ id, groupName, invitedBy }: Invitation): HTMLElement {
-  const answer = (how: (id: string) => Promise<void>) => () =>
-    attempt(async () => {
-      await how(id);
-      look();
-    });
   const text = words().invitedBy(groupName, invitedBy);
   const buttons = element(
     "div",
     { class: "buttons" },
-    button(`join ${id}`, words().join, answer((id) => session!.client.api.acceptInvitation(id)), { class: "main" }),
-    button(`decline ${id}`, words().decline, answer((id) => session!.client.api.declineInvitation(id))),
+    button(`join ${id}`, words().join, () => change(() => session!.client.api.acceptInvitation(id)), { class: "main" }),
+    button(`decline ${id}`, words().decline, () => change(() => session!.client.api.declineInvitation(id))),
   );
   return element("li", { class: "invitation" }, text, buttons);
 }
@@ -319,11 +332,7 @@ function drawChat(now: Session): void {
 
 function actions({ me, ties }: Session, open: ChatKey, group: Group | undefined): Child[] {
   const id = idOf(open);
-  const act = (work: () => Promise<unknown>) => () =>
-    attempt(async () => {
-      await work();
-      look();
-    });
+  const act = (work: () => Promise<unknown>) => () => change(work);
   const notify = button(
     "notify",
     words().notify,
@@ -354,11 +363,7 @@ function drawMembers({ me }: Session, group: Group): void {
     group.usersId.map((user) => {
       const line = element("li", {}, user === group.managerId ? `${user} (${words().manager})` : user);
       if (isManager && user !== me) {
-        const remove = () =>
-          attempt(async () => {
-            await session!.client.api.removeMember(group.id, user);
-            look();
-          });
+        const remove = () => change(() => session!.client.api.removeMember(group.id, user));
         line.append(button(`remove ${user}`, "×", remove, { "aria-label": words().remove(user) }));
       }
       return line;
@@ -371,7 +376,7 @@ function spoken(me: string, { senderId, timestamp, content }: Message): HTMLElem
   const locale = navigator.language.startsWith(language) ? navigator.language : language;
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "short" }).format(timestamp);
   const head = element("small", {}, own ? time : `${senderId} · ${time}`);
-  return element("div", { class: own ? "line own" : "line" }, head, typeof content === "string" ? content : JSON.stringify(content));
+  return element("div", { class: own ? "line own" : "line" }, head, textOf(content));
 }
 
 function drafted({ text, failed }: Draft): HTMLElement {

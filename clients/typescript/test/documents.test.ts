@@ -1,17 +1,13 @@
 /** The types of the protocol are those of the documents of the APIs, as the local stack serves them. */
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { compile, type JSONSchema } from "json-schema-to-typescript";
 import { startStack, type Stack } from "./stack.js";
-
-const HERE = fileURLToPath(new URL("../..", import.meta.url));
+import { HERE, typecheck } from "./typecheck.js";
 
 /** By the type's name here, its name in the document. */
 const OF_SOCKET = {
@@ -58,9 +54,7 @@ async function compare(stack: Stack, document: string, pairs: Record<string, str
     );
     const head = `import type { All } from "./document.js";\nimport type * as own from "${HERE}/src/protocol.js";\n`;
     await writeFile(join(folder, "compare.ts"), head + COMPARISON + lines.join("\n"));
-    const options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
-    const compiler = join(HERE, "node_modules/typescript/bin/tsc");
-    await promisify(execFile)(process.execPath, [compiler, ...options, "compare.ts"], { cwd: folder });
+    await typecheck(folder, "compare.ts");
     return "";
   } catch (error) {
     return (error as { stdout?: string }).stdout ?? String(error);

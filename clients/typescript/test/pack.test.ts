@@ -6,11 +6,10 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { HERE, typecheck } from "./typecheck.js";
 
 const run = promisify(execFile);
-const HERE = fileURLToPath(new URL("../..", import.meta.url));
 
 /** An application, as TypeScript. */
 const APPLICATION = `
@@ -46,6 +45,5 @@ test("the package is installed in an empty folder, imported, and its types are f
   assert.equal(imported.stdout, "ChatApi,ChatClient,ChatError\n");
 
   await writeFile(join(folder, "application.ts"), APPLICATION);
-  const options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
-  await run(process.execPath, [join(HERE, "node_modules/typescript/bin/tsc"), ...options, "application.ts"], { cwd: folder });
+  await typecheck(folder, "application.ts");
 });
