@@ -79,26 +79,31 @@ MUTANTS = {
     ]),
     "meta-unread": ("who is in a group is asked of the members alone", [
         ("shared/src/table/groups.rs", "        let Some(meta) = meta else { return Ok(None) };\n        let joined",
-         '        let nobody = || Meta { name: String::new(), manager: UserId::parse("nobody").expect("an id") };\n'
+         '        let nobody = || Meta { name: String::new(), manager: UserId::parse("nobody").expect("an id"),'
+         ' members: 0, shards: 0 };\n'
          '        let meta = meta.or_else(|| (crate::mutant("meta-unread") && !items.is_empty()).then(nobody));\n'
          "        let Some(meta) = meta else { return Ok(None) };\n        let joined"),
         ("shared/src/table/groups.rs", "else { return Ok(None) };\n        let members",
          "else {\n"
          '            if !crate::mutant("meta-unread") || items.is_empty() {\n                return Ok(None);\n            }\n'
          "            let members = items.iter().map(read_member).collect::<Result<Vec<_>>>()?;\n"
-         "            let meta = Meta { name: String::new(), manager: members[0].user.clone() };\n"
-         "            return Ok(Some(Roster { meta, members }));\n        };\n        let members"),
+         "            let meta = Meta { name: String::new(), manager: members[0].user.clone(), members: 0, shards: 0 };\n"
+         "            return Ok(Some(Roster { meta, shards: vec![members] }));\n        };\n        let members"),
         ("functions/src/missed.rs", "partition(|(group, _)| metas.contains_key(group))",
          'partition(|(group, _)| metas.contains_key(group) || shared::mutant("meta-unread"))'),
     ]),
     "roster-page": ("only the first page of a group's members is read", [
-        ("shared/src/table/groups.rs", "let mut items = self.query_all(&keys::roster(group)).await?;",
+        ("shared/src/table/groups.rs", "let mut items = self.query_all(&keys::roster(group, 0)).await?;",
          'let mut items = if crate::mutant("roster-page") {\n'
-         "            let (mut items, more) = self.query(&keys::roster(group), None, None).await?;\n"
+         "            let (mut items, more) = self.query(&keys::roster(group, 0), None, None).await?;\n"
          "            if more.is_some() {\n"
          "                items.extend(self.get(&keys::meta(group)).await?);\n"
          "            }\n            items\n"
-         "        } else {\n            self.query_all(&keys::roster(group)).await?\n        };"),
+         "        } else {\n            self.query_all(&keys::roster(group, 0)).await?\n        };"),
+    ]),
+    "shard-unread": ("only the first shard of a group's members is read", [
+        ("shared/src/table/groups.rs", "(1..=meta.shards).map(|shard| self.shard(group, shard));",
+         '(1..=if crate::mutant("shard-unread") { 0 } else { meta.shards }).map(|shard| self.shard(group, shard));'),
     ]),
     "unblocked": ("a group message reaches those who block its sender", [
         ("functions/src/delivery.rs", "if blockers.contains(user) {",

@@ -26,7 +26,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
         require_room(app, &call.user).await?;
         match app.table.join(&invitation.group, &call.user, &id, app.max_group_members).await? {
-            Accepted::Member => begin(app, &invitation, &call.user).await?,
+            Accepted::Member { shard } => begin(app, &invitation, &call.user, shard).await?,
             Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,
             Accepted::NoInvitation => return Err(not_yours()),
             Accepted::NoPlace => {
@@ -44,9 +44,9 @@ pub(crate) fn not_yours() -> Error {
 }
 
 /// Let the membership begin.
-async fn begin(app: &App, invitation: &Invitation, user: &UserId) -> Result<()> {
+async fn begin(app: &App, invitation: &Invitation, user: &UserId, shard: u32) -> Result<()> {
     let joined = app.clock.now_ms() + STAMP_MS;
-    app.table.stamp_member(&invitation.group, user, joined).await?;
+    app.table.stamp_member(&invitation.group, shard, user, joined).await?;
     app.wait_past(joined).await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use shared::metrics::Metric;
 
 use crate::delivery::Parcel;
 use crate::function::{Function, Handler, Needs};
-use crate::job::Job;
+use crate::job::{Delivery, Dissolution, Job};
 use crate::{App, delivery};
 
 /// The function.
@@ -19,16 +19,30 @@ pub static FUNCTION: Function =
     Function { name: "fanout", needs: Needs { tokens: false, pushes: true }, handler: Handler::Queue(run) };
 
 fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
-    Box::pin(async move { deliver(app, &Job::parse(body)?).await })
+    Box::pin(async move {
+        match Job::parse(body)? {
+            Job::Delivery(job) => deliver(app, &job).await,
+            Job::Dissolution(job) => dissolve(app, &job).await,
+        }
+    })
 }
 
-async fn deliver(app: &App, job: &Job) -> Result<()> {
+/// Clear a shard of a group that its manager dissolves. If the group stands after all, its roster has grown since, and
+/// there is another job, or none.
+async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
+    match app.table.dissolve(&job.group, &job.manager, job.shards).await? {
+        true => app.table.clear_shard(&job.group, job.shard).await,
+        false => Ok(()),
+    }
+}
+
+async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     app.metrics.count(Metric::FanoutJobs);
     let lag = app.clock.now_ms().saturating_sub(job.logged);
     app.metrics.add(Metric::FanoutLag, usize::try_from(lag).unwrap_or(usize::MAX));
     let (first, last) = &job.span;
     let message = app.table.group_message(&job.group, job.id);
-    let members = app.table.members_between(&job.group, first, last);
+    let members = app.table.members_between(&job.group, job.shard, first, last);
     let (message, members) = futures::try_join!(message, members)?;
     // Dissolved or expired meanwhile: it is nobody's any more.
     let Some(message) = message else { return Ok(()) };

@@ -1,6 +1,6 @@
-//! A part of the fan-out to a large group, as it waits in the queue.
+//! What is left to the queue: parts of the fan-out to a large group, and of its dissolution.
 //!
-//! It names the message and does not hold it: a content may be longer than its share of a call, may hold characters
+//! A part of the fan-out names the message and does not hold it: a content may be longer than its share of a call, may hold characters
 //! that SQS refuses, and has no business in a second place.
 
 use std::collections::BTreeSet;
@@ -20,15 +20,39 @@ const DELIVERED: char = '+';
 /// is of the same size, and its time does not tell.
 const WITHHELD: char = '-';
 
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Deliver a message.
+    Delivery(Delivery),
+    /// Delete what a group leaves behind.
+    Dissolution(Dissolution),
+}
+
+/// A shard of a group that its manager dissolves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dissolution {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// Its manager, who has asked for it.
+    pub(crate) manager: UserId,
+    /// The last shard of its roster, as he found it.
+    pub(crate) shards: u32,
+    /// The shard that is to be cleared.
+    pub(crate) shard: u32,
+}
+
 /// A message of a group, and some of its receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Job {
+pub(crate) struct Delivery {
     /// The group.
     pub(crate) group: GroupId,
     /// The message in its log.
     pub(crate) id: MessageId,
     /// When it stood there.
     pub(crate) logged: Ms,
+    /// The shard of the roster that the receivers are in.
+    pub(crate) shard: u32,
     /// The first and the last id of the receivers, those from whom it is withheld among them.
     pub(crate) span: (UserId, UserId),
     /// Those to whom it is delivered.
@@ -37,32 +61,57 @@ pub(crate) struct Job {
 
 /// The JSON of a job.
 #[derive(Debug, Serialize, Deserialize)]
-struct Body {
-    group: String,
-    id: String,
-    logged: Ms,
-    receivers: Vec<String>,
+#[serde(untagged)]
+enum Body {
+    Delivery {
+        group: String,
+        id: String,
+        logged: Ms,
+        #[serde(default)]
+        shard: u32,
+        receivers: Vec<String>,
+    },
+    Dissolution {
+        dissolved: String,
+        manager: String,
+        shards: u32,
+        shard: u32,
+    },
 }
 
-/// Cut the delivery of a message to `receivers`, sorted by id, into jobs; from `blockers` among them it is withheld.
+impl Body {
+    fn encode(&self) -> String {
+        serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail")
+    }
+}
+
+/// Cut the dissolution of a manager's group into jobs, one for each shard up to the last.
+pub(crate) fn dissolution(group: &GroupId, manager: &UserId, shards: u32) -> Vec<String> {
+    let (dissolved, manager) = (group.to_string(), manager.to_string());
+    let body =
+        |shard| Body::Dissolution { dissolved: dissolved.clone(), manager: manager.clone(), shards, shard }.encode();
+    (0..=shards).map(body).collect()
+}
+
+/// Cut the delivery of a message to its receivers, which are those of each shard, sorted by id, into jobs; from `blockers`
+/// among them it is withheld.
 pub(crate) fn cut(
     group: &GroupId,
     id: MessageId,
     logged: Ms,
-    receivers: &[UserId],
+    shards: &[Vec<UserId>],
     blockers: &BTreeSet<UserId>,
 ) -> Vec<String> {
     let fate = |user: &UserId| if blockers.contains(user) { WITHHELD } else { DELIVERED };
-    let body = |part: &[UserId]| Body {
+    let body = |shard: u32, part: &[UserId]| Body::Delivery {
         group: group.to_string(),
         id: id.to_string(),
         logged,
+        shard,
         receivers: part.iter().map(|user| format!("{}{user}", fate(user))).collect(),
     };
-    let encode = |body: Body| {
-        serde_json::to_string(&body).expect("a job is made of strings and numbers, none of which can fail")
-    };
-    receivers.chunks(RECEIVERS).map(|part| encode(body(part))).collect()
+    let parts = (0..).zip(shards).flat_map(|(shard, users)| users.chunks(RECEIVERS).map(move |part| (shard, part)));
+    parts.map(|(shard, part)| body(shard, part).encode()).collect()
 }
 
 impl Job {
@@ -75,8 +124,23 @@ impl Job {
     }
 
     fn read(text: &str) -> Option<Self> {
-        let body: Body = serde_json::from_str(text).ok()?;
-        let receivers = body.receivers.iter().map(|receiver| {
+        Some(match serde_json::from_str(text).ok()? {
+            Body::Delivery { group, id, logged, shard, receivers } => {
+                Self::Delivery(Delivery::read(&group, &id, logged, shard, &receivers)?)
+            }
+            Body::Dissolution { dissolved, manager, shards, shard } => Self::Dissolution(Dissolution {
+                group: GroupId::parse(&dissolved).ok()?,
+                manager: UserId::parse(&manager).ok()?,
+                shards,
+                shard,
+            }),
+        })
+    }
+}
+
+impl Delivery {
+    fn read(group: &str, id: &str, logged: Ms, shard: u32, receivers: &[String]) -> Option<Self> {
+        let receivers = receivers.iter().map(|receiver| {
             let is_delivered = receiver.starts_with(DELIVERED);
             let id = receiver.strip_prefix([DELIVERED, WITHHELD])?;
             Some((UserId::parse(id).ok()?, is_delivered))
@@ -84,9 +148,10 @@ impl Job {
         let receivers: Vec<(UserId, bool)> = receivers.collect::<Option<_>>()?;
         let (first, last) = (receivers.iter().min()?, receivers.iter().max()?);
         Some(Self {
-            group: GroupId::parse(&body.group).ok()?,
-            id: MessageId::parse(&body.id).ok()?,
-            logged: body.logged,
+            group: GroupId::parse(group).ok()?,
+            id: MessageId::parse(id).ok()?,
+            logged,
+            shard,
             span: (first.0.clone(), last.0.clone()),
             receivers: receivers.into_iter().filter(|(_, is_delivered)| *is_delivered).map(|(user, _)| user).collect(),
         })
@@ -107,13 +172,20 @@ mod tests {
 
     fn jobs(receivers: &[UserId], blockers: &[UserId]) -> Vec<String> {
         let blockers = blockers.iter().cloned().collect();
-        cut(&GroupId::parse("g").unwrap(), MessageId::first_at(5), 7, receivers, &blockers)
+        cut(&GroupId::parse("g").unwrap(), MessageId::first_at(5), 7, &[receivers.to_vec()], &blockers)
+    }
+
+    fn delivery(job: &str) -> Delivery {
+        match Job::parse(job).unwrap() {
+            Job::Delivery(delivery) => delivery,
+            Job::Dissolution(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn every_receiver_is_in_one_job() {
         for count in [0, 1, 499, 500, 501, 10_000] {
-            let jobs: Vec<Job> = jobs(&users(count), &[]).iter().map(|job| Job::parse(job).unwrap()).collect();
+            let jobs: Vec<Delivery> = jobs(&users(count), &[]).iter().map(|job| delivery(job)).collect();
             assert_eq!(jobs.len(), count.div_ceil(RECEIVERS));
             assert_eq!(jobs.iter().flat_map(|job| job.receivers.clone()).collect::<Vec<_>>(), users(count));
             assert!(jobs.windows(2).all(|pair| pair[0].span.1 < pair[1].span.0));
@@ -124,15 +196,47 @@ mod tests {
     fn a_job_is_read_as_it_was_written() {
         let job = &jobs(&["a", "b", "c"].map(user), &["a", "x"].map(user))[0];
         assert_eq!(
-            Job::parse(job).unwrap(),
-            Job {
+            delivery(job),
+            Delivery {
                 group: GroupId::parse("g").unwrap(),
                 id: MessageId::first_at(5),
                 logged: 7,
+                shard: 0,
                 span: (user("a"), user("c")),
                 receivers: ["b", "c"].map(user).into(),
             }
         );
+    }
+
+    #[test]
+    fn the_receivers_of_a_job_are_of_one_shard() {
+        let (group, id) = (GroupId::parse("g").unwrap(), MessageId::first_at(5));
+        let shards = [vec![user("b")], Vec::new(), vec![user("a"), user("c")]];
+        let jobs: Vec<Delivery> =
+            cut(&group, id, 7, &shards, &BTreeSet::new()).iter().map(|job| delivery(job)).collect();
+        let of = |job: &Delivery| (job.shard, job.receivers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(
+            jobs.iter().map(of).collect::<Vec<_>>(),
+            [(0, vec!["b".to_owned()]), (2, vec!["a".to_owned(), "c".to_owned()])]
+        );
+    }
+
+    #[test]
+    fn a_job_that_was_queued_before_there_were_shards_is_of_the_first() {
+        let job = jobs(&[user("a")], &[])[0].replace("\"shard\":0,", "");
+        assert!(!job.contains("shard"));
+        assert_eq!(delivery(&job).shard, 0);
+    }
+
+    #[test]
+    fn a_dissolution_is_a_job_for_each_shard() {
+        let (group, manager) = (GroupId::parse("g").unwrap(), user("m"));
+        let jobs = dissolution(&group, &manager, 2);
+        for (shard, job) in (0..3).zip(&jobs) {
+            let wanted = Dissolution { group: group.clone(), manager: manager.clone(), shards: 2, shard };
+            assert_eq!(Job::parse(job).unwrap(), Job::Dissolution(wanted));
+        }
+        assert_eq!(jobs.len(), 3);
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! `userId` not its manager.
 
 use futures::future::BoxFuture;
-use shared::clock::Ms;
 use shared::id::{GroupId, UserId};
+use shared::table::Membership;
 use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
 use crate::get_group::not_a_member;
+use crate::job;
 use crate::rest::{Call, Reply};
 
 /// How often it is tried while the membership changes.
@@ -34,7 +35,7 @@ async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {
     let found = app.table.memberships(group, &[caller]).await?;
     let (meta, joined) = found.and_then(|(meta, joined)| Some((meta, joined[0]?))).ok_or_else(not_a_member)?;
     if meta.manager == *caller {
-        return dissolve(app, group, caller).await;
+        return dissolve(app, group, caller, meta.shards).await;
     }
     take_out(app, group, caller, Some(joined), None).await
 }
@@ -42,36 +43,57 @@ async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {
 async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> Result<()> {
     let not_the_manager = || Error::Forbidden("only the manager of a group may remove its members".to_owned());
     let found = app.table.memberships(group, &[caller, user]).await?.filter(|(meta, _)| meta.manager == *caller);
-    let (_, joined) = found.ok_or_else(not_the_manager)?;
+    let (meta, joined) = found.ok_or_else(not_the_manager)?;
     if user == caller {
-        return dissolve(app, group, caller).await;
+        return dissolve(app, group, caller, meta.shards).await;
     }
     take_out(app, group, user, joined[1], Some(caller)).await
 }
 
-/// Take a member out who has been in the group since `joined`. If he is out already, by himself or by another, that is
+/// Take a member out whose membership is that. If he is out already, by himself or by another, that is
 /// what was asked for.
 async fn take_out(
     app: &App,
     group: &GroupId,
     user: &UserId,
-    mut joined: Option<Ms>,
+    mut membership: Option<Membership>,
     by: Option<&UserId>,
 ) -> Result<()> {
     for attempt in 0..MAX_ATTEMPTS {
-        let Some(since) = joined else { return Ok(()) };
-        if app.table.remove_member(group, user, since, by).await? {
+        let Some(seen) = membership else { return Ok(()) };
+        if app.table.remove_member(group, user, seen, by).await? {
             return Ok(());
         }
         // He is out by now, or his membership was stamped in between.
         app.table.pause(attempt).await;
-        joined = app.table.memberships(group, &[user]).await?.and_then(|(_, joined)| joined[0]);
+        membership = app.table.memberships(group, &[user]).await?.and_then(|(_, found)| found[0]);
     }
     Err(Error::unavailable("leaving a group", "its membership keeps changing"))
 }
 
-/// Dissolve a group: over with the first write, tidy with the last. Nobody but its manager can have done it before.
-async fn dissolve(app: &App, group: &GroupId, manager: &UserId) -> Result<()> {
-    app.table.dissolve(group, manager).await?;
-    app.table.clear_members(group).await
+/// Dissolve a group whose roster has shards up to that one: over with one write, tidy some time after it. Nobody but its
+/// manager can have done it before.
+///
+/// With more than one shard that is left to jobs, one for each. They are put into the queue before the write, and make it
+/// if that has not been done: so a dissolution that has begun is finished, whatever becomes of this call.
+async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut shards: u32) -> Result<()> {
+    for attempt in 0..MAX_ATTEMPTS {
+        let queue = app.queue.as_ref().filter(|_| shards > 0);
+        if let Some(queue) = queue {
+            queue.send(&job::dissolution(group, manager, shards)).await?;
+        }
+        if app.table.dissolve(group, manager, shards).await? {
+            if queue.is_none() {
+                for shard in 0..=shards {
+                    app.table.clear_shard(group, shard).await?;
+                }
+            }
+            return Ok(());
+        }
+        // It has got more shards in between.
+        app.table.pause(attempt).await;
+        let Some((meta, _)) = app.table.memberships(group, &[manager]).await? else { return Ok(()) };
+        shards = meta.shards;
+    }
+    Err(Error::unavailable("dissolving a group", "its roster keeps growing"))
 }

@@ -1,15 +1,15 @@
 //! `GET /api/group?detailed=true|false`: the groups that the caller is in. 200: an array of `{id, name, managerId,
-//! usersId}`, or of ids.
+//! usersId}`, or of ids. 400: in detail, they would be more than an answer holds.
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
-use shared::Result;
 use shared::id::GroupId;
 use shared::table::Group;
+use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
-use crate::get_group::view;
+use crate::get_group::{MAX_BYTES, bytes, view};
 use crate::rest::{Call, Reply};
 
 /// The function.
@@ -37,6 +37,14 @@ async fn standing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
 
 async fn in_detail(app: &App, joined: Vec<GroupId>) -> Result<Vec<Group>> {
     let read = async |group: GroupId| Ok(app.table.roster(&group).await?.map(|roster| view(group, roster)));
-    let groups: Vec<Option<Group>> = stream::iter(joined).map(read).buffered(MAX_IN_FLIGHT).try_collect().await?;
-    Ok(groups.into_iter().flatten().collect())
+    let mut reading = stream::iter(joined).map(read).buffered(MAX_IN_FLIGHT);
+    let (mut groups, mut size) = (Vec::new(), 0);
+    while let Some(group) = reading.try_next().await? {
+        size += group.as_ref().map_or(0, bytes);
+        if size > MAX_BYTES {
+            return Err(Error::field("detailed", "must be false: your groups have too many members for one answer"));
+        }
+        groups.extend(group);
+    }
+    Ok(groups)
 }

@@ -139,15 +139,18 @@ async fn send_to_group(app: &App, message: &Message, group: &GroupId) -> Result<
     // Dissolved in between: nobody is in it.
     let Some(roster) = roster else { return Ok(()) };
     let is_receiver = |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
-    let receivers: Vec<UserId> = roster.members.into_iter().filter(is_receiver).map(|member| member.user).collect();
+    let receivers = |members: Vec<RosterMember>| -> Vec<UserId> {
+        members.into_iter().filter(is_receiver).map(|member| member.user).collect()
+    };
+    let shards: Vec<Vec<UserId>> = roster.shards.into_iter().map(receivers).collect();
     match &app.queue {
-        Some(queue) if receivers.len() > app.fanout_members => {
-            app.metrics.add(Metric::Withheld, receivers.iter().filter(|user| blockers.contains(user)).count());
-            queue.send(&job::cut(group, message.id, logged, &receivers, &blockers)).await
+        Some(queue) if shards.iter().map(Vec::len).sum::<usize>() > app.fanout_members => {
+            app.metrics.add(Metric::Withheld, shards.iter().flatten().filter(|user| blockers.contains(user)).count());
+            queue.send(&job::cut(group, message.id, logged, &shards, &blockers)).await
         }
         _ => {
             let frame = encode(message);
-            delivery::to_users(app, &Parcel::logged(&frame, message, logged), receivers, &blockers).await
+            delivery::to_users(app, &Parcel::logged(&frame, message, logged), shards.concat(), &blockers).await
         }
     }
 }

@@ -12,7 +12,7 @@ use shared::coverage::{MARGIN_MS, Span, coalesce, gaps, is_covered};
 use shared::frame::{Address, Message};
 use shared::id::{GroupId, MessageId, UserId};
 use shared::page::{Dropped, Page};
-use shared::table::{DropPlan, Kind, Missed, Offered, Resume, State};
+use shared::table::{DropPlan, Kind, Membership, Missed, Offered, Resume, State};
 
 use crate::App;
 
@@ -80,14 +80,18 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<
 
 /// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away; not
 /// what is young, for of a group that is just being made the two reads may have seen one half.
-async fn standing(app: &App, user: &UserId, joined: Vec<(GroupId, Ms)>, floor: Ms) -> Result<BTreeMap<GroupId, Ms>> {
+async fn standing(
+    app: &App,
+    user: &UserId,
+    joined: Vec<(GroupId, Membership)>,
+    floor: Ms,
+) -> Result<BTreeMap<GroupId, Ms>> {
     let ids: Vec<GroupId> = joined.iter().map(|(group, _)| group.clone()).collect();
     let metas = app.table.standing_groups(&ids).await?;
     let (standing, dissolved): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(group, _)| metas.contains_key(group));
-    let dissolved: Vec<GroupId> =
-        dissolved.into_iter().filter(|(_, joined)| *joined < floor).map(|(group, _)| group).collect();
+    let dissolved: Vec<_> = dissolved.into_iter().filter(|(_, membership)| membership.joined < floor).collect();
     app.table.forget_groups(user, &dissolved).await?;
-    Ok(standing.into_iter().collect())
+    Ok(standing.into_iter().map(|(group, membership)| (group, membership.joined)).collect())
 }
 
 struct Reader<'a> {

@@ -132,7 +132,7 @@ async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Par
         (Audience::Members(group), _) => {
             let (roster, blockers) = futures::try_join!(app.table.roster(&group), blockers)?;
             let Some(roster) = roster else { return Ok(()) };
-            push_to_all(app, parcel, roster.members.into_iter().map(|member| member.user), &blockers).await
+            push_to_all(app, parcel, roster.shards.into_iter().flatten().map(|member| member.user), &blockers).await
         }
         (Audience::Friends, None) => Ok(()),
         (Audience::Friends, Some(from)) => {

@@ -36,6 +36,7 @@ Environment (all optional):
   RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
   MAX_CONNECTIONS   how many connections a user may have open
   FANOUT_MEMBERS    beyond how many receivers a message to a group goes through the queue
+  ROSTER_SHARD      beyond how many members a group is spread over more partitions
   LOG_LEVEL         error, warn, info, debug or trace";
 
 #[derive(Debug, Subcommand)]

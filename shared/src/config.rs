@@ -30,12 +30,14 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// `RETENTION_DAYS`: after how many days a message expires, 1 to 365; 30.
     pub retention: Duration,
-    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 10,000; 1,000.
+    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 100,000; 1,000.
     pub max_group_members: u32,
     /// `FANOUT_QUEUE_URL`: the queue by which a message reaches a large group. Without it all is done in place.
     pub fanout_queue: Option<String>,
     /// `FANOUT_MEMBERS`: beyond so many receivers a group is large, 1 to 10,000; 1,000.
     pub fanout_members: usize,
+    /// `ROSTER_SHARD`: beyond how many members a group's roster is spread over more partitions, 1 to 10,000; 1,000.
+    pub roster_shard: u32,
     /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
     pub max_page_messages: usize,
     /// `MAX_GROUPS`: how many groups a user may be in, 1 to 1,000; 500.
@@ -140,9 +142,10 @@ impl Config {
             tokens: tokens(&text)?,
             allowed_origins: origins(text("ALLOWED_ORIGINS"))?,
             retention: Duration::from_secs(86_400 * number("RETENTION_DAYS", &text, 30, 1, 365)?),
-            max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 10_000)?,
+            max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 100_000)?,
             fanout_queue: url("FANOUT_QUEUE_URL", &text)?,
             fanout_members: number("FANOUT_MEMBERS", &text, 1_000, 1, 10_000)?,
+            roster_shard: number("ROSTER_SHARD", &text, 1_000, 1, 10_000)?,
             max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
             max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
@@ -269,7 +272,8 @@ mod tests {
             ("MAX_CONNECTIONS", "101"),
             ("RETENTION_DAYS", "0"),
             ("RETENTION_DAYS", "a month"),
-            ("MAX_GROUP_MEMBERS", "10001"),
+            ("MAX_GROUP_MEMBERS", "100001"),
+            ("ROSTER_SHARD", "0"),
             ("FANOUT_MEMBERS", "0"),
             ("FANOUT_QUEUE_URL", "chat-fanout"),
             ("MAX_GROUPS", "0"),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
 
 use crate::inside::{Inside, body, call, socket_event};
-use crate::simulation::world::{Wire, World};
+use crate::simulation::world::{TABLE, Wire, World};
 use crate::world::Deployment;
 
 /// Where the table stands, between two marks.
@@ -225,9 +225,24 @@ impl Bench {
         let (group, _) = self.group(manager, &others[..1]).await;
         let items = self.world.partition(&format!("GROUP#{group}"));
         let accepted = items.iter().find(|item| item["user"]["S"] == others[0].as_str()).expect("the one who accepted");
-        for user in &others[1..] {
-            let item = accepted.to_string().replace(&others[0], user);
-            self.world.put(&serde_json::from_str(&item).expect("JSON"));
+        let mut last = 0;
+        for (members, user) in (2..).zip(&others[1..]) {
+            let shard = shard(members);
+            let mut item: Value =
+                serde_json::from_str(&accepted.to_string().replace(&others[0], user)).expect("it was JSON");
+            if shard > 0 {
+                item["pk"]["S"] = json!(format!("GROUP#{group}#{shard}"));
+            }
+            self.world.put(&item);
+            last = last.max(shard);
+        }
+        if last > 0 {
+            self.world.update(&json!({
+                "TableName": TABLE,
+                "Key": { "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } },
+                "UpdateExpression": "SET shards = :last",
+                "ExpressionAttributeValues": { ":last": { "N": last.to_string() } },
+            }));
         }
         group
     }
@@ -250,6 +265,12 @@ impl Bench {
         }
         rows
     }
+}
+
+/// The shard of the roster that the next member of a group gets, if each gets as many as the others.
+fn shard(members: usize) -> usize {
+    let first = (members / 1_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
+    if first == 0 { 0 } else { first + members % first }
 }
 
 /// A message to a group of so many, of whom those who are online have so many connections.

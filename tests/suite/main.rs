@@ -30,6 +30,7 @@ mod places;
 mod groups;
 mod invitations;
 mod rest;
+mod roster;
 
 mod cost;
 mod enumeration;

@@ -3,14 +3,22 @@
 //! A group is its `META`: {name, manager, count}. A membership is an item on either side, `MEMBER#` and `GROUP#`, with
 //! the time from which on messages are the member's. Whoever asks for a member asks for META too: a group is dissolved
 //! by deleting META, in one write, and what is left of it then says nothing any more.
+//!
+//! The roster of a large group is spread over partitions, since one of them serves 3,000 read units a second and no
+//! more. The first members are in the group's own partition, shard 0; beyond [`Config::roster_shard`] of them each
+//! newcomer is in one of as many further shards as it takes, by chance, see [`shard_of_next`]. META has the number of the
+//! last shard, and a member's own side says which one he is in.
+//!
+//! [`Config::roster_shard`]: crate::config::Config::roster_shard
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::item::{self, Item};
-use super::{Table, Transaction, keys};
+use super::{MAX_ATTEMPTS, MAX_IN_FLIGHT, Table, Transaction, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, InviteId, UserId};
@@ -22,6 +30,19 @@ pub struct Meta {
     pub name: String,
     /// Who may rename it, remove members, and dissolve it.
     pub manager: UserId,
+    /// How many members it has.
+    pub members: u32,
+    /// The last shard of its roster.
+    pub shards: u32,
+}
+
+/// That a user is in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// From when on messages are his.
+    pub joined: Ms,
+    /// Which shard of the roster he is in.
+    pub shard: u32,
 }
 
 /// A group as its members see it.
@@ -43,8 +64,8 @@ pub struct Group {
 pub struct Roster {
     /// What the group is.
     pub meta: Meta,
-    /// Its members, by id.
-    pub members: Vec<RosterMember>,
+    /// Its members, shard by shard, in each by id.
+    pub shards: Vec<Vec<RosterMember>>,
 }
 
 /// A member of a group.
@@ -59,8 +80,11 @@ pub struct RosterMember {
 /// What became of an acceptance.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// The user is a member now.
-    Member,
+    /// The user is a member now, in that shard of the roster.
+    Member {
+        /// Which one.
+        shard: u32,
+    },
     /// The user was a member before, by another way: the invitation has served its purpose.
     AlreadyMember,
     /// There is no such invitation to him.
@@ -80,8 +104,8 @@ impl Table {
         meta.insert("memberCount".to_owned(), item::number(1));
         let writes = vec![
             self.put_part(meta, Some("attribute_not_exists(pk)"))?,
-            self.put_part(member_item(group, manager, now), None)?,
-            self.put_part(joined_item(group, manager, now), None)?,
+            self.put_part(member_item(group, 0, manager, now), None)?,
+            self.put_part(joined_item(group, 0, manager, now), None)?,
         ];
         match self.transact(writes).await? {
             Transaction::Done => Ok(()),
@@ -106,11 +130,15 @@ impl Table {
         Ok(found.and_then(|(meta, joined)| joined[0].map(|_| meta)))
     }
 
-    /// The group, if it stands, and since when each of these users has been in it.
-    pub async fn memberships(&self, group: &GroupId, users: &[&UserId]) -> Result<Option<(Meta, Vec<Option<Ms>>)>> {
+    /// The group, if it stands, and which of these users are in it.
+    pub async fn memberships(
+        &self,
+        group: &GroupId,
+        users: &[&UserId],
+    ) -> Result<Option<(Meta, Vec<Option<Membership>>)>> {
         let mut wanted = vec![keys::meta(group)];
         for user in users {
-            let key = keys::member(group, user);
+            let key = keys::joined(user, group);
             if !wanted.contains(&key) {
                 wanted.push(key);
             }
@@ -119,30 +147,47 @@ impl Table {
         let meta = items.iter().find(|item| item.contains_key("managerId")).map(read_meta).transpose()?;
         let Some(meta) = meta else { return Ok(None) };
         let joined = |user: &&UserId| {
-            let member = items.iter().find(|item| item::read_text(item, "user").is_ok_and(|id| id == user.as_str()));
-            member.map(|member| item::read_number(member, "joined")).transpose()
+            let key = keys::joined(user, group);
+            items.iter().find(|item| key.is_of(item)).map(read_membership).transpose()
         };
         Ok(Some((meta, users.iter().map(joined).collect::<Result<_>>()?)))
     }
 
-    /// The group with its members, if it stands: one read.
+    /// The group with its members, if it stands: one read, and where it is large, then one for each further shard.
     pub async fn roster(&self, group: &GroupId) -> Result<Option<Roster>> {
-        let mut items = self.query_all(&keys::roster(group)).await?;
+        let mut items = self.query_all(&keys::roster(group, 0)).await?;
         // META sorts behind the members.
         let Some(meta) = items.pop_if(|last| last.contains_key("managerId")) else { return Ok(None) };
         let members = items.iter().map(read_member).collect::<Result<_>>()?;
-        Ok(Some(Roster { meta: read_meta(&meta)?, members }))
+        let meta = read_meta(&meta)?;
+        let further = (1..=meta.shards).map(|shard| self.shard(group, shard));
+        // Collected, since a stream of borrowing futures is not seen to be Send.
+        let further = stream::iter(further.collect::<Vec<_>>()).buffered(MAX_IN_FLIGHT);
+        let mut shards = vec![members];
+        shards.extend(further.try_collect::<Vec<_>>().await?);
+        Ok(Some(Roster { meta, shards }))
     }
 
-    /// The members of a group whose ids are from one to another, both included. It need not stand any more.
-    pub async fn members_between(&self, group: &GroupId, from: &UserId, to: &UserId) -> Result<Vec<RosterMember>> {
-        self.query_all(&keys::members(group, from, to)).await?.iter().map(read_member).collect()
+    async fn shard(&self, group: &GroupId, shard: u32) -> Result<Vec<RosterMember>> {
+        self.query_all(&keys::roster(group, shard)).await?.iter().map(read_member).collect()
     }
 
-    /// The groups that a user is in, dissolved ones included, with the times from which on their messages are his.
-    pub async fn joined_groups(&self, user: &UserId) -> Result<Vec<(GroupId, Ms)>> {
+    /// The members in a shard of a group's roster whose ids are from one to another, both included. It need not stand
+    /// any more.
+    pub async fn members_between(
+        &self,
+        group: &GroupId,
+        shard: u32,
+        from: &UserId,
+        to: &UserId,
+    ) -> Result<Vec<RosterMember>> {
+        self.query_all(&keys::members(group, shard, from, to)).await?.iter().map(read_member).collect()
+    }
+
+    /// The groups that a user is in, dissolved ones included.
+    pub async fn joined_groups(&self, user: &UserId) -> Result<Vec<(GroupId, Membership)>> {
         let items = self.query_all(&keys::all_of_user(user, keys::GROUP)).await?;
-        items.iter().map(|item| Ok((read_group_id(item)?, item::read_number(item, "joined")?))).collect()
+        items.iter().map(|item| Ok((read_group_id(item)?, read_membership(item)?))).collect()
     }
 
     /// Whether a user is in so many groups, or more. One that is dissolved counts until its memberships are deleted.
@@ -159,37 +204,57 @@ impl Table {
     }
 
     /// Forget that a user was in groups that are dissolved: what a dissolution left behind when it was cut short.
-    pub async fn forget_groups(&self, user: &UserId, dissolved: &[GroupId]) -> Result<()> {
-        let both = |group: &GroupId| [keys::joined(user, group), keys::member(group, user)];
+    pub async fn forget_groups(&self, user: &UserId, dissolved: &[(GroupId, Membership)]) -> Result<()> {
+        let both = |(group, membership): &(GroupId, Membership)| {
+            [keys::joined(user, group), keys::member(group, membership.shard, user)]
+        };
         self.delete_all(dissolved.iter().flat_map(both).collect()).await
     }
 
     /// Take up an invitation. The member's messages begin when it is stamped, see [`Table::stamp_member`].
     pub async fn join(&self, group: &GroupId, user: &UserId, invite: &InviteId, max_members: u32) -> Result<Accepted> {
-        let now = self.clock.now_ms();
-        let count =
-            HashMap::from([(":one".to_owned(), item::number(1)), (":max".to_owned(), item::number(max_members))]);
-        let writes = vec![
-            self.delete_part(&keys::invite(user, invite), Some("attribute_exists(pk)"), HashMap::new())?,
-            self.update_part(
-                &keys::meta(group),
-                "ADD memberCount :one",
-                "attribute_exists(pk) AND memberCount < :max",
-                count,
-            )?,
-            self.put_part(member_item(group, user, now), Some("attribute_not_exists(pk)"))?,
-            self.put_part(joined_item(group, user, now), None)?,
-        ];
-        match self.transact(writes).await? {
-            Transaction::Done => Ok(Accepted::Member),
-            Transaction::Refused(parts) if parts[0] => Ok(Accepted::NoInvitation),
-            Transaction::Refused(parts) if parts[1] => Ok(Accepted::NoPlace),
-            Transaction::Refused(_) => Ok(Accepted::AlreadyMember),
+        for attempt in 0..MAX_ATTEMPTS {
+            let Some(meta) = self.get(&keys::meta(group)).await?.as_ref().map(read_meta).transpose()? else {
+                return Ok(Accepted::NoPlace);
+            };
+            if meta.members >= max_members {
+                return Ok(Accepted::NoPlace);
+            }
+            let (shard, last) = shard_of_next(meta.members, self.roster_shard, |bound| self.ids.below(bound));
+            let writes = vec![
+                self.delete_part(&keys::invite(user, invite), Some("attribute_exists(pk)"), HashMap::new())?,
+                self.count_one_more(group, &meta, last, max_members)?,
+                self.put_part(member_item(group, shard, user, self.clock.now_ms()), None)?,
+                self.put_part(joined_item(group, shard, user, self.clock.now_ms()), Some("attribute_not_exists(pk)"))?,
+            ];
+            match self.transact(writes).await? {
+                Transaction::Done => return Ok(Accepted::Member { shard }),
+                Transaction::Refused(parts) if parts[0] => return Ok(Accepted::NoInvitation),
+                // Dissolved, or filled, or another came first who needed more shards: what META says now tells.
+                Transaction::Refused(parts) if parts[1] => self.pause(attempt).await,
+                Transaction::Refused(_) => return Ok(Accepted::AlreadyMember),
+            }
         }
+        Err(Error::unavailable("joining a group", "its roster keeps changing"))
     }
 
-    /// Say from when on messages are a new member's; nothing if he has left meanwhile.
-    pub async fn stamp_member(&self, group: &GroupId, user: &UserId, joined: Ms) -> Result<()> {
+    /// The part of a transaction that makes room for a member in a roster whose last shard is `last`, if not a later one.
+    fn count_one_more(&self, group: &GroupId, meta: &Meta, last: u32, max_members: u32) -> Result<TransactWriteItem> {
+        let mut values =
+            HashMap::from([(":one".to_owned(), item::number(1)), (":max".to_owned(), item::number(max_members))]);
+        let (mut change, mut condition) =
+            ("ADD memberCount :one".to_owned(), "attribute_exists(pk) AND memberCount < :max".to_owned());
+        if last > meta.shards {
+            values.insert(":last".to_owned(), item::number(last));
+            change.push_str(" SET shards = :last");
+            // Every shard that members are in is read, so its number never goes back.
+            condition.push_str(" AND (attribute_not_exists(shards) OR shards < :last)");
+        }
+        self.update_part(&keys::meta(group), &change, &condition, values)
+    }
+
+    /// Say from when on messages are a new member's, who is in that shard; nothing if he has left meanwhile.
+    pub async fn stamp_member(&self, group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Result<()> {
         let stamp = async |key| {
             let update = self
                 .update(&key)
@@ -198,14 +263,20 @@ impl Table {
                 .expression_attribute_values(":joined", item::number(joined));
             self.conditionally("UpdateItem", || update.clone().send()).await
         };
-        futures::try_join!(stamp(keys::member(group, user)), stamp(keys::joined(user, group)))?;
+        futures::try_join!(stamp(keys::member(group, shard, user)), stamp(keys::joined(user, group)))?;
         Ok(())
     }
 
-    /// Take a member out of a group, if he has been in it since `joined` and is not its manager; with `by`, if that is its
+    /// Take a member out of a group, if that is still his membership and he is not its manager; with `by`, if that is its
     /// manager. Whether that was done. One who left and came back is in since another time: a call that arrives late does
     /// not take him out again.
-    pub async fn remove_member(&self, group: &GroupId, user: &UserId, joined: Ms, by: Option<&UserId>) -> Result<bool> {
+    pub async fn remove_member(
+        &self,
+        group: &GroupId,
+        user: &UserId,
+        membership: Membership,
+        by: Option<&UserId>,
+    ) -> Result<bool> {
         let mut values =
             HashMap::from([(":less".to_owned(), item::number(-1)), (":user".to_owned(), item::text(user.as_str()))]);
         let mut condition = "attribute_exists(pk) AND managerId <> :user".to_owned();
@@ -213,34 +284,44 @@ impl Table {
             condition.push_str(" AND managerId = :by");
             values.insert(":by".to_owned(), item::text(by.as_str()));
         }
-        let since = HashMap::from([(":joined".to_owned(), item::number(joined))]);
+        let since = HashMap::from([(":joined".to_owned(), item::number(membership.joined))]);
         let writes = vec![
             self.update_part(&keys::meta(group), "ADD memberCount :less", &condition, values)?,
-            self.delete_part(&keys::member(group, user), Some("joined = :joined"), since)?,
-            self.delete_part(&keys::joined(user, group), None, HashMap::new())?,
+            self.delete_part(&keys::member(group, membership.shard, user), None, HashMap::new())?,
+            self.delete_part(&keys::joined(user, group), Some("joined = :joined"), since)?,
             // One that crossed the acceptance of another would let him in again.
             self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None, HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// Dissolve the group of a manager, if it still stands: from this write on nobody is in it.
-    pub async fn dissolve(&self, group: &GroupId, manager: &UserId) -> Result<()> {
-        let delete = self
+    /// Dissolve the group of a manager, whose roster has shards up to that one: from this write on nobody is in it.
+    /// Whether it stands no more; it does if its roster has grown, or its manager is another.
+    pub async fn dissolve(&self, group: &GroupId, manager: &UserId, shards: u32) -> Result<bool> {
+        let is_as_seen = match shards {
+            0 => "attribute_not_exists(shards)",
+            _ => "shards = :shards",
+        };
+        let mut delete = self
             .delete(&keys::meta(group))
-            .condition_expression("managerId = :manager")
+            .condition_expression(format!("attribute_not_exists(pk) OR (managerId = :manager AND {is_as_seen})"))
             .expression_attribute_values(":manager", item::text(manager.as_str()));
-        self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
+        if shards > 0 {
+            delete = delete.expression_attribute_values(":shards", item::number(shards));
+        }
+        Ok(self.conditionally("DeleteItem", || delete.clone().send()).await?.is_some())
     }
 
-    /// Delete what a dissolved group left behind. Cut short, it can be done again, and a member's pull does it for him.
-    pub async fn clear_members(&self, group: &GroupId) -> Result<()> {
-        let range = keys::roster(group);
+    /// Delete what a dissolved group left behind in a shard of its roster. Cut short, it can be done again, and a member's
+    /// pull does it for him.
+    pub async fn clear_shard(&self, group: &GroupId, shard: u32) -> Result<()> {
+        let range = keys::roster(group, shard);
         let mut start = None;
         loop {
             let (items, next) = self.query(&range, None, start).await?;
             let members = items.iter().map(read_member).collect::<Result<Vec<_>>>()?;
-            let both = |member: &RosterMember| [keys::joined(&member.user, group), keys::member(group, &member.user)];
+            let both =
+                |member: &RosterMember| [keys::joined(&member.user, group), keys::member(group, shard, &member.user)];
             self.delete_all(members.iter().flat_map(both).collect()).await?;
             match next {
                 Some(key) => start = Some(key),
@@ -250,18 +331,43 @@ impl Table {
     }
 }
 
-fn member_item(group: &GroupId, user: &UserId, joined: Ms) -> Item {
-    membership_item(keys::member(group, user).attributes(), ("user", user.as_str()), joined)
+/// In which shard the next member of a group is that has so many, and the last shard that its roster needs for it.
+///
+/// Shard 0 takes what fits into one. Beyond, as a group doubles, so do its shards: from `2^k` times that size on, its
+/// newcomers are spread over the shards from `2^k` up to `2^(k+1) - 1`. So no shard is given more than two sizes on
+/// average, however a group grows, shrinks and changes.
+fn shard_of_next(members: u32, size: u32, below: impl Fn(u64) -> u64) -> (u32, u32) {
+    let Some(doubled) = (members / size.max(1)).checked_ilog2() else { return (0, 0) };
+    let first = 1 << doubled;
+    let chosen = u32::try_from(below(u64::from(first))).unwrap_or(0);
+    (first + chosen, first + (first - 1))
 }
 
-fn joined_item(group: &GroupId, user: &UserId, joined: Ms) -> Item {
-    membership_item(keys::joined(user, group).attributes(), ("groupId", group.as_str()), joined)
+fn member_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
+    membership_item(keys::member(group, shard, user).attributes(), ("user", user.as_str()), joined)
+}
+
+fn joined_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
+    let mut item = membership_item(keys::joined(user, group).attributes(), ("groupId", group.as_str()), joined);
+    if shard > 0 {
+        item.insert("shard".to_owned(), item::number(shard));
+    }
+    item
 }
 
 fn membership_item(mut item: Item, (name, id): (&str, &str), joined: Ms) -> Item {
     item.insert(name.to_owned(), AttributeValue::S(id.to_owned()));
     item.insert("joined".to_owned(), item::number(joined));
     item
+}
+
+fn read_membership(item: &Item) -> Result<Membership> {
+    Ok(Membership { joined: item::read_number(item, "joined")?, shard: read_count(item, "shard")?.unwrap_or(0) })
+}
+
+fn read_count(item: &Item, name: &'static str) -> Result<Option<u32>> {
+    let count = item::read_optional_number(item, name)?;
+    count.map(|count| item::parsed(name, u32::try_from(count))).transpose()
 }
 
 fn read_group_id(item: &Item) -> Result<GroupId> {
@@ -272,6 +378,8 @@ fn read_meta(item: &Item) -> Result<Meta> {
     Ok(Meta {
         name: item::read_text(item, "groupName")?.to_owned(),
         manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,
+        members: read_count(item, "memberCount")?.ok_or_else(|| item::corrupt("memberCount"))?,
+        shards: read_count(item, "shards")?.unwrap_or(0),
     })
 }
 
@@ -280,4 +388,34 @@ fn read_member(item: &Item) -> Result<RosterMember> {
         user: item::parsed("user", UserId::parse(item::read_text(item, "user")?))?,
         joined: item::read_number(item, "joined")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shards of the members that a group gets one by one, each by chance.
+    fn grown(members: u32, size: u32) -> (BTreeMap<u32, u32>, u32) {
+        let (ids, mut shards, mut last) = (crate::id::Ids::seeded(7), BTreeMap::new(), 0);
+        for count in 0..members {
+            let (shard, needed) = shard_of_next(count, size, |bound| ids.below(bound));
+            *shards.entry(shard).or_default() += 1;
+            last = needed.max(last);
+        }
+        (shards, last)
+    }
+
+    #[test]
+    fn a_small_group_has_one_shard() {
+        assert_eq!(grown(1_000, 1_000), (BTreeMap::from([(0, 1_000)]), 0));
+        assert_eq!(grown(1_001, 1_000), (BTreeMap::from([(0, 1_000), (1, 1)]), 1));
+    }
+
+    #[test]
+    fn no_shard_of_a_large_group_has_much_more_than_its_size() {
+        let (shards, last) = grown(100_000, 1_000);
+        assert_eq!(last, 127);
+        assert!(shards.keys().all(|shard| *shard <= last), "each is read");
+        assert!(shards.values().all(|members| *members <= 1_200), "{shards:?}");
+    }
 }

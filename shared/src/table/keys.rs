@@ -13,7 +13,7 @@
 //! | what pulls offered ([`super::offered`]) | `USER#u` | `OFFERED#type#ulid` |
 //! | in place of what is withheld ([`super::withheld`]) | `USER#sender` | `WITHHELD#MSG`, `#STATE`, `#INVITE` |
 //! | group | `GROUP#g` | `META` |
-//! | member | `GROUP#g` | `MEMBER#u` |
+//! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `MEMBER#u` |
 //! | group message | `GROUP#g` | `MSG#ulid` |
 
 use std::collections::HashMap;
@@ -32,6 +32,12 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Whether an item is the one of this key.
+    pub(super) fn is_of(&self, item: &HashMap<String, AttributeValue>) -> bool {
+        let is = |name: &str, value: &String| item.get(name).and_then(|found| found.as_s().ok()) == Some(value);
+        is("pk", &self.pk) && is("sk", &self.sk)
+    }
+
     /// As DynamoDB wants it.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         let text = |value: &String| AttributeValue::S(value.clone());
@@ -115,8 +121,13 @@ pub(super) fn meta(group: &GroupId) -> Key {
     of_group(group, "META".to_owned())
 }
 
-pub(super) fn member(group: &GroupId, user: &UserId) -> Key {
-    of_group(group, format!("{MEMBER}{user}"))
+/// A member, in a shard of the roster: shard 0 is the group's own partition.
+pub(super) fn member(group: &GroupId, shard: u32, user: &UserId) -> Key {
+    Key { pk: shard_of(group, shard), sk: format!("{MEMBER}{user}") }
+}
+
+fn shard_of(group: &GroupId, shard: u32) -> String {
+    if shard == 0 { format!("GROUP#{group}") } else { format!("GROUP#{group}#{shard}") }
 }
 
 /// A message in the log of its addressee.
@@ -133,14 +144,15 @@ pub(super) fn all_of_user(user: &UserId, prefix: &str) -> Range {
     Range { pk: format!("USER#{user}"), from: prefix.to_owned(), to: format!("{prefix}~") }
 }
 
-/// The members of a group, and its META behind them: one read tells who is in and that the group still stands.
-pub(super) fn roster(group: &GroupId) -> Range {
-    Range { pk: format!("GROUP#{group}"), from: MEMBER.to_owned(), to: "META".to_owned() }
+/// The members in a shard of a group's roster, and in shard 0 its META behind them: one read tells who is in and that
+/// the group still stands.
+pub(super) fn roster(group: &GroupId, shard: u32) -> Range {
+    Range { pk: shard_of(group, shard), from: MEMBER.to_owned(), to: "META".to_owned() }
 }
 
-/// The members of a group from one user to another, both included.
-pub(super) fn members(group: &GroupId, from: &UserId, to: &UserId) -> Range {
-    let (from, to) = (member(group, from), member(group, to));
+/// The members in a shard of a group's roster from one user to another, both included.
+pub(super) fn members(group: &GroupId, shard: u32, from: &UserId, to: &UserId) -> Range {
+    let (from, to) = (member(group, shard, from), member(group, shard, to));
     Range { pk: from.pk, from: from.sk, to: to.sk }
 }
 
@@ -161,11 +173,17 @@ mod tests {
         let longest = UserId::parse(&"z".repeat(128)).unwrap();
         assert!(holds(&all_of_user(&user, BLOCK), &block(&user, &longest)));
         assert!(!holds(&all_of_user(&user, BLOCK), &blocker(&user, &longest)));
-        assert!(holds(&roster(&group), &member(&group, &longest)));
-        assert!(holds(&roster(&group), &meta(&group)));
+        for shard in [0, 1, 12] {
+            assert!(holds(&roster(&group, shard), &member(&group, shard, &longest)));
+            assert!(!holds(&roster(&group, shard), &member(&group, shard + 1, &longest)));
+        }
+        assert!(holds(&roster(&group, 0), &meta(&group)));
+        assert!(!holds(&roster(&group, 1), &meta(&group)));
         let [b, d] = ["b", "d"].map(|id| UserId::parse(id).unwrap());
         for (id, is_held) in [("a", false), ("b", true), ("bb", true), ("d", true), ("da", false)] {
-            assert_eq!(holds(&members(&group, &b, &d), &member(&group, &UserId::parse(id).unwrap())), is_held, "{id}");
+            let id = UserId::parse(id).unwrap();
+            assert_eq!(holds(&members(&group, 3, &b, &d), &member(&group, 3, &id)), is_held, "{id}");
+            assert!(!holds(&members(&group, 3, &b, &d), &member(&group, 0, &id)), "{id}");
         }
         let (early, late) = (MessageId::first_at(5), MessageId::last_at(6));
         let both = [Kind::Unicast, Kind::Multicast];
@@ -173,7 +191,7 @@ mod tests {
         assert!(!holds(&offered_from(&user, &both, late), &offered(&user, &both, early)));
         assert!(!holds(&offered_from(&user, &both, early), &offered(&user, &[Kind::Unicast], late)));
         let log = Address::Group(group.clone());
-        assert!(!holds(&roster(&group), &message(&log, MessageId::first_at(0))));
+        assert!(!holds(&roster(&group, 0), &message(&log, MessageId::first_at(0))));
         assert!(holds(
             &messages(&log, MessageId::first_at(5), MessageId::last_at(6)),
             &message(&log, MessageId::last_at(6))

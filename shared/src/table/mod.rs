@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::Ids;
 
-pub use groups::{Accepted, Group, Meta, Roster, RosterMember};
+pub use groups::{Accepted, Group, Membership, Meta, Roster, RosterMember};
 pub use invites::Invitation;
 pub use messages::{LogPage, Resume};
 pub use offered::Offered;
@@ -64,6 +64,7 @@ pub struct Table {
     name: String,
     retention: Duration,
     max_missed_names: usize,
+    roster_shard: u32,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
 }
@@ -79,8 +80,9 @@ enum Transaction {
 impl Table {
     /// The table that is configured.
     pub fn new(client: Client, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
-        let Config { table, retention, max_missed_names, .. } = config;
-        Self { client, name: table.clone(), retention: *retention, max_missed_names: *max_missed_names, clock, ids }
+        let Config { table, retention, max_missed_names, roster_shard, .. } = config;
+        let (retention, max_missed_names, roster_shard) = (*retention, *max_missed_names, *roster_shard);
+        Self { client, name: table.clone(), retention, max_missed_names, roster_shard, clock, ids }
     }
 
     /// The time before which everything has expired.
