@@ -50,8 +50,8 @@ async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> R
     take_out(app, group, user, joined[1], Some(caller)).await
 }
 
-/// Take a member out whose membership is that. If he is out already, by himself or by another, that is
-/// what was asked for.
+/// Take a member out whose membership is that. If he is out already, by himself or by another, that is what was asked
+/// for.
 async fn take_out(
     app: &App,
     group: &GroupId,

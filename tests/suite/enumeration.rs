@@ -12,8 +12,7 @@ const ABSENT: &str = "00000000-0000-4000-8000-000000000000";
 /// Alice's group with bob in it and carol invited: the group and the invitation.
 async fn settle(inside: &Inside) -> (String, String) {
     let group = inside.create_group("alice").await;
-    let invitation = inside.invite("alice", &group, "bob").await;
-    inside.accept("bob", &invitation).await;
+    inside.bring("alice", &group, "bob").await;
     let invitation = inside.invite("alice", &group, "carol").await;
     (group, invitation)
 }

@@ -167,6 +167,18 @@ impl Inside {
         self.done(&functions::accept_invite::FUNCTION, &accept).await;
     }
 
+    /// A member brings a user into a group.
+    pub(crate) async fn bring(&self, member: &str, group: &str, user: &str) {
+        let invitation = self.invite(member, group, user).await;
+        self.accept(user, &invitation).await;
+    }
+
+    /// A member leaves a group.
+    pub(crate) async fn leave(&self, user: &str, group: &str) {
+        let leave = call("DELETE", user, "/api/group", Some(("groupId", group)), "", None);
+        self.done(&functions::leave_group::FUNCTION, &leave).await;
+    }
+
     /// Tie two users: `friendId` or `blockedId`.
     pub(crate) async fn tie(&self, user: &str, tie: &str, other: &str) {
         self.relate("PUT", user, tie, other).await;

@@ -10,8 +10,12 @@ use crate::inside::{Inside, body, call};
 use crate::simulation::world::TABLE;
 use crate::world::Deployment;
 
+/// Each message to a group goes through the queue.
+pub(crate) const QUEUED: [(&str, &str); 2] =
+    [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+
 /// An event of these records, each with its place as its id.
-fn event(jobs: &[String]) -> String {
+pub(crate) fn event(jobs: &[String]) -> String {
     let genuine = include_str!("../events/sqs-fanout.json");
     let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
     let record = event["Records"][0].clone();
@@ -36,8 +40,7 @@ impl Scene {
         if Deployment::is_elsewhere() {
             return None;
         }
-        let large = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
-        let inside = Inside::with(1, &large);
+        let inside = Inside::with(1, &QUEUED);
         let group = inside.create_group("alice").await;
         let alice = inside.connect("alice").await;
         let scene = Self { inside, group, alice };
@@ -48,14 +51,11 @@ impl Scene {
     }
 
     async fn bring(&self, user: &str) {
-        let invitation = self.inside.invite("alice", &self.group, user).await;
-        self.inside.accept(user, &invitation).await;
+        self.inside.bring("alice", &self.group, user).await;
     }
 
     async fn leave(&self, user: &str) {
-        let variable = Some(("groupId", self.group.as_str()));
-        let leave = call("DELETE", user, "/api/group", variable, "", None);
-        self.inside.done(&functions::leave_group::FUNCTION, &leave).await;
+        self.inside.leave(user, &self.group).await;
     }
 
     /// Alice sends, with a request id: the answer.

@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use functions::{Function, fanout, get_group, leave_group, list_groups};
+use functions::{Function, fanout, get_group, list_groups};
 use serde_json::{Value, json};
 
 use crate::inside::{Inside, body, call};
+use crate::jobs::{QUEUED, event};
 use crate::world::Deployment;
 
 const MEMBERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
-
-const QUEUED: [(&str, &str); 2] = [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
 
 /// A group of alice and six others.
 struct Scene {
@@ -34,13 +33,11 @@ impl Scene {
     }
 
     async fn bring(&self, user: &str) {
-        let invitation = self.inside.invite("alice", &self.group, user).await;
-        self.inside.accept(user, &invitation).await;
+        self.inside.bring("alice", &self.group, user).await;
     }
 
     async fn leave(&self, user: &str) {
-        let leave = call("DELETE", user, "/api/group", Some(("groupId", self.group.as_str())), "", None);
-        self.inside.done(&leave_group::FUNCTION, &leave).await;
+        self.inside.leave(user, &self.group).await;
     }
 
     async fn get(&self, function: &Function, user: &str) -> Value {
@@ -72,7 +69,7 @@ impl Scene {
     async fn run(&self, jobs: &[String]) -> Vec<bool> {
         let mut done = Vec::new();
         for job in jobs {
-            let event = json!({ "Records": [{ "messageId": "1", "body": job }] }).to_string();
+            let event = event(std::slice::from_ref(job));
             let answer = self.inside.invoke(&fanout::FUNCTION, &event).await.expect("an answer");
             done.push(answer == r#"{"batchItemFailures":[]}"#);
         }
@@ -90,8 +87,8 @@ async fn members_are_spread_and_nobody_notices() {
     let shards = scene.shards();
     assert_eq!(shards[0], BTreeSet::from(["alice".to_owned()]));
     assert_eq!(shards[1], BTreeSet::from(["bob".to_owned()]));
-    assert_eq!(shards[2..4].concat_len(), 2, "{shards:?}");
-    assert_eq!(shards[4..8].concat_len(), 3, "{shards:?}");
+    assert_eq!(count(&shards[2..4]), 2, "{shards:?}");
+    assert_eq!(count(&shards[4..8]), 3, "{shards:?}");
     assert_eq!(scene.members().await, [names(&["alice"]), names(&MEMBERS)].concat());
     let mut sockets = Vec::new();
     for user in MEMBERS {
@@ -108,14 +105,8 @@ async fn members_are_spread_and_nobody_notices() {
 }
 
 /// How many stand in some shards.
-trait ConcatLen {
-    fn concat_len(&self) -> usize;
-}
-
-impl ConcatLen for [BTreeSet<String>] {
-    fn concat_len(&self) -> usize {
-        self.iter().map(BTreeSet::len).sum()
-    }
+fn count(shards: &[BTreeSet<String>]) -> usize {
+    shards.iter().map(BTreeSet::len).sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +119,7 @@ async fn one_who_leaves_and_comes_back_is_a_member_once() {
         scene.bring(user).await;
     }
     assert_eq!(scene.members().await, [names(&["alice"]), names(&MEMBERS)].concat());
-    assert_eq!(scene.shards().concat_len(), 7);
+    assert_eq!(count(&scene.shards()), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +168,7 @@ async fn a_large_group_is_dissolved_at_once_and_cleared_by_jobs() {
     for jobs in [&jobs[..1], &jobs] {
         assert!(scene.run(jobs).await.iter().all(|done| *done));
     }
-    assert_eq!(scene.shards().concat_len(), 0);
+    assert_eq!(count(&scene.shards()), 0);
     assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.is_in_books(user)));
 }
 
@@ -185,7 +176,7 @@ async fn a_large_group_is_dissolved_at_once_and_cleared_by_jobs() {
 async fn without_a_queue_a_large_group_is_cleared_in_place() {
     let Some(scene) = Scene::new(&[]).await else { return };
     scene.leave("alice").await;
-    assert_eq!(scene.shards().concat_len(), 0);
+    assert_eq!(count(&scene.shards()), 0);
     assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.is_in_books(user)));
 }
 
@@ -201,7 +192,7 @@ async fn a_dissolution_whose_call_died_is_finished_by_its_jobs() {
     let jobs: Vec<String> = (0..=7).rev().map(|shard| job("alice", 7, shard)).collect();
     assert!(scene.run(&jobs).await.iter().all(|done| *done));
     assert_eq!(scene.get(&get_group::FUNCTION, "bob").await["statusCode"], 403);
-    assert_eq!(scene.shards().concat_len(), 0);
+    assert_eq!(count(&scene.shards()), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::item::{self, Item};
+use super::keys::Key;
 use super::{MAX_ATTEMPTS, MAX_IN_FLIGHT, Table, Transaction, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
@@ -205,9 +206,7 @@ impl Table {
 
     /// Forget that a user was in groups that are dissolved: what a dissolution left behind when it was cut short.
     pub async fn forget_groups(&self, user: &UserId, dissolved: &[(GroupId, Membership)]) -> Result<()> {
-        let both = |(group, membership): &(GroupId, Membership)| {
-            [keys::joined(user, group), keys::member(group, membership.shard, user)]
-        };
+        let both = |(group, membership): &(GroupId, Membership)| both_sides(group, membership.shard, user);
         self.delete_all(dissolved.iter().flat_map(both).collect()).await
     }
 
@@ -320,9 +319,8 @@ impl Table {
         loop {
             let (items, next) = self.query(&range, None, start).await?;
             let members = items.iter().map(read_member).collect::<Result<Vec<_>>>()?;
-            let both =
-                |member: &RosterMember| [keys::joined(&member.user, group), keys::member(group, shard, &member.user)];
-            self.delete_all(members.iter().flat_map(both).collect()).await?;
+            let both = members.iter().flat_map(|member| both_sides(group, shard, &member.user));
+            self.delete_all(both.collect()).await?;
             match next {
                 Some(key) => start = Some(key),
                 None => return Ok(()),
@@ -341,6 +339,11 @@ fn shard_of_next(members: u32, size: u32, below: impl Fn(u64) -> u64) -> (u32, u
     let first = 1 << doubled;
     let chosen = u32::try_from(below(u64::from(first))).unwrap_or(0);
     (first + chosen, first + (first - 1))
+}
+
+/// The two items of a membership.
+fn both_sides(group: &GroupId, shard: u32, user: &UserId) -> [Key; 2] {
+    [keys::joined(user, group), keys::member(group, shard, user)]
 }
 
 fn member_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {

@@ -38,7 +38,7 @@ impl Table {
     /// How `sender` stands to `receiver`.
     pub async fn standing(&self, sender: &UserId, receiver: &UserId) -> Result<Standing> {
         let items = self.get_all(vec![keys::friend(sender, receiver), keys::blocker(sender, receiver)]).await?;
-        let has = |key: &Key| items.iter().any(|item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&key.sk));
+        let has = |key: &Key| items.iter().any(|item| key.is_of(item));
         Ok(Standing { friends: has(&keys::friend(sender, receiver)), blocked: has(&keys::blocker(sender, receiver)) })
     }
 
