@@ -89,16 +89,15 @@ MUTANTS = {
          "            let members = items.iter().map(read_member).collect::<Result<Vec<_>>>()?;\n"
          "            let meta = Meta { name: String::new(), manager: members[0].user.clone(), members: 0, shards: 0 };\n"
          "            return Ok(Some(Roster { meta, shards: vec![members] }));\n        };\n        let members"),
-        ("functions/src/missed.rs", "partition(|(group, _)| metas.contains_key(group))",
-         'partition(|(group, _)| metas.contains_key(group) || shared::mutant("meta-unread"))'),
+    ]),
+    "pull-unasked": ("a pull does not ask whether the group of a log stands", [
+        ("functions/src/missed.rs", "self.stands = page.stands.or(self.stands);",
+         'self.stands = if shared::mutant("pull-unasked") { Some(true) } else { page.stands.or(self.stands) };'),
     ]),
     "roster-page": ("only the first page of a group's members is read", [
-        ("shared/src/table/groups.rs", "let mut items = self.query_all(&keys::roster(group, 0)).await?;",
-         'let mut items = if crate::mutant("roster-page") {\n'
-         "            let (mut items, more) = self.query(&keys::roster(group, 0), None, None).await?;\n"
-         "            if more.is_some() {\n"
-         "                items.extend(self.get(&keys::meta(group)).await?);\n"
-         "            }\n            items\n"
+        ("shared/src/table/groups.rs", "let items = self.query_all(&keys::roster(group, 0)).await?;",
+         'let items = if crate::mutant("roster-page") {\n'
+         "            self.query(&keys::roster(group, 0), None, None).await?.0\n"
          "        } else {\n            self.query_all(&keys::roster(group, 0)).await?\n        };"),
     ]),
     "shard-unread": ("only the first shard of a group's members is read", [

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use shared::Result;
-use shared::block::Block;
 use shared::clock::Ms;
 use shared::coverage::{MARGIN_MS, Span, coalesce, gaps, is_covered};
 use shared::frame::{Address, Message};
 use shared::id::{GroupId, MessageId, UserId};
 use shared::page::{Dropped, Page};
-use shared::table::{DropPlan, Kind, Membership, Missed, Offered, Resume, State};
+use shared::table::{DropPlan, Kind, Membership, Missed, Offered, Resume, State, View};
 
 use crate::App;
 
@@ -25,6 +24,10 @@ const WORTH_FORGETTING: usize = 16;
 
 /// How many logs are read at once.
 const MAX_IN_FLIGHT: usize = 16;
+
+/// How long ago a span may end behind which a group's log is read on to its META: a client connects and then pulls, and
+/// what it got in between is little to read over.
+const READ_ON_MS: Ms = 10_000;
 
 /// How many messages one query asks for, and how many names one batch.
 const MESSAGES_PER_QUERY: i32 = 250;
@@ -66,32 +69,32 @@ pub(crate) struct Found {
 /// Read a page.
 pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<Found> {
     let end = app.clock.now_ms();
-    let wants_groups = request.kinds.contains(&Kind::Multicast);
-    let joined = async { if wants_groups { app.table.joined_groups(user).await } else { Ok(Vec::new()) } };
-    let (state, blocks, joined) = futures::try_join!(app.table.state(user), app.table.blocks(user), joined)?;
+    let (state, view) = futures::try_join!(app.table.state(user), view(app, user, request))?;
     let floor = end.saturating_sub(MARGIN_MS);
-    let groups = standing(app, user, joined, floor).await?;
-    let reader = Reader { app, user, request, state: &state, blocks: &blocks, groups: &groups, end, floor };
+    let reader = Reader { app, user, request, state: &state, view: &view, end, floor };
     let (mut cursors, mut void) = reader.cursors();
     let page = merge(&reader, &mut cursors).await?;
+    clear_away(&reader, &cursors).await?;
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
     Ok(Found { end, floor, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
 }
 
-/// The groups that stand, of those that a user joined. What a dissolution left behind on his side is cleared away; not
-/// what is young, for of a group that is just being made the two reads may have seen one half.
-async fn standing(
-    app: &App,
-    user: &UserId,
-    joined: Vec<(GroupId, Membership)>,
-    floor: Ms,
-) -> Result<BTreeMap<GroupId, Ms>> {
-    let ids: Vec<GroupId> = joined.iter().map(|(group, _)| group.clone()).collect();
-    let metas = app.table.standing_groups(&ids).await?;
-    let (standing, dissolved): (Vec<_>, Vec<_>) = joined.into_iter().partition(|(group, _)| metas.contains_key(group));
-    let dissolved: Vec<_> = dissolved.into_iter().filter(|(_, membership)| membership.joined < floor).collect();
-    app.table.forget_groups(user, &dissolved).await?;
-    Ok(standing.into_iter().map(|(group, membership)| (group, membership.joined)).collect())
+async fn view(app: &App, user: &UserId, request: &Request) -> Result<View> {
+    if request.kinds.contains(&Kind::Multicast) {
+        return app.table.view(user).await;
+    }
+    Ok(View { blocks: app.table.blocks(user).await?, ..View::default() })
+}
+
+/// Delete what dissolutions left behind on the user's side, as far as the reading met it; not what is young, for of a group
+/// that is just being made two reads may see one half.
+async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
+    let is_old = |(_, membership): &(GroupId, Membership)| membership.joined < reader.floor;
+    let dissolved = cursors.iter().filter_map(Cursor::dissolved).filter_map(|group| {
+        let membership = reader.view.groups.get(group)?;
+        Some((group.clone(), *membership)).filter(is_old)
+    });
+    reader.app.table.forget_groups(reader.user, &dissolved.collect::<Vec<_>>()).await
 }
 
 struct Reader<'a> {
@@ -99,8 +102,7 @@ struct Reader<'a> {
     user: &'a UserId,
     request: &'a Request,
     state: &'a State,
-    blocks: &'a BTreeMap<UserId, Block>,
-    groups: &'a BTreeMap<GroupId, Ms>,
+    view: &'a View,
     end: Ms,
     floor: Ms,
 }
@@ -112,7 +114,9 @@ impl Reader<'_> {
         if self.request.kinds.contains(&Kind::Unicast) {
             logs.push((Address::User(self.user.clone()), 0));
         }
-        logs.extend(self.groups.iter().map(|(group, joined)| (Address::Group(group.clone()), *joined)));
+        logs.extend(
+            self.view.groups.iter().map(|(group, membership)| (Address::Group(group.clone()), membership.joined)),
+        );
         let mut cursors: Vec<Cursor> =
             logs.into_iter().map(|(log, from)| Cursor::of_log(self.spans(&log, from), log)).collect();
         let (names, void) = self.names();
@@ -135,7 +139,7 @@ impl Reader<'_> {
         let asked = |missed: &&Missed| !self.request.all && self.request.kinds.contains(&missed.kind());
         let is_mine = |missed: &Missed| match &missed.group {
             None => true,
-            Some(group) => self.groups.get(group).is_some_and(|joined| *joined <= missed.id.time_ms()),
+            Some(group) => self.view.groups.get(group).is_some_and(|member| member.joined <= missed.id.time_ms()),
         };
         let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
         // A young one may be of a group that was joined after the memberships were read and before the state was.
@@ -159,7 +163,7 @@ impl Reader<'_> {
 
     /// Whether a message's sender is neither the user nor somebody whom he blocks, or blocked then.
     fn keeps_sender(&self, message: &Message) -> bool {
-        let withheld = self.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
+        let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
         message.sender != *self.user && !withheld
     }
 }
@@ -173,13 +177,23 @@ struct Cursor {
 }
 
 enum Source {
-    Log { log: Address, spans: VecDeque<Span>, rest: Option<Resume> },
+    Log(Log),
     Names(VecDeque<Missed>),
+}
+
+/// What is left to read of a log.
+struct Log {
+    log: Address,
+    spans: VecDeque<Span>,
+    rest: Option<Resume>,
+    /// Whether its group stands, as far as that is known. Of a group that does not, nothing is anybody's.
+    stands: Option<bool>,
 }
 
 impl Cursor {
     fn of_log(spans: Vec<Span>, log: Address) -> Self {
-        Self::of(Source::Log { log, spans: spans.into(), rest: None })
+        let stands = matches!(log, Address::User(_)).then_some(true);
+        Self::of(Source::Log(Log { log, spans: spans.into(), rest: None, stands }))
     }
 
     fn of_names(names: Vec<Missed>) -> Self {
@@ -194,6 +208,14 @@ impl Cursor {
         matches!(self.source, Source::Names(_))
     }
 
+    /// The group that it has seen to be dissolved.
+    fn dissolved(&self) -> Option<&GroupId> {
+        match &self.source {
+            Source::Log(Log { log: Address::Group(group), stands: Some(false), .. }) => Some(group),
+            _ => None,
+        }
+    }
+
     fn head(&self) -> Option<MessageId> {
         self.buffer.front().map(|message| message.id)
     }
@@ -203,7 +225,7 @@ impl Cursor {
         Box::pin(async move {
             while self.buffer.is_empty() {
                 let read = match &mut self.source {
-                    Source::Log { log, spans, rest } => read_log(reader, log, spans, rest).await?,
+                    Source::Log(log) => log.read(reader).await?,
                     Source::Names(names) => read_names(reader, names, &mut self.void).await?,
                 };
                 match read {
@@ -216,20 +238,27 @@ impl Cursor {
     }
 }
 
-async fn read_log(
-    reader: &Reader<'_>,
-    log: &Address,
-    spans: &mut VecDeque<Span>,
-    rest: &mut Option<Resume>,
-) -> Result<Option<Vec<Message>>> {
-    let Some(span) = spans.front() else { return Ok(None) };
-    let mut page = reader.app.table.read_log(log, *span, MESSAGES_PER_QUERY, rest.take()).await?;
-    *rest = page.rest;
-    if rest.is_none() {
-        spans.pop_front();
+impl Log {
+    async fn read(&mut self, reader: &Reader<'_>) -> Result<Option<Vec<Message>>> {
+        let Some(span) = self.spans.front().copied() else { return Ok(None) };
+        let to_end = self.spans.len() == 1 && span.to.saturating_add(READ_ON_MS) >= reader.end;
+        let table = &reader.app.table;
+        let mut page = table.read_log(&self.log, span, to_end, MESSAGES_PER_QUERY, self.rest.take()).await?;
+        self.rest = page.rest;
+        if self.rest.is_none() {
+            self.spans.pop_front();
+        }
+        page.messages.retain(|message| reader.keeps(message));
+        self.stands = page.stands.or(self.stands);
+        if let (Address::Group(group), None, false) = (&self.log, self.stands, page.messages.is_empty()) {
+            self.stands = Some(table.standing_groups(std::slice::from_ref(group)).await?.contains_key(group));
+        }
+        if self.stands == Some(false) {
+            self.spans.clear();
+            return Ok(None);
+        }
+        Ok(Some(page.messages))
     }
-    page.messages.retain(|message| reader.keeps(message));
-    Ok(Some(page.messages))
 }
 
 async fn read_names(
@@ -241,8 +270,16 @@ async fn read_names(
         return Ok(None);
     }
     let batch: Vec<Missed> = names.drain(..names.len().min(NAMES_PER_BATCH)).collect();
-    let mut messages = reader.app.table.missed_messages(reader.user, &batch).await?;
-    messages.retain(|message| reader.keeps_sender(message));
+    let groups: BTreeSet<GroupId> = batch.iter().filter_map(|missed| missed.group.clone()).collect();
+    let groups: Vec<GroupId> = groups.into_iter().collect();
+    let table = &reader.app.table;
+    let (mut messages, standing) =
+        futures::try_join!(table.missed_messages(reader.user, &batch), table.standing_groups(&groups))?;
+    let stands = |message: &Message| match &message.to {
+        Address::User(_) => true,
+        Address::Group(group) => standing.contains_key(group),
+    };
+    messages.retain(|message| reader.keeps_sender(message) && stands(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
     Ok(Some(messages))
 }

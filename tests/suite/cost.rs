@@ -426,9 +426,9 @@ async fn pulls(rows: &mut Vec<Row>) {
             }
             let name = format!("pull, {messages} missed, groups: {groups}");
             let (row, _) = bench.rest::<Value>(&name, &functions::pull_messages::FUNCTION, &pull).await;
-            // Besides the messages: the state, blocks, memberships and the log of private messages, and of each group
-            // its META and its log.
-            rows.push(row.within(1.0, f64::from(2 * groups) + messages as f64 / 4.0 + 4.0, 4));
+            // Besides the messages: the state, memberships and blocks together, the log of private messages, and the log
+            // of each group.
+            rows.push(row.within(1.0, f64::from(groups) + messages as f64 / 4.0 + 3.0, 3));
         }
     }
 }

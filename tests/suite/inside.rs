@@ -99,16 +99,15 @@ pub(crate) fn body<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
 impl Inside {
     /// Functions that nobody has called yet.
     pub(crate) fn new(seed: u64) -> Self {
-        let (world, calls) = (World::new(1), Arc::new(Mutex::default()));
-        let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
-        Self { calls, ..Self::over(world, SharedHttpClient::new(recorded), seed) }
+        Self::with(seed, &[])
     }
 
     /// The same, with these variables in their environment.
     pub(crate) fn with(seed: u64, variables: &[(&str, &str)]) -> Self {
-        let world = World::new(1);
+        let (world, calls) = (World::new(1), Arc::new(Mutex::default()));
+        let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
         let config = crate::simulation::config_with(SECRET, variables);
-        Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), seed, &config, 0)
+        Self { calls, ..Self::configured(world, SharedHttpClient::new(recorded), seed, &config, 0) }
     }
 
     /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them.
@@ -217,7 +216,7 @@ impl Inside {
     pub(crate) fn log(&self, sender: &str, receiver: &str, time: Ms, number: u64) -> String {
         let id = format!("{}{number:016X}", &MessageId::first_at(time).to_string()[..10]);
         self.world.put(&json!({
-            "pk": { "S": format!("USER#{receiver}") }, "sk": { "S": format!("MSG#{id}") }, "id": { "S": id },
+            "pk": { "S": format!("USER#{receiver}") }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
             "sender": { "S": sender }, "content": { "S": "1" }, "timestamp": { "N": time.to_string() },
         }));
         id

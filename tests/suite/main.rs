@@ -55,3 +55,4 @@ mod rfc6455;
 mod simulation;
 mod skew;
 mod stack;
+mod standing;

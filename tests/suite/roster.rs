@@ -217,7 +217,7 @@ async fn members_that_an_answer_cannot_hold_are_refused_by_name() {
         for number in count {
             let (pk, user) = (format!("GROUP#{group}"), format!("{number:0128}"));
             let item = json!({
-                "pk": { "S": pk }, "sk": { "S": format!("MEMBER#{user}") },
+                "pk": { "S": pk }, "sk": { "S": format!("ROSTER#{user}") },
                 "user": { "S": user }, "joined": { "N": "1" },
             });
             inside.world().put(&item);

@@ -69,7 +69,7 @@ async fn a_membership_begins_after_the_call_and_before_the_answer_by_every_clock
         let called = right.world().now_ms();
         let group = group_with_bob(&right, machine).await;
         let items = right.world().partition(&format!("GROUP#{group}"));
-        let bob = items.iter().find(|item| item["sk"]["S"] == "MEMBER#bob").expect("bob is a member");
+        let bob = items.iter().find(|item| item["sk"]["S"] == "ROSTER#bob").expect("bob is a member");
         let joined: u64 = bob["joined"]["N"].as_str().and_then(|number| number.parse().ok()).expect("a time");
         // A clock that is ahead may have stamped a message before the call, and one that is right, after the answer.
         assert!(called + AHEAD_MS < joined && joined <= right.world().now_ms());
@@ -79,7 +79,8 @@ async fn a_membership_begins_after_the_call_and_before_the_answer_by_every_clock
 /// When bob's block of alice began, or ended last, as it is stored.
 fn edge(machine: &Inside) -> u64 {
     let items = machine.world().partition("USER#bob");
-    let block = items.iter().find(|item| item["sk"]["S"] == "BLOCK#alice").expect("a block, or what is left of one");
+    let block =
+        items.iter().find(|item| item["sk"]["S"] == "VIEW#BLOCK#alice").expect("a block, or what is left of one");
     let number = |value: &Value| value["N"].as_str().and_then(|number| number.parse().ok());
     number(&block["since"]).or_else(|| number(&block["past"]["L"].as_array()?.last()?["L"][1])).expect("a time")
 }
@@ -99,7 +100,8 @@ async fn a_repeat_that_finds_it_done_is_not_quicker() {
     for method in ["PUT", "DELETE"] {
         // The first was killed behind its write, which it made just now.
         let time = json!({ "N": (right.world().now_ms() + AHEAD_MS).to_string() });
-        let mut block = json!({ "pk": { "S": "USER#bob" }, "sk": { "S": "BLOCK#alice" }, "user": { "S": "alice" } });
+        let mut block =
+            json!({ "pk": { "S": "USER#bob" }, "sk": { "S": "VIEW#BLOCK#alice" }, "user": { "S": "alice" } });
         match method {
             "PUT" => (block["since"], block["past"]) = (time, json!({ "L": [] })),
             _ => block["past"] = json!({ "L": [{ "L": [{ "N": "1" }, time] }] }),

@@ -1,7 +1,7 @@
 //! Groups and who is in them.
 //!
-//! A group is its `META`: {name, manager, count}. A membership is an item on either side, `MEMBER#` and `GROUP#`, with
-//! the time from which on messages are the member's. Whoever asks for a member asks for META too: a group is dissolved
+//! A group is its `META`: {name, manager, count}. A membership is an item on either side, `ROSTER#` and `VIEW#GROUP#`,
+//! with the time from which on messages are the member's. Whoever asks for a member asks for META too: a group is dissolved
 //! by deleting META, in one write, and what is left of it then says nothing any more.
 //!
 //! The roster of a large group is spread over partitions, since one of them serves 3,000 read units a second and no
@@ -145,7 +145,7 @@ impl Table {
             }
         }
         let items = self.get_all(wanted).await?;
-        let meta = items.iter().find(|item| item.contains_key("managerId")).map(read_meta).transpose()?;
+        let meta = items.iter().find(|item| is_meta(item)).map(read_meta).transpose()?;
         let Some(meta) = meta else { return Ok(None) };
         let joined = |user: &&UserId| {
             let key = keys::joined(user, group);
@@ -156,11 +156,11 @@ impl Table {
 
     /// The group with its members, if it stands: one read, and where it is large, then one for each further shard.
     pub async fn roster(&self, group: &GroupId) -> Result<Option<Roster>> {
-        let mut items = self.query_all(&keys::roster(group, 0)).await?;
-        // META sorts behind the members.
-        let Some(meta) = items.pop_if(|last| last.contains_key("managerId")) else { return Ok(None) };
-        let members = items.iter().map(read_member).collect::<Result<_>>()?;
-        let meta = read_meta(&meta)?;
+        let items = self.query_all(&keys::roster(group, 0)).await?;
+        // META sorts before the members.
+        let Some((meta, members)) = items.split_first().filter(|(first, _)| is_meta(first)) else { return Ok(None) };
+        let members = members.iter().map(read_member).collect::<Result<_>>()?;
+        let meta = read_meta(meta)?;
         let further = (1..=meta.shards).map(|shard| self.shard(group, shard));
         // Collected, since a stream of borrowing futures is not seen to be Send.
         let further = stream::iter(further.collect::<Vec<_>>()).buffered(MAX_IN_FLIGHT);
@@ -188,7 +188,7 @@ impl Table {
     /// The groups that a user is in, dissolved ones included.
     pub async fn joined_groups(&self, user: &UserId) -> Result<Vec<(GroupId, Membership)>> {
         let items = self.query_all(&keys::all_of_user(user, keys::GROUP)).await?;
-        items.iter().map(|item| Ok((read_group_id(item)?, read_membership(item)?))).collect()
+        items.iter().map(read_joined).collect()
     }
 
     /// Whether a user is in so many groups, or more. One that is dissolved counts until its memberships are deleted.
@@ -364,6 +364,10 @@ fn membership_item(mut item: Item, (name, id): (&str, &str), joined: Ms) -> Item
     item
 }
 
+pub(super) fn read_joined(item: &Item) -> Result<(GroupId, Membership)> {
+    Ok((read_group_id(item)?, read_membership(item)?))
+}
+
 fn read_membership(item: &Item) -> Result<Membership> {
     Ok(Membership { joined: item::read_number(item, "joined")?, shard: read_count(item, "shard")?.unwrap_or(0) })
 }
@@ -375,6 +379,11 @@ fn read_count(item: &Item, name: &'static str) -> Result<Option<u32>> {
 
 fn read_group_id(item: &Item) -> Result<GroupId> {
     item::parsed("groupId", GroupId::parse(item::read_text(item, "groupId")?))
+}
+
+/// Whether an item is a META, of those that may come with it.
+pub(super) fn is_meta(item: &Item) -> bool {
+    item.contains_key("managerId")
 }
 
 fn read_meta(item: &Item) -> Result<Meta> {

@@ -3,18 +3,22 @@
 //! | item | pk | sk |
 //! | --- | --- | --- |
 //! | state of a user ([`super::state`]) | `USER#u` | `STATE` |
-//! | private message ([`super::messages`]) | `USER#receiver` | `MSG#ulid` |
+//! | private message ([`super::messages`]) | `USER#receiver` | `LOG#ulid` |
 //! | friend ([`super::relations`]) | `USER#u` | `FRIEND#v` |
 //! | u is blocked by v | `USER#u` | `BLOCKER#v` |
-//! | u blocks v, or did | `USER#u` | `BLOCK#v` |
-//! | u is in g ([`super::groups`]) | `USER#u` | `GROUP#g` |
+//! | u blocks v, or did | `USER#u` | `VIEW#BLOCK#v` |
+//! | u is in g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
 //! | what pulls offered ([`super::offered`]) | `USER#u` | `OFFERED#type#ulid` |
 //! | in place of what is withheld ([`super::withheld`]) | `USER#sender` | `WITHHELD#MSG`, `#STATE`, `#INVITE` |
+//! | group message | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
-//! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `MEMBER#u` |
-//! | group message | `GROUP#g` | `MSG#ulid` |
+//! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
+//!
+//! Two reads rest on how these sort. META stands between a group's log and its roster, so one query of either tells that
+//! the group stands. What a user's view of the logs depends on, which groups he is in and whom he blocks, stands side by
+//! side, so one query reads both.
 
 use std::collections::HashMap;
 
@@ -54,11 +58,15 @@ pub(super) struct Range {
 }
 
 pub(super) const FRIEND: &str = "FRIEND#";
-pub(super) const BLOCK: &str = "BLOCK#";
+pub(super) const BLOCK: &str = "VIEW#BLOCK#";
 pub(super) const BLOCKER: &str = "BLOCKER#";
-pub(super) const GROUP: &str = "GROUP#";
+pub(super) const GROUP: &str = "VIEW#GROUP#";
 pub(super) const INVITE: &str = "INVITE#";
-pub(super) const MEMBER: &str = "MEMBER#";
+/// What [`BLOCK`] and [`GROUP`] begin with.
+pub(super) const VIEW: &str = "VIEW#";
+const LOG: &str = "LOG#";
+const META: &str = "META";
+const ROSTER: &str = "ROSTER#";
 
 fn of_user(user: &UserId, sk: String) -> Key {
     Key { pk: format!("USER#{user}"), sk }
@@ -118,12 +126,12 @@ pub(super) fn sent(user: &UserId, request: &RequestId) -> Key {
 }
 
 pub(super) fn meta(group: &GroupId) -> Key {
-    of_group(group, "META".to_owned())
+    of_group(group, META.to_owned())
 }
 
 /// A member, in a shard of the roster: shard 0 is the group's own partition.
 pub(super) fn member(group: &GroupId, shard: u32, user: &UserId) -> Key {
-    Key { pk: shard_of(group, shard), sk: format!("{MEMBER}{user}") }
+    Key { pk: shard_of(group, shard), sk: format!("{ROSTER}{user}") }
 }
 
 fn shard_of(group: &GroupId, shard: u32) -> String {
@@ -132,7 +140,7 @@ fn shard_of(group: &GroupId, shard: u32) -> String {
 
 /// A message in the log of its addressee.
 pub(super) fn message(log: &Address, id: MessageId) -> Key {
-    let sk = format!("MSG#{id}");
+    let sk = format!("{LOG}{id}");
     match log {
         Address::User(user) => of_user(user, sk),
         Address::Group(group) => of_group(group, sk),
@@ -144,10 +152,10 @@ pub(super) fn all_of_user(user: &UserId, prefix: &str) -> Range {
     Range { pk: format!("USER#{user}"), from: prefix.to_owned(), to: format!("{prefix}~") }
 }
 
-/// The members in a shard of a group's roster, and in shard 0 its META behind them: one read tells who is in and that
+/// The members in a shard of a group's roster, and in shard 0 its META before them: one read tells who is in and that
 /// the group still stands.
 pub(super) fn roster(group: &GroupId, shard: u32) -> Range {
-    Range { pk: shard_of(group, shard), from: MEMBER.to_owned(), to: "META".to_owned() }
+    Range { pk: shard_of(group, shard), from: META.to_owned(), to: format!("{ROSTER}~") }
 }
 
 /// The members in a shard of a group's roster from one user to another, both included.
@@ -162,6 +170,13 @@ pub(super) fn messages(log: &Address, from: MessageId, to: MessageId) -> Range {
     Range { pk: from.pk, from: from.sk, to: to.sk }
 }
 
+/// The log of a group from a message to its end, and META behind it: one read tells what there is and that the group still
+/// stands.
+pub(super) fn messages_and_meta(group: &GroupId, from: MessageId) -> Range {
+    let from = message(&Address::Group(group.clone()), from);
+    Range { pk: from.pk, from: from.sk, to: META.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +186,12 @@ mod tests {
         let (user, group) = (UserId::parse("u").unwrap(), GroupId::parse("g").unwrap());
         let holds = |range: &Range, key: &Key| range.pk == key.pk && range.from <= key.sk && key.sk <= range.to;
         let longest = UserId::parse(&"z".repeat(128)).unwrap();
+        let widest = GroupId::parse(&"z".repeat(128)).unwrap();
+        assert!(holds(&all_of_user(&user, VIEW), &block(&user, &longest)));
+        assert!(holds(&all_of_user(&user, VIEW), &joined(&user, &widest)));
+        assert!(!holds(&all_of_user(&user, VIEW), &blocker(&user, &longest)));
+        assert!(!holds(&all_of_user(&user, BLOCK), &joined(&user, &widest)));
+        assert!(!holds(&all_of_user(&user, GROUP), &block(&user, &longest)));
         assert!(holds(&all_of_user(&user, BLOCK), &block(&user, &longest)));
         assert!(!holds(&all_of_user(&user, BLOCK), &blocker(&user, &longest)));
         for shard in [0, 1, 12] {
@@ -191,7 +212,11 @@ mod tests {
         assert!(!holds(&offered_from(&user, &both, late), &offered(&user, &both, early)));
         assert!(!holds(&offered_from(&user, &both, early), &offered(&user, &[Kind::Unicast], late)));
         let log = Address::Group(group.clone());
-        assert!(!holds(&roster(&group, 0), &message(&log, MessageId::first_at(0))));
+        assert!(!holds(&roster(&group, 0), &message(&log, MessageId::last_at(u64::MAX))));
+        let behind = messages_and_meta(&group, late);
+        assert!(holds(&behind, &message(&log, late)) && !holds(&behind, &message(&log, early)));
+        assert!(holds(&behind, &message(&log, MessageId::last_at(u64::MAX))) && holds(&behind, &meta(&group)));
+        assert!(!holds(&behind, &member(&group, 0, &UserId::parse("-").unwrap())));
         assert!(holds(
             &messages(&log, MessageId::first_at(5), MessageId::last_at(6)),
             &message(&log, MessageId::last_at(6))

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::item::{self, Item};
-use super::{Missed, Table, keys};
+use super::{Missed, Table, groups, keys};
 use crate::coverage::Span;
 use crate::error::{Error, Result};
 use crate::frame::{Address, Message};
@@ -20,6 +20,8 @@ pub struct LogPage {
     pub messages: Vec<Message>,
     /// Where the rest of the span starts, if there may be more.
     pub rest: Option<Resume>,
+    /// Whether the group stands that the log is of, if that was read.
+    pub stands: Option<bool>,
 }
 
 impl Table {
@@ -36,19 +38,36 @@ impl Table {
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Read a span of a log, at most `limit` messages of it.
-    pub async fn read_log(&self, log: &Address, span: Span, limit: i32, rest: Option<Resume>) -> Result<LogPage> {
-        let range = keys::messages(log, MessageId::first_at(span.from), MessageId::last_at(span.to));
-        let (items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
+    /// Read a span of a log, at most `limit` items of it. With `to_end` a group's log is read on behind the span to where its
+    /// META stands, which costs no call more: so it is told whether the group stands.
+    pub async fn read_log(
+        &self,
+        log: &Address,
+        span: Span,
+        to_end: bool,
+        limit: i32,
+        rest: Option<Resume>,
+    ) -> Result<LogPage> {
+        let first = MessageId::first_at(span.from);
+        let (range, has_meta) = match log {
+            Address::Group(group) if to_end => (keys::messages_and_meta(group, first), true),
+            _ => (keys::messages(log, first, MessageId::last_at(span.to)), false),
+        };
+        let (mut items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
+        let meta = items.pop_if(|last| groups::is_meta(last));
+        let next = next.filter(|_| meta.is_none());
         let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
-        Ok(LogPage { messages: live.collect::<Result<_>>()?, rest: next.map(Resume) })
+        let mut messages: Vec<Message> = live.collect::<Result<_>>()?;
+        messages.retain(|message| span.contains(message.id.time_ms()));
+        let stands = (has_meta && next.is_none()).then_some(meta.is_some());
+        Ok(LogPage { messages, rest: next.map(Resume), stands })
     }
 
     /// A message of a group, if it is still there and the group stands.
     pub async fn group_message(&self, group: &GroupId, id: MessageId) -> Result<Option<Message>> {
         let log = Address::Group(group.clone());
         let items = self.get_all(vec![keys::meta(group), keys::message(&log, id)]).await?;
-        let stands = items.iter().any(|item| item.contains_key("managerId"));
+        let stands = items.iter().any(groups::is_meta);
         let message = items.iter().find(|item| item.contains_key("sender")).filter(|_| stands);
         message.map_or(Ok(None), |item| self.read_live(item, &log))
     }

@@ -38,7 +38,7 @@ pub use groups::{Accepted, Group, Membership, Meta, Roster, RosterMember};
 pub use invites::Invitation;
 pub use messages::{LogPage, Resume};
 pub use offered::Offered;
-pub use relations::{Relationships, Standing};
+pub use relations::{Relationships, Standing, View};
 pub use sent::{Digest, Sent};
 pub use state::{Books, DropPlan, Kind, MAX_ENDED, Missed, State};
 

@@ -1,6 +1,6 @@
 //! Friends and blocks, which the host application keeps current.
 //!
-//! A friendship is an item on either side. A block is `BLOCK#` on the blocker's side, with its history, and `BLOCKER#`
+//! A friendship is an item on either side. A block is `VIEW#BLOCK#` on the blocker's side, with its history, and `BLOCKER#`
 //! on the side of the blocked, where it can be looked up for a sender.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use serde::Serialize;
 
+use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
 use super::{MAX_ATTEMPTS, Table, Transaction};
 use crate::block::Block;
 use crate::coverage::Span;
 use crate::error::{Error, Result};
-use crate::id::UserId;
+use crate::id::{GroupId, UserId};
 
 /// How one user stands to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,15 @@ pub struct Relationships {
     pub friends: Vec<UserId>,
     /// Whom he blocks.
     pub blocks: Vec<UserId>,
+}
+
+/// What of the logs a user sees depends on.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The groups that he is in, dissolved ones included.
+    pub groups: BTreeMap<GroupId, Membership>,
+    /// His blocks, those that are lifted included.
+    pub blocks: BTreeMap<UserId, Block>,
 }
 
 impl Table {
@@ -59,8 +69,17 @@ impl Table {
 
     /// A user's blocks, those that are lifted included.
     pub async fn blocks(&self, user: &UserId) -> Result<BTreeMap<UserId, Block>> {
-        let items = self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?;
-        items.iter().map(|item| Ok((other(item)?, read_block(item)?))).collect()
+        self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?.iter().map(read_blocked).collect()
+    }
+
+    /// The groups that a user is in, and his blocks, in one read.
+    pub async fn view(&self, user: &UserId) -> Result<View> {
+        let items = self.query_all(&keys::all_of_user(user, keys::VIEW)).await?;
+        let (groups, blocks): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.contains_key("groupId"));
+        Ok(View {
+            groups: groups.iter().map(groups::read_joined).collect::<Result<_>>()?,
+            blocks: blocks.iter().map(read_blocked).collect::<Result<_>>()?,
+        })
     }
 
     /// A user's friends and standing blocks.
@@ -185,6 +204,10 @@ fn other(item: &Item) -> Result<UserId> {
 fn write_spells(spells: &[Span]) -> AttributeValue {
     let spell = |span: &Span| AttributeValue::L(vec![item::number(span.from), item::number(span.to)]);
     AttributeValue::L(spells.iter().map(spell).collect())
+}
+
+fn read_blocked(item: &Item) -> Result<(UserId, Block)> {
+    Ok((other(item)?, read_block(item)?))
 }
 
 fn read_block(item: &Item) -> Result<Block> {

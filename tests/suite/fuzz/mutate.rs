@@ -77,7 +77,7 @@ const WORDS: &[&str] = &[
     "GROUP#secret-group",
     "STATE",
     "META",
-    "MSG#",
+    "LOG#",
     "c#",
     "pk",
     ":now",
