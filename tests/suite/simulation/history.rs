@@ -287,6 +287,11 @@ impl Notes {
                 let got = !taken.is_empty() || !pulled.is_empty();
                 let owed = self.owed(sent, user);
                 tally[owed as usize] += 1;
+                if let Some(late) = pulled.iter().find(|pulled| self.is_out(sent, user, pulled)) {
+                    let by = format!("{} at {:?}", about(), late.during);
+                    faults
+                        .push(Fault::new("who is out of a group, or whose group is no more, pulls nothing of it", by));
+                }
                 match owed {
                     Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
                     Certainty::Surely if sent.accepted => {
@@ -315,6 +320,14 @@ impl Notes {
             }
         }
         (faults, tally)
+    }
+
+    /// Whether a user was for sure not in the group of a message while he pulled it.
+    fn is_out(&self, sent: &Sent, user: User, pulled: &Pulled) -> bool {
+        match sent.to {
+            To::User(_) => false,
+            To::Group(group) => self.membership(group, user, pulled.during) == Certainty::Never,
+        }
     }
 
     /// From when to when a message was being sent or delivered, jobs included.
