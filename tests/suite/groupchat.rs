@@ -70,6 +70,28 @@ async fn a_member_who_is_away_misses_a_group_message() {
     assert!(bob.pull().await.is_empty());
 }
 
+/// Where a deployment is told that this is a large group, as the one behind the emulator is, its queue has a part in it.
+#[tokio::test]
+async fn a_message_reaches_each_of_a_dozen_members() {
+    let (alice, others) = (User::new("alice"), [(); 11].map(|()| User::new("member")));
+    let group = group_of(&alice, &others.each_ref()).await;
+    let [blocker, online, away @ ..] = &others;
+    blocker.block(&alice).await;
+    let (mut sender, mut unmoved) = (alice.connect().await, blocker.connect().await);
+    let mut devices = [online.connect().await, online.connect().await, away[0].connect().await];
+    let accepted = sender.send_group(&group, "hi all").await;
+    for device in &mut devices {
+        assert_eq!(device.expect_in_group(&group, &alice, "hi all").await.id(), accepted.id);
+    }
+    for user in &away[1..] {
+        assert_eq!(user.pull().await.ids(), std::slice::from_ref(&accepted.id), "{}", user.id());
+    }
+    unmoved.expect_nothing().await;
+    for user in [&alice, blocker, online, &away[0]] {
+        assert!(user.pull().await.is_empty(), "{}", user.id());
+    }
+}
+
 #[tokio::test]
 async fn a_member_who_blocks_the_sender_gets_nothing_of_his() {
     let (alice, bob, carol, group) = three_in_a_group().await;
