@@ -36,7 +36,7 @@ pub struct Config {
     pub fanout_queue: Option<String>,
     /// `FANOUT_MEMBERS`: beyond so many receivers a group is large, 1 to 10,000; 1,000.
     pub fanout_members: usize,
-    /// `ROSTER_SHARD`: beyond how many members a group's roster is spread over more partitions, 1 to 10,000; 1,000.
+    /// `ROSTER_SHARD`: beyond how many members a group's roster is spread over more partitions, 1 to 10,000; 2,000.
     pub roster_shard: u32,
     /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
     pub max_page_messages: usize,
@@ -145,7 +145,7 @@ impl Config {
             max_group_members: number("MAX_GROUP_MEMBERS", &text, 1_000, 2, 100_000)?,
             fanout_queue: url("FANOUT_QUEUE_URL", &text)?,
             fanout_members: number("FANOUT_MEMBERS", &text, 1_000, 1, 10_000)?,
-            roster_shard: number("ROSTER_SHARD", &text, 1_000, 1, 10_000)?,
+            roster_shard: number("ROSTER_SHARD", &text, 2_000, 1, 10_000)?,
             max_page_messages: number("MAX_PAGE_MESSAGES", &text, 1_000, 1, 1_000)?,
             max_groups: number("MAX_GROUPS", &text, 500, 1, 1_000)?,
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 /// The most that one call takes.
 const MAX_ENTRIES: usize = 10;
 
-/// The most that the bodies of one call have together. SQS takes more; an old limit of its was 256 KiB, and emulators
-/// keep to it.
-const MAX_BATCH_BYTES: usize = 240 * 1024;
+/// The most that the bodies of one call have together, and so the most that one body may have. SQS takes more; an old limit
+/// of its was 256 KiB, and emulators keep to it.
+pub const MAX_BATCH_BYTES: usize = 240 * 1024;
 
 /// How many calls are under way at once.
 const MAX_CALLS: usize = 8;
@@ -34,7 +34,8 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`] if the queue did not take all of them.
     pub async fn send(&self, jobs: &[String]) -> Result<()> {
-        let calls = batches(jobs).into_iter().map(|batch| self.send_batch(batch));
+        let calls =
+            batches(jobs, MAX_ENTRIES, MAX_BATCH_BYTES, String::len).into_iter().map(|batch| self.send_batch(batch));
         // Collected, since a stream of borrowing futures is not seen to be Send.
         stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS).try_collect().await
     }
@@ -55,19 +56,20 @@ impl Queue {
     }
 }
 
-/// The jobs cut into calls, each within the limits. A job that is too long by itself is a call of its own.
-fn batches(jobs: &[String]) -> Vec<&[String]> {
+/// Things cut into as few parts as it takes, each of so many and so many bytes at most, in order. One that is too long by
+/// itself is a part of its own.
+pub fn batches<T>(all: &[T], most: usize, most_bytes: usize, length: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
-    for (index, job) in jobs.iter().enumerate() {
-        if index > start && (index - start == MAX_ENTRIES || bytes + job.len() > MAX_BATCH_BYTES) {
-            batches.push(&jobs[start..index]);
+    for (index, length) in all.iter().map(length).enumerate() {
+        if index > start && (index - start == most || bytes + length > most_bytes) {
+            batches.push(&all[start..index]);
             (start, bytes) = (index, 0);
         }
-        bytes += job.len();
+        bytes += length;
     }
-    if start < jobs.len() {
-        batches.push(&jobs[start..]);
+    if start < all.len() {
+        batches.push(&all[start..]);
     }
     batches
 }
@@ -77,9 +79,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn calls(jobs: &[String]) -> Vec<&[String]> {
+        batches(jobs, MAX_ENTRIES, MAX_BATCH_BYTES, String::len)
+    }
+
     fn sizes(jobs: &[usize]) -> Vec<usize> {
         let jobs: Vec<String> = jobs.iter().map(|bytes| "x".repeat(*bytes)).collect();
-        batches(&jobs).iter().map(|batch| batch.len()).collect()
+        calls(&jobs).iter().map(|call| call.len()).collect()
     }
 
     #[test]
@@ -100,7 +106,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_job_is_sent_once_and_in_order(jobs in proptest::collection::vec("x{0,100}", 0..50)) {
-            prop_assert_eq!(batches(&jobs).concat(), jobs);
+            prop_assert_eq!(calls(&jobs).concat(), jobs);
         }
     }
 }

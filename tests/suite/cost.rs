@@ -1,9 +1,12 @@
-//! What each operation costs: capacity of the database as it counts it, calls of the SDK, pushes. The table stands in
-//! `docs/benchmarks.md`, and this test compares the two; `UPDATE_COSTS=1` writes it instead.
+//! What each operation costs: capacity of the database as it counts it, calls of the SDK, pushes. The tables stand in
+//! `docs/benchmarks.md`, and these tests compare the two; `UPDATE_COSTS=1` writes them instead.
 
+mod queued;
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -18,16 +21,18 @@ use crate::inside::{Inside, body, call, socket_event};
 use crate::simulation::world::{TABLE, Wire, World};
 use crate::world::Deployment;
 
-/// Where the table stands, between two marks.
+/// Where the tables stand, each between two marks of its name.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
-const BEGIN: &str = "<!-- costs: begin -->\n";
-const END: &str = "<!-- costs: end -->";
+
+/// Held while the document is read or written.
+static DOCUMENT_IN_USE: Mutex<()> = Mutex::new(());
 
 /// Dollars per million: list prices of us-east-1, November 2026.
 const WRITE_USD: f64 = 0.625;
 const READ_USD: f64 = 0.125;
 const INVOCATION_USD: f64 = 0.20;
 const GATEWAY_USD: f64 = 1.00;
+const QUEUE_USD: f64 = 0.40;
 
 /// The sizes of groups that come to be by invitations.
 const MEMBERS: [usize; 4] = [2, 10, 100, 1_000];
@@ -49,6 +54,8 @@ struct Cost {
     in_sequence: u32,
     /// Calls for a connection: posts, and looks where a message is withheld.
     pushes: u32,
+    /// What SQS counts as requests: of a call, each 64 KiB that it carries.
+    queue: u32,
 }
 
 /// A wire that asks the database what each call costs.
@@ -56,6 +63,8 @@ struct Cost {
 struct Meter {
     wire: Wire,
     cost: Arc<Mutex<Cost>>,
+    /// Read units by partition, of those that hold groups.
+    partitions: Arc<Mutex<BTreeMap<String, f64>>>,
 }
 
 impl Meter {
@@ -68,7 +77,7 @@ impl Meter {
         self.change(std::mem::take)
     }
 
-    fn note(&self, operation: Option<&str>, depth: u32, answer: &HttpResponse) {
+    fn note(&self, operation: Option<&str>, depth: u32, asked: &Value, answer: &HttpResponse) {
         let Some(operation) = operation else {
             return self.change(|cost| {
                 cost.calls += 1;
@@ -76,6 +85,13 @@ impl Meter {
                 cost.in_sequence = cost.in_sequence.max(depth);
             });
         };
+        if operation == "SendMessageBatch" {
+            return self.change(|cost| {
+                cost.calls += 1;
+                cost.queue += queue_requests(asked.to_string().len());
+                cost.in_sequence = cost.in_sequence.max(depth);
+            });
+        }
         let body: Value = serde_json::from_slice(answer.body().bytes().expect("a body in memory")).expect("JSON");
         let units =
             |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_else(|| panic!("{operation}: {body}"));
@@ -85,6 +101,7 @@ impl Meter {
             Value::Array(tables) => tables.iter().map(units).sum(),
             consumed => units(consumed),
         };
+        self.note_partitions(asked, spent);
         self.change(|cost| {
             cost.calls += 1;
             cost.in_sequence = cost.in_sequence.max(depth);
@@ -94,14 +111,31 @@ impl Meter {
             }
         });
     }
+
+    /// Note which partitions a read was of, where that is a query or a batch whose items have 4 KB each at most.
+    fn note_partitions(&self, asked: &Value, spent: f64) {
+        let queried = asked["ExpressionAttributeValues"][":pk"]["S"].as_str().map(|pk| (pk, spent));
+        let keys = asked["RequestItems"][TABLE]["Keys"].as_array().into_iter().flatten();
+        let looked_up = keys.filter_map(|key| Some((key["pk"]["S"].as_str()?, 1.0)));
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pk, units) in queried.into_iter().chain(looked_up).filter(|(pk, _)| pk.starts_with("GROUP#")) {
+            *partitions.entry(pk.to_owned()).or_default() += units;
+        }
+    }
+}
+
+/// What SQS counts a call with so many bytes as.
+fn queue_requests(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(64 * 1024).max(1)).expect("calls have a limit")
 }
 
 impl HttpConnector for Meter {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
         let operation = operation.map(str::to_owned);
+        let mut asked = Value::Null;
         if operation.is_some() {
-            let mut asked: Value = serde_json::from_slice(request.body().bytes().expect("a body")).expect("JSON");
+            asked = serde_json::from_slice(request.body().bytes().expect("a body")).expect("JSON");
             asked["ReturnConsumedCapacity"] = json!("TOTAL");
             *request.body_mut() = SdkBody::from(asked.to_string());
         }
@@ -109,7 +143,7 @@ impl HttpConnector for Meter {
         let (meter, answer) = (self.clone(), self.wire.call(request));
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
-            meter.note(operation.as_deref(), depth, &answer);
+            meter.note(operation.as_deref(), depth, &asked, &answer);
             Ok(answer)
         })
     }
@@ -141,6 +175,7 @@ impl Row {
             + READ_USD * self.cost.reads
             + INVOCATION_USD * f64::from(self.invocations)
             + GATEWAY_USD * f64::from(self.requests + self.cost.pushes)
+            + QUEUE_USD * f64::from(self.cost.queue)
     }
 
     /// Assert the most that it may cost.
@@ -161,9 +196,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these variables in the environment of the functions.
+    fn with(variables: &[(&str, &str)]) -> Self {
         let world = World::new(1);
-        let meter = Meter { wire: Wire(world.clone()), cost: Arc::default() };
-        let inside = Inside::over(world.clone(), SharedHttpClient::new(meter.clone()), 1);
+        let meter = Meter { wire: Wire(world.clone()), cost: Arc::default(), partitions: Arc::default() };
+        let inside = Inside::over(world.clone(), SharedHttpClient::new(meter.clone()), variables);
         Self { world, inside, meter }
     }
 
@@ -269,7 +309,7 @@ impl Bench {
 
 /// The shard of the roster that the next member of a group gets, if each gets as many as the others.
 fn shard(members: usize) -> usize {
-    let first = (members / 1_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
+    let first = (members / 2_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
     if first == 0 { 0 } else { first + members % first }
 }
 
@@ -484,7 +524,7 @@ fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
         "| operation | WRU | RRU | calls | in sequence | pushes | invocations | USD per million |\n".to_owned();
     text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for row in rows {
-        let Cost { writes, reads, calls, in_sequence, pushes } = row.cost;
+        let Cost { writes, reads, calls, in_sequence, pushes, .. } = row.cost;
         let (name, invocations, price) = (&row.operation, row.invocations, row.price());
         writeln!(
             text,
@@ -509,14 +549,20 @@ async fn the_table_of_costs_is_true() {
     pulls(&mut reading).await;
     drops(&mut reading).await;
     let all = rows.iter().chain(messages.iter().map(|message| &message.row)).chain(&reading);
-    let table = format!("{}\n{}\n{}", table(all), fits(&messages), floors(&messages));
+    compare("costs", &format!("{}\n{}\n{}", table(all), fits(&messages), floors(&messages)));
+}
+
+/// The table of that name in the document is this one; or write it.
+fn compare(name: &str, table: &str) {
+    let _in_use = DOCUMENT_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
     let document = std::fs::read_to_string(Path::new(DOCUMENT)).expect("the document");
-    let (before, rest) = document.split_once(BEGIN).expect("the mark before the table");
-    let (written, after) = rest.split_once(END).expect("the mark after the table");
+    let (before, rest) = document.split_once(&begin).expect("the mark before the table");
+    let (written, after) = rest.split_once(&end).expect("the mark after the table");
     if std::env::var_os("UPDATE_COSTS").is_some() {
-        std::fs::write(DOCUMENT, format!("{before}{BEGIN}{table}{END}{after}")).expect("the document is written");
+        std::fs::write(DOCUMENT, format!("{before}{begin}{table}{end}{after}")).expect("the document is written");
     } else {
-        assert_eq!(written, table, "UPDATE_COSTS=1 cargo test -p tests cost writes it anew");
+        assert_eq!(written, table, "UPDATE_COSTS=1 cargo test -p tests cost:: writes it anew");
     }
 }
 

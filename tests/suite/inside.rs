@@ -110,9 +110,9 @@ impl Inside {
         Self { calls, ..Self::configured(world, SharedHttpClient::new(recorded), seed, &config, 0) }
     }
 
-    /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them.
-    pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, seed: u64) -> Self {
-        Self::configured(world, http, seed, &crate::simulation::config(SECRET), 0)
+    /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them itself.
+    pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, variables: &[(&str, &str)]) -> Self {
+        Self::configured(world, http, 1, &crate::simulation::config_with(SECRET, variables), 0)
     }
 
     /// Others in the same world, on a machine whose clock is ahead.

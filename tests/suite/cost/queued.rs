@@ -1,0 +1,113 @@
+//! What a message costs that goes through the queue: to groups that are too large for one function. All of it is counted,
+//! from the frame to the last job, and each receiver is asked whether he got it once.
+
+use std::fmt::Write;
+
+use functions::fanout;
+use serde_json::json;
+
+use super::{Bench, Cost, GATEWAY_USD, INVOCATION_USD, Row, WRITE_USD, compare, others, queue_requests};
+use crate::jobs::event;
+use crate::world::Deployment;
+
+const MEMBERS: [usize; 2] = [10_000, 100_000];
+
+/// One in so many is online.
+const OF_WHOM_ONE_IS_ONLINE: usize = 5;
+
+/// The read units that one partition serves in a second, and how many messages a second it must bear.
+const PARTITION_READS: f64 = 3_000.0;
+const MESSAGES_PER_SECOND: f64 = 10.0;
+
+const CONFIGURED: [(&str, &str); 3] = [
+    ("MAX_GROUP_MEMBERS", "100000"),
+    ("FANOUT_MEMBERS", "1000"),
+    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout"),
+];
+
+/// What one message cost.
+struct Message {
+    members: usize,
+    /// The function that took it, and all of the jobs.
+    row: Row,
+    jobs: usize,
+    /// Read units of the partition that was read most.
+    busiest: f64,
+}
+
+async fn message_to(members: usize) -> Message {
+    let (bench, others) = (Bench::with(&CONFIGURED), others(members));
+    let group = bench.written_group("manager", &others).await;
+    let mut online = Vec::new();
+    for user in others.iter().step_by(OF_WHOM_ONE_IS_ONLINE) {
+        online.extend(bench.connect(user, 1).await);
+    }
+    let sender = bench.inside.connect("manager").await;
+    let frame = json!({ "type": "multicast", "groupId": group, "content": "x".repeat(500) });
+    bench.meter.partitions.lock().expect("nobody panics that holds it").clear();
+    let mut row = bench.send("", "manager", &sender, &frame).await;
+    let jobs = bench.world.take_jobs();
+    for job in &jobs {
+        add(&mut row, &run(&bench, job).await);
+    }
+    for connection in &online {
+        assert_eq!(bench.inside.frames(connection).len(), 1, "each who is online gets it once");
+    }
+    let partitions = bench.meter.partitions.lock().expect("nobody panics that holds it");
+    let busiest = partitions.values().copied().fold(0.0, f64::max);
+    Message { members, row, jobs: jobs.len(), busiest }
+}
+
+/// What a job costs, and that Lambda takes it out of the queue and deletes it.
+async fn run(bench: &Bench, job: &String) -> Cost {
+    let event = event(std::slice::from_ref(job));
+    let answer = bench.inside.invoke(&fanout::FUNCTION, &event).await.expect("a job is done");
+    assert_eq!(answer, r#"{"batchItemFailures":[]}"#);
+    let cost = bench.meter.take();
+    Cost { queue: cost.queue + queue_requests(job.len()) + 1, ..cost }
+}
+
+fn add(row: &mut Row, job: &Cost) {
+    row.invocations += 1;
+    row.cost.writes += job.writes;
+    row.cost.reads += job.reads;
+    row.cost.calls += job.calls;
+    row.cost.pushes += job.pushes;
+    row.cost.queue += job.queue;
+    row.cost.in_sequence = row.cost.in_sequence.max(job.in_sequence);
+}
+
+fn table(messages: &[Message]) -> String {
+    let mut text = "| members | WRU | RRU | of the busiest partition | calls | in sequence, in one function | pushes \
+                    | jobs | requests of the queue | USD per million | times the floor |\n"
+        .to_owned();
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    for Message { members, row, jobs, busiest } in messages {
+        let Cost { writes, reads, calls, in_sequence, pushes, queue } = row.cost;
+        let floor = WRITE_USD + INVOCATION_USD + GATEWAY_USD * f64::from(row.requests + pushes);
+        let (price, times) = (row.price(), row.price() / floor);
+        writeln!(
+            text,
+            "| {members} | {writes} | {reads} | {busiest} | {calls} | {in_sequence} | {pushes} | {jobs} | {queue} \
+             | {price:.2} | {times:.2} |"
+        )
+        .expect("a text takes all");
+    }
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_what_goes_through_the_queue_is_true() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let mut messages = Vec::new();
+    for members in MEMBERS {
+        let message = message_to(members).await;
+        assert!((message.row.cost.writes - 1.0).abs() < 1e-9, "one write: {}", message.row.cost.writes);
+        let busiest = MESSAGES_PER_SECOND * message.busiest;
+        assert!(busiest < PARTITION_READS, "{members} members: {busiest} units a second of one partition");
+        messages.push(message);
+    }
+    compare("queue", &table(&messages));
+}
