@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::server::{Server, Socket, open, user};
-use crate::{Failure, progress};
+use crate::{Failure, process, progress};
 
 /// Open many connections, and send messages between some of them: memory of each.
 ///
@@ -58,7 +58,7 @@ fn say(what: &str, value: &str) {
 }
 
 fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB resident", bytes as f64 / f64::from(1 << 20))
+    format!("{:.1} MiB resident", process::mib(bytes))
 }
 
 fn percentiles(mut times: Vec<Duration>) -> String {

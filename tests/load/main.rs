@@ -2,10 +2,18 @@
 //!
 //! `cargo run --release -p tests --bin load -- --help`
 
+mod api;
+mod audience;
 mod connections;
+mod groups;
 mod messages;
 mod plot;
+mod process;
+mod recorder;
+mod roster;
+mod runtime;
 mod server;
+mod weigh;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -32,6 +40,7 @@ struct Options {
 enum What {
     Messages(messages::Options),
     Connections(connections::Options),
+    Groups(groups::Options),
 }
 
 #[tokio::main]
@@ -41,6 +50,7 @@ async fn main() -> Result<(), Failure> {
     match &options.what {
         What::Messages(what) => messages::run(what, options.server.as_deref()).await,
         What::Connections(what) => connections::run(what, options.server.as_deref()).await,
+        What::Groups(what) => groups::run(what, options.server.as_deref()).await,
     }
 }
 

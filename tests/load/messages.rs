@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use futures::{SinkExt, StreamExt, TryStreamExt, stream};
-use reqwest::{Client, RequestBuilder};
+use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::server::{Server, Socket, open, token, user};
+use crate::api::{answer, bring, create_group};
+use crate::process::{machine, mib};
+use crate::server::{Server, Socket, open, user};
 use crate::{Failure, plot, progress};
 
 /// How many messages are under way at most while the rate is found, each of a sender of its own.
@@ -129,15 +131,6 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
     }
 }
 
-/// What it was measured on, in a line.
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} x {}, Linux {}", cores, model.unwrap_or("an unknown processor"), kernel.trim())
-}
-
 async fn measure(
     options: &Options,
     program: Option<&Path>,
@@ -181,33 +174,24 @@ async fn measure(
         p99: at(0.99),
         p999: at(0.999),
         max: at(1.0),
-        resident_mib: server.resident_bytes()? as f64 / f64::from(1 << 20),
+        resident_mib: mib(server.resident_bytes()?),
     })
 }
 
 /// Make friends, or groups: what the frames of each party are addressed to.
 async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<String>, Failure> {
     let http = Client::new();
-    let (http, api) = (&http, &format!("http://{}/api", server.public));
+    let http = &http;
     let befriend = async |n: usize| -> Result<String, Failure> {
         let url = format!("{}/relationship/{}/friends/{}", server.internal, user(2 * n), user(2 * n + 1));
         answer(http.put(url)).await?;
         Ok(user(2 * n + 1))
     };
     let gather = async |n: usize| -> Result<String, Failure> {
-        let manager = token(n * MEMBERS)?;
-        let made = answer(http.post(format!("{api}/group?name=load&access_token={manager}"))).await?;
-        let group: String = serde_json::from_str(&made)?;
-        for member in n * MEMBERS + 1..(n + 1) * MEMBERS {
-            let url = format!("{api}/request?access_token={manager}");
-            let invitation = json!({ "groupId": group, "userId": user(member) });
-            answer(http.post(url).json(&invitation)).await?;
-            let token = token(member)?;
-            let list = answer(http.get(format!("{api}/request?access_token={token}"))).await?;
-            let list: Vec<Invitation> = serde_json::from_str(&list)?;
-            let id = &list.first().ok_or("an invitation did not arrive")?.id;
-            let url = format!("{api}/request/{id}?access_token={token}");
-            answer(http.put(url)).await?;
+        let manager = n * MEMBERS;
+        let group = create_group(http, server, manager).await?;
+        for member in manager + 1..manager + MEMBERS {
+            bring(http, server, &group, manager, member).await?;
         }
         Ok(group)
     };
@@ -222,17 +206,6 @@ async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<Str
         progress(&format!("{} of {parties} parties know each other", addresses.len()));
     }
     Ok(addresses)
-}
-
-/// The answer to a call. An error does not name the address, which holds a token.
-async fn answer(call: RequestBuilder) -> Result<String, Failure> {
-    let answer = async { call.send().await?.error_for_status()?.text().await };
-    Ok(answer.await.map_err(reqwest::Error::without_url)?)
-}
-
-#[derive(Debug, Deserialize)]
-struct Invitation {
-    id: String,
 }
 
 /// What comes by a socket, as far as it matters here: whose message it is, by its number.

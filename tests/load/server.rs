@@ -15,20 +15,30 @@ use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::{Failure, progress};
+use crate::{Failure, process, progress};
 
 /// The local stack as a process of its own.
 pub(crate) struct Server {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) internal: String,
+    pub(crate) dynamodb: String,
 }
 
 impl Server {
     pub(crate) async fn start(program: Option<&Path>) -> Result<Self, Failure> {
-        let beside = || -> Option<PathBuf> { Some(std::env::current_exe().ok()?.parent()?.join("localstack")) };
-        let program = program.map(Path::to_owned).or_else(beside).ok_or("this program has no path")?;
+        Self::start_with(program, &[], &[]).await
+    }
+
+    /// Start it with these arguments and variables beside the usual ones.
+    pub(crate) async fn start_with(
+        program: Option<&Path>,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let program = program.map_or_else(|| beside("localstack"), |program| Ok(program.to_owned()))?;
         let mut command = Command::new(&program);
+        command.args(arguments).envs(variables.iter().copied());
         command.args(["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"]);
         command.env_remove("JWT_SECRET").stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
@@ -40,24 +50,35 @@ impl Server {
         }
         let address = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).ok_or("no address");
         let (public, internal) = (address("public=http://")?.parse()?, address("internal=")?.to_owned());
-        Ok(Self { child, public, internal })
+        let dynamodb = address("dynamodb=")?.to_owned();
+        Ok(Self { child, public, internal, dynamodb })
     }
 
     /// The memory that the process has resident.
     pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().ok_or("the server ended")?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        process::resident_bytes(self.id()?)
     }
 
     /// The time that processors have spent on the process.
     pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().ok_or("the server ended")?))?;
-        // Behind the name, which may hold anything: user and system time are the 12th and 13th field, in ticks of 10 ms.
-        let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
-        let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
+        process::processor_time(self.id()?)
     }
+
+    fn id(&self) -> Result<u32, Failure> {
+        Ok(self.child.id().ok_or("the server ended")?)
+    }
+}
+
+/// The program of that name beside this one.
+pub(crate) fn beside(name: &str) -> Result<PathBuf, Failure> {
+    Ok(std::env::current_exe()?.with_file_name(name))
+}
+
+/// How many connections the server lets clients have, if it is not told to take fewer: three quarters of the files that a
+/// process may open.
+pub(crate) fn places() -> Result<usize, Failure> {
+    let (files, _) = rlimit::getrlimit(rlimit::Resource::NOFILE)?;
+    Ok(usize::try_from(files / 4 * 3).unwrap_or(usize::MAX))
 }
 
 /// A client's end of a connection.
@@ -65,13 +86,18 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// Open connections, each of a user of its own, so many at once.
 pub(crate) async fn open(server: &Server, connections: usize, at_once: usize) -> Result<Vec<Socket>, Failure> {
-    let mut clients = Vec::with_capacity(connections);
-    let opening = stream::iter(0..connections).map(|n| connect(server, n));
+    open_each(server, &(0..connections).collect::<Vec<_>>(), at_once).await
+}
+
+/// Open a connection of each of these users, so many at once.
+pub(crate) async fn open_each(server: &Server, users: &[usize], at_once: usize) -> Result<Vec<Socket>, Failure> {
+    let mut clients = Vec::with_capacity(users.len());
+    let opening = stream::iter(users).map(|n| connect(server, *n));
     let mut opening = opening.buffered(at_once.max(1));
     while let Some(client) = opening.next().await {
         clients.push(client.map_err(|error| format!("connection {}: {error}", clients.len()))?);
         if clients.len() % 100 == 0 {
-            progress(&format!("{} of {} open", clients.len(), connections));
+            progress(&format!("{} of {} open", clients.len(), users.len()));
         }
     }
     progress("");

@@ -1,0 +1,55 @@
+//! What Linux says of a process.
+
+use std::time::Duration;
+
+use crate::Failure;
+
+/// The memory that a process has resident.
+pub(crate) fn resident_bytes(process: u32) -> Result<u64, Failure> {
+    status(process, "VmRSS:")
+}
+
+/// The most memory that it has had resident.
+pub(crate) fn peak_bytes(process: u32) -> Result<u64, Failure> {
+    status(process, "VmHWM:")
+}
+
+fn status(process: u32, name: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// The time that processors have spent on it, to 10 ms.
+pub(crate) fn processor_time(process: u32) -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Behind the name, which may hold anything: user and system time are the 12th and 13th field, in ticks of 10 ms.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
+    let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
+}
+
+/// The same to the nanosecond, of one that is at rest and whose threads all still run: the time of each thread is brought
+/// up to date when it stops for something.
+pub(crate) fn processor_time_at_rest(process: u32) -> Result<Duration, Failure> {
+    let mut nanoseconds = 0;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let schedule = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanoseconds += schedule.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// In MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// What all of it was measured on, in a line.
+pub(crate) fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} x {}, Linux {}", cores, model.unwrap_or("an unknown processor"), kernel.trim())
+}
