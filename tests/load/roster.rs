@@ -25,7 +25,7 @@ pub(crate) const TABLE: &str = "chat";
 pub(crate) const MOST_MEMBERS: usize = 100_000;
 
 /// Beyond how many members a roster is spread over more partitions: the default, which the server is given too.
-pub(crate) const SHARD: usize = 1_000;
+pub(crate) const SHARD: usize = 2_000;
 
 /// How many items one call writes at most, and how many calls are under way at once.
 const BATCH: usize = 25;

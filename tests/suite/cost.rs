@@ -189,7 +189,6 @@ impl Row {
 }
 
 struct Bench {
-    world: Arc<World>,
     inside: Inside,
     meter: Meter,
 }
@@ -203,8 +202,8 @@ impl Bench {
     fn with(variables: &[(&str, &str)]) -> Self {
         let world = World::new(1);
         let meter = Meter { wire: Wire(world.clone()), cost: Arc::default(), partitions: Arc::default() };
-        let inside = Inside::over(world.clone(), SharedHttpClient::new(meter.clone()), variables);
-        Self { world, inside, meter }
+        let inside = Inside::over(world, SharedHttpClient::new(meter.clone()), variables);
+        Self { inside, meter }
     }
 
     async fn connect(&self, user: &str, devices: usize) -> Vec<String> {
@@ -259,34 +258,6 @@ impl Bench {
         (group, rows)
     }
 
-    /// A group whose members, but for the first two, are written past the functions, as an acceptance leaves them with
-    /// the group.
-    async fn written_group(&self, manager: &str, others: &[String]) -> String {
-        let (group, _) = self.group(manager, &others[..1]).await;
-        let items = self.world.partition(&format!("GROUP#{group}"));
-        let accepted = items.iter().find(|item| item["user"]["S"] == others[0].as_str()).expect("the one who accepted");
-        let mut last = 0;
-        for (members, user) in (2..).zip(&others[1..]) {
-            let shard = shard(members);
-            let mut item: Value =
-                serde_json::from_str(&accepted.to_string().replace(&others[0], user)).expect("it was JSON");
-            if shard > 0 {
-                item["pk"]["S"] = json!(format!("GROUP#{group}#{shard}"));
-            }
-            self.world.put(&item);
-            last = last.max(shard);
-        }
-        if last > 0 {
-            self.world.update(&json!({
-                "TableName": TABLE,
-                "Key": { "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } },
-                "UpdateExpression": "SET shards = :last",
-                "ExpressionAttributeValues": { ":last": { "N": last.to_string() } },
-            }));
-        }
-        group
-    }
-
     /// What messages to a group cost while a fifth of its members are online, with one connection each and with three.
     async fn messages_to(&self, group: &str, others: &[String]) -> Vec<GroupRow> {
         let members = others.len() + 1;
@@ -305,12 +276,6 @@ impl Bench {
         }
         rows
     }
-}
-
-/// The shard of the roster that the next member of a group gets, if each gets as many as the others.
-fn shard(members: usize) -> usize {
-    let first = (members / 2_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
-    if first == 0 { 0 } else { first + members % first }
 }
 
 /// A message to a group of so many, of whom those who are online have so many connections.
@@ -398,7 +363,7 @@ async fn group_messages(rows: &mut Vec<Row>) -> Vec<GroupRow> {
         messages.extend(bench.messages_to(&group, &others).await);
     }
     let (bench, others) = (Bench::new(), others(VAST));
-    let group = bench.written_group("manager", &others).await;
+    let group = bench.inside.written_group("manager", &others).await;
     messages.extend(bench.messages_to(&group, &others).await);
     messages
 }
@@ -574,7 +539,7 @@ async fn a_group_that_is_written_past_the_functions_costs_what_a_real_one_does()
     let (real, written, others) = (Bench::new(), Bench::new(), others(100));
     let (group, _) = real.group("manager", &others).await;
     let of_real = real.messages_to(&group, &others).await;
-    let group = written.written_group("manager", &others).await;
+    let group = written.inside.written_group("manager", &others).await;
     let of_written = written.messages_to(&group, &others).await;
     for (real, written) in of_real.iter().zip(&of_written) {
         assert_eq!(real.row.cost, written.row.cost, "{}", real.row.operation);

@@ -15,7 +15,7 @@ use shared::clock::Ms;
 use shared::config::Config;
 use shared::id::{Ids, MessageId};
 
-use crate::simulation::world::{Phase, Skewed, Wire, World};
+use crate::simulation::world::{Phase, Skewed, TABLE, Wire, World};
 
 /// The secret by which its tokens are signed.
 pub(crate) const SECRET: &str = "the secret of the functions in this process";
@@ -178,6 +178,35 @@ impl Inside {
         self.done(&functions::leave_group::FUNCTION, &leave).await;
     }
 
+    /// A group of a manager and others: its id. But for the first two its members are written past the functions, as an
+    /// acceptance leaves them with the group.
+    pub(crate) async fn written_group(&self, manager: &str, others: &[String]) -> String {
+        let group = self.create_group(manager).await;
+        self.bring(manager, &group, &others[0]).await;
+        let items = self.world.partition(&format!("GROUP#{group}"));
+        let accepted = items.iter().find(|item| item["user"]["S"] == others[0].as_str()).expect("the one who accepted");
+        let mut last = 0;
+        for (members, user) in (2..).zip(&others[1..]) {
+            let shard = shard(members);
+            let mut item: Value =
+                serde_json::from_str(&accepted.to_string().replace(&others[0], user)).expect("it was JSON");
+            if shard > 0 {
+                item["pk"]["S"] = json!(format!("GROUP#{group}#{shard}"));
+            }
+            self.world.put(&item);
+            last = last.max(shard);
+        }
+        if last > 0 {
+            self.world.update(&json!({
+                "TableName": TABLE,
+                "Key": { "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } },
+                "UpdateExpression": "SET shards = :last",
+                "ExpressionAttributeValues": { ":last": { "N": last.to_string() } },
+            }));
+        }
+        group
+    }
+
     /// Tie two users: `friendId` or `blockedId`.
     pub(crate) async fn tie(&self, user: &str, tie: &str, other: &str) {
         self.relate("PUT", user, tie, other).await;
@@ -241,6 +270,12 @@ impl Inside {
     pub(crate) fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut *self.calls.lock().expect("nobody panics that holds it"))
     }
+}
+
+/// The shard of the roster that the next member of a group gets, if each gets as many as the others.
+fn shard(members: usize) -> usize {
+    let first = (members / 2_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
+    if first == 0 { 0 } else { first + members % first }
 }
 
 /// An event of the WebSocket API.

@@ -37,7 +37,7 @@ struct Message {
 
 async fn message_to(members: usize) -> Message {
     let (bench, others) = (Bench::with(&CONFIGURED), others(members));
-    let group = bench.written_group("manager", &others).await;
+    let group = bench.inside.written_group("manager", &others).await;
     let mut online = Vec::new();
     for user in others.iter().step_by(OF_WHOM_ONE_IS_ONLINE) {
         online.extend(bench.connect(user, 1).await);
@@ -46,7 +46,7 @@ async fn message_to(members: usize) -> Message {
     let frame = json!({ "type": "multicast", "groupId": group, "content": "x".repeat(500) });
     bench.meter.partitions.lock().expect("nobody panics that holds it").clear();
     let mut row = bench.send("", "manager", &sender, &frame).await;
-    let jobs = bench.world.take_jobs();
+    let jobs = bench.inside.world().take_jobs();
     for job in &jobs {
         add(&mut row, &run(&bench, job).await);
     }

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Counts the instructions of operations, and compares them with docs/instructions.json.
+
+What is counted is what a function computes: the decoder of the event, the handler, and the clients of the SDK, which
+serialise, sign, time, repeat and parse. The answers of DynamoDB and of the gateway are those that the engine gave once,
+given again; so neither the engine nor the network nor TLS is in it. See tests/suite/instructions.rs.
+
+Each operation is done some times and thrice as often under callgrind, in the release profile; the difference is that of
+the operations between, without whatever comes before. An operation that is off by more than {tolerance:.0%} in either
+direction is a failure of this command: one that needs fewer is to be written down, so that it is noticed when it needs
+more again. From run to run counts differ by less than 1 %, since maps hash by another seed each time.
+
+    tests/instructions.py [NAME...]             count and compare, all of them or these
+    tests/instructions.py --write [NAME...]     count and write docs/instructions.json
+    tests/instructions.py --profile NAME        the functions in which the instructions are, with what they call
+
+Counts of another machine can be compared as long as it is x86-64 with AVX2: valgrind shows programs one and the same
+such processor, without SHA extensions, AVX-512 and so on, whatever the real one has. Signatures are therefore dearer
+here than on a processor that hashes by itself. Other processors run other instructions, and are refused.
+
+--profile needs symbols, which the release profile strips. It builds everything once more, in target/profile, which
+takes about six minutes the first time.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "instructions.json"
+TEST = "instructions::operations_do_again_what_they_did"
+
+# By name: what it is, and how often it is done in the shorter of two runs.
+OPERATIONS = {
+    "private": ("a private message, its receiver has one connection", 20),
+    "private-once": ("the same with requestId, and the ACK", 20),
+    "group-100": ("a message to a group of 100, 20 of whom are online", 10),
+    "pull-100": ("a pull of 100 missed messages, which are dropped", 10),
+    "connect": ("a connection opens", 20),
+    "fanout-500": ("a job of 500 receivers, 100 of whom are online", 3),
+    "authorize": ("a token is verified for a new connection", 100),
+}
+
+# How many times as often in the longer.
+LONGER = 3
+
+TOLERANCE = 0.05
+
+# How many functions a profile shows.
+SHOWN = 20
+
+# With symbols, and in a directory of its own, since everything is built anew for them.
+PROFILED = {"CARGO_TARGET_DIR": str(ROOT / "target" / "profile"), "CARGO_PROFILE_RELEASE_STRIP": "none",
+            "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only"}
+
+
+def refuse(why):
+    sys.exit(f"instructions.py: {why}")
+
+
+def check_machine():
+    """Refuse a machine on which nothing can be counted, or not the same."""
+    if not shutil.which("valgrind"):
+        refuse("valgrind is missing: apt-get install valgrind")
+    flags = re.search(r"(?m)^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text())
+    if platform.machine() != "x86_64" or not flags or "avx2" not in flags[1].split():
+        refuse("this is no x86-64 processor with AVX2, so what is counted here cannot be compared")
+
+
+def build(environment):
+    """The path of the suite's binary."""
+    command = ["cargo", "test", "--release", "--package", "tests", "--locked", "--no-run", "--message-format",
+               "json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    if built.returncode:
+        refuse("the suite does not build")
+    for message in map(json.loads, built.stdout.splitlines()):
+        if message.get("target", {}).get("name") == "suite" and message.get("executable"):
+            return message["executable"]
+    refuse("cargo does not say where the suite is")
+
+
+def callgrind(binary, operation, times, out, *options):
+    """Do an operation so many times under callgrind, which writes to a file what it counted."""
+    # Neither a deployment elsewhere nor the options of other tests.
+    inherited = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *options, binary, TEST, "--exact",
+               "--test-threads=1"]
+    environment = {**inherited, "INSTRUCTIONS_OF": operation, "INSTRUCTIONS_TIMES": str(times)}
+    run = subprocess.run(command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True)
+    if run.returncode or "1 passed" not in run.stdout:
+        refuse(f"{operation}: the test fails under callgrind\n{run.stdout}{run.stderr}")
+
+
+def counted(binary, operation, times):
+    """The instructions of a whole run."""
+    with tempfile.NamedTemporaryFile(prefix="callgrind.") as out:
+        callgrind(binary, operation, times, out.name)
+        return int(re.search(r"(?m)^(?:summary|totals): (\d+)", pathlib.Path(out.name).read_text())[1])
+
+
+def count(binary, operations):
+    """By operation, the instructions of doing it once, each as soon as it is known."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {}
+        for operation in operations:
+            few = OPERATIONS[operation][1]
+            runs[operation] = [pool.submit(counted, binary, operation, times) for times in (few, LONGER * few)]
+        for operation, (few, many) in runs.items():
+            yield operation, (many.result() - few.result()) / ((LONGER - 1) * OPERATIONS[operation][1])
+
+
+def compare(binary, operations, kept):
+    """Print what is counted beside what is kept: whether it is the same."""
+    off = []
+    print(f"{'operation':14}{'thousands':>11}{'kept':>11}{'change':>9}", flush=True)
+    for operation, instructions in count(binary, operations):
+        before = kept.get(operation)
+        change = instructions / before - 1 if before else None
+        shown = f"{before / 1000:11,.0f}{change:+9.1%}" if before else f"{'none':>11}{'':9}"
+        print(f"{operation:14}{instructions / 1000:11,.0f}{shown}  {OPERATIONS[operation][0]}", flush=True)
+        if change is None or abs(change) > TOLERANCE:
+            off.append(operation)
+    if off:
+        refuse(f"off by more than {TOLERANCE:.0%}: {', '.join(off)}. If it is meant so, --write writes it anew")
+
+
+def write(binary, operations, kept):
+    for operation, instructions in count(binary, operations):
+        kept[operation] = round(instructions, -3)
+        print(f"{operation:14}{instructions / 1000:11,.0f} thousand", flush=True)
+    ordered = {operation: int(kept[operation]) for operation in OPERATIONS if operation in kept}
+    TABLE.write_text(json.dumps(ordered, indent=2) + "\n")
+
+
+def profile(operation):
+    """Print the functions in which an operation spends its instructions, each with what it calls."""
+    with tempfile.NamedTemporaryFile(prefix="callgrind.") as out:
+        # Only what is done within a function of ours: not the engine, whose calls are answered by tasks of their own.
+        callgrind(build(PROFILED), operation, LONGER * OPERATIONS[operation][1], out.name, "--toggle-collect=*Function*invoke*")
+        command = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", out.name]
+        text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [line for line in text.splitlines() if re.match(r"\s*[\d,]+ \(\s*[\d.]+%\)", line)]
+    print("\n".join(line.strip() for line in lines[:SHOWN + 1]))
+
+
+def main():
+    about = __doc__.format(tolerance=TOLERANCE)
+    options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--write", action="store_true", help="write docs/instructions.json instead of comparing")
+    options.add_argument("--profile", metavar="NAME", choices=OPERATIONS,
+                         help=f"the {SHOWN} most expensive functions of an operation, with what they call")
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(OPERATIONS))
+    options = options.parse_args()
+    if unknown := set(options.names) - set(OPERATIONS):
+        options.error(f"no such operation: {', '.join(sorted(unknown))}")
+    check_machine()
+    if options.profile:
+        return profile(options.profile)
+    kept = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    (write if options.write else compare)(build({}), options.names or list(OPERATIONS), kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+//! Operations whose instructions are counted: handler, decoder of the event and clients of the SDK, without the engine,
+//! the gateway and the network. Each is done once over the engine, while the answers to its calls are kept; then it is
+//! done again, over these answers.
+//!
+//! `tests/instructions.py` counts, under callgrind: it names an operation by `INSTRUCTIONS_OF` and says how often it is
+//! done again by `INSTRUCTIONS_TIMES`. Without them this is a test that each operation does again what it did.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use functions::Function;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
+
+use crate::inside::{Inside, body, call, socket_event, token};
+use crate::jobs;
+use crate::simulation::world::{Wire, World};
+use crate::world::Deployment;
+
+/// Messages to groups of more receivers go through the queue, and a pull returns all that it finds.
+const VARIABLES: [(&str, &str); 3] =
+    [("MAX_PAGE_MESSAGES", "1000"), ("FANOUT_MEMBERS", "100"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+
+/// How long a kept answer takes on simulated time: as long as each of the engine's, so that calls which are under way
+/// at once come in the order in which they came.
+const WAY: Duration = Duration::from_millis(4);
+
+/// How many messages a pull finds.
+const MISSED: usize = 100;
+
+/// An operation.
+struct Operation {
+    name: &'static str,
+    /// Its calls of the SDK, and how many of them are posts to connections: what it would not make if it failed.
+    calls: usize,
+    posts: usize,
+    prepare: fn(&Stage) -> BoxFuture<'_, Prepared>,
+}
+
+/// What is invoked, and what of its result shows that it did what it should.
+struct Prepared {
+    function: &'static Function,
+    event: String,
+    is_done: fn(&str) -> bool,
+}
+
+const OPERATIONS: [Operation; 7] = [
+    Operation { name: "private", calls: 4, posts: 1, prepare: |stage| Box::pin(private(stage, None)) },
+    Operation { name: "private-once", calls: 7, posts: 2, prepare: |stage| Box::pin(private(stage, Some("1"))) },
+    Operation { name: "group-100", calls: 25, posts: 20, prepare: |stage| Box::pin(group(stage)) },
+    Operation { name: "pull-100", calls: 4, posts: 0, prepare: |stage| Box::pin(pull(stage)) },
+    Operation { name: "connect", calls: 2, posts: 0, prepare: |stage| Box::pin(connect(stage)) },
+    Operation { name: "fanout-500", calls: 108, posts: 100, prepare: |stage| Box::pin(fanout(stage)) },
+    Operation { name: "authorize", calls: 0, posts: 0, prepare: |stage| Box::pin(authorize(stage)) },
+];
+
+fn is_ok(result: &str) -> bool {
+    serde_json::from_str::<Value>(result).expect("a result is JSON")["statusCode"] == 200
+}
+
+fn message(frame: &Value, connection: &str) -> Prepared {
+    let kind = frame["type"].as_str().expect("a type");
+    let event = socket_event(kind, "alice", connection, Some(&frame.to_string())).to_string();
+    Prepared { function: &functions::message::FUNCTION, event, is_done: is_ok }
+}
+
+/// A private message to somebody with one connection.
+async fn private(stage: &Stage, request: Option<&str>) -> Prepared {
+    stage.inside.tie("alice", "friendId", "bob").await;
+    stage.inside.connect("bob").await;
+    let mut frame = json!({ "type": "unicast", "receiverId": "bob", "content": "x".repeat(500) });
+    if let Some(request) = request {
+        frame["requestId"] = json!(request);
+    }
+    message(&frame, &stage.inside.connect("alice").await)
+}
+
+/// A message to a group of so many, a fifth of whom are online with one connection each.
+async fn to_group(stage: &Stage, members: usize) -> Prepared {
+    let others: Vec<String> = (1..members).map(|number| format!("member-{number:05}")).collect();
+    let group = stage.inside.written_group("alice", &others).await;
+    for user in &others[..members / 5] {
+        stage.inside.connect(user).await;
+    }
+    let frame = json!({ "type": "multicast", "groupId": group, "content": "x".repeat(500) });
+    message(&frame, &stage.inside.connect("alice").await)
+}
+
+async fn group(stage: &Stage) -> Prepared {
+    to_group(stage, 100).await
+}
+
+/// One job of a message to 500 receivers, 100 of whom are online.
+async fn fanout(stage: &Stage) -> Prepared {
+    let Prepared { function, event, .. } = to_group(stage, 501).await;
+    stage.inside.invoke(function, &event).await.expect("a message is taken");
+    let jobs = stage.inside.world().take_jobs();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    let event = jobs::event(&jobs);
+    Prepared {
+        function: &functions::fanout::FUNCTION,
+        event,
+        is_done: |result| result == r#"{"batchItemFailures":[]}"#,
+    }
+}
+
+/// A pull of what was missed, all of it old enough to be dropped with its time. But for the first, the messages are
+/// written past the functions, as that one stands in the log.
+async fn pull(stage: &Stage) -> Prepared {
+    stage.inside.tie("alice", "friendId", "bob").await;
+    let sender = stage.inside.connect("bob").await;
+    let frame = json!({ "type": "unicast", "receiverId": "alice", "content": "x".repeat(500) });
+    stage.inside.send("bob", &sender, &frame).await;
+    let items = stage.inside.world().partition("USER#alice");
+    let mut item = items.into_iter().find(|item| item["content"].is_object()).expect("a message");
+    for number in 1..MISSED {
+        let id = format!("{}{number:016X}", &item["id"]["S"].as_str().expect("an id")[..10]);
+        (item["sk"]["S"], item["id"]["S"]) = (json!(format!("LOG#{id}")), json!(id));
+        stage.inside.world().put(&item);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let has_all = |result: &str| {
+        let senders: Value = body(&serde_json::from_str(result).expect("a result is JSON"));
+        senders[0]["messages"].as_array().is_some_and(|messages| messages.len() == MISSED)
+    };
+    let event = call("GET", "alice", "/api/message", None, "", None).event().to_string();
+    Prepared { function: &functions::pull_messages::FUNCTION, event, is_done: has_all }
+}
+
+async fn connect(stage: &Stage) -> Prepared {
+    let connection = stage.inside.world().open("alice");
+    let event = socket_event("$connect", "alice", &connection, None).to_string();
+    Prepared { function: &functions::connect::FUNCTION, event, is_done: is_ok }
+}
+
+async fn authorize(_: &Stage) -> Prepared {
+    let genuine = include_str!("../events/websocket-authorize.json");
+    let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
+    event["headers"].as_object_mut().expect("headers").remove("Sec-WebSocket-Protocol");
+    event["multiValueHeaders"].as_object_mut().expect("headers").remove("Sec-WebSocket-Protocol");
+    event["queryStringParameters"] = json!({ "access_token": token("alice") });
+    event["multiValueQueryStringParameters"] = json!({ "access_token": [token("alice")] });
+    let is_done = |result: &str| result.contains(r#""Effect":"Allow""#);
+    Prepared { function: &functions::authorize::FUNCTION, event: event.to_string(), is_done }
+}
+
+/// Where an operation is done.
+struct Stage {
+    inside: Inside,
+    tape: Tape,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let world = World::new(1);
+        let tape = Tape { wire: Wire(world.clone()), reel: Arc::default() };
+        let inside = Inside::over(world, SharedHttpClient::new(tape.clone()), &VARIABLES);
+        Self { inside, tape }
+    }
+
+    /// Do an operation over the engine, and then so many times over the answers that it got.
+    async fn run(&self, operation: &Operation, times: usize) {
+        let Operation { name, calls, posts, .. } = operation;
+        let Prepared { function, event, is_done } = (operation.prepare)(self).await;
+        self.tape.turn(Mode::Record);
+        let result = self.inside.invoke(function, &event).await.expect("it is done");
+        assert!(is_done(&result), "{name}: {result}");
+        assert_eq!(self.tape.recorded(), (*calls, *posts), "{name}: its calls, and the posts among them");
+        for _ in 0..times {
+            self.tape.turn(Mode::Replay);
+            let again = self.inside.invoke(function, &event).await;
+            assert_eq!(again.as_ref(), Ok(&result), "{name}");
+            assert_eq!(self.tape.played(), *calls, "{name}: its calls");
+        }
+    }
+}
+
+/// The wire, with answers that are kept and given again.
+#[derive(Debug, Clone)]
+struct Tape {
+    wire: Wire,
+    reel: Arc<Mutex<Reel>>,
+}
+
+#[derive(Debug, Default)]
+struct Reel {
+    mode: Mode,
+    /// In the order in which the calls were begun.
+    calls: Vec<Recorded>,
+    /// How many of them have been made again.
+    played: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Mode {
+    #[default]
+    Pass,
+    Record,
+    Replay,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    operation: String,
+    /// The body, once it is there. Its status is 200.
+    answer: Option<SdkBody>,
+}
+
+impl Tape {
+    fn reel(&self) -> MutexGuard<'_, Reel> {
+        self.reel.lock().expect("nobody panics that holds it")
+    }
+
+    /// From the beginning, in that mode.
+    fn turn(&self, mode: Mode) {
+        let mut reel = self.reel();
+        (reel.mode, reel.played) = (mode, 0);
+    }
+
+    /// How many calls were recorded, and how many of them are posts.
+    fn recorded(&self) -> (usize, usize) {
+        let calls = &self.reel().calls;
+        (calls.len(), calls.iter().filter(|call| call.operation == "POST").count())
+    }
+
+    fn played(&self) -> usize {
+        self.reel().played
+    }
+
+    fn record(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let calls = &mut self.reel().calls;
+        let (tape, place) = (self.clone(), calls.len());
+        calls.push(Recorded { operation: operation(&request).to_owned(), answer: None });
+        let answer = self.wire.call(request);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await?;
+            // What is measured is no error path.
+            assert_eq!(answer.status().as_u16(), 200, "{answer:?}");
+            tape.reel().calls[place].answer = answer.body().try_clone();
+            Ok(answer)
+        })
+    }
+
+    fn replay(&self, request: &HttpRequest) -> HttpConnectorFuture {
+        let mut reel = self.reel();
+        let Recorded { operation: recorded, answer } =
+            reel.calls.get(reel.played).expect("it makes no more calls than before");
+        assert_eq!(operation(request), recorded, "call {}", reel.played);
+        let answer = answer.as_ref().and_then(SdkBody::try_clone).expect("a body in memory");
+        reel.played += 1;
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(WAY).await;
+            Ok(HttpResponse::new(StatusCode::try_from(200).expect("a status"), answer))
+        })
+    }
+}
+
+/// The operation of DynamoDB, or the method by which a connection is reached.
+fn operation(request: &HttpRequest) -> &str {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+    target.unwrap_or_else(|| request.method())
+}
+
+impl HttpConnector for Tape {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let mode = self.reel().mode;
+        match mode {
+            Mode::Pass => self.wire.call(request),
+            Mode::Record => self.record(request),
+            Mode::Replay => self.replay(&request),
+        }
+    }
+}
+
+impl HttpClient for Tape {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_do_again_what_they_did() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let named = std::env::var("INSTRUCTIONS_OF").ok();
+    let times = std::env::var("INSTRUCTIONS_TIMES").map_or(2, |times| times.parse().expect("a number"));
+    let is_named = |operation: &&Operation| named.as_ref().is_none_or(|name| name == operation.name);
+    let chosen: Vec<&Operation> = OPERATIONS.iter().filter(is_named).collect();
+    assert!(!chosen.is_empty(), "there is no operation {named:?}");
+    for operation in chosen {
+        Stage::new().run(operation, times).await;
+    }
+}
