@@ -7,7 +7,8 @@
    with 401; the subprotocol that `$connect` answers is in the handshake; a message is taken once it has been written to
    the socket, where MiniStack queues it, and loses it if the client closes meanwhile; and a connection that the client
    has closed is gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
-4. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
+4. A batch is put into a queue by the permission sqs:SendMessage, as at AWS, where MiniStack wants one of the call's name.
+5. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
    action, and the kind of partition or the method for connections. `emulator unused` tells which others they have.
 
 All of it leans on names inside MiniStack, so its version is pinned, and a name that is gone stops it here.
@@ -177,12 +178,14 @@ apigateway.handle_websocket = handle
 apigateway.handle_connections_api = connections
 WSStream.app_send = app_send
 
-# ------------------------------------------------------------------------------------------- the permissions made use of
+# ------------------------------------------------------------------------------------------------------ the permissions
 plain_evaluate = iam_evaluator.evaluate
 used = set()
 
 
 def evaluate(request, *policies):
+    if request.action == "sqs:SendMessageBatch":
+        request.action = "sqs:SendMessage"
     result = plain_evaluate(request, *policies)
     _, _, role = request.principal_arn.partition(":assumed-role/")
     if role and result.decision == "Allow":
