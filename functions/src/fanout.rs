@@ -1,18 +1,24 @@
-//! From the queue: a part of the fan-out to a group that is too large for one function.
+//! From the queue: a part of what is too much for one function. The fan-out of a message, or of a notification, to a large
+//! group, or its dissolution.
 //!
 //! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is
 //! connected is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
 
 use futures::future::BoxFuture;
 use shared::Result;
+use shared::clock::Ms;
 use shared::frame::encode;
 use shared::id::UserId;
 use shared::metrics::Metric;
 
 use crate::delivery::Parcel;
 use crate::function::{Function, Handler, Needs};
-use crate::job::{Delivery, Dissolution, Job};
+use crate::job::{Delivery, Dissolution, Job, Notification};
 use crate::{App, delivery};
+
+/// How long a notification is worth pushing. It is stored nowhere, so none is to lie in the queue for days: its jobs are
+/// tried twice.
+const NOTIFICATION_MS: Ms = 120_000;
 
 /// The function.
 pub static FUNCTION: Function =
@@ -22,6 +28,7 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         match Job::parse(body)? {
             Job::Delivery(job) => deliver(app, &job).await,
+            Job::Notification(job) => notify(app, &job).await,
             Job::Dissolution(job) => dissolve(app, &job).await,
         }
     })
@@ -36,10 +43,32 @@ async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
     }
 }
 
-async fn deliver(app: &App, job: &Delivery) -> Result<()> {
+/// Count a job. How long it has waited since that time.
+fn begin(app: &App, since: Ms) -> Ms {
     app.metrics.count(Metric::FanoutJobs);
-    let lag = app.clock.now_ms().saturating_sub(job.logged);
+    let lag = app.clock.now_ms().saturating_sub(since);
     app.metrics.add(Metric::FanoutLag, usize::try_from(lag).unwrap_or(usize::MAX));
+    lag
+}
+
+/// Push to whoever is in the shard by now.
+async fn notify(app: &App, job: &Notification) -> Result<()> {
+    if begin(app, job.posted) > NOTIFICATION_MS {
+        return Ok(());
+    }
+    let standing = app.table.standing_groups(std::slice::from_ref(&job.group));
+    let members = app.table.shard(&job.group, job.shard);
+    let blockers = app.table.blockers_of(job.from.as_ref());
+    let (standing, members, blockers) = futures::try_join!(standing, members, blockers)?;
+    if !standing.contains_key(&job.group) {
+        return Ok(());
+    }
+    let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user)).collect();
+    delivery::to_users(app, &Parcel::fleeting(&job.frame), receivers, &Default::default()).await
+}
+
+async fn deliver(app: &App, job: &Delivery) -> Result<()> {
+    begin(app, job.logged);
     let (first, last) = &job.span;
     let message = app.table.group_message(&job.group, job.id);
     let members = app.table.members_between(&job.group, job.shard, first, last);

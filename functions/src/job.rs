@@ -1,7 +1,7 @@
-//! What is left to the queue: parts of the fan-out to a large group, and of its dissolution.
+//! What is left to the queue: parts of the fan-out to a large group, of a notification to it, and of its dissolution.
 //!
-//! A part of the fan-out names the message and does not hold it: a content may be longer than its share of a call, may hold characters
-//! that SQS refuses, and has no business in a second place.
+//! A part of the fan-out names the message and does not hold it: a content has no business in a second place. A
+//! notification has no first one, so its jobs hold it, and are good for a short time.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,8 @@ const WITHHELD: char = '-';
 pub(crate) enum Job {
     /// Deliver a message.
     Delivery(Delivery),
+    /// Push a notification.
+    Notification(Notification),
     /// Delete what a group leaves behind.
     Dissolution(Dissolution),
 }
@@ -48,6 +50,21 @@ pub(crate) struct Dissolution {
     pub(crate) shards: u32,
     /// The shard that is to be cleared.
     pub(crate) shard: u32,
+}
+
+/// A notification to the members in a shard of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notification {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// The shard of its roster.
+    pub(crate) shard: u32,
+    /// Who it is from: those who block him do not get it.
+    pub(crate) from: Option<UserId>,
+    /// When it was posted.
+    pub(crate) posted: Ms,
+    /// What is pushed.
+    pub(crate) frame: String,
 }
 
 /// A message of a group, and some of its receivers.
@@ -79,6 +96,13 @@ enum Body {
         shard: u32,
         receivers: Vec<String>,
     },
+    Notification {
+        notified: String,
+        shard: u32,
+        from: Option<String>,
+        posted: Ms,
+        frame: String,
+    },
     Dissolution {
         dissolved: String,
         manager: String,
@@ -89,7 +113,9 @@ enum Body {
 
 impl Body {
     fn encode(&self) -> String {
-        serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail")
+        let json = serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail");
+        // The two characters that JSON may have as they are and SQS refuses. They can only be within strings.
+        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
     }
 }
 
@@ -99,6 +125,26 @@ pub(crate) fn dissolution(group: &GroupId, manager: &UserId, shards: u32) -> Vec
     let body =
         |shard| Body::Dissolution { dissolved: dissolved.clone(), manager: manager.clone(), shards, shard }.encode();
     (0..=shards).map(body).collect()
+}
+
+/// Cut a notification to a group, whose roster has shards up to the last, into jobs, one for each shard. Nothing if it is
+/// too long for that.
+pub(crate) fn notification(
+    group: &GroupId,
+    shards: u32,
+    from: Option<&UserId>,
+    posted: Ms,
+    frame: &str,
+) -> Option<Vec<String>> {
+    let body = |shard| Body::Notification {
+        notified: group.to_string(),
+        shard,
+        from: from.map(ToString::to_string),
+        posted,
+        frame: frame.to_owned(),
+    };
+    let jobs: Vec<String> = (0..=shards).map(|shard| body(shard).encode()).collect();
+    jobs.iter().all(|job| job.len() <= MAX_BATCH_BYTES).then_some(jobs)
 }
 
 /// Cut the delivery of a message to its receivers, which are those of each shard, sorted by id, into jobs; from `blockers`
@@ -138,6 +184,13 @@ impl Job {
             Body::Delivery { group, id, logged, shard, receivers } => {
                 Self::Delivery(Delivery::read(&group, &id, logged, shard, &receivers)?)
             }
+            Body::Notification { notified, shard, from, posted, frame } => Self::Notification(Notification {
+                group: GroupId::parse(&notified).ok()?,
+                shard,
+                from: from.map(|id| UserId::parse(&id)).transpose().ok()?,
+                posted,
+                frame,
+            }),
             Body::Dissolution { dissolved, manager, shards, shard } => Self::Dissolution(Dissolution {
                 group: GroupId::parse(&dissolved).ok()?,
                 manager: UserId::parse(&manager).ok()?,
@@ -188,7 +241,7 @@ mod tests {
     fn delivery(job: &str) -> Delivery {
         match Job::parse(job).unwrap() {
             Job::Delivery(delivery) => delivery,
-            Job::Dissolution(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -247,6 +300,23 @@ mod tests {
             assert_eq!(Job::parse(job).unwrap(), Job::Dissolution(wanted));
         }
         assert_eq!(jobs.len(), 3);
+    }
+
+    #[test]
+    fn a_notification_is_a_job_for_each_shard() {
+        let group = GroupId::parse("g").unwrap();
+        for (from, frame) in [(None, "{\"a\":1}"), (Some(user("f")), "\"\u{fffe}\u{ffff} \u{2028} \u{1f600}\"")] {
+            let jobs = notification(&group, 2, from.as_ref(), 7, frame).unwrap();
+            assert_eq!(jobs.len(), 3);
+            for (shard, job) in (0..).zip(&jobs) {
+                assert!(!job.contains(['\u{fffe}', '\u{ffff}']), "SQS refuses them: {job}");
+                let (group, frame) = (group.clone(), frame.to_owned());
+                let wanted = Notification { group, shard, from: from.clone(), posted: 7, frame };
+                assert_eq!(Job::parse(job).unwrap(), Job::Notification(wanted));
+            }
+        }
+        let fits = |bytes: usize| notification(&group, 0, None, 7, &"x".repeat(bytes)).is_some();
+        assert!(fits(MAX_BATCH_BYTES - 1024) && !fits(MAX_BATCH_BYTES));
     }
 
     #[test]

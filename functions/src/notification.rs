@@ -1,7 +1,8 @@
 //! `POST /notification?type=…&to=…&from=…`, or a direct invocation with these beside the body's fields: push a
 //! notification to whoever is online. 200: empty. 403: any mistake in the request.
 //!
-//! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored.
+//! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored. To a
+//! group that is too large for one function it goes through the queue, as messages do.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +13,11 @@ use shared::id::{GroupId, Id, UserId};
 use shared::json::Object;
 use shared::{Error, Result};
 
-use crate::App;
 use crate::delivery::{self, Fate, Parcel};
 use crate::function::{Function, Handler, Needs};
 use crate::internal::{Endpoint, optional_text};
 use crate::rest::{Input, Reply, parse_id};
+use crate::{App, job};
 
 /// The function.
 pub static FUNCTION: Function = Function {
@@ -80,7 +81,20 @@ async fn notify(app: &App, parameters: Parameters, body: Object<'_>) -> Result<(
         return Err(Error::field("from", "is needed for a broadcast"));
     }
     let frame = frame(body)?;
+    if let Audience::Members(group) = &audience
+        && let Some(queue) = &app.queue
+        && let Some(jobs) = jobs(app, group, from.as_ref(), &frame).await?
+    {
+        return queue.send(&jobs).await;
+    }
     push(app, audience, from.as_ref(), &Parcel::fleeting(&frame)).await
+}
+
+/// The jobs that a notification to a group is cut into, if the group is too large for one function.
+async fn jobs(app: &App, group: &GroupId, from: Option<&UserId>, frame: &str) -> Result<Option<Vec<String>>> {
+    let standing = app.table.standing_groups(std::slice::from_ref(group)).await?;
+    let large = standing.get(group).filter(|meta| meta.members as usize > app.fanout_members);
+    Ok(large.and_then(|meta| job::notification(group, meta.shards, from, app.clock.now_ms(), frame)))
 }
 
 fn audience(parameters: &Parameters) -> Result<Audience> {
@@ -117,12 +131,7 @@ fn frame(body: Object<'_>) -> Result<String> {
 }
 
 async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Parcel<'_>) -> Result<()> {
-    let blockers = async {
-        match from {
-            Some(from) => app.table.blockers(from).await,
-            None => Ok(Default::default()),
-        }
-    };
+    let blockers = app.table.blockers_of(from);
     match (audience, from) {
         (Audience::User(user), Some(from)) if app.table.is_blocked_by(from, &user).await? => Ok(()),
         (Audience::User(user), _) => {

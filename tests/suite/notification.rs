@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::world::page::BEGINNING;
-use crate::world::scene::{friends, three_in_a_group};
+use crate::world::scene::{friends, group_of, three_in_a_group};
 use crate::world::{Api, BackEnd, Call, User};
 
 /// What most tests post.
@@ -123,6 +123,23 @@ async fn members_who_block_from_do_not_get_a_multicast_notification() {
     alice.expect_notification(&like()).await;
     carol.expect_notification(&like()).await;
     bob.expect_nothing().await;
+}
+
+/// Where a deployment is told that this is a large group, its queue has a part in it.
+#[tokio::test]
+async fn a_multicast_notification_reaches_each_of_a_dozen_members() {
+    let (alice, others, stranger) = (User::new("alice"), [(); 11].map(|()| User::new("member")), User::new("stranger"));
+    let group = group_of(&alice, &others.each_ref()).await;
+    let [blocker, first, second, ..] = &others;
+    blocker.block(&stranger).await;
+    let mut devices = [alice.connect().await, first.connect().await, first.connect().await, second.connect().await];
+    let mut unmoved = blocker.connect().await;
+    let params = [("type", "multicast"), ("to", &group), ("from", stranger.id())];
+    BackEnd::new().notify(&params, &like()).await.empty();
+    for device in &mut devices {
+        device.expect_notification(&like()).await;
+    }
+    unmoved.expect_nothing().await;
 }
 
 #[tokio::test]

@@ -169,8 +169,10 @@ impl Table {
         Ok(Some(Roster { meta, shards }))
     }
 
-    async fn shard(&self, group: &GroupId, shard: u32) -> Result<Vec<RosterMember>> {
-        self.query_all(&keys::roster(group, shard)).await?.iter().map(read_member).collect()
+    /// The members in a shard of a group's roster. It need not stand any more.
+    pub async fn shard(&self, group: &GroupId, shard: u32) -> Result<Vec<RosterMember>> {
+        let items = self.query_all(&keys::roster(group, shard)).await?;
+        items.iter().filter(|item| !is_meta(item)).map(read_member).collect()
     }
 
     /// The members in a shard of a group's roster whose ids are from one to another, both included. It need not stand

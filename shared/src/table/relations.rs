@@ -62,6 +62,14 @@ impl Table {
         self.query_all(&keys::all_of_user(user, keys::BLOCKER)).await?.iter().map(other).collect()
     }
 
+    /// The same; nobody blocks nobody.
+    pub async fn blockers_of(&self, user: Option<&UserId>) -> Result<BTreeSet<UserId>> {
+        match user {
+            Some(user) => self.blockers(user).await,
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
     /// A user's friends.
     pub async fn friends(&self, user: &UserId) -> Result<Vec<UserId>> {
         self.query_all(&keys::all_of_user(user, keys::FRIEND)).await?.iter().map(other).collect()
