@@ -126,7 +126,8 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
                     Fate::Delivered => Books::Of(user),
                     Fate::Withheld => Books::Withheld(logged.sender),
                 };
-                app.table.add_missed(books, &Missed::new(logged.log, logged.id), state).await
+                // Boxed, since it is large and most users need it never: the future of each of them is moved about.
+                Box::pin(app.table.add_missed(books, &Missed::new(logged.log, logged.id), state)).await
             }
             _ => Ok(()),
         }

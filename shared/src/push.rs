@@ -32,14 +32,18 @@ impl Pusher {
     }
 
     /// Push one frame.
+    ///
+    /// The call is boxed here and below: it is kilobytes as long as it is under way, and what pushes to many moves it
+    /// several times.
     pub async fn post(&self, connection: &ConnectionId, frame: &str) -> Push {
         let post = self.client.post_to_connection().connection_id(connection.as_str()).data(Blob::new(frame));
-        outcome(connection, post.send().await)
+        outcome(connection, Box::pin(post.send()).await)
     }
 
     /// Do as if one frame were pushed: the same way to the gateway and back, and nothing reaches the client.
     pub async fn probe(&self, connection: &ConnectionId) -> Push {
-        outcome(connection, self.client.get_connection().connection_id(connection.as_str()).send().await)
+        let look = self.client.get_connection().connection_id(connection.as_str());
+        outcome(connection, Box::pin(look.send()).await)
     }
 
     /// Close a connection; one that is gone already is closed.
