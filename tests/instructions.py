@@ -16,8 +16,8 @@ more again. From run to run counts differ by up to 0.5 %, since maps hash by ano
 
 Counts of another machine can be compared as long as it is x86-64 with AVX2: valgrind shows programs one and the same
 such processor, without SHA extensions, AVX-512 and so on, whatever the real one has. Other processors run other
-instructions, and are refused (exit status 3). So signatures weigh more here than on a processor that hashes by itself: a quarter of a
-private message is SHA-256. And a copy weighs less than it takes where it does not fit the caches.
+instructions, and are refused (exit status 3). So signatures weigh more here than on a processor that hashes by itself:
+a quarter of a private message is SHA-256. And a copy weighs less than it takes where it does not fit the caches.
 
 --profile needs symbols, which the release profile strips. It builds everything once more, in target/profile, which
 takes about six minutes the first time.
