@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::server::Socket;
+use crate::server::{Socket, send_all};
 use crate::{Failure, progress};
 
 /// How long the next of the receivers may take.
@@ -146,15 +146,9 @@ async fn listen(mut socket: Socket, receiver: usize, arrived: UnboundedSender<(I
 }
 
 /// Send the manager's frames, and say what comes back.
-async fn manage(socket: Socket, mut frames: UnboundedReceiver<String>, arrived: UnboundedSender<(Instant, Arrival)>) {
-    let (mut sink, mut stream) = socket.split();
-    let sending = async {
-        while let Some(frame) = frames.recv().await {
-            if sink.send(Message::text(frame)).await.is_err() {
-                return;
-            }
-        }
-    };
+async fn manage(socket: Socket, frames: UnboundedReceiver<String>, arrived: UnboundedSender<(Instant, Arrival)>) {
+    let (sink, mut stream) = socket.split();
+    let sending = send_all(sink, frames);
     let receiving = async {
         while let Some(Ok(message)) = stream.next().await {
             let (now, text) = (Instant::now(), message.to_string());

@@ -9,16 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use futures::{SinkExt, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::api::{answer, bring, create_group};
 use crate::process::{machine, mib};
-use crate::server::{Server, Socket, open, user};
+use crate::server::{Server, Socket, open, send_all, user};
 use crate::{Failure, plot, progress};
 
 /// How many messages are under way at most while the rate is found, each of a sender of its own.
@@ -330,15 +329,9 @@ impl Field {
 }
 
 /// Send what there is to send, and say what arrives.
-async fn converse(socket: Socket, mut frames: UnboundedReceiver<String>, arrived: UnboundedSender<Arrival>) {
-    let (mut sink, mut stream) = socket.split();
-    let sending = async {
-        while let Some(frame) = frames.recv().await {
-            if sink.send(Message::text(frame)).await.is_err() {
-                return;
-            }
-        }
-    };
+async fn converse(socket: Socket, frames: UnboundedReceiver<String>, arrived: UnboundedSender<Arrival>) {
+    let (sink, mut stream) = socket.split();
+    let sending = send_all(sink, frames);
     let receiving = async {
         while let Some(Ok(message)) = stream.next().await {
             let now = Instant::now();

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::stream::SplitSink;
+use futures::{SinkExt, StreamExt, stream};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use shared::config::DEVELOPMENT_SECRET;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -112,6 +115,15 @@ async fn connect(server: &Server, n: usize) -> Result<Socket, Failure> {
     let url = format!("ws://{}/ws?access_token={}", server.public, token(n)?);
     let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
     Ok(client_async_with_config(url, stream, Some(config)).await?.0)
+}
+
+/// Send what there is to send, for as long as somebody takes it.
+pub(crate) async fn send_all(mut sink: SplitSink<Socket, Message>, mut frames: UnboundedReceiver<String>) {
+    while let Some(frame) = frames.recv().await {
+        if sink.send(Message::text(frame)).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A token of that user.

@@ -178,6 +178,12 @@ impl Row {
             + QUEUE_USD * f64::from(self.cost.queue)
     }
 
+    /// What no design can save of the price of a message: that the frame is taken, a function runs, the message is written
+    /// once, and each open connection is sent it.
+    fn floor(&self) -> f64 {
+        WRITE_USD + INVOCATION_USD + GATEWAY_USD * f64::from(self.requests + self.cost.pushes)
+    }
+
     /// Assert the most that it may cost.
     fn within(self, writes: f64, reads: f64, in_sequence: u32) -> Self {
         let Cost { writes: w, reads: r, in_sequence: s, .. } = self.cost;
@@ -283,15 +289,6 @@ struct GroupRow {
     members: usize,
     devices: usize,
     row: Row,
-}
-
-impl GroupRow {
-    /// What of its price no design can save: that the frame is taken, a function runs, the message is written once, and
-    /// each open connection is sent it.
-    fn floor(&self) -> f64 {
-        let sent = self.row.requests + self.row.cost.pushes;
-        WRITE_USD + INVOCATION_USD + GATEWAY_USD * f64::from(sent)
-    }
 }
 
 /// Assert the most that a message to a group may cost, with so many connections open.
@@ -477,7 +474,7 @@ fn floors(messages: &[GroupRow]) -> String {
     text.push_str("| --- | --- | --- | --- | --- |\n");
     for message in messages {
         let (members, devices) = (message.members, message.devices);
-        let (price, floor) = (message.row.price(), message.floor());
+        let (price, floor) = (message.row.price(), message.row.floor());
         writeln!(text, "| {members} | {devices} | {price:.3} | {floor:.3} | {:.2} |", price / floor)
             .expect("a text takes all");
     }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use functions::fanout;
 use serde_json::json;
 
-use super::{Bench, Cost, GATEWAY_USD, INVOCATION_USD, Row, WRITE_USD, compare, others, queue_requests};
+use super::{Bench, Cost, Row, compare, others, queue_requests};
 use crate::jobs::event;
 use crate::world::Deployment;
 
@@ -84,8 +84,7 @@ fn table(messages: &[Message]) -> String {
     text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for Message { members, row, jobs, busiest } in messages {
         let Cost { writes, reads, calls, in_sequence, pushes, queue } = row.cost;
-        let floor = WRITE_USD + INVOCATION_USD + GATEWAY_USD * f64::from(row.requests + pushes);
-        let (price, times) = (row.price(), row.price() / floor);
+        let (price, times) = (row.price(), row.price() / row.floor());
         writeln!(
             text,
             "| {members} | {writes} | {reads} | {busiest} | {calls} | {in_sequence} | {pushes} | {jobs} | {queue} \
