@@ -19,6 +19,10 @@ use shared::{Error, Result, aws};
 /// forty times what such answers were measured to differ by.
 const TICK_MS: Ms = 4;
 
+/// How far apart the coarse ones are, by which a message is acknowledged whose receivers have connections open: longer
+/// than a post has its slot, the receivers' states are read and what they did not take is written down.
+const COARSE_TICK_MS: Ms = 40;
+
 /// Clients, clock and chance of one function instance.
 #[derive(Debug)]
 pub struct App {
@@ -48,6 +52,8 @@ pub struct App {
     pub(crate) max_invitations: usize,
     /// How many connections a user may have open.
     pub(crate) max_connections: usize,
+    /// How much of what a connection took last comes again if its client did not close it.
+    pub(crate) redeliver_ms: Ms,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
@@ -75,6 +81,7 @@ impl App {
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,
             max_connections: config.max_connections,
+            redeliver_ms: config.redeliver_ms,
             pusher: aws::management(config, http.clone(), &metrics).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),
             metrics,
@@ -113,6 +120,12 @@ impl App {
     /// little less or more: who measures cannot tell what made the difference.
     pub(crate) async fn wait_for_tick(&self) {
         self.clock.sleep(self.clock.until_tick(TICK_MS)).await;
+    }
+
+    /// Resolves a whole number of coarse ticks after that time.
+    pub(crate) async fn wait_for_coarse_tick(&self, since: Ms) {
+        let passed = self.clock.now_ms().saturating_sub(since);
+        self.wait_until(since + (passed / COARSE_TICK_MS + 1) * COARSE_TICK_MS).await;
     }
 
     /// What pushes. [`crate::serve`] makes sure that a function that pushes has it.

@@ -6,8 +6,9 @@
 
 use futures::future::{BoxFuture, join_all};
 use shared::coverage::STAMP_MS;
+use shared::frame::{ErrorCode, ErrorFrame, encode};
 use shared::id::ConnectionId;
-use shared::table::State;
+use shared::table::{Announced, State};
 use shared::{Error, Result};
 
 use crate::access::SUBPROTOCOL;
@@ -22,7 +23,7 @@ pub static FUNCTION: Function =
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        let state = app.table.announce(&event.user, &event.connection, app.clock.now_ms()).await?;
+        let state = announce(app, event).await?;
         let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
         stamped?;
         // What could not be tidied now is tidied when the next connection opens.
@@ -30,6 +31,21 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
         let reply = Reply::empty();
         Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
     })
+}
+
+/// Announce the connection: the state with it. Where too many are remembered, those are forgotten first that no longer
+/// say anything.
+async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
+    let now = app.clock.now_ms();
+    let state = match app.table.announce(&event.user, &event.connection, now).await? {
+        Announced::Yes(state) => return Ok(state),
+        Announced::NoRoom(state) => state,
+    };
+    forget(app, event, &state).await?;
+    match app.table.announce(&event.user, &event.connection, now).await? {
+        Announced::Yes(state) => Ok(state),
+        Announced::NoRoom(_) => Err(Error::TooMany("you open too many connections at once".to_owned())),
+    }
 }
 
 async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
@@ -43,11 +59,24 @@ async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
 
 /// Close the oldest connections beyond the limit, and forget what no longer says anything.
 async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
-    let now = app.clock.now_ms();
-    let surplus = surplus(state, &event.connection, now, app.max_connections);
-    let closed = join_all(surplus.iter().map(|connection| delivery::close(app, &event.user, connection))).await;
+    let surplus = surplus(state, &event.connection, app.clock.now_ms(), app.max_connections);
+    let closed = join_all(surplus.iter().map(|connection| evict(app, event, connection))).await;
     closed.into_iter().collect::<Result<()>>()?;
-    app.table.forget(&event.user, &state.forgettable(now, app.table.oldest())).await
+    forget(app, event, state).await
+}
+
+/// Tell a client why its connection is closed, so that it does not connect again by itself, and close it.
+async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Result<()> {
+    let message = format!("you have more than {} connections; this was the oldest", app.max_connections);
+    let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None };
+    delivery::tell(app, connection, &encode(&frame)).await?;
+    delivery::close(app, &event.user, connection).await
+}
+
+async fn forget(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
+    let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
+    let uncovered = state.uncovered_by_forgetting(now, oldest);
+    app.table.forget(&event.user, &state.forgettable(now, oldest), &uncovered).await
 }
 
 /// The oldest open connections that are too many, the new one being counted and kept.

@@ -1,23 +1,38 @@
 //! How a frame reaches the connections of its receivers, and how it is written down who did not take it.
+//!
+//! No receiver holds up another. A post has a slot for a moment only, and goes on without one if its connection is slow.
+//! A receiver is *settled* once it is written down what their connections have not taken by then: as soon as all
+//! receivers are, the message is accepted, whatever posts are still under way. What fails for one receiver is kept, and
+//! fails nobody else.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, Either, join_all, select};
 use futures::{StreamExt, stream};
 use shared::clock::Ms;
-use shared::coverage::{Connection, is_covered};
+use shared::coverage::Connection;
 use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
 use shared::metrics::Metric;
 use shared::push::Push;
 use shared::table::{Books, Kind, Missed, State};
 use shared::{Error, Result};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::App;
 
-/// How many pushes one function has under way at once.
-const MAX_PUSHES: usize = 64;
+/// How many posts of one function have a slot at once.
+const SLOTS: usize = 64;
+
+/// How long a post has its slot. One that takes longer counts as not taken in what is written down: a repeat is better
+/// than to wait for a client that does not read.
+const SLOT_MS: Ms = 25;
+
+/// How long a post may go on in all.
+const POST_MS: Ms = 500;
 
 /// How many states are read by one call, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
@@ -29,8 +44,8 @@ const PROMPT_MS: Ms = 15_000;
 
 /// Whether a message reaches a receiver.
 ///
-/// Withheld, it makes the same calls for him, and neither reaches him nor is anything of it stored for him: whoever sent
-/// it could tell by the time of the answer otherwise.
+/// Withheld, it makes the same calls for them, and neither reaches them nor is anything of it stored for them: its sender
+/// could tell by the time of the answer otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Delivered,
@@ -42,7 +57,13 @@ pub(crate) enum Fate {
 pub(crate) struct Parcel<'a> {
     frame: &'a str,
     logged: Option<Logged<'a>>,
-    pushes: Semaphore,
+    slots: Semaphore,
+    /// How many receivers are not settled.
+    unsettled: watch::Sender<usize>,
+    /// For whom it could not be written down what they did not take.
+    failed: Mutex<Vec<(UserId, Error)>>,
+    /// Whether some receiver, delivered or withheld, has a connection open.
+    meets_connections: AtomicBool,
 }
 
 /// Where the message of a frame stands in a log.
@@ -58,28 +79,65 @@ struct Logged<'a> {
 }
 
 impl<'a> Parcel<'a> {
+    fn new(frame: &'a str, logged: Option<Logged<'a>>) -> Self {
+        Self {
+            frame,
+            logged,
+            slots: Semaphore::new(SLOTS),
+            unsettled: watch::Sender::new(0),
+            failed: Mutex::default(),
+            meets_connections: AtomicBool::new(false),
+        }
+    }
+
     /// A frame that is never stored: who does not take it now never gets it.
     pub(crate) fn fleeting(frame: &'a str) -> Self {
-        Self { frame, logged: None, pushes: Semaphore::new(MAX_PUSHES) }
+        Self::new(frame, None)
     }
 
     /// The frame of a message that stands in its log since `at`, which is just now.
     pub(crate) fn logged(frame: &'a str, message: &'a Message, at: Ms) -> Self {
-        Self { logged: Some(Logged::new(message, at, None)), ..Self::fleeting(frame) }
+        Self::new(frame, Some(Logged::new(message, at, None)))
     }
 
     /// The frame of a message that stands in its log since `at`, and whose delivery has waited in a queue.
     pub(crate) fn queued(frame: &'a str, message: &'a Message, at: Ms) -> Self {
-        Self { logged: Some(Logged::new(message, at, Some(at))), ..Self::fleeting(frame) }
+        Self::new(frame, Some(Logged::new(message, at, Some(at))))
+    }
+
+    /// The same for so many receivers, none of whom is settled.
+    pub(crate) fn to(self, receivers: usize) -> Self {
+        self.unsettled.send_replace(receivers);
+        self
+    }
+
+    /// Resolves when every receiver is settled: those for whom that failed.
+    pub(crate) async fn settled(&self) -> Vec<(UserId, Error)> {
+        let mut unsettled = self.unsettled.subscribe();
+        // The sender of the count is our own, so it does not end before.
+        let _ = unsettled.wait_for(|count| *count == 0).await;
+        std::mem::take(&mut *self.failed.lock().expect("nobody panics that holds it"))
+    }
+
+    /// Whether some receiver, delivered or withheld, had a connection open.
+    pub(crate) fn meets_connections(&self) -> bool {
+        self.meets_connections.load(Relaxed)
+    }
+
+    fn settle(&self, user: &UserId, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.failed.lock().expect("nobody panics that holds it").push((user.clone(), error));
+        }
+        self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// Whether it is pushed to an open connection of a user in that state. If it has waited in a queue, a connection
     /// that began when it stood in its log is left out where a pull finds it there: its client has pulled since, or
     /// will.
-    fn is_for(&self, state: &State, connection: &Connection) -> bool {
+    fn is_for(&self, state: &State, connection: &Connection, now: Ms) -> bool {
         match &self.logged {
             Some(logged @ Logged { queued: Some(at), .. }) => {
-                !connection.began_after(*at) || logged.must_be_named(state)
+                !connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)
             }
             _ => true,
         }
@@ -87,55 +145,120 @@ impl<'a> Parcel<'a> {
 }
 
 /// Push a parcel to users; from `blockers` among them it is withheld. Pushes begin with the first states that are read.
-/// One user's failure does not touch another's.
-pub(crate) async fn to_users(
-    app: &App,
-    parcel: &Parcel<'_>,
-    users: Vec<UserId>,
-    blockers: &BTreeSet<UserId>,
-) -> Result<()> {
+pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], blockers: &BTreeSet<UserId>) {
     let fate = |user: &UserId| if blockers.contains(user) { Fate::Withheld } else { Fate::Delivered };
     let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
     let batches = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS);
-    let outcomes: Vec<Result<()>> = batches
-        .map(|states| async {
-            let states = states?;
-            let pushes = states.iter().map(|(user, state)| to_user(app, parcel, user, state, fate(user)));
-            join_all(pushes).await.into_iter().collect()
-        })
-        .buffer_unordered(MAX_CALLS)
-        .collect()
-        .await;
-    outcomes.into_iter().collect()
+    let pushed = batches.map(|states| async move {
+        join_all(states.iter().map(|(user, state)| to_user(app, parcel, user, state, fate(user)))).await;
+    });
+    pushed.buffer_unordered(MAX_CALLS).collect::<()>().await;
 }
 
-/// Push a parcel to every open connection of a user, and keep the books.
-pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &State, fate: Fate) -> Result<()> {
-    let open: Vec<_> = state.open(app.clock.now_ms()).filter(|(_, c)| parcel.is_for(state, c)).collect();
-    let pushes = join_all(open.iter().map(|(connection, _)| push(app, parcel, connection, fate))).await;
-    let pushes: Vec<Push> = pushes.into_iter().collect::<Result<_>>()?;
+/// Push a parcel to users who all get it, and wait for the end.
+///
+/// # Errors
+/// What failed for one of them. Everybody else has it.
+pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> Result<()> {
+    let parcel = parcel.to(users.len());
+    to_users(app, &parcel, users, &BTreeSet::new()).await;
+    match parcel.settled().await.pop() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
 
+/// Push a parcel to every open connection of a user, and write down what they did not take.
+pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &Result<State>, fate: Fate) {
+    let Ok(state) = state else {
+        return parcel.settle(user, Err(Error::unavailable("reading the state of a receiver", "it was not read")));
+    };
+    let now = app.clock.now_ms();
+    let open: Vec<_> = state.open(now).filter(|(_, connection)| parcel.is_for(state, connection, now)).collect();
+    if open.is_empty() {
+        count(app, parcel, &[], fate);
+        return parcel.settle(user, write_down(app, parcel, user, state, &BTreeSet::new(), fate).await);
+    }
+    // Boxed, since it is large and most users have no connection: the future of each of them is moved about.
+    Box::pin(to_connections(app, parcel, user, state, &open, fate)).await;
+}
+
+async fn to_connections(
+    app: &App,
+    parcel: &Parcel<'_>,
+    user: &UserId,
+    state: &State,
+    open: &[(&ConnectionId, &Connection)],
+    fate: Fate,
+) {
+    parcel.meets_connections.store(true, Relaxed);
+    let begun = join_all(open.iter().map(|(connection, _)| begin(app, parcel, connection, fate))).await;
+    let is_taken = |begun: &Begun<'_>| matches!(begun, Either::Left(Push::Taken));
+    let took: BTreeSet<&ConnectionId> =
+        open.iter().zip(&begun).filter(|(_, begun)| is_taken(begun)).map(|((id, _), _)| *id).collect();
+    parcel.settle(user, write_down(app, parcel, user, state, &took, fate).await);
+
+    let finish = |begun| async {
+        match begun {
+            Either::Left(push) => push,
+            Either::Right(post) => post.await,
+        }
+    };
+    let pushes: Vec<Push> = join_all(begun.into_iter().map(finish)).await;
     count(app, parcel, &pushes, fate);
     let now = app.clock.now_ms();
     let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
-    let closing = join_all(over.map(|((connection, _), _)| app.table.close(user, connection, now)));
-    let missing = async {
-        match &parcel.logged {
-            Some(logged) if !pushes.contains(&Push::Taken) && logged.must_be_named(state) => {
-                let books = match fate {
-                    Fate::Delivered => Books::Of(user),
-                    Fate::Withheld => Books::Withheld(logged.sender),
-                };
-                // Boxed, since it is large and most users need it never: the future of each of them is moved about.
-                Box::pin(app.table.add_missed(books, &Missed::new(logged.log, logged.id), state)).await
-            }
-            _ => Ok(()),
+    let closing = over.map(|((connection, _), _)| app.table.mark_gone(user, connection, now));
+    // A dead connection that stays in the books costs another push and loses nothing: no reason to send all of it again.
+    join_all(closing).await.into_iter().filter_map(Result::err).for_each(|error| app.report(&error));
+}
+
+/// A push: what became of it, or what is still under way.
+type Begun<'a> = Either<Push, BoxFuture<'a, Push>>;
+
+/// Begin a push, for as long as it has a slot.
+async fn begin<'a>(app: &'a App, parcel: &'a Parcel<'_>, connection: &'a ConnectionId, fate: Fate) -> Begun<'a> {
+    let (Ok(pusher), Ok(_slot)) = (app.pusher(), parcel.slots.acquire().await) else {
+        return Either::Left(Push::Failed);
+    };
+    let pushing = async move {
+        match fate {
+            Fate::Delivered => pusher.post(connection, parcel.frame).await,
+            Fate::Withheld => pusher.probe(connection).await,
         }
     };
-    let (closed, missed) = futures::join!(closing, missing);
-    // A dead connection that stays in the books costs another push and loses nothing: no reason to send all of it again.
-    closed.into_iter().filter_map(Result::err).for_each(|error| app.report(&error));
-    missed
+    let sleep = |ms| app.clock.sleep(Duration::from_millis(ms));
+    let pushing: BoxFuture<'a, Push> = Box::pin(pushing);
+    match select(pushing, sleep(SLOT_MS)).await {
+        Either::Left((push, _)) => Either::Left(push),
+        Either::Right(((), pushing)) => Either::Right(Box::pin(async move {
+            match select(pushing, sleep(POST_MS - SLOT_MS)).await {
+                Either::Left((push, _)) => push,
+                Either::Right(_) => Push::Failed,
+            }
+        })),
+    }
+}
+
+/// Write down that a user missed the message, if it is one and a pull would not find it by its time.
+async fn write_down(
+    app: &App,
+    parcel: &Parcel<'_>,
+    user: &UserId,
+    state: &State,
+    took: &BTreeSet<&ConnectionId>,
+    fate: Fate,
+) -> Result<()> {
+    let Some(logged) = parcel.logged.as_ref().filter(|logged| logged.must_be_named(state, took, app.clock.now_ms()))
+    else {
+        return Ok(());
+    };
+    let books = match fate {
+        Fate::Delivered => Books::Of(user),
+        Fate::Withheld => Books::Withheld { receiver: user, sender: logged.sender },
+    };
+    // Boxed for the same reason.
+    Box::pin(app.table.add_missed(books, &Missed::new(logged.log, logged.id), state)).await
 }
 
 fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
@@ -154,53 +277,57 @@ fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
     }
 }
 
-async fn push(app: &App, parcel: &Parcel<'_>, connection: &ConnectionId, fate: Fate) -> Result<Push> {
-    let pusher = app.pusher()?;
-    let permit = parcel.pushes.acquire().await;
-    let _permit = permit.map_err(|closed| Error::unavailable("pushing", closed))?;
-    Ok(match fate {
-        Fate::Delivered => pusher.post(connection, parcel.frame).await,
-        Fate::Withheld => pusher.probe(connection).await,
-    })
-}
-
 impl<'a> Logged<'a> {
     fn new(message: &'a Message, at: Ms, queued: Option<Ms>) -> Self {
         let late = at.saturating_sub(message.id.time_ms()) > PROMPT_MS;
         Self { log: &message.to, id: message.id, sender: &message.sender, late, queued }
     }
 
-    /// Whether a pull would not find the message by its time, so that it must be written down by name: its time is
-    /// covered, or will be by a connection that is being opened, or all of that time has been dropped already.
-    fn must_be_named(&self, state: &State) -> bool {
+    /// Whether a pull would not find the message by its time, so that it must be written down by name.
+    ///
+    /// A connection that covers its time, or may once it is stamped, hides the message from pulls. So each of these must
+    /// have taken it: that another one did says nothing, since that one may have died unnoticed. And if nobody took it,
+    /// its time must not have been dropped.
+    fn must_be_named(&self, state: &State, took: &BTreeSet<&ConnectionId>, now: Ms) -> bool {
         let time = self.id.time_ms();
-        let dropped = state.dropped(Kind::of(self.log));
-        let is_dropped_itself = dropped.tail.contains(&self.id);
-        !is_dropped_itself
-            && (self.late
-                || time <= dropped.until
-                || is_covered(state.connections.values(), time)
-                || state.connections.values().any(|connection| connection.from.is_none()))
+        let is_hidden = state.connections.iter().any(|(id, c)| !took.contains(id) && c.hides(time, now));
+        let is_dropped = self.late || time <= state.dropped(Kind::of(self.log)).until;
+        is_hidden || (is_dropped && took.is_empty())
     }
+}
+
+/// Tell a connection something that its client can do without.
+pub(crate) async fn tell(app: &App, connection: &ConnectionId, frame: &str) -> Result<()> {
+    let post = Box::pin(app.pusher()?.post(connection, frame));
+    select(post, app.clock.sleep(Duration::from_millis(POST_MS))).await;
+    Ok(())
 }
 
 /// Close a connection, at the gateway and in the books.
 pub(crate) async fn close(app: &App, user: &UserId, connection: &ConnectionId) -> Result<()> {
     app.pusher()?.close(connection).await?;
-    app.table.close(user, connection, app.clock.now_ms()).await.map(|_| ())
+    app.table.mark_closed(user, connection, app.clock.now_ms()).await.map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    fn must_be_named(state: &State, time: Ms) -> bool {
+
+    /// Whether a message of that time is written down that these connections took.
+    fn is_named(state: &State, time: Ms, took: &[&str]) -> bool {
         let user = UserId::parse("u").unwrap();
         let (log, id) = (Address::User(user.clone()), MessageId::first_at(time));
-        Logged { log: &log, id, sender: &user, late: false, queued: None }.must_be_named(state)
+        let took: Vec<ConnectionId> = took.iter().map(|id| ConnectionId::new(*id)).collect();
+        let logged = Logged { log: &log, id, sender: &user, late: false, queued: None };
+        logged.must_be_named(state, &took.iter().collect(), 60)
+    }
+
+    fn must_be_named(state: &State, time: Ms) -> bool {
+        is_named(state, time, &[])
     }
 
     fn with(from: Option<Ms>, to: Option<Ms>) -> State {
-        let connection = Connection { announced: 10, from, to };
+        let connection = Connection { announced: 10, from, to, clean: false };
         State { connections: [(ConnectionId::new("c"), connection)].into(), ..State::default() }
     }
 
@@ -221,7 +348,7 @@ mod tests {
             timestamp: 50,
         };
         let parcel = if is_queued { Parcel::queued } else { Parcel::logged }("", &message, 60);
-        parcel.is_for(state, &state.connections[&ConnectionId::new("c")])
+        parcel.is_for(state, &state.connections[&ConnectionId::new("c")], 70)
     }
 
     #[test]
@@ -243,7 +370,16 @@ mod tests {
         let mut state = State::default();
         state.unicast.until = 50;
         assert!(must_be_named(&state, 50), "dropped with its time");
-        state.unicast.tail.insert(MessageId::first_at(50));
-        assert!(!must_be_named(&state, 50), "pulled and dropped itself");
+    }
+
+    #[test]
+    fn every_connection_that_covers_a_message_must_have_taken_it() {
+        let mut state = with(Some(10), None);
+        assert!(!is_named(&state, 50, &["c"]));
+        let other = Connection { announced: 20, from: Some(25), to: Some(55), clean: false };
+        state.connections.insert(ConnectionId::new("d"), other);
+        assert!(is_named(&state, 50, &["c"]), "d has ended since, and covers it");
+        assert!(!is_named(&state, 50, &["c", "d"]));
+        assert!(!is_named(&state, 57, &["c"]), "d does not cover it");
     }
 }

@@ -21,6 +21,9 @@ use crate::missed::{self, Request};
 use crate::pull_messages::{MAX_ATTEMPTS, kinds, message_id};
 use crate::rest::{Call, Reply};
 
+/// How many pages are read to see what is dropped, where that is not known.
+const MAX_PAGES: usize = 16;
+
 /// The function.
 pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", handle);
 
@@ -77,14 +80,15 @@ async fn missed_between(
     let mut ids = BTreeSet::new();
     let mut request =
         Request { kinds: kinds.to_vec(), after: Some(MessageId::last_at(floor)), until: Some(until), all: false };
-    loop {
-        let found = missed::find(app, user, &request).await?;
+    for _ in 0..MAX_PAGES {
+        let found = missed::find(app, user, &request, false).await?;
         ids.extend(found.messages.iter().map(|message| message.id));
-        request.after = found.messages.last().map(|message| message.id);
-        if !found.more || request.after.is_none() {
+        if found.next.is_none() {
             return Ok(ids);
         }
+        request.after = found.next;
     }
+    Err(Error::unavailable("dropping messages", "too much lies between what is dropped"))
 }
 
 /// The names that are dropped with it: of what was shown, if that is known.

@@ -63,8 +63,8 @@ async fn notify(app: &App, job: &Notification) -> Result<()> {
     if !standing.contains_key(&job.group) {
         return Ok(());
     }
-    let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user)).collect();
-    delivery::to_users(app, &Parcel::fleeting(&job.frame), receivers, &Default::default()).await
+    let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user));
+    delivery::to_all(app, Parcel::fleeting(&job.frame), &receivers.collect::<Vec<_>>()).await
 }
 
 async fn deliver(app: &App, job: &Delivery) -> Result<()> {
@@ -82,5 +82,5 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     // not wait for this.
     let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
     let is_receiver = |user: &UserId| job.receivers.contains(user) && !blockers.contains(user);
-    delivery::to_users(app, &parcel, of_old.filter(is_receiver).collect(), &Default::default()).await
+    delivery::to_all(app, parcel, &of_old.filter(is_receiver).collect::<Vec<_>>()).await
 }

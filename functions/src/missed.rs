@@ -1,17 +1,22 @@
-//! What a user missed: the gaps between his connections, read from the logs that are his, and what was written down by
-//! name. Oldest first, one page.
+//! What a user missed: what their connections did not take, read from the logs that are theirs, and what was written down
+//! by name. Oldest first, one page.
+//!
+//! A call reads a bounded amount, whatever others have filled the logs with: each log gets one query, and beyond that so
+//! many bytes may turn out not to be for the user. A page that ends for this reason may be short, or empty; where it got to
+//! is kept, by the drop or by the caller.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
-use shared::Result;
 use shared::clock::Ms;
-use shared::coverage::{MARGIN_MS, Span, coalesce, gaps, is_covered};
+use shared::coverage::{MARGIN_MS, Span, Taken, coalesce};
 use shared::frame::{Address, Message};
 use shared::id::{GroupId, MessageId, UserId};
 use shared::page::{Dropped, Page};
-use shared::table::{DropPlan, Kind, Membership, Missed, Offered, Resume, State, View};
+use shared::table::{DropPlan, Kind, Membership, Missed, Offered, Resume, State, Tails, View};
+use shared::{Error, Result};
 
 use crate::App;
 
@@ -30,8 +35,20 @@ const MAX_IN_FLIGHT: usize = 16;
 const READ_ON_MS: Ms = 10_000;
 
 /// How many messages one query asks for, and how many names one batch.
-const MESSAGES_PER_QUERY: i32 = 250;
+const MESSAGES_PER_QUERY: usize = 250;
 const NAMES_PER_BATCH: usize = 100;
+
+/// How many bytes the first queries of all logs read together, and how many more may be read in vain.
+const READ_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a message takes that is as long as one may be.
+const LONGEST_BYTES: usize = 33 * 1024;
+
+/// What a message takes beside its content, and what it costs to look at it.
+const BESIDE_BYTES: usize = 512;
+
+/// How often the state and what belongs to it are read together, while drops come in between.
+const MAX_READS: usize = 3;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -53,6 +70,10 @@ pub(crate) struct Found {
     pub(crate) messages: Vec<Message>,
     /// Whether there are more.
     pub(crate) more: bool,
+    /// Up to which message all is known, where there are more: a caller that drops nothing goes on behind it.
+    pub(crate) next: Option<MessageId>,
+    /// Whether the reading ended before it had found a page.
+    exhausted: bool,
     /// When the reading began.
     pub(crate) end: Ms,
     /// The time up to which the logs are complete: what is younger may have neighbours on their way.
@@ -62,39 +83,63 @@ pub(crate) struct Found {
     state: State,
     /// Names of messages that are no longer the user's, or no longer there.
     void: Vec<Missed>,
-    /// The first message of each kind that is left in a gap for the next page.
+    /// Of each kind, the first message that is left in a log for the next page, or up to where a log was read.
     left: BTreeMap<Kind, MessageId>,
 }
 
-/// Read a page.
-pub(crate) async fn find(app: &App, user: &UserId, request: &Request) -> Result<Found> {
+/// Read a page. With `drops` all that was found is returned, also where some log was not read so far.
+pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool) -> Result<Found> {
     let end = app.clock.now_ms();
-    let (state, view) = futures::try_join!(app.table.state(user), view(app, user, request))?;
+    let (state, view) = read(app, user, request).await?;
     let floor = end.saturating_sub(MARGIN_MS);
-    let reader = Reader { app, user, request, state: &state, view: &view, end, floor };
+    let taken = match request.all {
+        true => Taken::default(),
+        false => Taken::of(state.connections.values(), app.redeliver_ms, end),
+    };
+    let spare = AtomicUsize::new(READ_BYTES);
+    let reader = Reader { app, user, request, state: &state, view: &view, taken, end, floor, spare };
     let (mut cursors, mut void) = reader.cursors();
-    let page = merge(&reader, &mut cursors).await?;
+    let page = merge(&reader, &mut cursors, drops).await?;
     clear_away(&reader, &cursors).await?;
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
-    Ok(Found { end, floor, messages: page.messages, more: page.more, named: page.named, void, left: page.left, state })
+    let Merged { messages, more, next, exhausted, named, left } = page;
+    Ok(Found { messages, more, next, exhausted, end, floor, named, void, left, state })
 }
 
-async fn view(app: &App, user: &UserId, request: &Request) -> Result<View> {
-    if request.kinds.contains(&Kind::Multicast) {
-        return app.table.view(user).await;
+/// The state with its tails, and the view of the logs.
+async fn read(app: &App, user: &UserId, request: &Request) -> Result<(State, View)> {
+    for _ in 0..MAX_READS {
+        let (mut state, mut view) = futures::try_join!(app.table.state(user), app.table.view(user))?;
+        if !request.kinds.contains(&Kind::Multicast) {
+            view.groups.clear();
+        }
+        let named = |tails: &&Tails| Some(&tails.mark) == state.tail.as_ref();
+        let tails = view.tails.iter().find(named).cloned();
+        if state.tail.is_none() || tails.is_some() {
+            let Tails { unicast, multicast, .. } = tails.unwrap_or_default();
+            (state.unicast.tail, state.multicast.tail) = (unicast, multicast);
+            return Ok((state, view));
+        }
+        // A drop came in between, which put other tails.
     }
-    Ok(View { blocks: app.table.blocks(user).await?, ..View::default() })
+    Err(Error::unavailable("reading what was dropped", "too many pulls at once"))
 }
 
-/// Delete what dissolutions left behind on the user's side, as far as the reading met it; not what is young, for of a group
-/// that is just being made two reads may see one half.
+/// Delete what dissolutions left behind on the user's side, and tails that nothing names, as far as the reading met it; not
+/// what is young, for of what is just being made two reads may see one half.
 async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
     let is_old = |(_, membership): &(GroupId, Membership)| membership.joined < reader.floor;
     let dissolved = cursors.iter().filter_map(Cursor::dissolved).filter_map(|group| {
         let membership = reader.view.groups.get(group)?;
         Some((group.clone(), *membership)).filter(is_old)
     });
-    reader.app.table.forget_groups(reader.user, &dissolved.collect::<Vec<_>>()).await
+    reader.app.table.forget_groups(reader.user, &dissolved.collect::<Vec<_>>()).await?;
+    let is_over = |tails: &&Tails| {
+        let is_old = MessageId::parse(&tails.mark).is_ok_and(|mark| mark.time_ms() < reader.floor);
+        is_old && Some(&tails.mark) != reader.state.tail.as_ref()
+    };
+    let over: Vec<String> = reader.view.tails.iter().filter(is_over).map(|tails| tails.mark.clone()).collect();
+    reader.app.table.delete_tails(reader.user, &over).await
 }
 
 struct Reader<'a> {
@@ -103,8 +148,11 @@ struct Reader<'a> {
     request: &'a Request,
     state: &'a State,
     view: &'a View,
+    taken: Taken,
     end: Ms,
     floor: Ms,
+    /// How many bytes may still be read in vain.
+    spare: AtomicUsize,
 }
 
 impl Reader<'_> {
@@ -117,8 +165,10 @@ impl Reader<'_> {
         logs.extend(
             self.view.groups.iter().map(|(group, membership)| (Address::Group(group.clone()), membership.joined)),
         );
+        // Two, so that a log with one message is seen to end behind it.
+        let first = (READ_BYTES / LONGEST_BYTES / logs.len().max(1)).clamp(2, MESSAGES_PER_QUERY);
         let mut cursors: Vec<Cursor> =
-            logs.into_iter().map(|(log, from)| Cursor::of_log(self.spans(&log, from), log)).collect();
+            logs.into_iter().map(|(log, from)| Cursor::of_log(self.spans(&log, from), log, first)).collect();
         let (names, void) = self.names();
         cursors.push(Cursor::of_names(names));
         (cursors, void)
@@ -130,8 +180,7 @@ impl Reader<'_> {
         let to = self.request.until.map_or(self.end, |until| until.time_ms().min(self.end));
         let dropped = if self.request.all { 0 } else { self.state.dropped(Kind::of(log)).until + 1 };
         let whole = Span { from: after.max(dropped).max(joined).max(self.app.table.oldest()), to };
-        let missed = if self.request.all { gaps(whole, []) } else { gaps(whole, self.state.connections.values()) };
-        coalesce(missed, MAX_SPANS)
+        coalesce(self.taken.gaps(whole), MAX_SPANS)
     }
 
     /// The names that are asked for, and those whose messages are not the user's any more.
@@ -155,9 +204,8 @@ impl Reader<'_> {
     /// Whether a message of a gap is returned.
     fn keeps(&self, message: &Message) -> bool {
         let time = message.id.time_ms();
-        let is_missed = self.request.all
-            || !(is_covered(self.state.connections.values(), time)
-                || self.state.dropped(Kind::of(&message.to)).contains(message.id));
+        let is_dropped = || self.state.dropped(Kind::of(&message.to)).contains(message.id);
+        let is_missed = self.request.all || !(self.taken.contains(time) || is_dropped());
         is_missed && self.is_in_bounds(message.id) && self.keeps_sender(message)
     }
 
@@ -166,11 +214,29 @@ impl Reader<'_> {
         let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
         message.sender != *self.user && !withheld
     }
+
+    /// Whether something more may be read in vain.
+    fn has_spare(&self) -> bool {
+        self.spare.load(Relaxed) > 0
+    }
+
+    /// Keep of messages what is for the user, and count the rest as read in vain.
+    fn keep(&self, messages: &mut Vec<Message>, is_kept: impl Fn(&Message) -> bool) {
+        let mut vain = 0;
+        messages.retain(|message| {
+            let kept = is_kept(message);
+            vain += if kept { 0 } else { message.content.get().len() + BESIDE_BYTES };
+            kept
+        });
+        let _ = self.spare.fetch_update(Relaxed, Relaxed, |spare| Some(spare.saturating_sub(vain)));
+    }
 }
 
 /// Reads on in one log, or in the list of names.
 struct Cursor {
     source: Source,
+    /// Whether it was read from.
+    is_begun: bool,
     buffer: VecDeque<Message>,
     /// Names that led to nothing: expired, or of a sender who is blocked.
     void: Vec<Missed>,
@@ -186,14 +252,19 @@ struct Log {
     log: Address,
     spans: VecDeque<Span>,
     rest: Option<Resume>,
+    /// How many messages the next query asks for.
+    limit: usize,
+    /// The last message that was read.
+    position: Option<MessageId>,
     /// Whether its group stands, as far as that is known. Of a group that does not, nothing is anybody's.
     stands: Option<bool>,
 }
 
 impl Cursor {
-    fn of_log(spans: Vec<Span>, log: Address) -> Self {
+    fn of_log(spans: Vec<Span>, log: Address, limit: usize) -> Self {
         let stands = matches!(log, Address::User(_)).then_some(true);
-        Self::of(Source::Log(Log { log, spans: spans.into(), rest: None, stands }))
+        let spans = spans.into();
+        Self::of(Source::Log(Log { log, spans, rest: None, limit, position: None, stands }))
     }
 
     fn of_names(names: Vec<Missed>) -> Self {
@@ -201,7 +272,15 @@ impl Cursor {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, buffer: VecDeque::new(), void: Vec::new() }
+        Self { source, is_begun: false, buffer: VecDeque::new(), void: Vec::new() }
+    }
+
+    /// The kind of the messages of its log.
+    fn kind(&self) -> Option<Kind> {
+        match &self.source {
+            Source::Log(log) => Some(Kind::of(&log.log)),
+            Source::Names(_) => None,
+        }
     }
 
     fn is_of_names(&self) -> bool {
@@ -220,10 +299,31 @@ impl Cursor {
         self.buffer.front().map(|message| message.id)
     }
 
+    /// Whether there is something behind the buffer that was not read.
+    fn is_unfinished(&self) -> bool {
+        match &self.source {
+            Source::Log(log) => !log.spans.is_empty(),
+            Source::Names(names) => !names.is_empty(),
+        }
+    }
+
+    /// Up to which message everything was read, of one that is unfinished.
+    fn position(&self) -> MessageId {
+        match &self.source {
+            Source::Log(log) => {
+                let before = log.spans.front().map_or(0, |span| span.from.saturating_sub(1));
+                let before = MessageId::last_at(before);
+                log.position.map_or(before, |position| position.max(before))
+            }
+            Source::Names(names) => names.front().map_or(MessageId::first_at(0), |next| next.id.before()),
+        }
+    }
+
     /// Read until there is a message, or nothing left.
     fn fill<'a>(&'a mut self, reader: &'a Reader<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            while self.buffer.is_empty() {
+            while self.buffer.is_empty() && (!self.is_begun || reader.has_spare()) {
+                self.is_begun = true;
                 let read = match &mut self.source {
                     Source::Log(log) => log.read(reader).await?,
                     Source::Names(names) => read_names(reader, names, &mut self.void).await?,
@@ -242,13 +342,14 @@ impl Log {
     async fn read(&mut self, reader: &Reader<'_>) -> Result<Option<Vec<Message>>> {
         let Some(span) = self.spans.front().copied() else { return Ok(None) };
         let to_end = self.spans.len() == 1 && span.to.saturating_add(READ_ON_MS) >= reader.end;
-        let table = &reader.app.table;
-        let mut page = table.read_log(&self.log, span, to_end, MESSAGES_PER_QUERY, self.rest.take()).await?;
-        self.rest = page.rest;
+        let (table, limit) = (&reader.app.table, i32::try_from(self.limit).unwrap_or(i32::MAX));
+        let mut page = table.read_log(&self.log, span, to_end, limit, self.rest.take()).await?;
+        (self.rest, self.limit) = (page.rest, MESSAGES_PER_QUERY);
+        self.position = page.position.or(self.position);
         if self.rest.is_none() {
             self.spans.pop_front();
         }
-        page.messages.retain(|message| reader.keeps(message));
+        reader.keep(&mut page.messages, |message| reader.keeps(message));
         self.stands = page.stands.or(self.stands);
         if let (Address::Group(group), None, false) = (&self.log, self.stands, page.messages.is_empty()) {
             self.stands = Some(table.standing_groups(std::slice::from_ref(group)).await?.contains_key(group));
@@ -279,7 +380,7 @@ async fn read_names(
         Address::User(_) => true,
         Address::Group(group) => standing.contains_key(group),
     };
-    messages.retain(|message| reader.keeps_sender(message) && stands(message));
+    reader.keep(&mut messages, |message| reader.keeps_sender(message) && stands(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
     Ok(Some(messages))
 }
@@ -288,24 +389,33 @@ async fn read_names(
 struct Merged {
     messages: Vec<Message>,
     more: bool,
+    next: Option<MessageId>,
+    exhausted: bool,
     named: Vec<Missed>,
     left: BTreeMap<Kind, MessageId>,
 }
 
-/// Merge the cursors in `id` order until the page is full.
-async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
+/// Merge the cursors in `id` order until the page is full, or nothing more may be read.
+async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor], drops: bool) -> Result<Merged> {
     let (mut page, mut merged, mut seen) = (Page::of(reader.app.max_page_messages), Merged::default(), BTreeSet::new());
+    let mut last = None;
     loop {
         let empty: Vec<_> =
             cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader)).collect();
         stream::iter(empty).buffer_unordered(MAX_IN_FLIGHT).try_collect::<()>().await?;
-        let first = cursors.iter_mut().filter(|c| c.head().is_some()).min_by_key(|c| c.head());
-        let Some(cursor) = first else { break };
-        let Some(message) = cursor.buffer.pop_front() else { break };
+        // Behind where a log was read up to, it may hold what comes before everything that is in the buffers.
+        let known = cursors.iter().filter(|c| c.buffer.is_empty() && c.is_unfinished()).map(Cursor::position).min();
+        let is_in_order = |id: MessageId| drops || known.is_none_or(|known| id <= known);
+        let first = cursors.iter_mut().filter(|c| c.head().is_some_and(is_in_order)).min_by_key(|c| c.head());
+        let Some((cursor, message)) = first.and_then(|c| c.buffer.pop_front().map(|message| (c, message))) else {
+            (merged.next, merged.exhausted) = (known, known.is_some());
+            break;
+        };
+        let id = message.id;
         if cursor.is_of_names() {
-            merged.named.push(Missed::new(&message.to, message.id));
+            merged.named.push(Missed::new(&message.to, id));
         }
-        if !seen.insert(message.id) {
+        if !seen.insert(id) {
             continue;
         }
         if let Err(message) = page.add(message) {
@@ -313,14 +423,17 @@ async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor]) -> Result<Merged> {
                 merged.named.pop();
             }
             cursor.buffer.push_front(*message);
-            merged.more = true;
+            merged.next = last;
             break;
         }
+        last = Some(id);
     }
+    merged.more = merged.next.is_some();
     for cursor in cursors.iter().filter(|cursor| !cursor.is_of_names()) {
-        if let Some(message) = cursor.buffer.front() {
-            let left = merged.left.entry(Kind::of(&message.to)).or_insert(message.id);
-            *left = message.id.min(*left);
+        let unread = || cursor.is_unfinished().then(|| cursor.position());
+        if let (Some(kind), Some(id)) = (cursor.kind(), cursor.head().or_else(unread)) {
+            let left = merged.left.entry(kind).or_insert(id);
+            *left = id.min(*left);
         }
     }
     merged.messages = page.into_messages();
@@ -359,7 +472,7 @@ impl Found {
     pub(crate) fn drop_plan(&self, app: &App, kinds: &[Kind]) -> Option<DropPlan> {
         let dropped = kinds.iter().map(|kind| (*kind, self.dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();
-        plan(app, &self.state, dropped, named, !self.messages.is_empty())
+        plan(app, &self.state, dropped, named, self.exhausted || !self.messages.is_empty())
     }
 
     fn dropped(&self, kind: Kind) -> Dropped {
@@ -383,8 +496,23 @@ pub(crate) fn plan(
             Kind::Multicast => after.multicast = dropped.clone(),
         }
     }
-    let forgotten = after.forgettable(app.clock.now_ms(), app.table.oldest());
+    let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
+    let forgotten = after.forgettable(now, oldest);
     let changes = anything_returned || !no_longer_missed.is_empty() || !forgotten.is_empty();
-    let mark = app.ids.message(app.clock.now_ms()).to_string();
-    changes.then_some(DropPlan { version: state.version, mark, dropped, no_longer_missed, forgotten })
+    let mark = app.ids.message(now).to_string();
+    let is_as_before = after.unicast.tail == state.unicast.tail && after.multicast.tail == state.multicast.tail;
+    changes.then(|| DropPlan {
+        version: state.version,
+        until: dropped.iter().map(|(kind, dropped)| (*kind, dropped.until)).collect(),
+        tails: (!is_as_before).then(|| Tails {
+            mark: mark.clone(),
+            unicast: after.unicast.tail.clone(),
+            multicast: after.multicast.tail.clone(),
+        }),
+        old_tail: state.tail.clone(),
+        no_longer_missed,
+        uncovered: after.uncovered_by_forgetting(now, oldest),
+        forgotten,
+        mark,
+    })
 }

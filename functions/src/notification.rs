@@ -87,7 +87,7 @@ async fn notify(app: &App, parameters: Parameters, body: Object<'_>) -> Result<(
     {
         return queue.send(&jobs).await;
     }
-    push(app, audience, from.as_ref(), &Parcel::fleeting(&frame)).await
+    push(app, audience, from.as_ref(), Parcel::fleeting(&frame)).await
 }
 
 /// The jobs that a notification to a group is cut into, if the group is too large for one function.
@@ -130,13 +130,14 @@ fn frame(body: Object<'_>) -> Result<String> {
     }
 }
 
-async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Parcel<'_>) -> Result<()> {
+async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: Parcel<'_>) -> Result<()> {
     let blockers = app.table.blockers_of(from);
     match (audience, from) {
         (Audience::User(user), Some(from)) if app.table.is_blocked_by(from, &user).await? => Ok(()),
         (Audience::User(user), _) => {
-            let state = app.table.state(&user).await?;
-            delivery::to_user(app, parcel, &user, &state, Fate::Delivered).await
+            let (parcel, state) = (parcel.to(1), Ok(app.table.state(&user).await?));
+            delivery::to_user(app, &parcel, &user, &state, Fate::Delivered).await;
+            Ok(())
         }
         (Audience::Members(group), _) => {
             let (roster, blockers) = futures::try_join!(app.table.roster(&group), blockers)?;
@@ -154,10 +155,10 @@ async fn push(app: &App, audience: Audience, from: Option<&UserId>, parcel: &Par
 /// Push to all but those who block whom it is from: he does not wait for the answer, so it need not take the same time.
 async fn push_to_all(
     app: &App,
-    parcel: &Parcel<'_>,
+    parcel: Parcel<'_>,
     users: impl Iterator<Item = UserId>,
     blockers: &BTreeSet<UserId>,
 ) -> Result<()> {
-    let receivers = users.filter(|user| !blockers.contains(user)).collect();
-    delivery::to_users(app, parcel, receivers, &BTreeSet::new()).await
+    let receivers: Vec<UserId> = users.filter(|user| !blockers.contains(user)).collect();
+    delivery::to_all(app, parcel, &receivers).await
 }

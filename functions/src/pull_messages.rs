@@ -1,21 +1,20 @@
 //! `GET /api/message`: the messages that the caller missed.
 //!
-//! 200: an array, one element per sender, `{"id": senderId, "messages": [...]}`, and the header `X-Has-More`.
-
-use std::collections::HashMap;
+//! 200: an array, one element per sender, `{"id": senderId, "messages": [...]}`, and the header `X-Has-More`; where that is
+//! `true`, `X-Next` is the `after` with which a pull without a drop goes on.
 
 use futures::future::BoxFuture;
-use serde::Serialize;
-use shared::frame::Message;
 use shared::id::{MessageId, UserId};
+use shared::json::escaped_bytes;
 use shared::metrics::Metric;
+use shared::page;
 use shared::table::Kind;
 use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
 use crate::missed::{self, Found};
-use crate::rest::{Call, Input, Reply};
+use crate::rest::{Call, Input, MAX_ANSWER_BYTES, Reply};
 
 /// The function.
 pub static FUNCTION: Function = Function::rest("pull_messages", "GET", handle);
@@ -29,27 +28,29 @@ struct Parameters {
     request: missed::Request,
 }
 
-/// The messages of one sender.
-#[derive(Debug, Serialize)]
-struct FromSender<'a> {
-    id: &'a UserId,
-    messages: Vec<&'a Message>,
-}
-
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let parameters = parameters(&call.input)?;
-        let mut found = match parameters.drop {
-            true => take(app, &call.user, &parameters.request).await?,
-            false => show(app, &call.user, &parameters.request).await?,
+        let (found, text) = match parameters.drop {
+            true => take(app, &call.user, &parameters).await?,
+            false => show(app, &call.user, &parameters).await?,
         };
         app.metrics.add(Metric::Pulled, found.messages.len());
-        if parameters.descending {
-            found.messages.reverse();
-        }
-        let has_more = if found.more { "true" } else { "false" };
-        Ok(Reply::json(&by_sender(&found.messages)).with_header("x-has-more", has_more))
+        let reply = Reply::text(text).with_header("x-has-more", if found.more { "true" } else { "false" });
+        Ok(match found.next {
+            Some(next) => reply.with_header("x-next", next.to_string()),
+            None => reply,
+        })
     })
+}
+
+/// The page as it is answered, which is known to fit into an answer: nothing is dropped before.
+fn text(found: &Found, parameters: &Parameters) -> Result<String> {
+    let text = page::text(&found.messages, parameters.descending);
+    match escaped_bytes(&text) {
+        0..=MAX_ANSWER_BYTES => Ok(text),
+        bytes => Err(Error::unavailable("answering a pull", format!("its page has {bytes} bytes"))),
+    }
 }
 
 fn parameters(input: &Input) -> Result<Parameters> {
@@ -82,9 +83,11 @@ pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>>
 }
 
 /// A page that no later call returns. Where two pulls meet, one of them starts again.
-async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
+async fn take(app: &App, user: &UserId, parameters: &Parameters) -> Result<(Found, String)> {
+    let request = &parameters.request;
     for attempt in 0..MAX_ATTEMPTS {
-        let found = missed::find(app, user, request).await?;
+        let found = missed::find(app, user, request, true).await?;
+        let text = text(&found, parameters)?;
         let dropped = match found.drop_plan(app, &request.kinds) {
             Some(plan) => app.table.drop_missed(user, &plan).await?,
             None => true,
@@ -93,7 +96,7 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
             if !found.messages.is_empty() {
                 app.metrics.count(Metric::Dropped);
             }
-            return Ok(found);
+            return Ok((found, text));
         }
         app.table.pause(attempt).await;
     }
@@ -101,8 +104,10 @@ async fn take(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
 }
 
 /// A page that stays, and is remembered as shown, for `DELETE /api/message`.
-async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Found> {
-    let found = missed::find(app, user, request).await?;
+async fn show(app: &App, user: &UserId, parameters: &Parameters) -> Result<(Found, String)> {
+    let request = &parameters.request;
+    let found = missed::find(app, user, request, false).await?;
+    let text = text(&found, parameters)?;
     if let Some(plan) = found.idle_plan(app, request) {
         // If another drop comes in between, the next pull does it.
         app.table.drop_missed(user, &plan).await?;
@@ -110,18 +115,5 @@ async fn show(app: &App, user: &UserId, request: &missed::Request) -> Result<Fou
     if let Some(last) = found.messages.last().map(|message| message.id) {
         app.table.offer(user, &request.kinds, request.after, last, |floor| found.offered(last, floor)).await?;
     }
-    Ok(found)
-}
-
-/// The senders in the order of their first message.
-fn by_sender(messages: &[Message]) -> Vec<FromSender<'_>> {
-    let (mut senders, mut places): (Vec<FromSender<'_>>, HashMap<&UserId, usize>) = Default::default();
-    for message in messages {
-        let place = *places.entry(&message.sender).or_insert_with(|| {
-            senders.push(FromSender { id: &message.sender, messages: Vec::new() });
-            senders.len() - 1
-        });
-        senders[place].messages.push(message);
-    }
-    senders
+    Ok((found, text))
 }

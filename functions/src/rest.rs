@@ -1,5 +1,6 @@
 //! The calls of the REST API: decoded, authenticated, answered; errors become problem documents in one place.
 
+use std::borrow::Cow;
 use std::future::Future;
 
 use lambda_http::http::Method;
@@ -11,6 +12,9 @@ use shared::id::{Id, UserId};
 use shared::{Error, Result};
 
 use crate::{App, access};
+
+/// The longest body of an answer, as it stands in a function's result: Lambda lets 6 MB of that pass, headers and all.
+pub(crate) const MAX_ANSWER_BYTES: usize = 5_500_000;
 
 /// A call by a user whose token has been verified.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub(crate) struct Input(Request);
 pub(crate) struct Reply {
     status: Option<u16>,
     body: Option<String>,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Reply {
@@ -43,21 +47,26 @@ impl Reply {
         Self { body: Some(encode(value)), ..Self::default() }
     }
 
+    /// 200 and a value that is JSON already.
+    pub(crate) fn text(json: String) -> Self {
+        Self { body: Some(json), ..Self::default() }
+    }
+
     /// An answer of that status without a body.
     pub(crate) fn status(status: u16) -> Self {
         Self { status: Some(status), ..Self::default() }
     }
 
     /// The answer with a header.
-    pub(crate) fn with_header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.push((name, value));
+    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut builder = Response::builder().status(self.status.unwrap_or(200));
         for (name, value) in self.headers {
-            builder = builder.header(name, value);
+            builder = builder.header(name, value.as_ref());
         }
         if self.body.is_some() {
             builder = builder.header(CONTENT_TYPE, "application/json");

@@ -26,6 +26,10 @@ pub(crate) struct SocketEvent {
     pub(crate) frame: Option<String>,
     /// Whether the client offered the subprotocol `chat`.
     pub(crate) offers_subprotocol: bool,
+    /// When the connection was opened.
+    pub(crate) connected_at: Ms,
+    /// The WebSocket status code and the reason by which it ended, if it has.
+    pub(crate) close: Option<(i64, String)>,
 }
 
 impl SocketEvent {
@@ -35,6 +39,8 @@ impl SocketEvent {
         };
         let user = authorized(context, "userId").and_then(|id| UserId::parse(&id).ok());
         let expires_at = authorized(context, "exp").and_then(|exp| exp.parse::<u64>().ok());
+        let close =
+            context.disconnect_status_code.map(|code| (code, context.disconnect_reason.clone().unwrap_or_default()));
         let offers_subprotocol = access::subprotocols(request.headers()).iter().any(|name| name == access::SUBPROTOCOL);
         Ok(Self {
             user: user.ok_or_else(|| malformed("the authorizer's userId is missing"))?,
@@ -45,6 +51,8 @@ impl SocketEvent {
                 .map(ConnectionId::new)
                 .ok_or_else(|| malformed("no connectionId"))?,
             arrived: u64::try_from(context.request_time_epoch).unwrap_or(0),
+            connected_at: u64::try_from(context.connected_at).unwrap_or(0),
+            close,
             offers_subprotocol,
             frame: match request.into_body() {
                 Body::Text(text) => Some(text),

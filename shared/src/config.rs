@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
+use crate::clock::Ms;
+use crate::coverage::MAX_REDELIVER_MS;
+
 /// The secret of a local stack that was given none. Everybody knows it, so it is refused anywhere else.
 pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";
 
@@ -48,6 +51,9 @@ pub struct Config {
     pub max_connections: usize,
     /// `MAX_MISSED_NAMES`: how many messages a user can have missed by name, 1 to 2,000; 2,000. Beyond, pulls repeat more.
     pub max_missed_names: usize,
+    /// `REDELIVER_SECONDS`: how much of what a connection took last comes again if its client did not close it, 0 to 15
+    /// seconds; 15.
+    pub redeliver_ms: Ms,
     /// `METRICS_NAMESPACE`: under which name CloudWatch keeps the metrics; `chat`.
     pub metrics_namespace: String,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
@@ -151,6 +157,7 @@ impl Config {
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
             max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
             max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
+            redeliver_ms: 1_000 * number("REDELIVER_SECONDS", &text, 15, 0, MAX_REDELIVER_MS / 1_000)?,
             metrics_namespace: text("METRICS_NAMESPACE").unwrap_or_else(|| "chat".to_owned()),
             log_level: log_level(text("LOG_LEVEL"))?,
         })

@@ -1,8 +1,12 @@
-//! Who took what, told from when they were connected.
+//! What a user's connections took, told from when they were open.
 //!
-//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. The *gaps* of a user are
-//! the times that no connection covered, and a message is missed exactly if it falls into one (or is written down by
-//! name, see [`crate::table::State`]). All of this reckons in the milliseconds of message ids.
+//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. A message that no
+//! connection covers is found by a pull, by its time; one that is covered and was not taken must be written down by name,
+//! see [`crate::table::State`]. All of this reckons in the milliseconds of message ids.
+//!
+//! A client does not see the last of what is pushed to it: a browser discards what arrives once `close()` was called, and
+//! a phone that lost its network discards more. So a pull counts less as taken than connections cover, see [`Taken`].
+//! Whether a message needs a name goes by all that is covered: a name too many is harmless, one too few is a loss.
 
 use crate::clock::Ms;
 
@@ -12,8 +16,21 @@ pub const STAMP_MS: Ms = 5;
 /// API Gateway closes a connection of that age. One that is older counts as closed then, whatever its record says.
 pub const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
 
+/// How long a function may run.
+pub const FUNCTION_MS: Ms = 15_000;
+
 /// Longer than a function may run, so longer than a write to a log can be under way: nothing older can still appear.
 pub const MARGIN_MS: Ms = 30_000;
+
+/// What a connection that its client closed counts as not having taken: its last 2 seconds.
+pub const CLEAN_MS: Ms = 2_000;
+
+/// What any other connection counts as not having taken, at most.
+pub const MAX_REDELIVER_MS: Ms = 15_000;
+
+// A pull drops by time what is older than the margin. By then it is known when a connection ended.
+const _: () = assert!(MAX_REDELIVER_MS + FUNCTION_MS <= MARGIN_MS);
+const _: () = assert!(CLEAN_MS + FUNCTION_MS <= MARGIN_MS);
 
 /// One connection of a user, as its STATE item holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +41,8 @@ pub struct Connection {
     pub from: Option<Ms>,
     /// Until when it covers. Absent while it is open.
     pub to: Option<Ms>,
+    /// Whether its client closed it, as a browser does that leaves a page.
+    pub clean: bool,
 }
 
 /// A stretch of time, both ends within it.
@@ -41,6 +60,20 @@ impl Connection {
         let from = self.from?;
         let to = self.to.unwrap_or(Ms::MAX).min(from.saturating_add(MAX_CONNECTION_MS));
         (from <= to).then_some(Span { from, to })
+    }
+
+    /// Whether it keeps a message of that time from being found by its time: it covers the time, or it is being opened and
+    /// may cover it once it is stamped.
+    pub fn hides(&self, time: Ms, now: Ms) -> bool {
+        match self.span() {
+            Some(span) => span.contains(time),
+            None => self.is_opening(now),
+        }
+    }
+
+    /// Whether it may still be stamped: its function can still run, and nobody has written its end.
+    fn is_opening(&self, now: Ms) -> bool {
+        self.from.is_none() && self.to.is_none() && !self.is_settled(now)
     }
 
     /// Whether a message is pushed to it: it has no end, and cannot have outlived the gateway's limit.
@@ -61,43 +94,95 @@ impl Connection {
     }
 }
 
-/// Whether some connection covers that time.
-pub fn is_covered<'a>(connections: impl IntoIterator<Item = &'a Connection>, time: Ms) -> bool {
-    connections.into_iter().filter_map(Connection::span).any(|span| span.contains(time))
-}
-
 impl Span {
     /// Whether the time is within it.
     pub fn contains(&self, time: Ms) -> bool {
         self.from <= time && time <= self.to
     }
+}
 
-    /// The part of it from `start` on.
-    pub fn starting(self, start: Ms) -> Option<Span> {
-        let from = self.from.max(start);
-        (from <= self.to).then_some(Span { from, to: self.to })
+/// What a pull counts as taken by a user's connections: the time that they covered, without the last of it that their
+/// clients may not have seen.
+///
+/// That is the last [`CLEAN_MS`] of a connection that its client closed; the last `redeliver_ms` of one that ended
+/// otherwise; and the `redeliver_ms` before another connection of the same user was announced, until that was stamped,
+/// if it was open then: so a phone comes back whose old connection has died unnoticed.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// In order, and none touches the next.
+    spans: Vec<Span>,
+}
+
+impl Taken {
+    /// What these connections took, as it is known now.
+    pub fn of<'a>(connections: impl IntoIterator<Item = &'a Connection> + Clone, redeliver_ms: Ms, now: Ms) -> Self {
+        let cut = |other: &Connection| {
+            let unstamped = if other.is_opening(now) { Ms::MAX } else { other.announced };
+            let before = other.announced.saturating_sub(redeliver_ms);
+            (other.announced, before, other.from.unwrap_or(unstamped))
+        };
+        let mut cuts: Vec<(Ms, Ms, Ms)> = connections.clone().into_iter().map(cut).collect();
+        cuts.sort_unstable();
+        let mut spans = Vec::new();
+        for connection in connections {
+            let Some(whole) = connection.span() else { continue };
+            let unseen = match (connection.to, connection.clean) {
+                (None, _) => 0,
+                (Some(_), true) => CLEAN_MS,
+                (Some(_), false) => redeliver_ms,
+            };
+            let Some(last) = whole.to.checked_sub(unseen) else { continue };
+            let mut from = whole.from;
+            let behind = cuts.partition_point(|(announced, ..)| *announced <= whole.from);
+            for (_, start, end) in cuts[behind..].iter().take_while(|(announced, ..)| *announced <= whole.to) {
+                if *start > from {
+                    spans.push(Span { from, to: (start - 1).min(last) });
+                }
+                from = from.max(*end);
+            }
+            spans.push(Span { from, to: last });
+        }
+        Self { spans: merged(spans) }
+    }
+
+    /// Whether a message of that time was taken, if it is not known by name to be missed.
+    pub fn contains(&self, time: Ms) -> bool {
+        let next = self.spans.partition_point(|span| span.to < time);
+        self.spans.get(next).is_some_and(|span| span.contains(time))
+    }
+
+    /// The parts of `whole` that nothing was taken of, in order.
+    pub fn gaps(&self, whole: Span) -> Vec<Span> {
+        let mut gaps = Vec::new();
+        let mut next = whole.from;
+        for span in &self.spans {
+            if span.from > whole.to {
+                break;
+            }
+            if span.from > next {
+                gaps.push(Span { from: next, to: span.from - 1 });
+            }
+            next = next.max(span.to.saturating_add(1));
+        }
+        if next <= whole.to {
+            gaps.push(Span { from: next, to: whole.to });
+        }
+        gaps
     }
 }
 
-/// The parts of `whole` that no connection covers, in order.
-pub fn gaps<'a>(whole: Span, connections: impl IntoIterator<Item = &'a Connection>) -> Vec<Span> {
-    let mut covered: Vec<Span> = connections.into_iter().filter_map(Connection::span).collect();
-    covered.sort_unstable();
-    let mut gaps = Vec::new();
-    let mut next = whole.from;
-    for span in covered {
-        if span.from > whole.to {
-            break;
+/// The same times in as few spans as possible.
+fn merged(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.retain(|span| span.from <= span.to);
+    spans.sort_unstable();
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if span.from <= last.to.saturating_add(1) => last.to = last.to.max(span.to),
+            _ => merged.push(span),
         }
-        if span.from > next {
-            gaps.push(Span { from: next, to: span.from - 1 });
-        }
-        next = next.max(span.to.saturating_add(1));
     }
-    if next <= whole.to {
-        gaps.push(Span { from: next, to: whole.to });
-    }
-    gaps
+    merged
 }
 
 /// At most `most` spans that contain the given ones: the smallest holes between them are read over. Each span is one
@@ -119,18 +204,31 @@ mod tests {
     use proptest::prelude::*;
 
     fn open(from: Ms) -> Connection {
-        Connection { announced: from, from: Some(from), to: None }
+        Connection { announced: from, from: Some(from), to: None, clean: false }
     }
 
     fn closed(from: Ms, to: Ms) -> Connection {
         Connection { to: Some(to), ..open(from) }
     }
 
+    fn gaps(whole: Span, connections: &[Connection]) -> Vec<Span> {
+        Taken::of(connections, 0, 1_000).gaps(whole)
+    }
+
     #[test]
     fn an_announced_connection_covers_nothing() {
-        let announced = Connection { announced: 1, from: None, to: None };
+        let announced = Connection { announced: 1, from: None, to: None, clean: false };
         assert_eq!(announced.span(), None);
         assert!(announced.is_open(1));
+    }
+
+    #[test]
+    fn a_connection_hides_what_it_covers_or_may_cover() {
+        assert!(closed(10, 20).hides(20, 1_000) && !closed(10, 20).hides(21, 1_000));
+        let unstamped = Connection { from: None, ..open(10) };
+        assert!(unstamped.hides(50, 1_000));
+        assert!(!unstamped.hides(50, 11 + MARGIN_MS), "its function is over");
+        assert!(!Connection { to: Some(15), ..unstamped }.hides(50, 1_000), "it can not be stamped any more");
     }
 
     #[test]
@@ -140,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_connection_counts_as_closed_after_two_hours() {
-        assert!(is_covered(&[open(0)], MAX_CONNECTION_MS));
-        assert!(!is_covered(&[open(0)], MAX_CONNECTION_MS + 1));
+        assert!(open(0).hides(MAX_CONNECTION_MS, 0));
+        assert!(!open(0).hides(MAX_CONNECTION_MS + 1, 0));
         assert!(!open(0).is_open(MAX_CONNECTION_MS + 60_000));
     }
 
@@ -159,6 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn the_last_seconds_of_a_connection_count_as_missed() {
+        let (whole, ended) = (Span { from: 0, to: 40_000 }, closed(0, 30_000));
+        let gaps = |connection: Connection| Taken::of(&[connection], 15_000, 50_000).gaps(whole);
+        assert_eq!(gaps(ended), [Span { from: 15_001, to: 40_000 }]);
+        assert_eq!(gaps(Connection { clean: true, ..ended }), [Span { from: 28_001, to: 40_000 }]);
+        assert_eq!(gaps(closed(0, 14_999)), [whole], "never before it began");
+    }
+
+    #[test]
+    fn a_second_connection_uncovers_the_seconds_before_it() {
+        let whole = Span { from: 0, to: 40_000 };
+        let second = Connection { announced: 30_000, ..open(30_005) };
+        let gaps = |second: Connection, now| Taken::of(&[open(0), second], 15_000, now).gaps(whole);
+        assert_eq!(gaps(second, 40_000), [Span { from: 15_000, to: 30_004 }]);
+        let unstamped = Connection { from: None, ..second };
+        assert_eq!(gaps(unstamped, 40_000), [Span { from: 15_000, to: 40_000 }]);
+        assert_eq!(gaps(unstamped, 90_000), [Span { from: 15_000, to: 29_999 }], "its function died");
+    }
+
+    #[test]
     fn the_smallest_holes_are_read_over() {
         let spans = vec![Span { from: 0, to: 1 }, Span { from: 3, to: 4 }, Span { from: 90, to: 91 }];
         assert_eq!(coalesce(spans.clone(), 2), [Span { from: 0, to: 4 }, Span { from: 90, to: 91 }]);
@@ -167,25 +285,47 @@ mod tests {
     }
 
     prop_compose! {
-        fn connection()(from in 0..300u64, length in proptest::option::of(0..100u64), stamped in any::<bool>()) -> Connection {
-            Connection { announced: from, from: stamped.then_some(from), to: length.map(|l| from + l) }
+        fn connection()(
+            announced in 0..300u64, stamp in proptest::option::of(0..20u64), length in proptest::option::of(0..100u64),
+            clean in any::<bool>(),
+        ) -> Connection {
+            Connection { announced, from: stamp.map(|s| announced + s), to: length.map(|l| announced + l), clean }
         }
+    }
+
+    /// What a pull counts as taken, said of one time, as the protocol says it.
+    fn is_taken(connections: &[Connection], redeliver: Ms, now: Ms, time: Ms) -> bool {
+        (0..connections.len()).any(|i| {
+            let connection = &connections[i];
+            let Some(span) = connection.span() else { return false };
+            let unseen = if connection.clean { CLEAN_MS } else { redeliver };
+            let is_late = connection.to.is_some_and(|to| time + unseen > to);
+            let is_cut = connections.iter().any(|other| {
+                let was_open = span.from < other.announced && other.announced <= span.to;
+                let until = other.from.unwrap_or(if other.is_opening(now) { Ms::MAX } else { other.announced });
+                was_open && other.announced <= time + redeliver && time < until
+            });
+            span.contains(time) && !is_late && !is_cut
+        })
     }
 
     proptest! {
         #[test]
-        fn each_time_is_covered_or_in_one_gap(
-            from in 0..200u64, length in 0..200u64,
+        fn each_time_is_taken_or_in_one_gap(
+            from in 0..200u64, length in 0..200u64, redeliver in 0..60u64, now in prop_oneof![Just(400u64), Just(90_000)],
             connections in proptest::collection::vec(connection(), 0..8), most in 1..4usize,
         ) {
             let whole = Span { from, to: from + length };
-            let gaps = gaps(whole, &connections);
+            let taken = Taken::of(&connections, redeliver, now);
+            let gaps = taken.gaps(whole);
             prop_assert!(gaps.iter().all(|gap| gap.from <= gap.to));
             prop_assert!(gaps.windows(2).all(|pair| pair[0].to < pair[1].from));
             let merged = coalesce(gaps.clone(), most);
             prop_assert!(merged.len() <= most);
             for time in 0..450 {
-                let missed = whole.contains(time) && !is_covered(&connections, time);
+                prop_assert_eq!(taken.contains(time), is_taken(&connections, redeliver, now, time));
+                prop_assert!(!taken.contains(time) || connections.iter().any(|one| one.hides(time, now)));
+                let missed = whole.contains(time) && !taken.contains(time);
                 prop_assert_eq!(gaps.iter().filter(|gap| gap.contains(time)).count(), usize::from(missed));
                 prop_assert!(!missed || merged.iter().any(|span| span.contains(time)));
             }

@@ -24,6 +24,9 @@ pub enum Error {
     /// The path exists, but not for this method.
     #[error("method not allowed; allowed: {0}")]
     MethodNotAllowed(&'static str),
+    /// More of something than there may be at once; the text is for the client.
+    #[error("too many: {0}")]
+    TooMany(String),
     /// Something behind the function failed.
     #[error("{operation} failed")]
     Unavailable {
@@ -66,6 +69,7 @@ impl Error {
             Self::Unauthorized(_) => (401, "Unauthorized", "a valid access_token is needed".to_owned()),
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
+            Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),
             Self::Unavailable { .. } => {
                 (503, "Service Unavailable", "the service failed; the same request may succeed later".to_owned())
             }

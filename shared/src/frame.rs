@@ -180,6 +180,10 @@ pub enum ErrorCode {
     BadRequest,
     /// The connection's token has expired: connect again with a new one.
     TokenExpired,
+    /// The `requestId` was used for another message: nothing was stored, and the same frame will be refused again.
+    RequestIdReused,
+    /// The user has opened more connections than a user may have, and this is the oldest: do not connect again.
+    TooManyConnections,
     /// The server failed: send again, with the same `requestId`.
     Unavailable,
 }

@@ -214,6 +214,12 @@ impl MessageId {
         Self(Ulid::from_parts(time_ms.min(MAX_ULID_MS), u128::MAX))
     }
 
+    /// The id before this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(Ulid(self.0.0.saturating_sub(1)))
+    }
+
     /// The time that delivery reckons with.
     pub fn time_ms(self) -> Ms {
         self.0.timestamp_ms()

@@ -55,6 +55,27 @@ impl<'a> Object<'a> {
     }
 }
 
+/// How many bytes a text takes as a string within another JSON document, without its quotes: exactly what is sent.
+pub fn escaped_bytes(text: &str) -> usize {
+    /// Counts what is written to it.
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, text).expect("a string has an encoding, and counting does not fail");
+    count.0 - 2
+}
+
 /// A string, borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -3,21 +3,22 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use shared::aws::{self, SharedHttpClient};
 use shared::clock::Ms;
 use shared::config::Config;
-use shared::coverage::is_covered;
+use shared::coverage::Taken;
 use shared::frame::Address;
-use shared::id::{ConnectionId, Ids, MessageId, UserId};
+use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
 use shared::metrics::Metrics;
-use shared::table::{Books, Missed, Table};
+use shared::table::{Announced, Books, DropPlan, Kind, MAX_KNOWN, Missed, State, Table, Tails};
 
 use crate::inside::SECRET;
 use crate::simulation::config;
-use crate::simulation::world::{Skewed, Wire, World};
+use crate::simulation::world::{Skewed, TABLE, Wire, World};
 use crate::world::Deployment;
 
-/// A user who has missed by name as much as he can.
+/// A user who has missed one message by name.
 struct Scene {
     world: Arc<World>,
     table: Table,
@@ -27,12 +28,16 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Option<Self> {
+        Self::with_names(1).await
+    }
+
+    async fn with_names(max_missed_names: usize) -> Option<Self> {
         if Deployment::is_elsewhere() {
             return None;
         }
         let world = World::new(1);
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
-        let config = Config { max_missed_names: 1, ..config(SECRET) };
+        let config = Config { max_missed_names, ..config(SECRET) };
         let client = aws::dynamodb(&config, SharedHttpClient::new(Wire(world.clone())), &Arc::new(Metrics::default()));
         let table = Table::new(client, &config, clock, Arc::new(Ids::seeded(1)));
         let user = UserId::parse("bob").expect("an id");
@@ -52,17 +57,28 @@ impl Scene {
     /// No connection took a message of that time.
     async fn miss(&self, time: Ms) {
         let missed = Missed::new(&Address::User(self.user.clone()), MessageId::first_at(time));
-        let state = self.table.state(&self.user).await.expect("a state");
+        let state = self.state().await;
         self.table.add_missed(Books::Of(&self.user), &missed, &state).await.expect("it is written down");
     }
 
+    async fn state(&self) -> State {
+        self.table.state(&self.user).await.expect("a state")
+    }
+
+    /// The state as it is stored.
+    fn stored(&self) -> Value {
+        let items = self.world.partition(&format!("USER#{}", self.user));
+        items.into_iter().find(|item| item["sk"]["S"] == "STATE").expect("a state")
+    }
+
     async fn names(&self) -> usize {
-        self.table.state(&self.user).await.expect("a state").missed.len()
+        self.state().await.missed.len()
     }
 
     /// Whether a connection covers that time.
     async fn covers(&self, time: Ms) -> bool {
-        is_covered(self.table.state(&self.user).await.expect("a state").connections.values(), time)
+        let state = self.state().await;
+        Taken::of(state.connections.values(), 0, self.world.now_ms()).contains(time)
     }
 }
 
@@ -95,10 +111,133 @@ async fn what_was_stamped_stays_so_when_the_announcement_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_a_pull_may_drop_with_its_time_is_named_however_many_there_are() {
+async fn where_a_pull_may_be_dropping_a_time_it_starts_again() {
     let Some(scene) = Scene::new().await else { return };
-    // A pull that has read the books already drops what is older than half a minute by the time it writes.
+    // A pull that has read the state already drops what is older than half a minute by the time it writes.
     let time = scene.world.now_ms() - 16_000;
+    let version = scene.state().await.version;
     scene.miss(time).await;
-    assert_eq!(scene.names().await, 2);
+    let drop = DropPlan { version, mark: "pull".to_owned(), until: vec![(Kind::Unicast, time)], ..DropPlan::default() };
+    assert!(!scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+    assert_eq!(scene.names().await, 1);
+    assert!(!scene.covers(time).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_for_a_name_a_time_that_was_dropped_is_missed_again() {
+    let Some(scene) = Scene::new().await else { return };
+    let time = scene.world.now_ms() - 50_000;
+    let drop = DropPlan { mark: "pull".to_owned(), until: vec![(Kind::Unicast, time + 100)], ..DropPlan::default() };
+    assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+    scene.miss(time).await;
+    assert_eq!(scene.names().await, 1);
+    assert_eq!(scene.state().await.unicast.until, time - 1);
+}
+
+/// A hundred handshakes at once, or a `$connect` that died between its two writes, leave connections that were never
+/// stamped.
+#[tokio::test(start_paused = true)]
+async fn connections_that_were_never_stamped_neither_hide_messages_nor_lift_the_limit_of_names() {
+    let Some(scene) = Scene::new().await else { return };
+    for n in 0..100 {
+        let connection = ConnectionId::new(format!("burst-{n}"));
+        scene.table.announce(&scene.user, &connection, scene.world.now_ms()).await.expect("it is announced");
+        scene.table.mark_gone(&scene.user, &connection, scene.world.now_ms()).await.expect("it is closed");
+    }
+    let now = scene.world.now_ms();
+    let is_hidden = |state: &State| state.connections.values().filter(|c| c.hides(now, now)).count();
+    assert_eq!(is_hidden(&scene.state().await), 1, "only by the one that is open");
+    for n in 0..20 {
+        scene.miss(now + n).await;
+    }
+    assert_eq!(scene.names().await, 1);
+    assert!(!scene.covers(now + 19).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_is_uncovered_on_more_connections_than_one_write_holds() {
+    let Some(scene) = Scene::new().await else { return };
+    let now = scene.world.now_ms();
+    for n in 0..100 {
+        let connection = ConnectionId::new(format!("tab-{n}"));
+        scene.table.announce(&scene.user, &connection, now - 10).await.expect("it is announced");
+        // Half of them are being opened, and would be stamped before the message.
+        if n % 2 == 0 {
+            scene.table.stamp(&scene.user, &connection, now - 5).await.expect("it is stamped");
+        }
+    }
+    scene.miss(now).await;
+    for n in 0..100 {
+        scene.table.stamp(&scene.user, &ConnectionId::new(format!("tab-{n}")), now - 5).await.expect("an answer");
+    }
+    assert!(!scene.covers(now).await && scene.covers(now + 1).await);
+    assert_eq!(scene.names().await, 1);
+}
+
+/// How many bytes an item has, as DynamoDB counts them, or a little more.
+fn size(item: &Value) -> usize {
+    item.to_string().len()
+}
+
+/// Everything in a state that others can make grow has a limit that nothing bypasses, and all of it together fits into
+/// the 400 KB of an item.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
+    let Some(scene) = Scene::with_names(2_000).await else { return };
+    let group = Address::Group(GroupId::parse(&"g".repeat(128)).expect("an id"));
+    let now = scene.world.now_ms();
+    let mut refused = 0;
+    for n in 0..MAX_KNOWN + 20 {
+        // Sixteen characters, as API Gateway's are.
+        let connection = ConnectionId::new(format!("{n:016}"));
+        match scene.table.announce(&scene.user, &connection, now).await.expect("an answer") {
+            Announced::Yes(_) => {
+                scene.table.stamp(&scene.user, &connection, now).await.expect("it is stamped");
+                scene.table.mark_ended(&scene.user, &connection, now + 1, true).await.expect("it is ended");
+            }
+            Announced::NoRoom(_) => refused += 1,
+        }
+    }
+    assert_eq!(refused, 21, "all but the phone and those that fit beside it");
+    let names: Vec<String> = (0..1_990).map(|n| format!("g/{}/{}", "g".repeat(128), MessageId::first_at(n))).collect();
+    scene.world.update(&json!({
+        "TableName": TABLE,
+        "Key": { "pk": { "S": format!("USER#{}", scene.user) }, "sk": { "S": "STATE" } },
+        "UpdateExpression": "SET missed = :names",
+        "ExpressionAttributeValues": { ":names": { "SS": names } },
+    }));
+    // Senders that have read the state before it was full.
+    let empty = State::default();
+    for n in 0..30 {
+        let missed = Missed::new(&group, MessageId::first_at(now + n));
+        scene.table.add_missed(Books::Of(&scene.user), &missed, &empty).await.expect("it is written down");
+    }
+    assert_eq!(scene.names().await, 2_000);
+    let item = scene.stored();
+    assert!(size(&item) < 400 * 1024, "{} bytes", size(&item));
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_young_messages_may_be_dropped_and_no_sender_reads_them() {
+    let Some(scene) = Scene::new().await else { return };
+    let before = size(&scene.stored());
+    let tails = |count: u64| Tails {
+        mark: MessageId::first_at(count).to_string(),
+        unicast: (0..count).map(MessageId::first_at).collect(),
+        ..Tails::default()
+    };
+    let drop = |version, count| DropPlan {
+        version,
+        mark: format!("pull-{count}"),
+        until: vec![(Kind::Unicast, 1)],
+        tails: Some(tails(count)),
+        ..DropPlan::default()
+    };
+    assert!(scene.table.drop_missed(&scene.user, &drop(0, 10_000)).await.expect("an answer"));
+    let after = size(&scene.stored());
+    assert!(after < before + 200, "{before} bytes, then {after}");
+    let view = scene.table.view(&scene.user).await.expect("a view");
+    assert_eq!(view.tails, [tails(10_000)]);
+    assert!(scene.table.drop_missed(&scene.user, &drop(1, 10_001)).await.is_err(), "more do not fit");
+    assert_eq!(scene.state().await.version, 1, "and nothing is dropped");
 }

@@ -5,7 +5,7 @@
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
 //! from where browsers may call. Only the tests in `stack`, `binary`, `books`, `rfc6455`, `faults`, `simulation`,
 //! `parity`, `cost`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`, `skew`,
-//! `roster`, `standing`, `notices` and some in `forgery`, `smuggling`, `enumeration` and `paging` bring what they run
+//! `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`, `enumeration` and `paging` bring what they run
 //! against, and are skipped then.
 //!
 //! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
@@ -43,6 +43,7 @@ mod instructions;
 mod jobs;
 mod limits;
 mod parity;
+mod pressure;
 mod smuggling;
 mod timing;
 

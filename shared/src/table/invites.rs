@@ -28,7 +28,7 @@ impl Table {
 
     /// Do as if an invitation were written: see `withheld`.
     pub async fn invite_withheld(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
-        self.put_invitation(self.withheld(self.invitation_item(group, user, by), by, "INVITE")).await
+        self.put_invitation(self.withheld(self.invitation_item(group, user, by), user, "INVITE", by)).await
     }
 
     /// Put it, whatever there is. An acceptance that is under way may be in its way for a moment.

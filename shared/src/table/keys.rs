@@ -11,14 +11,15 @@
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
 //! | what pulls offered ([`super::offered`]) | `USER#u` | `OFFERED#type#ulid` |
-//! | in place of what is withheld ([`super::withheld`]) | `USER#sender` | `WITHHELD#MSG`, `#STATE`, `#INVITE` |
+//! | what drops returned that is young ([`super::state`]) | `USER#u` | `VIEW#TAIL#mark` |
+//! | in place of what is withheld ([`super::withheld`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
 //! | group message | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
 //!
 //! Two reads rest on how these sort. META stands between a group's log and its roster, so one query of either tells that
-//! the group stands. What a user's view of the logs depends on, which groups he is in and whom he blocks, stands side by
-//! side, so one query reads both.
+//! the group stands. What a user's view of the logs depends on, their groups, whom they block and what they have dropped of
+//! the last half minute, stands side by side, so one query reads all of it.
 
 use std::collections::HashMap;
 
@@ -62,7 +63,8 @@ pub(super) const BLOCK: &str = "VIEW#BLOCK#";
 pub(super) const BLOCKER: &str = "BLOCKER#";
 pub(super) const GROUP: &str = "VIEW#GROUP#";
 pub(super) const INVITE: &str = "INVITE#";
-/// What [`BLOCK`] and [`GROUP`] begin with.
+const TAIL: &str = "VIEW#TAIL#";
+/// What [`BLOCK`], [`GROUP`] and [`TAIL`] begin with.
 pub(super) const VIEW: &str = "VIEW#";
 const LOG: &str = "LOG#";
 const META: &str = "META";
@@ -96,9 +98,15 @@ fn offered_prefix(kinds: &[Kind]) -> String {
     format!("OFFERED#{}#", kinds.join("+"))
 }
 
-/// Where something of that kind is written that is withheld from its receiver: with the sender, over the last one.
-pub(super) fn withheld(sender: &UserId, kind: &str) -> Key {
-    of_user(sender, format!("WITHHELD#{kind}"))
+/// Where something of that kind is written that is withheld from its receiver: in the same partition, over the last one
+/// of that sender.
+pub(super) fn withheld(receiver: &UserId, kind: &str, sender: &UserId) -> Key {
+    of_user(receiver, format!("HID#{kind}#{sender}"))
+}
+
+/// What drops returned of the last half minute, under the mark that the state names.
+pub(super) fn tails(user: &UserId, mark: &str) -> Key {
+    of_user(user, format!("{TAIL}{mark}"))
 }
 
 pub(super) fn friend(user: &UserId, friend: &UserId) -> Key {
@@ -194,6 +202,10 @@ mod tests {
         assert!(!holds(&all_of_user(&user, GROUP), &block(&user, &longest)));
         assert!(holds(&all_of_user(&user, BLOCK), &block(&user, &longest)));
         assert!(!holds(&all_of_user(&user, BLOCK), &blocker(&user, &longest)));
+        assert!(holds(&all_of_user(&user, VIEW), &tails(&user, "01")));
+        assert!(!holds(&all_of_user(&user, BLOCK), &tails(&user, "01")));
+        assert!(!holds(&all_of_user(&user, GROUP), &tails(&user, "01")));
+        assert!(!holds(&all_of_user(&user, VIEW), &withheld(&user, "STATE", &longest)));
         for shard in [0, 1, 12] {
             assert!(holds(&roster(&group, shard), &member(&group, shard, &longest)));
             assert!(!holds(&roster(&group, shard), &member(&group, shard + 1, &longest)));

@@ -20,6 +20,8 @@ pub struct LogPage {
     pub messages: Vec<Message>,
     /// Where the rest of the span starts, if there may be more.
     pub rest: Option<Resume>,
+    /// The last message that was read, of whatever became of it.
+    pub position: Option<MessageId>,
     /// Whether the group stands that the log is of, if that was read.
     pub stands: Option<bool>,
 }
@@ -31,9 +33,9 @@ impl Table {
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Do as if a message were written to the log of its addressee: see `withheld`.
-    pub async fn log_withheld(&self, message: &Message) -> Result<()> {
-        let item = self.withheld(self.message_item(message), &message.sender, "MSG");
+    /// Do as if a message were written to the log of its receiver: see `withheld`.
+    pub async fn log_withheld(&self, message: &Message, receiver: &UserId) -> Result<()> {
+        let item = self.withheld(self.message_item(message), receiver, "MSG", &message.sender);
         let request = self.put(item);
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
@@ -56,11 +58,12 @@ impl Table {
         let (mut items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
         let meta = items.pop_if(|last| groups::is_meta(last));
         let next = next.filter(|_| meta.is_none());
+        let position = items.last().map(read_id).transpose()?;
         let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
         let mut messages: Vec<Message> = live.collect::<Result<_>>()?;
         messages.retain(|message| span.contains(message.id.time_ms()));
         let stands = (has_meta && next.is_none()).then_some(meta.is_some());
-        Ok(LogPage { messages, rest: next.map(Resume), stands })
+        Ok(LogPage { messages, rest: next.map(Resume), position, stands })
     }
 
     /// A message of a group, if it is still there and the group stands.

@@ -40,7 +40,7 @@ pub use messages::{LogPage, Resume};
 pub use offered::Offered;
 pub use relations::{Relationships, Standing, View};
 pub use sent::{Digest, Sent};
-pub use state::{Books, DropPlan, Kind, MAX_ENDED, Missed, State};
+pub use state::{Announced, Books, DropPlan, Kind, MAX_ENDED, MAX_KNOWN, Missed, State, Tails};
 
 use item::Item;
 use keys::{Key, Range};
@@ -121,6 +121,14 @@ impl Table {
     }
 
     async fn get_batch(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
+        match self.get_part_of_batch(keys).await? {
+            (items, left) if left.is_empty() => Ok(items),
+            _ => Err(Error::unavailable("BatchGetItem", "keys stay unprocessed")),
+        }
+    }
+
+    /// The items of a batch, and the keys that stayed unprocessed.
+    async fn get_part_of_batch(&self, keys: Vec<Key>) -> Result<(Vec<Item>, Vec<HashMap<String, AttributeValue>>)> {
         let mut found = Vec::with_capacity(keys.len());
         let mut left: Vec<HashMap<String, AttributeValue>> = keys.iter().map(Key::attributes).collect();
         for attempt in 0..MAX_ATTEMPTS {
@@ -131,11 +139,25 @@ impl Table {
             found.extend(answer.responses.unwrap_or_default().into_values().flatten());
             left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|rest| rest.keys).collect();
             if left.is_empty() {
-                return Ok(found);
+                break;
             }
             self.pause(attempt).await;
         }
-        Err(Error::unavailable("BatchGetItem", "keys stay unprocessed"))
+        Ok((found, left))
+    }
+
+    /// The items of one batch that could be read, and the keys of those that could not.
+    async fn get_what_can_be_read(&self, keys: Vec<Key>) -> (Vec<Item>, Vec<Key>) {
+        match self.get_part_of_batch(keys.clone()).await {
+            Ok((items, left)) => {
+                let is_left = |key: &Key| left.iter().any(|left| key.is_of(left));
+                (items, keys.into_iter().filter(is_left).collect())
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "a batch could not be read");
+                (Vec::new(), keys)
+            }
+        }
     }
 
     /// One page of a range, and where the next one starts.

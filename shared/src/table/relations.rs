@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
-use super::{MAX_ATTEMPTS, Table, Transaction};
+use super::{MAX_ATTEMPTS, Table, Tails, Transaction};
 use crate::block::Block;
 use crate::coverage::Span;
 use crate::error::{Error, Result};
@@ -40,8 +40,10 @@ pub struct Relationships {
 pub struct View {
     /// The groups that he is in, dissolved ones included.
     pub groups: BTreeMap<GroupId, Membership>,
-    /// His blocks, those that are lifted included.
+    /// Their blocks, those that are lifted included.
     pub blocks: BTreeMap<UserId, Block>,
+    /// What drops returned of the last half minute. Those count that the state names.
+    pub tails: Vec<Tails>,
 }
 
 impl Table {
@@ -80,14 +82,19 @@ impl Table {
         self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?.iter().map(read_blocked).collect()
     }
 
-    /// The groups that a user is in, and his blocks, in one read.
+    /// The groups that a user is in, their blocks, and what they have dropped of the last half minute, in one read.
     pub async fn view(&self, user: &UserId) -> Result<View> {
-        let items = self.query_all(&keys::all_of_user(user, keys::VIEW)).await?;
-        let (groups, blocks): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.contains_key("groupId"));
-        Ok(View {
-            groups: groups.iter().map(groups::read_joined).collect::<Result<_>>()?,
-            blocks: blocks.iter().map(read_blocked).collect::<Result<_>>()?,
-        })
+        let mut view = View::default();
+        for item in self.query_all(&keys::all_of_user(user, keys::VIEW)).await? {
+            if item.contains_key("groupId") {
+                view.groups.extend([groups::read_joined(&item)?]);
+            } else if let Some(tails) = Tails::read(&item)? {
+                view.tails.push(tails);
+            } else {
+                view.blocks.extend([read_blocked(&item)?]);
+            }
+        }
+        Ok(view)
     }
 
     /// A user's friends and standing blocks.

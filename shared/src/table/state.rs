@@ -1,19 +1,23 @@
 //! The state of a user: when he was connected, what he has dropped, and which messages he missed by name.
 //!
-//! One item, `USER#u` / `STATE`. `c#<connectionId>` is a map {announced, from?, to?} for each connection. Per kind of
-//! message, `<kind>Until` and `<kind>Tail` say what is dropped. `missed` is a set of `u/<id>` and `g/<groupId>/<id>`.
-//! `version` counts the drops.
+//! One item, `USER#u` / `STATE`. `c#<connectionId>` is a map {announced, from?, to?, clean?, ours?} for each connection,
+//! and `known` is the set of their ids. Per kind of message, `<kind>Until` says up to when all is dropped; `tail` names
+//! the item that holds what is dropped beyond. `missed` is a set of `u/<id>` and `g/<groupId>/<id>`. `version` counts the
+//! drops.
+//!
+//! Every sender reads this item, and it has 400 KB at most, so nothing in it grows without a limit: `known` and `missed`
+//! are added to on condition that they have room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
-use super::Table;
 use super::item::{self, Item};
 use super::keys::{self, Key};
+use super::{MAX_ATTEMPTS, Table};
 use crate::clock::Ms;
-use crate::coverage::{Connection, MARGIN_MS};
+use crate::coverage::{Connection, STAMP_MS};
 use crate::error::{Error, Result};
 use crate::frame::Address;
 use crate::id::{ConnectionId, GroupId, MessageId, UserId};
@@ -22,8 +26,19 @@ use crate::page::Dropped;
 /// The most connections that one write forgets: an expression has a limit of its own.
 const MAX_FORGOTTEN: usize = 100;
 
-/// How many connections that have ended are remembered: some 16 KB of the item.
+/// How many connections that have ended are remembered: some 25 KB of the item.
 pub const MAX_ENDED: usize = 256;
+
+/// How many connections are remembered, those among them whose handshakes are under way or have failed: some 50 KB of the
+/// item. Beyond, no handshake is let in.
+pub const MAX_KNOWN: usize = 512;
+
+/// How many connections one write uncovers: an expression has a limit of 4 KB.
+const MAX_UNCOVERED: usize = 40;
+
+/// So many messages may be dropped of those that are too young to be dropped with their time: 270 KB of the item that
+/// holds them.
+const MAX_TAIL: usize = 10_000;
 
 /// A kind of message, which a pull can ask for alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,37 +138,45 @@ pub struct State {
     pub missed: BTreeSet<Missed>,
     /// How often something was dropped.
     pub version: u64,
+    /// By what the item is known that holds the tails. They are not read with the state, see [`Table::tails`].
+    pub tail: Option<String>,
 }
 
 /// Where it is written down that a message was missed.
 #[derive(Debug, Clone, Copy)]
 pub enum Books<'a> {
-    /// In the state of the one who missed it.
+    /// In the state of the user who missed it.
     Of(&'a UserId),
-    /// Nowhere: it is withheld from him. The same is written with its sender, see `withheld`.
-    Withheld(&'a UserId),
+    /// In a decoy beside that state: the message is withheld from the receiver. See `withheld`.
+    Withheld {
+        /// From whom.
+        receiver: &'a UserId,
+        /// Who sent it.
+        sender: &'a UserId,
+    },
 }
 
 impl Books<'_> {
-    fn key(self) -> Key {
+    fn receiver(&self) -> &UserId {
+        let (Self::Of(receiver) | Self::Withheld { receiver, .. }) = self;
+        receiver
+    }
+
+    fn key(&self) -> Key {
         match self {
             Self::Of(user) => keys::state(user),
-            Self::Withheld(sender) => keys::withheld(sender, "STATE"),
+            Self::Withheld { receiver, sender } => keys::withheld(receiver, "STATE", sender),
         }
     }
 
-    /// The change that writes the name `:missed`.
-    fn change(self) -> &'static str {
+    /// The change that writes the names `:missed`.
+    fn change(&self) -> &'static str {
         match self {
             Self::Of(_) => "ADD missed :missed SET #user = :user",
-            Self::Withheld(_) => "SET missed = :missed, #user = :user",
+            Self::Withheld { .. } => "SET decoy = :missed, #user = :user",
         }
     }
 }
-
-/// So many messages may be dropped of those that are too young to be dropped with their time, of each kind: some 100 KB
-/// of the item.
-const MAX_TAIL: usize = 4_000;
 
 impl State {
     /// What is dropped of one kind.
@@ -173,28 +196,56 @@ impl State {
     /// pull may still ask for. Of the others the newest [`MAX_ENDED`] are kept; where an older one is forgotten, a
     /// pull may repeat what that one took.
     pub fn forgettable(&self, now: Ms, oldest: Ms) -> Vec<ConnectionId> {
+        let (mut said, ended) = self.over(now, oldest);
+        let surplus = ended.len().saturating_sub(MAX_ENDED);
+        said.extend(ended[..surplus].iter().map(|(_, id)| (*id).clone()));
+        said
+    }
+
+    /// From when on connections cover at the earliest where those ended ones are forgotten that are too many: the time
+    /// before an ended one, which its beginning had uncovered, stays uncovered.
+    pub fn uncovered_by_forgetting(&self, now: Ms, oldest: Ms) -> Vec<(ConnectionId, Ms)> {
+        let (_, ended) = self.over(now, oldest);
+        let surplus = &ended[..ended.len().saturating_sub(MAX_ENDED)];
+        let is_kept = |id: &&ConnectionId| surplus.iter().all(|(_, forgotten)| forgotten != id);
+        let begin =
+            |forgotten: &ConnectionId| self.connections.get(forgotten).and_then(|c| Some((c.announced, c.from?)));
+        let begins: Vec<(Ms, Ms)> = surplus.iter().filter_map(|(_, id)| begin(id)).collect();
+        let kept = self.connections.iter().filter(|(id, _)| is_kept(id));
+        let raised = kept.filter_map(|(id, connection)| {
+            let span = connection.span()?;
+            let was_open = |announced: Ms| span.from < announced && announced <= span.to;
+            let from = begins.iter().filter(|(announced, _)| was_open(*announced)).map(|(_, from)| *from).max()?;
+            Some((id.clone(), from))
+        });
+        raised.collect()
+    }
+
+    /// The connections that no longer say anything, and the others that have ended, each with its end, in that order.
+    fn over(&self, now: Ms, oldest: Ms) -> (Vec<ConnectionId>, Vec<(Ms, &ConnectionId)>) {
         let needed_from = self.unicast.until.min(self.multicast.until).max(oldest);
-        let mut ended: Vec<(Ms, &ConnectionId)> = Vec::new();
-        let mut forgettable = Vec::new();
+        let (mut said, mut ended) = (Vec::new(), Vec::new());
         for (id, connection) in &self.connections {
-            match connection.span() {
-                None if connection.to.is_some() || connection.is_settled(now) => forgettable.push(id.clone()),
-                Some(span) if span.to < needed_from => forgettable.push(id.clone()),
-                Some(span) if span.to < now => ended.push((span.to, id)),
+            // One that ended before its stamp still uncovers what another took before it.
+            let end = connection.span().map(|span| span.to).or_else(|| connection.from.max(connection.to));
+            match (connection.from, end) {
+                (None, Some(_)) => said.push(id.clone()),
+                (None, None) if connection.is_settled(now) => said.push(id.clone()),
+                (Some(_), Some(end)) if end < needed_from => said.push(id.clone()),
+                (Some(_), Some(end)) if end < now => ended.push((end, id)),
                 _ => {}
             }
         }
         ended.sort_unstable();
-        let surplus = ended.len().saturating_sub(MAX_ENDED);
-        forgettable.extend(ended[..surplus].iter().map(|(_, id)| (*id).clone()));
-        forgettable
+        (said, ended)
     }
 
     fn read(item: &Item) -> Result<Self> {
         let mut state = Self {
-            unicast: read_dropped(item, Kind::Unicast)?,
-            multicast: read_dropped(item, Kind::Multicast)?,
+            unicast: read_until(item, Kind::Unicast)?,
+            multicast: read_until(item, Kind::Multicast)?,
             version: item::read_optional_number(item, "version")?.unwrap_or(0),
+            tail: item.contains_key("tail").then(|| item::read_text(item, "tail")).transpose()?.map(str::to_owned),
             ..Self::default()
         };
         for text in item::read_set(item, "missed")? {
@@ -214,13 +265,39 @@ fn read_connection(map: &Item) -> Result<Connection> {
         announced: item::read_number(map, "announced")?,
         from: item::read_optional_number(map, "from")?,
         to: item::read_optional_number(map, "to")?,
+        clean: map.contains_key("clean"),
     })
 }
 
-fn read_dropped(item: &Item, kind: Kind) -> Result<Dropped> {
+fn read_until(item: &Item, kind: Kind) -> Result<Dropped> {
     let until = item::read_optional_number(item, kind.until())?.unwrap_or(0);
-    let tail = item::read_set(item, kind.tail())?.iter().map(|id| MessageId::parse(id));
-    Ok(Dropped { until, tail: item::parsed(kind.tail(), tail.collect())? })
+    Ok(Dropped { until, tail: BTreeSet::new() })
+}
+
+/// What is dropped beyond the time up to which all is, of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tails {
+    /// By what the item is known.
+    pub mark: String,
+    /// Of private messages.
+    pub unicast: BTreeSet<MessageId>,
+    /// Of group messages.
+    pub multicast: BTreeSet<MessageId>,
+}
+
+impl Tails {
+    /// The tails that an item holds, if it is one that holds tails.
+    pub(super) fn read(item: &Item) -> Result<Option<Self>> {
+        if !item.contains_key("tailMark") {
+            return Ok(None);
+        }
+        let ids = |kind: Kind| {
+            let ids = item::read_set(item, kind.tail())?.iter().map(|id| MessageId::parse(id));
+            item::parsed(kind.tail(), ids.collect())
+        };
+        let mark = item::read_text(item, "tailMark")?.to_owned();
+        Ok(Some(Self { mark, unicast: ids(Kind::Unicast)?, multicast: ids(Kind::Multicast)? }))
+    }
 }
 
 /// What one drop writes.
@@ -230,12 +307,27 @@ pub struct DropPlan {
     pub version: u64,
     /// What this drop is known by: a write whose answer was lost is seen to be our own.
     pub mark: String,
-    /// What is then dropped, of the kinds that were pulled.
-    pub dropped: Vec<(Kind, Dropped)>,
+    /// Up to when all is then dropped, of the kinds that were pulled.
+    pub until: Vec<(Kind, Ms)>,
+    /// What is then dropped beyond, of both kinds. Nothing if that stays as it is.
+    pub tails: Option<Tails>,
+    /// By what the item with the present tails is known.
+    pub old_tail: Option<String>,
     /// What is then no longer missed by name.
     pub no_longer_missed: Vec<Missed>,
     /// Closed connections that nothing asks for any more.
     pub forgotten: Vec<ConnectionId>,
+    /// From when on others cover then, at the earliest.
+    pub uncovered: Vec<(ConnectionId, Ms)>,
+}
+
+/// What became of an announcement.
+#[derive(Debug)]
+pub enum Announced {
+    /// It is pushed to from now on. The state with it.
+    Yes(State),
+    /// Too many connections are remembered. The state without it.
+    NoRoom(State),
 }
 
 impl Table {
@@ -244,31 +336,52 @@ impl Table {
         self.get(&keys::state(user)).await?.as_ref().map_or_else(|| Ok(State::default()), State::read)
     }
 
-    /// The states of users.
-    pub async fn states(&self, users: &[UserId]) -> Result<BTreeMap<UserId, State>> {
-        let items = self.get_all(users.iter().map(keys::state).collect()).await?;
-        let mut states: BTreeMap<_, _> = users.iter().map(|user| (user.clone(), State::default())).collect();
+    /// The states of users, each by itself: that one can not be read says nothing of the others.
+    pub async fn states(&self, users: &[UserId]) -> BTreeMap<UserId, Result<State>> {
+        let unread = || Err(Error::unavailable("BatchGetItem", "a state stays unprocessed"));
+        let (items, left) = self.get_what_can_be_read(users.iter().map(keys::state).collect()).await;
+        let mut of: HashMap<String, &UserId> = users.iter().map(|user| (keys::state(user).pk, user)).collect();
+        let mut states = BTreeMap::new();
         for item in &items {
-            let user = item::parsed("user", UserId::parse(item::read_text(item, "user")?))?;
-            states.insert(user, State::read(item)?);
+            if let Some(user) = item.get("pk").and_then(|pk| of.remove(pk.as_s().ok()?)) {
+                states.insert(user.clone(), State::read(item));
+            }
         }
-        Ok(states)
+        for key in left {
+            if let Some(user) = of.remove(&key.pk) {
+                states.insert(user.clone(), unread());
+            }
+        }
+        states.extend(of.into_values().map(|user| (user.clone(), Ok(State::default()))));
+        states
     }
 
-    /// Announce a connection: from now on it is pushed to. Answers the state with it. Once more, it changes nothing: the
-    /// SDK repeats a write whose answer was lost.
-    pub async fn announce(&self, user: &UserId, connection: &ConnectionId, now: Ms) -> Result<State> {
+    /// Announce a connection: from now on it is pushed to. Once more, it changes nothing: the SDK repeats a write whose
+    /// answer was lost.
+    pub async fn announce(&self, user: &UserId, connection: &ConnectionId, now: Ms) -> Result<Announced> {
         let map = HashMap::from([("announced".to_owned(), item::number(now))]);
         let update = self
             .update(&keys::state(user))
-            .update_expression("SET #c = if_not_exists(#c, :c), #user = :user")
+            .update_expression("SET #c = if_not_exists(#c, :c), #user = :user ADD known :known")
+            .condition_expression("attribute_not_exists(known) OR size(known) < :most OR contains(known, :id)")
             .expression_attribute_names("#c", connection_name(connection))
             .expression_attribute_names("#user", "user")
             .expression_attribute_values(":c", AttributeValue::M(map))
             .expression_attribute_values(":user", item::text(user.as_str()))
-            .return_values(ReturnValue::AllNew);
-        let answer = update.send().await.map_err(|error| Error::unavailable("UpdateItem", error))?;
-        State::read(&answer.attributes.unwrap_or_default())
+            .expression_attribute_values(":known", known([connection]))
+            .expression_attribute_values(":id", item::text(connection.as_str()))
+            .expression_attribute_values(":most", item::number(MAX_KNOWN))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match update.send().await {
+            Ok(answer) => State::read(&answer.attributes.unwrap_or_default()).map(Announced::Yes),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    State::read(failed.item().unwrap_or(&HashMap::new())).map(Announced::NoRoom)
+                }
+                _ => Err(Error::unavailable("UpdateItem", error)),
+            },
+        }
     }
 
     /// Stamp a connection: it covers from that time on. Whether it was still announced, and not closed. Once more, it
@@ -287,19 +400,44 @@ impl Table {
         .await
     }
 
-    /// Close a connection in the books, if that has not been done before.
-    pub async fn close(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
+    /// Write down that the gateway does not know a connection any more, unless its end is known.
+    pub async fn mark_gone(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
         let expression = "SET #c.#to = if_not_exists(#c.#to, :time)";
         let key = keys::state(user);
         self.set_on_connection(&key, connection, expression, "attribute_exists(#c)", &["to"], to).await
     }
 
-    /// Let a connection cover only what comes after that time.
-    async fn uncover(&self, books: &Key, connection: &ConnectionId, time: Ms) -> Result<bool> {
-        // Never back: what another sender uncovered stays so.
+    /// Write down that a connection was closed by us: its client did not, whatever the gateway says.
+    pub async fn mark_closed(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
+        let expression = "SET #c.#to = if_not_exists(#c.#to, :time), #c.#ours = :time REMOVE #c.#clean";
+        let key = keys::state(user);
+        self.set_on_connection(&key, connection, expression, "attribute_exists(#c)", &["to", "ours", "clean"], to).await
+    }
+
+    /// Write down when a connection ended, and whether its client closed it. An end that is known may become earlier, and
+    /// never later: senders may have seen the time behind it as uncovered.
+    pub async fn mark_ended(&self, user: &UserId, connection: &ConnectionId, to: Ms, clean: bool) -> Result<()> {
+        let key = keys::state(user);
+        let is_later = "attribute_exists(#c) AND (attribute_not_exists(#c.#to) OR #c.#to > :time)";
+        let is_ours = "attribute_exists(#c.#ours)";
+        if !clean {
+            self.set_on_connection(&key, connection, "SET #c.#to = :time", is_later, &["to"], to).await?;
+            return Ok(());
+        }
+        let (change, condition) = ("SET #c.#to = :time, #c.#clean = :time", format!("{is_later} AND NOT {is_ours}"));
+        if self.set_on_connection(&key, connection, change, &condition, &["to", "clean", "ours"], to).await? {
+            return Ok(());
+        }
+        let condition = format!("attribute_exists(#c) AND NOT {is_ours}");
+        let change = "SET #c.#clean = :time";
+        self.set_on_connection(&key, connection, change, &condition, &["clean", "ours"], to).await.map(|_| ())
+    }
+
+    /// Let a connection cover only from that time on.
+    async fn uncover_until(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
+        // Never back: what a sender uncovered stays so.
         let condition = "attribute_exists(#c) AND #c.#from < :time";
-        let from = time.saturating_add(1);
-        self.set_on_connection(books, connection, "SET #c.#from = :time", condition, &["from"], from).await
+        self.set_on_connection(&keys::state(user), connection, "SET #c.#from = :time", condition, &["from"], from).await
     }
 
     /// `attributes` are those of the connection that the two texts name, each as `#name`.
@@ -324,69 +462,177 @@ impl Table {
         Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
-    /// Forget connections.
-    pub async fn forget(&self, user: &UserId, connections: &[ConnectionId]) -> Result<()> {
+    /// Forget connections, and uncover what others then no longer cover.
+    pub async fn forget(
+        &self,
+        user: &UserId,
+        connections: &[ConnectionId],
+        uncovered: &[(ConnectionId, Ms)],
+    ) -> Result<()> {
         let connections = &connections[..connections.len().min(MAX_FORGOTTEN)];
         if connections.is_empty() {
             return Ok(());
         }
+        self.uncover_all(user, uncovered).await?;
         let (removals, names) = forgetting(connections);
-        let update = self.update(&keys::state(user)).update_expression(format!("REMOVE {removals}"));
-        let update = update.set_expression_attribute_names(Some(names));
+        let update = self
+            .update(&keys::state(user))
+            .update_expression(format!("REMOVE {removals} DELETE known :known"))
+            .expression_attribute_values(":known", known(connections))
+            .set_expression_attribute_names(Some(names));
         update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
     }
 
-    /// Write down that a user missed a message, whose time `state`, which is his, says to be covered.
+    async fn uncover_all(&self, user: &UserId, uncovered: &[(ConnectionId, Ms)]) -> Result<()> {
+        for (connection, from) in uncovered {
+            self.uncover_until(user, connection, *from).await?;
+        }
+        Ok(())
+    }
+
+    /// Write down that a user missed a message, whose time `state`, which is theirs, hides from pulls.
     ///
-    /// When there are too many names already, the time up to the message is uncovered instead, since the item has room for
-    /// connections and tails as well: a later pull then finds the message in a gap, and may repeat what lies beside it.
+    /// When there are too many names already, the time of the message is uncovered instead: a later pull then finds it by
+    /// its time, and may repeat what lies beside it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
     pub async fn add_missed(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
-        if state.missed.len() >= self.max_missed_names && self.uncover_time(books, missed.id.time_ms(), state).await? {
+        if state.missed.len() < self.max_missed_names && self.add_name(books, missed).await? {
             return Ok(());
         }
-        let (Books::Of(user) | Books::Withheld(user)) = books;
+        self.uncover(books, missed, state).await
+    }
+
+    /// Whether there was room for the name.
+    async fn add_name(&self, books: Books<'_>, missed: &Missed) -> Result<bool> {
         let update = self
             .update(&books.key())
             .update_expression(books.change())
+            .condition_expression("attribute_not_exists(missed) OR size(missed) < :most OR contains(missed, :name)")
             .expression_attribute_names("#user", "user")
-            .expression_attribute_values(":user", item::text(user.as_str()))
-            .expression_attribute_values(":missed", AttributeValue::Ss(vec![missed.encode()]));
-        update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
+            .expression_attribute_values(":user", item::text(books.receiver().as_str()))
+            .expression_attribute_values(":missed", AttributeValue::Ss(vec![missed.encode()]))
+            .expression_attribute_values(":name", item::text(missed.encode()))
+            .expression_attribute_values(":most", item::number(self.max_missed_names));
+        Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
-    /// Let no connection cover that time. Whether a gap then holds it; not if it is covered by a connection that is
-    /// still being opened, or has been dropped, or may be by now.
-    async fn uncover_time(&self, books: Books<'_>, time: Ms, state: &State) -> Result<bool> {
-        let is_opening = state.connections.values().any(|connection| connection.from.is_none());
-        // A pull that has read the state before this is written may drop all that is older than the margin.
-        let is_old = self.clock.now_ms() > time.saturating_add(MARGIN_MS / 2);
-        if is_opening || is_old || time <= state.unicast.until.max(state.multicast.until) {
-            return Ok(false);
+    /// Let a pull find the time of a message: no connection covers it, and it is not among what is dropped by time.
+    async fn uncover(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
+        let receiver = books.receiver();
+        tracing::warn!(%receiver, "too many messages are missed by name; the time of another is uncovered instead");
+        let mut state = state.clone();
+        for attempt in 0..2 * MAX_ATTEMPTS {
+            let written = self.uncover_some(books, missed, &state).await?;
+            // A decoy has no connections, so its write changes nothing.
+            if written == Some(0) || matches!(books, Books::Withheld { .. }) {
+                return Ok(());
+            }
+            if written.is_none() {
+                self.pause(attempt).await;
+            }
+            state = self.state(receiver).await?;
         }
-        tracing::warn!(?books, "too many messages are missed by name; uncovering the time of another instead");
-        for (connection, _) in
-            state.connections.iter().filter(|(_, c)| c.span().is_some_and(|span| span.contains(time)))
-        {
-            // Where the books are not his there is no such connection, and nothing changes.
-            self.uncover(&books.key(), connection, time).await?;
+        Err(Error::unavailable("uncovering the time of a message", "a state keeps changing"))
+    }
+
+    /// Uncover the time of a message on some connections: how many are left. Nothing if the state has changed.
+    async fn uncover_some(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<Option<usize>> {
+        let (time, now) = (missed.id.time_ms(), self.clock.now_ms());
+        // A pull that has read the state before may be about to drop that time: it starts again.
+        let mut sets = vec!["#version = :next".to_owned(), "#user = :user".to_owned()];
+        let never_dropped = if state.version == 0 { "attribute_not_exists(#version) OR " } else { "" };
+        let mut conditions = vec![format!("({never_dropped}#version = :version)")];
+        let mut names =
+            HashMap::from([("#user", "user"), ("#version", "version")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let mut values = HashMap::from([
+            (":next".to_owned(), item::number(state.version + 1)),
+            (":version".to_owned(), item::number(state.version)),
+            (":user".to_owned(), item::text(books.receiver().as_str())),
+        ]);
+        if time <= state.dropped(missed.kind()).until {
+            sets.push(format!("{} = :until", missed.kind().until()));
+            values.insert(":until".to_owned(), item::number(time.saturating_sub(1)));
         }
+        let hiding: Vec<_> = state.connections.iter().filter(|(_, connection)| connection.hides(time, now)).collect();
+        for (number, (id, connection)) in hiding.iter().take(MAX_UNCOVERED).enumerate() {
+            names.insert("#from".to_owned(), "from".to_owned());
+            names.insert(format!("#c{number}"), connection_name(id));
+            // One that is being opened covers from here on, as if it had been stamped so.
+            let earliest = if connection.from.is_some() { 0 } else { connection.announced.saturating_add(STAMP_MS) };
+            values.insert(format!(":from{number}"), item::number(time.saturating_add(1).max(earliest)));
+            sets.push(format!("#c{number}.#from = :from{number}"));
+            match connection.from {
+                Some(from) => {
+                    values.insert(format!(":was{number}"), item::number(from));
+                    conditions.push(format!("#c{number}.#from = :was{number}"));
+                }
+                None => {
+                    conditions.push(format!("attribute_exists(#c{number}) AND attribute_not_exists(#c{number}.#from)"))
+                }
+            }
+        }
+        let update = self
+            .update(&books.key())
+            .update_expression(format!("SET {}", sets.join(", ")))
+            .condition_expression(conditions.join(" AND "))
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
+        let written = self.conditionally("UpdateItem", || update.clone().send()).await?;
+        Ok(written.map(|_| hiding.len().saturating_sub(MAX_UNCOVERED)))
+    }
+
+    /// Drop what a pull returned, unless another drop came in between: then nothing is dropped, and the answer is false.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], also where more young messages would be dropped than an item has room for: half a minute
+    /// later they are not young any more.
+    pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
+        self.uncover_all(user, &plan.uncovered).await?;
+        let tail = match &plan.tails {
+            // The state names it only once it is there.
+            Some(tails) => self.put_tails(user, tails).await?.then(|| tails.mark.clone()),
+            None => plan.old_tail.clone(),
+        };
+        let dropped = self.write_drop(user, plan, tail.as_deref()).await?;
+        let (kept, over) = if dropped { (&tail, &plan.old_tail) } else { (&plan.old_tail, &tail) };
+        if let Some(mark) = over.as_ref().filter(|mark| Some(*mark) != kept.as_ref()) {
+            self.delete_tails(user, std::slice::from_ref(mark)).await.unwrap_or_else(|error| {
+                tracing::warn!(error = error.chain(), "a tail that nothing names was left; a pull deletes it");
+            });
+        }
+        Ok(dropped)
+    }
+
+    /// Put the item with the tails. Whether there is anything in it.
+    async fn put_tails(&self, user: &UserId, tails: &Tails) -> Result<bool> {
+        match tails.unicast.len() + tails.multicast.len() {
+            0 => return Ok(false),
+            1..=MAX_TAIL => {}
+            _ => return Err(Error::unavailable("dropping messages", "too many of the last half minute")),
+        }
+        let mut item = keys::tails(user, &tails.mark).attributes();
+        item.insert("tailMark".to_owned(), item::text(&tails.mark));
+        item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), self.retention_ms()));
+        for (kind, ids) in [(Kind::Unicast, &tails.unicast), (Kind::Multicast, &tails.multicast)] {
+            if !ids.is_empty() {
+                let ids = ids.iter().map(ToString::to_string).collect();
+                item.insert(kind.tail().to_owned(), AttributeValue::Ss(ids));
+            }
+        }
+        self.put(item).send().await.map_err(|error| Error::unavailable("PutItem", error))?;
         Ok(true)
     }
 
-    /// Drop what a pull returned, unless another drop came in between: then nothing is written, and the answer is false.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], also where more young messages would be dropped than the item has room for: half a minute
-    /// later they are not young any more.
-    pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
-        if plan.dropped.iter().any(|(_, dropped)| dropped.tail.len() > MAX_TAIL) {
-            return Err(Error::unavailable("dropping messages", "too many of the last half minute"));
-        }
+    /// Delete items with tails that the state does not name.
+    pub async fn delete_tails(&self, user: &UserId, marks: &[String]) -> Result<()> {
+        self.delete_all(marks.iter().map(|mark| keys::tails(user, mark)).collect()).await
+    }
+
+    async fn write_drop(&self, user: &UserId, plan: &DropPlan, tail: Option<&str>) -> Result<bool> {
         let fixed = ["#version = :next", "dropMark = :mark", "#user = :user"];
-        let (mut sets, mut removals) = (fixed.map(str::to_owned).to_vec(), Vec::new());
+        let (mut sets, mut removals, mut deletions) = (fixed.map(str::to_owned).to_vec(), Vec::new(), Vec::new());
         let mut names =
             HashMap::from([("#user", "user"), ("#version", "version")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         let mut values = HashMap::from([
@@ -395,30 +641,35 @@ impl Table {
             (":mark".to_owned(), item::text(&plan.mark)),
             (":user".to_owned(), item::text(user.as_str())),
         ]);
-        for (kind, dropped) in &plan.dropped {
+        for (kind, until) in &plan.until {
             sets.push(format!("{0} = :{0}", kind.until()));
-            values.insert(format!(":{}", kind.until()), item::number(dropped.until));
-            if dropped.tail.is_empty() {
-                removals.push(kind.tail().to_owned());
-            } else {
-                sets.push(format!("{0} = :{0}", kind.tail()));
-                let tail = dropped.tail.iter().map(ToString::to_string).collect();
-                values.insert(format!(":{}", kind.tail()), AttributeValue::Ss(tail));
+            values.insert(format!(":{}", kind.until()), item::number(until));
+        }
+        match tail {
+            Some(tail) => {
+                sets.push("tail = :tail".to_owned());
+                values.insert(":tail".to_owned(), item::text(tail));
             }
+            None => removals.push("tail".to_owned()),
         }
         if !plan.forgotten.is_empty() {
-            let (forgotten, forgotten_names) = forgetting(&plan.forgotten[..plan.forgotten.len().min(MAX_FORGOTTEN)]);
-            removals.push(forgotten);
+            let forgotten = &plan.forgotten[..plan.forgotten.len().min(MAX_FORGOTTEN)];
+            let (paths, forgotten_names) = forgetting(forgotten);
+            removals.push(paths);
             names.extend(forgotten_names);
-        }
-        let mut expression = format!("SET {}", sets.join(", "));
-        if !removals.is_empty() {
-            expression.push_str(&format!(" REMOVE {}", removals.join(", ")));
+            deletions.push("known :known");
+            values.insert(":known".to_owned(), known(forgotten));
         }
         if !plan.no_longer_missed.is_empty() {
-            expression.push_str(" DELETE missed :missed");
+            deletions.push("missed :missed");
             let missed = plan.no_longer_missed.iter().map(Missed::encode).collect();
             values.insert(":missed".to_owned(), AttributeValue::Ss(missed));
+        }
+        let mut expression = format!("SET {}", sets.join(", "));
+        for (clause, parts) in [(" REMOVE ", removals.join(", ")), (" DELETE ", deletions.join(", "))] {
+            if !parts.is_empty() {
+                expression.push_str(&format!("{clause}{parts}"));
+            }
         }
         let never_dropped = if plan.version == 0 { "attribute_not_exists(#version) OR " } else { "" };
         let update = self
@@ -437,6 +688,11 @@ impl Table {
             _ => Err(Error::unavailable("UpdateItem", error)),
         }
     }
+}
+
+/// The value of `known` with these connections.
+fn known<'a>(connections: impl IntoIterator<Item = &'a ConnectionId>) -> AttributeValue {
+    AttributeValue::Ss(connections.into_iter().map(|id| id.as_str().to_owned()).collect())
 }
 
 fn connection_name(connection: &ConnectionId) -> String {
@@ -468,7 +724,7 @@ mod tests {
 
     fn state(connections: &[(&str, Option<Ms>, Option<Ms>)]) -> State {
         let connection = |(id, from, to): &(&str, Option<Ms>, Option<Ms>)| {
-            (ConnectionId::new(*id), Connection { announced: from.unwrap_or(100), from: *from, to: *to })
+            (ConnectionId::new(*id), Connection { announced: from.unwrap_or(100), from: *from, to: *to, clean: false })
         };
         State { connections: connections.iter().map(connection).collect(), ..State::default() }
     }

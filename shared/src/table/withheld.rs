@@ -1,8 +1,8 @@
-//! What is written in place of what is withheld from its receiver.
+//! Decoys: what is written in place of what is withheld from its receiver.
 //!
-//! Whoever sends could tell by the time of an answer that a write was left out. So something of the same size is written
-//! with the sender himself: `USER#sender` / `WITHHELD#kind`, one item for each kind of write, over the last one. Nobody
-//! reads it.
+//! A sender could tell by the time of an answer that a write was left out. So something of the same size is written to the
+//! same partition, which is as busy: `USER#receiver` / `HID#kind#sender`, one item for each kind of write and sender, over
+//! the last one. Nobody reads it.
 
 use super::item::Item;
 use super::{Table, keys};
@@ -13,9 +13,9 @@ use crate::id::UserId;
 const LIFETIME_MS: Ms = 60_000;
 
 impl Table {
-    /// An item of a receiver's as it is written with the sender from whom it is withheld.
-    pub(super) fn withheld(&self, mut item: Item, sender: &UserId, kind: &str) -> Item {
-        item.extend(keys::withheld(sender, kind).attributes());
+    /// An item of a receiver's as it is written in its decoy.
+    pub(super) fn withheld(&self, mut item: Item, receiver: &UserId, kind: &str, sender: &UserId) -> Item {
+        item.extend(keys::withheld(receiver, kind, sender).attributes());
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         item
     }

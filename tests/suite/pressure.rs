@@ -1,0 +1,428 @@
+//! Users who fill, block and hold what others use. Whatever they do, a send of somebody else is acknowledged, a pull is
+//! answered, and neither tells what became of a message.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use functions::{connect, disconnect, message, pull_messages};
+use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
+
+use crate::inside::{Inside, body, call, socket_event};
+use crate::simulation::world::{Phase, TABLE, Wire, World};
+use crate::world::Deployment;
+
+/// The wire, where posts to some connections are never answered.
+#[derive(Debug, Clone)]
+struct Stalling {
+    wire: Wire,
+    stalled: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl HttpConnector for Stalling {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let id = request.uri().rsplit('/').next().unwrap_or_default().split('?').next().unwrap_or_default();
+        let is_stalled = request.method() == "POST" && self.stalled.lock().expect("a lock").contains(id);
+        match is_stalled {
+            true => HttpConnectorFuture::new(std::future::pending()),
+            false => self.wire.call(request),
+        }
+    }
+}
+
+impl HttpClient for Stalling {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+/// Functions whose gateway answers no post to some connections.
+struct Scene {
+    inside: Inside,
+    stalled: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Scene {
+    fn new(variables: &[(&str, &str)]) -> Option<Self> {
+        if Deployment::is_elsewhere() {
+            return None;
+        }
+        let (world, stalled) = (World::new(1), Arc::new(Mutex::default()));
+        let http = SharedHttpClient::new(Stalling { wire: Wire(world.clone()), stalled: Arc::clone(&stalled) });
+        Some(Self { inside: Inside::over(world, http, variables), stalled })
+    }
+
+    /// Open so many connections of a user.
+    async fn connect(&self, user: &str, connections: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        for _ in 0..connections {
+            ids.push(self.inside.connect(user).await);
+        }
+        ids
+    }
+
+    /// From now on their clients do not read.
+    fn stall(&self, connections: &[String]) {
+        self.stalled.lock().expect("a lock").extend(connections.iter().cloned());
+    }
+
+    /// Send a frame: after how many milliseconds it is acknowledged.
+    async fn acknowledged_after(&self, user: &str, connection: &str, mut frame: Value) -> u64 {
+        let (began, before) = (self.inside.world().now_ms(), self.inside.frames(connection).len());
+        frame["requestId"] = json!(format!("r-{began}"));
+        let sending = self.inside.send(user, connection, &frame);
+        let answered = async {
+            while self.inside.frames(connection).len() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.inside.world().now_ms() - began
+        };
+        let ((), after) = tokio::join!(sending, answered);
+        let answers = self.inside.frames(connection);
+        assert!(answers[before..].iter().all(|answer| answer["type"] == "ACK"), "{answers:?}");
+        after
+    }
+
+    async fn pull(&self, user: &str, query: &str) -> (Vec<Value>, Option<String>) {
+        let answer =
+            self.inside.done(&pull_messages::FUNCTION, &call("GET", user, "/api/message", None, query, None)).await;
+        let next = answer["headers"]["x-next"].as_str().map(str::to_owned);
+        assert_eq!(answer["headers"]["x-has-more"] == "true", next.is_some(), "{answer}");
+        let senders: Vec<Value> = body(&answer);
+        let messages = senders.iter().flat_map(|sender| sender["messages"].as_array().expect("messages").clone());
+        (messages.collect(), next)
+    }
+
+    async fn contents(&self, user: &str, query: &str) -> Vec<Value> {
+        self.pull(user, query).await.0.into_iter().map(|message| message["content"].clone()).collect()
+    }
+
+    /// A user's client, or its network, ends a connection; the gateway sees it so many milliseconds later.
+    async fn end(&self, user: &str, connection: &str, code: u64, later_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(later_ms)).await;
+        self.inside.world().set_phase(connection, Phase::Closed);
+        let mut event = socket_event("$disconnect", user, connection, None);
+        let context = &mut event["requestContext"];
+        context["disconnectStatusCode"] = json!(code);
+        context["disconnectReason"] = json!("");
+        context["requestTimeEpoch"] = json!(self.inside.world().now_ms());
+        self.inside.invoke(&disconnect::FUNCTION, &event.to_string()).await.expect("an answer");
+    }
+}
+
+fn private(to: &str, content: impl Into<Value>) -> Value {
+    json!({ "type": "unicast", "receiverId": to, "content": content.into() })
+}
+
+// ------------------------------------------------------------------------------------------------- clients that close
+#[tokio::test(start_paused = true)]
+async fn what_arrives_after_a_client_closed_comes_again() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let alice = scene.inside.connect("alice").await;
+    for (code, seen_before_ms, comes_again) in
+        [(1000, 1_900, true), (1005, 1_900, true), (1001, 2_100, false), (1006, 14_900, true), (1006, 15_100, false)]
+    {
+        let bob = scene.inside.connect("bob").await;
+        // The time that a second connection uncovers is over.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        scene.inside.send("alice", &alice, &private("bob", code)).await;
+        scene.end("bob", &bob, code, seen_before_ms).await;
+        let wanted = if comes_again { vec![json!(code)] } else { Vec::new() };
+        assert_eq!(scene.contents("bob", "").await, wanted, "{code} after {seen_before_ms} ms");
+        assert_eq!(scene.contents("bob", "").await, [0; 0], "once");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_to_a_dead_connection_comes_when_the_phone_is_back() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let alice = scene.inside.connect("alice").await;
+    let dead = scene.inside.connect("bob").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.inside.world().set_phase(&dead, Phase::Dead);
+    scene.inside.send("alice", &alice, &private("bob", "to nobody")).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    scene.inside.connect("bob").await;
+    assert_eq!(scene.contents("bob", "").await, ["to nobody"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn seconds_that_come_again_are_a_parameter() {
+    let Some(scene) = Scene::new(&[("REDELIVER_SECONDS", "0")]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let (alice, bob) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.inside.send("alice", &alice, &private("bob", 1)).await;
+    scene.end("bob", &bob, 1006, 1_000).await;
+    assert!(scene.contents("bob", "").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_device_that_took_it_does_not_hide_it_from_another() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let alice = scene.inside.connect("alice").await;
+    let bob = scene.connect("bob", 2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.stall(&bob[1..]);
+    scene.inside.send("alice", &alice, &private("bob", "to one")).await;
+    assert_eq!(scene.inside.frames(&bob[0]).len(), 1);
+    assert_eq!(scene.contents("bob", "").await, ["to one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_we_closed_ourselves_is_no_close_of_the_client() {
+    let Some(scene) = Scene::new(&[("MAX_CONNECTIONS", "1")]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let (alice, oldest) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.inside.world().set_phase(&oldest, Phase::Dead);
+    scene.inside.send("alice", &alice, &private("bob", "to nobody")).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The gateway says of what it closed for us that it was closed normally.
+    scene.inside.connect("bob").await;
+    scene.end("bob", &oldest, 1000, 0).await;
+    assert_eq!(scene.contents("bob", "").await, ["to nobody"]);
+}
+
+// ------------------------------------------------------------------------------------------------------ slow readers
+#[tokio::test(start_paused = true)]
+async fn members_who_do_not_read_hold_up_nobody() {
+    for (slow, at_most_ms) in [(0, 80), (1, 80), (6, 200), (120, 2_500)] {
+        let Some(scene) = Scene::new(&[]) else { return };
+        let members: Vec<String> =
+            ["reader".to_owned()].into_iter().chain((0..slow).map(|n| format!("slow-{n:03}"))).collect();
+        let group = scene.inside.written_group("alice", &members).await;
+        let reader = scene.inside.connect("reader").await;
+        for member in &members[1..] {
+            let connections = scene.connect(member, 32).await;
+            scene.stall(&connections);
+        }
+        let alice = scene.inside.connect("alice").await;
+        let frame = json!({ "type": "multicast", "groupId": group, "content": "hi" });
+        let began = scene.inside.world().now_ms();
+        let after = scene.acknowledged_after("alice", &alice, frame).await;
+        assert!(after <= at_most_ms, "{slow} slow members: acknowledged after {after} ms");
+        let took = scene.inside.world().now_ms() - began;
+        assert!(took <= at_most_ms + 600, "{slow} slow members: the function ran for {took} ms");
+        assert_eq!(scene.inside.frames(&reader).len(), 1);
+        for member in &members[1..] {
+            assert_eq!(scene.contents(member, "&drop=false").await, ["hi"], "{member}");
+        }
+        assert_eq!(scene.contents("reader", "").await, [0; 0], "nothing is repeated to one who reads");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_message() {
+    let long = "x".repeat(31 * 1024);
+    for (sockets, stalled, content) in [
+        (0, 0, "short"),
+        (1, 0, "short"),
+        (8, 0, "short"),
+        (32, 0, "short"),
+        (32, 0, long.as_str()),
+        (1, 1, "short"),
+        (32, 1, "short"),
+        (32, 32, long.as_str()),
+    ] {
+        let mut times = Vec::new();
+        for tie in [None, Some("blockedId")] {
+            let Some(scene) = Scene::new(&[]) else { return };
+            scene.inside.tie("alice", "friendId", "bob").await;
+            if let Some(tie) = tie {
+                scene.inside.tie("bob", tie, "alice").await;
+            }
+            let bob = scene.connect("bob", sockets).await;
+            scene.stall(&bob[..stalled]);
+            let alice = scene.inside.connect("alice").await;
+            times.push(scene.acknowledged_after("alice", &alice, private("bob", content)).await);
+            let got = scene.inside.taken_by("bob").len();
+            assert_eq!(got, if tie.is_some() { 0 } else { sockets - stalled });
+        }
+        assert_eq!(times[0], times[1], "{sockets} sockets, {stalled} stalled, {} bytes", content.len());
+        assert!(times[0] <= 60, "{sockets} sockets, {stalled} stalled: {} ms", times[0]);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ others' states
+#[tokio::test(start_paused = true)]
+async fn a_state_that_can_not_be_read_fails_its_own_user_alone() {
+    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+    let Some(scene) = Scene::new(&queue) else { return };
+    let members = ["bob", "carol", "dave"].map(str::to_owned);
+    let group = scene.inside.written_group("alice", &members).await;
+    let (alice, bob) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
+    scene.inside.world().update(&json!({
+        "TableName": TABLE,
+        "Key": { "pk": { "S": "USER#carol" }, "sk": { "S": "STATE" } },
+        "UpdateExpression": "SET missed = :broken",
+        "ExpressionAttributeValues": { ":broken": { "S": "broken" } },
+    }));
+    let frame = json!({ "type": "multicast", "groupId": group, "content": "hi" });
+    scene.acknowledged_after("alice", &alice, frame).await;
+    assert_eq!(scene.inside.frames(&bob).len(), 1);
+    let jobs = scene.inside.world().take_jobs();
+    let receivers: Vec<Value> =
+        jobs.iter().map(|job| serde_json::from_str::<Value>(job).expect("JSON")["receivers"].clone()).collect();
+    assert_eq!(receivers, [json!(["+carol"])], "it comes again for the one for whom it failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_handshakes_at_once_leave_a_state_that_can_be_used() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let alice = scene.inside.connect("alice").await;
+    let knock = async |inside: &Inside| {
+        let connection = inside.world().open("bob");
+        let event = socket_event("$connect", "bob", &connection, None).to_string();
+        let answer = inside.invoke(&connect::FUNCTION, &event).await.expect("an answer");
+        let status = serde_json::from_str::<Value>(&answer).expect("JSON")["statusCode"].clone();
+        let phase = if status == 200 { Phase::Open } else { Phase::Closed };
+        if inside.world().phase(&connection) == Phase::Opening {
+            inside.world().set_phase(&connection, phase);
+        }
+        status
+    };
+    for _ in 0..6 {
+        let statuses = futures::future::join_all((0..100).map(|_| knock(&scene.inside))).await;
+        assert!(statuses.iter().all(|status| [200, 403, 429].map(|s| json!(s)).contains(status)), "{statuses:?}");
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for n in 0..50 {
+        scene.acknowledged_after("alice", &alice, private("bob", n)).await;
+    }
+    let open = scene.inside.connect("bob").await;
+    scene.acknowledged_after("alice", &alice, private("bob", "still")).await;
+    assert_eq!(scene.inside.frames(&open).len(), 1);
+}
+
+// ------------------------------------------------------------------------------------------------------- others' logs
+/// A common group of alice, carol and mallory, whom alice blocks and who fills its log while alice is away.
+async fn filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
+    let members = ["mallory", "carol"].map(str::to_owned);
+    let group = scene.inside.written_group("alice", &members).await;
+    scene.inside.tie("alice", "blockedId", "mallory").await;
+    let carol = scene.inside.connect("carol").await;
+    let say = async |content: &str| {
+        let frame = json!({ "type": "multicast", "groupId": group, "content": content });
+        scene.acknowledged_after("carol", &carol, frame).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    say("before").await;
+    let content = json!("x".repeat(32 * 1024)).to_string();
+    let now = scene.inside.world().now_ms();
+    for n in 0..u64::try_from(mebibytes * 32).expect("a small number") {
+        let id = shared::id::MessageId::first_at(now + n).to_string();
+        scene.inside.world().put(&json!({
+            "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
+            "sender": { "S": "mallory" }, "content": { "S": content }, "timestamp": { "N": now.to_string() },
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    say("after").await;
+    scene.inside.tie("alice", "friendId", "carol").await;
+    scene.acknowledged_after("carol", &carol, private("alice", "in private")).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    group
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other_logs() {
+    let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
+    filled_by_mallory(&scene, 40).await;
+
+    let (mut shown, mut after, mut calls) = (Vec::new(), String::new(), 0);
+    loop {
+        let (messages, next) = scene.pull("alice", &format!("&drop=false{after}")).await;
+        shown.extend(messages.into_iter().map(|message| message["content"].clone()));
+        calls += 1;
+        let Some(next) = next else { break };
+        assert!(format!("&after={next}") > after, "it goes on");
+        after = format!("&after={next}");
+    }
+    assert_eq!(shown, ["before", "after", "in private"]);
+    assert!((2..=5).contains(&calls), "{calls} calls for 40 MiB");
+
+    let (first, next) = scene.pull("alice", "").await;
+    let contents: Vec<&Value> = first.iter().map(|message| &message["content"]).collect();
+    assert_eq!(contents, ["before", "in private"], "what the first queries found is returned");
+    assert!(next.is_some());
+    let (mut rest, mut calls) = (Vec::new(), 1);
+    loop {
+        let (messages, next) = scene.pull("alice", "").await;
+        rest.extend(messages.into_iter().map(|message| message["content"].clone()));
+        calls += 1;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rest, ["after"]);
+    assert!(calls <= 5, "{calls} calls: each of them keeps how far it got");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_contents_that_grow_on_their_way_fit_and_lose_nothing() {
+    for content in [
+        format!("[{}]", "\n".repeat(32_600)),
+        format!("\"{}\"", "\\\\".repeat(16_000)),
+        format!("[{}1]", "\"\",".repeat(10_000)),
+    ] {
+        let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
+        let now = scene.inside.world().now_ms() - 100_000;
+        let put = |n: u64, sender: &str, content: &str| {
+            let id = shared::id::MessageId::first_at(now + n).to_string();
+            scene.inside.world().put(&json!({
+                "pk": { "S": "USER#bob" }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
+                "sender": { "S": sender }, "content": { "S": content }, "timestamp": { "N": (now + n).to_string() },
+            }));
+        };
+        put(0, "carol", "1");
+        (1..=105).for_each(|n| put(n, "mallory", &content));
+        put(106, "carol", "2");
+        for query in ["&drop=false", "&drop=false&sort=desc", "&drop=false&since=00000000000000000000000000"] {
+            assert!(!scene.pull("bob", query).await.0.is_empty());
+        }
+        let (mut by_carol, mut count) = (Vec::new(), 0);
+        loop {
+            let (messages, next) = scene.pull("bob", "").await;
+            count += messages.len();
+            by_carol.extend(messages.into_iter().filter(|m| m["senderId"] == "carol").map(|m| m["content"].clone()));
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!((by_carol, count), (vec![json!(1), json!(2)], 107));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- requests
+#[tokio::test(start_paused = true)]
+async fn a_request_id_that_was_used_for_another_message_is_refused() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    scene.inside.tie("alice", "friendId", "bob").await;
+    let (alice, bob) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
+    let send = async |to: &str, content: &str| {
+        let mut frame = private(to, content);
+        frame["requestId"] = json!("1");
+        let event = socket_event("unicast", "alice", &alice, Some(&frame.to_string())).to_string();
+        scene.inside.invoke(&message::FUNCTION, &event).await.expect("an answer");
+        scene.inside.frames(&alice).pop().expect("an answer")
+    };
+    let ack = send("bob", "one").await;
+    for (to, content) in [("bob", "two"), ("carol", "one")] {
+        let refused = send(to, content).await;
+        assert_eq!((&refused["code"], &refused["requestId"]), (&json!("request_id_reused"), &json!("1")), "{refused}");
+    }
+    assert_eq!(send("bob", "one").await, ack, "the same frame again is answered as before");
+    assert_eq!(scene.inside.frames(&bob).len(), 1);
+}
