@@ -17,6 +17,12 @@ use crate::rest::Reply;
 use crate::socket::SocketEvent;
 use crate::{App, delivery};
 
+/// So many times as many connections as a user may have can be open for a moment, while the oldest are being closed.
+const BURST: usize = 2;
+
+/// How many connections one handshake closes: others that come at the same time close the same ones.
+const MAX_EVICTED: usize = 4;
+
 /// The function.
 pub static FUNCTION: Function =
     Function { name: "connect", needs: Needs { tokens: false, pushes: true }, handler: Handler::Socket(handle) };
@@ -37,15 +43,19 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
 /// say anything.
 async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     let now = app.clock.now_ms();
-    let state = match app.table.announce(&event.user, &event.connection, now).await? {
-        Announced::Yes(state) => return Ok(state),
-        Announced::NoRoom(state) => state,
-    };
-    forget(app, event, &state).await?;
-    match app.table.announce(&event.user, &event.connection, now).await? {
-        Announced::Yes(state) => Ok(state),
-        Announced::NoRoom(_) => Err(Error::TooMany("you open too many connections at once".to_owned())),
+    let mut announced = app.table.announce(&event.user, &event.connection, now).await?;
+    if let Announced::NoRoom(state) = &announced {
+        forget(app, event, state).await?;
+        announced = app.table.announce(&event.user, &event.connection, now).await?;
     }
+    match announced {
+        Announced::Yes(state) if state.open(now).count() <= BURST * app.max_connections => return Ok(state),
+        Announced::Yes(_) => {
+            app.table.forget(&event.user, std::slice::from_ref(&event.connection), &[]).await?;
+        }
+        Announced::NoRoom(_) => {}
+    }
+    Err(Error::TooMany("you open too many connections at once".to_owned()))
 }
 
 async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
@@ -84,5 +94,5 @@ fn surplus(state: &State, newest: &ConnectionId, now: u64, most: usize) -> Vec<C
     let mut others: Vec<_> = state.open(now).filter(|(id, _)| *id != newest).collect();
     others.sort_unstable_by_key(|(id, connection)| (connection.announced, *id));
     let surplus = (others.len() + 1).saturating_sub(most);
-    others.into_iter().take(surplus).map(|(id, _)| id.clone()).collect()
+    others.into_iter().take(surplus.min(MAX_EVICTED)).map(|(id, _)| id.clone()).collect()
 }

@@ -76,15 +76,21 @@ impl Scene {
     async fn acknowledged_after(&self, user: &str, connection: &str, mut frame: Value) -> u64 {
         let (began, before) = (self.inside.world().now_ms(), self.inside.frames(connection).len());
         frame["requestId"] = json!(format!("r-{began}"));
-        let sending = self.inside.send(user, connection, &frame);
-        let answered = async {
-            while self.inside.frames(connection).len() == before {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut sending = std::pin::pin!(self.inside.send(user, connection, &frame));
+        let mut after = None;
+        let is_answered = || self.inside.frames(connection).len() > before;
+        loop {
+            let is_over = tokio::select! {
+                () = &mut sending => true,
+                () = tokio::time::sleep(Duration::from_millis(1)) => false,
+            };
+            let now = is_answered().then(|| self.inside.world().now_ms() - began);
+            after = after.or(now);
+            if is_over {
+                break;
             }
-            self.inside.world().now_ms() - began
-        };
-        let ((), after) = tokio::join!(sending, answered);
-        let answers = self.inside.frames(connection);
+        }
+        let (answers, after) = (self.inside.frames(connection), after.expect("an answer"));
         assert!(answers[before..].iter().all(|answer| answer["type"] == "ACK"), "{answers:?}");
         after
     }
@@ -101,6 +107,13 @@ impl Scene {
 
     async fn contents(&self, user: &str, query: &str) -> Vec<Value> {
         self.pull(user, query).await.0.into_iter().map(|message| message["content"].clone()).collect()
+    }
+
+    /// What is written down by name that a user missed.
+    fn names(&self, user: &str) -> Vec<Value> {
+        let items = self.inside.world().partition(&format!("USER#{user}"));
+        let state = items.into_iter().find(|item| item["sk"]["S"] == "STATE").expect("a state");
+        state["missed"]["SS"].as_array().cloned().unwrap_or_default()
     }
 
     /// A user's client, or its network, ends a connection; the gateway sees it so many milliseconds later.
@@ -216,9 +229,9 @@ async fn members_who_do_not_read_hold_up_nobody() {
         assert!(took <= at_most_ms + 600, "{slow} slow members: the function ran for {took} ms");
         assert_eq!(scene.inside.frames(&reader).len(), 1);
         for member in &members[1..] {
-            assert_eq!(scene.contents(member, "&drop=false").await, ["hi"], "{member}");
+            assert_eq!(scene.names(member).len(), 1, "{member} finds it when they pull");
         }
-        assert_eq!(scene.contents("reader", "").await, [0; 0], "nothing is repeated to one who reads");
+        assert!(scene.names("reader").is_empty(), "nothing is repeated to one who reads");
     }
 }
 
@@ -249,8 +262,11 @@ async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_messa
             let got = scene.inside.taken_by("bob").len();
             assert_eq!(got, if tie.is_some() { 0 } else { sockets - stalled });
         }
-        assert_eq!(times[0], times[1], "{sockets} sockets, {stalled} stalled, {} bytes", content.len());
-        assert!(times[0] <= 60, "{sockets} sockets, {stalled} stalled: {} ms", times[0]);
+        // The fine tick is one of the clock, which the two begin at another phase of.
+        let apart = if sockets == 0 { 4 } else { 0 };
+        let what = format!("{sockets} sockets, {stalled} stalled, {} bytes: {times:?} ms", content.len());
+        assert!(times[0].abs_diff(times[1]) <= apart, "{what}");
+        assert!(times[0] <= 60, "{what}");
     }
 }
 
@@ -309,8 +325,9 @@ async fn a_hundred_handshakes_at_once_leave_a_state_that_can_be_used() {
 // ------------------------------------------------------------------------------------------------------- others' logs
 /// A common group of alice, carol and mallory, whom alice blocks and who fills its log while alice is away.
 async fn filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
-    let members = ["mallory", "carol"].map(str::to_owned);
-    let group = scene.inside.written_group("alice", &members).await;
+    let group = scene.inside.create_group("alice").await;
+    scene.inside.bring("alice", &group, "mallory").await;
+    scene.inside.bring("alice", &group, "carol").await;
     scene.inside.tie("alice", "blockedId", "mallory").await;
     let carol = scene.inside.connect("carol").await;
     let say = async |content: &str| {
