@@ -22,11 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::Close;
 use crate::direct::Direct;
-use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::template::{QueueDefinition, Template};
-use crate::{documents, door, invoke, management, metrics, page, queue, rest, socket};
+use crate::{documents, dynamodb, engine, invoke, management, metrics, page, queue, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -101,8 +100,8 @@ pub struct Stack {
     stop_internal: CancellationToken,
     queues: Vec<JoinHandle<()>>,
     stop_queues: CancellationToken,
-    door: JoinHandle<()>,
-    engine: Engine,
+    dynamodb: JoinHandle<()>,
+    sweeps: JoinHandle<()>,
 }
 
 impl Stack {
@@ -115,16 +114,14 @@ impl Stack {
         let public = bind("public", options.public_port)?;
         let internal = bind("internal", options.internal_port)?;
         let dynamodb = bind("dynamodb", options.dynamodb_port)?;
-        let behind = bind("dynamodb", 0)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
-        let behind_url = url(&behind)?;
-        let config = configure(&options, &internal_url, &behind_url, &template.queues)?;
-        let engine = Engine::start(behind, options.data.as_deref(), TABLE, &template.table);
-        let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let config = configure(&options, &internal_url, &dynamodb_url, &template.queues)?;
+        let database = engine::start(options.data.as_deref(), TABLE, &template.table);
+        let database = database.map_err(|error| StartError(format!("dynamodb: {error}")))?;
         let direct = Direct {
-            database: engine.database.clone(),
-            endpoint: format!("{behind_url}/"),
+            database: database.clone(),
+            endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
             on_disk: options.data.is_some(),
@@ -151,10 +148,10 @@ impl Stack {
             internal_url,
             dynamodb_url,
             gateway,
-            door: tokio::spawn(door::keep(listen(dynamodb)?, engine.address, stop_internal.clone())),
+            dynamodb: serve(dynamodb, dynamodb::router(database.clone()), programs, stop_internal.clone())?,
+            sweeps: tokio::spawn(engine::sweep(database, stop_internal.clone())),
             stop_internal,
             stop_queues,
-            engine,
         })
     }
 
@@ -191,15 +188,13 @@ impl Stack {
             tracing::warn!("some jobs were not done in time");
         }
         self.stop_internal.cancel();
-        for listener in [self.public, self.internal, self.door] {
+        for task in [self.public, self.internal, self.dynamodb, self.sweeps] {
             // A client that holds its connection open does not hold us.
-            let abort = listener.abort_handle();
-            if tokio::time::timeout(Duration::from_secs(1), listener).await.is_err() {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(Duration::from_secs(1), task).await.is_err() {
                 abort.abort();
             }
         }
-        drop(self.gateway);
-        self.engine.stop().await;
     }
 }
 
@@ -296,19 +291,16 @@ async fn refuse_pages(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn listen(listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
-    let failed = |error: std::io::Error| StartError(error.to_string());
-    listener.set_nonblocking(true).map_err(failed)?;
-    tokio::net::TcpListener::from_std(listener).map_err(failed)
-}
-
 fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>, StartError> {
-    Ok(tokio::spawn(listener::serve(listen(listener)?, router, limits, stop)))
+    let failed = |error: std::io::Error| StartError(error.to_string());
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    Ok(tokio::spawn(listener::serve(listener, router, limits, stop)))
 }
 
 /// How many connections clients may have: of the files that this process may open, a quarter is left for the functions'
