@@ -15,7 +15,7 @@ use axum::routing::{any, get, post};
 use functions::App;
 use shared::aws::{self, SharedHttpClient};
 use shared::clock::SystemClock;
-use shared::config::{Config, DEVELOPMENT_SECRET};
+use shared::config::{Config, DEVELOPMENT_SECRET, Origins, TokenConfig};
 use shared::id::Ids;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -242,15 +242,23 @@ fn configure(
         "JWT_SECRET" if !has_keys => Some(DEVELOPMENT_SECRET.to_owned()),
         _ => from_environment(name),
     };
-    Config::read(variable).map_err(|error| StartError(error.to_string()))
+    let mut config = Config::read(variable).map_err(|error| StartError(error.to_string()))?;
+    // Every page knows this secret. So none but those of this machine may come in, unless somebody says otherwise.
+    if development_tokens(&config).is_some() && !has("ALLOWED_ORIGINS") {
+        config.allowed_origins = Origins::Loopback;
+    }
+    Ok(config)
+}
+
+/// What tokens are signed by, if it is the secret that everybody knows.
+fn development_tokens(config: &Config) -> Option<&TokenConfig> {
+    config.tokens.as_ref().filter(|tokens| tokens.secret.as_deref() == Some(DEVELOPMENT_SECRET))
 }
 
 fn settings(options: &Options, config: &Config) -> Settings {
-    let is_development =
-        |tokens: &_| matches!(tokens, shared::config::TokenConfig { secret: Some(s), .. } if s == DEVELOPMENT_SECRET);
     Settings {
         origins: config.allowed_origins.clone(),
-        development_tokens: config.tokens.clone().filter(is_development),
+        development_tokens: development_tokens(config).cloned(),
         idle_timeout: options.idle_timeout,
         max_lifetime: options.max_lifetime,
         request_timeout: options.request_timeout,
@@ -261,8 +269,7 @@ fn settings(options: &Options, config: &Config) -> Settings {
 fn public_router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .merge(page::files())
-        .route("/dev/token", get(page::token))
-        .route("/dev/{function}", post(page::host))
+        .merge(page::host_application())
         .merge(documents::public())
         .route(&format!("/{}", gateway.socket.stage), get(socket::open))
         .fallback(rest::public)

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
+use crate::clock::Ms;
+
 /// The secret of a local stack that was given none. Everybody knows it, so it is refused anywhere else.
 pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `MAX_MISSED_NAMES`: how many messages a user can have missed by name, 1 to 2,000; 2,000. Beyond, pulls repeat more.
     pub max_missed_names: usize,
+    /// `REDELIVER_SECONDS`: how much of the end of a connection that broke counts as not seen by its client, 0 to 15; 15.
+    pub redeliver_ms: Ms,
     /// `METRICS_NAMESPACE`: under which name CloudWatch keeps the metrics; `chat`.
     pub metrics_namespace: String,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
@@ -87,6 +91,9 @@ impl std::fmt::Debug for TokenConfig {
 pub enum Origins {
     /// Any.
     Any,
+    /// Those of this machine: `http://localhost:5173`. The local stack's, while its secret is the one that everybody
+    /// knows.
+    Loopback,
     /// These, each as browsers write it: `https://chat.example.com`.
     Only(Vec<String>),
 }
@@ -96,9 +103,19 @@ impl Origins {
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
+            Self::Loopback => is_of_loopback(origin),
             Self::Only(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
         }
     }
+}
+
+/// Whether an origin is one of this machine, whatever its port.
+fn is_of_loopback(origin: &str) -> bool {
+    let origin = origin.to_ascii_lowercase();
+    let Some(host) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+    let is_port = |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let mut rests = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter_map(|name| host.strip_prefix(name));
+    rests.any(|rest| rest.is_empty() || is_port(rest))
 }
 
 /// A variable that is missing or wrong.
@@ -151,6 +168,7 @@ impl Config {
             max_invitations: number("MAX_INVITATIONS", &text, 200, 1, 1_000)?,
             max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
             max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
+            redeliver_ms: 1_000 * number("REDELIVER_SECONDS", &text, 15, 0, 15)?,
             metrics_namespace: text("METRICS_NAMESPACE").unwrap_or_else(|| "chat".to_owned()),
             log_level: log_level(text("LOG_LEVEL"))?,
         })
@@ -256,6 +274,7 @@ mod tests {
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.retention.as_secs(), 30 * 86_400);
         assert_eq!((config.fanout_queue, config.fanout_members), (None, 1_000));
+        assert_eq!(config.redeliver_ms, 15_000);
         assert_eq!((config.max_group_members, config.max_groups, config.max_invitations), (1_000, 500, 200));
     }
 
@@ -277,6 +296,9 @@ mod tests {
             ("FANOUT_MEMBERS", "0"),
             ("FANOUT_QUEUE_URL", "chat-fanout"),
             ("MAX_GROUPS", "0"),
+            ("REDELIVER_SECONDS", "16"),
+            ("REDELIVER_SECONDS", "-1"),
+            ("REDELIVER_SECONDS", "1.5"),
             ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),
             ("LOG_LEVEL", "loud"),
@@ -287,6 +309,13 @@ mod tests {
         }
         let error = read(&[("JWKS_URL", "https://a.b"), ("JWT_LEEWAY_SECONDS", "61")]).unwrap_err();
         assert!(error.starts_with("JWT_LEEWAY_SECONDS"), "{error}");
+    }
+
+    #[test]
+    fn nothing_may_be_delivered_again_and_at_most_15_seconds() {
+        for (text, ms) in [("0", 0), ("2", 2_000), ("15", 15_000)] {
+            assert_eq!(read(&[("REDELIVER_SECONDS", text)]).unwrap().redeliver_ms, ms);
+        }
     }
 
     #[test]
@@ -309,5 +338,31 @@ mod tests {
         assert!(config.allowed_origins.allows("http://localhost:5173"));
         assert!(!config.allowed_origins.allows("https://a.example.evil"));
         assert!(!config.allowed_origins.allows("null"));
+    }
+
+    #[test]
+    fn origins_of_this_machine_are_those_of_its_own_names() {
+        for origin in ["http://localhost", "https://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"] {
+            assert!(Origins::Loopback.allows(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "localhost",
+            "file://localhost",
+            "ws://localhost",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://localhost:80.evil.example",
+            "http://localhost@evil.example",
+            "http://localhost:99999",
+            "http://localhost:",
+            "http://localhost/",
+            "http://localhost, https://evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://[::1].evil.example",
+        ] {
+            assert!(!Origins::Loopback.allows(origin), "{origin}");
+        }
     }
 }
