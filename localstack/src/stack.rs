@@ -320,3 +320,141 @@ fn places(max_connections: usize) -> usize {
     }
     places.min(max_connections)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{SinkExt, StreamExt};
+    use serde_json::Value;
+    use shared::clock::{Clock, Ms};
+    use tokio::net::TcpStream;
+    use tokio::sync::broadcast::Receiver;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+    use tokio_tungstenite::{WebSocketStream, client_async};
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    async fn start(options: Options) -> Stack {
+        let free = Options { public_port: 0, internal_port: 0, dynamodb_port: 0, ..options };
+        Stack::start(free).await.unwrap()
+    }
+
+    async fn connect(stack: &Stack) -> WebSocketStream<TcpStream> {
+        let tokens = stack.gateway.development_tokens.as_ref().unwrap();
+        let user = shared::id::UserId::parse("alice").unwrap();
+        let token = shared::token::sign(tokens, &user, SystemClock.now_ms(), 600).unwrap();
+        let stream = TcpStream::connect(stack.public_url().strip_prefix("http://").unwrap()).await.unwrap();
+        client_async(format!("{}?access_token={token}", stack.ws_url()), stream).await.unwrap().0
+    }
+
+    /// The context of the next event of that function.
+    async fn context(invoked: &mut Receiver<(String, String)>, function: &str) -> Value {
+        let next = async {
+            loop {
+                let (name, event) = invoked.recv().await.unwrap();
+                if name == function {
+                    return serde_json::from_str::<Value>(&event).unwrap()["requestContext"].take();
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, next).await.expect("it is run")
+    }
+
+    /// How the gateway tells of a connection that its client ends so: the code, the reason, and the times around it.
+    async fn told(stack: &Stack, end: impl AsyncFnOnce(WebSocketStream<TcpStream>, String)) -> (u64, String) {
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let socket = connect(stack).await;
+        let opened = context(&mut invoked, "connect").await;
+        let id = opened["connectionId"].as_str().unwrap().to_owned();
+        let before = SystemClock.now_ms();
+        end(socket, id).await;
+        let ended = context(&mut invoked, "disconnect").await;
+        assert_eq!((&ended["connectionId"], &ended["routeKey"]), (&opened["connectionId"], &"$disconnect".into()));
+        assert_eq!((&ended["connectedAt"], &ended["eventType"]), (&opened["connectedAt"], &"DISCONNECT".into()));
+        let time: Ms = ended["requestTimeEpoch"].as_u64().unwrap();
+        assert!((before..=SystemClock.now_ms()).contains(&time), "{ended}");
+        let reason = ended["disconnectReason"].as_str().unwrap().to_owned();
+        (ended["disconnectStatusCode"].as_u64().unwrap(), reason)
+    }
+
+    async fn closed(stack: &Stack, frame: Option<CloseFrame>) -> (u64, String) {
+        told(stack, async |mut socket, _| socket.close(frame).await.unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn disconnect_is_told_how_the_client_closed() {
+        let stack = start(Options::default()).await;
+        let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
+        assert_eq!(closed(&stack, None).await, (1005, String::new()));
+        assert_eq!(closed(&stack, frame(1000, "")).await, (1000, String::new()));
+        assert_eq!(closed(&stack, frame(1001, "")).await, (1001, String::new()));
+        assert_eq!(closed(&stack, frame(4000, "my own")).await, (4000, "my own".to_owned()));
+        let broken = told(&stack, async |socket, _| drop(socket)).await;
+        assert_eq!(broken, (1006, "Connection Closed Abnormally".to_owned()));
+        stack.stop().await;
+    }
+
+    #[tokio::test]
+    async fn disconnect_is_told_how_the_gateway_closed() {
+        let stack = start(Options::default()).await;
+        let deleted = told(&stack, async |mut socket, id| {
+            stack.gateway.connections.get(&id).unwrap().close(Close::new(1000, "Connection Closed Normally"));
+            while socket.next().await.is_some() {}
+        });
+        assert_eq!(deleted.await, (1000, "Connection Closed Normally".to_owned()));
+        stack.stop().await;
+        let second = Duration::from_secs(1);
+        for options in [
+            Options { idle_timeout: second, ..Options::default() },
+            Options { max_lifetime: second, ..Options::default() },
+        ] {
+            let stack = start(options).await;
+            let ended = told(&stack, async |mut socket, _| while socket.next().await.is_some() {});
+            assert_eq!(ended.await, (1001, "Going away".to_owned()));
+            stack.stop().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_when_it_was_seen_and_not_after_the_farewell() {
+        let stack = start(Options::default()).await;
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let socket = connect(&stack).await;
+        let id = context(&mut invoked, "connect").await["connectionId"].as_str().unwrap().to_owned();
+        let connection = stack.gateway.connections.get(&id).unwrap();
+        connection.close(Close::going_away());
+        // The client does not answer the close, so the farewell takes its second.
+        let gone = async {
+            while stack.gateway.connections.get(&id).is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, gone).await.expect("it ends");
+        let seen = SystemClock.now_ms();
+        let time = context(&mut invoked, "disconnect").await["requestTimeEpoch"].as_u64().unwrap();
+        assert!(time <= seen && SystemClock.now_ms() >= time + 900, "{time} {seen}");
+        drop(socket);
+        stack.stop().await;
+    }
+
+    #[tokio::test]
+    async fn pings_of_the_protocol_keep_no_connection_open() {
+        let stack = start(Options { idle_timeout: Duration::from_secs(1), ..Options::default() }).await;
+        let ended = told(&stack, async |socket, _| {
+            let (mut sink, mut stream) = socket.split();
+            let mut beat = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => { let _ = sink.send(Message::Ping("beat".into())).await; }
+                    next = stream.next() => if !matches!(next, Some(Ok(Message::Pong(_)))) { break },
+                }
+            }
+        });
+        let ended = tokio::time::timeout(LIMIT, ended).await.expect("pings keep it open");
+        assert_eq!(ended, (1001, "Going away".to_owned()));
+        stack.stop().await;
+    }
+}
