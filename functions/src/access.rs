@@ -8,27 +8,46 @@ use shared::{Error, Result};
 /// The subprotocol that the WebSocket answers with.
 pub(crate) const SUBPROTOCOL: &str = "chat";
 
-/// The one token among these. Two would leave it open which one counts, so they are refused.
-pub(crate) fn only_one(mut tokens: Vec<String>) -> Result<String> {
-    match (tokens.pop(), tokens.is_empty()) {
-        (Some(token), true) if !token.is_empty() => Ok(token),
-        (Some(_), true) => Err(Error::Unauthorized("the token is empty".to_owned())),
-        (Some(_), false) => Err(Error::Unauthorized("there is more than one token".to_owned())),
-        (None, _) => Err(Error::Unauthorized("there is no token".to_owned())),
+/// The one token of a request: of the tokens in its query, in its headers, and among its subprotocols.
+///
+/// Where one is in the query, `Authorization` is not read: host applications send a header of their own with every call.
+/// Otherwise two would leave it open which one counts, so they are refused.
+pub(crate) fn only_one(query: &[&str], headers: &HeaderMap, offered: &[String]) -> Result<String> {
+    let in_headers = if query.is_empty() { bearer(headers) } else { Vec::new() };
+    let mut tokens = query.iter().copied().chain(in_headers).chain(offered.iter().map(String::as_str));
+    match (tokens.next(), tokens.next()) {
+        _ if query.len() > 1 => Err(Error::TokenGivenTwice),
+        (Some(""), None) => Err(unauthorized("the token is empty")),
+        (Some(token), None) => Ok(token.to_owned()),
+        (Some(_), Some(_)) => Err(unauthorized("there is more than one token")),
+        (None, _) => Err(unauthorized("there is no token")),
     }
 }
 
+fn unauthorized(why: &str) -> Error {
+    Error::Unauthorized(why.to_owned())
+}
+
 /// The tokens of the header `Authorization`.
-pub(crate) fn bearer(headers: &HeaderMap) -> Vec<String> {
+fn bearer(headers: &HeaderMap) -> Vec<&str> {
     let values = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
-    let of_bearer = |value: &str| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    let of_bearer = |value| {
+        let (scheme, token) = str::split_once(value, ' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     };
     values.filter_map(of_bearer).collect()
 }
 
-/// The subprotocols that a client offers.
+/// The headers of an event of the WebSocket API, each with all its values: `single` has the last of each.
+pub(crate) fn all_headers(multi: HeaderMap, single: &HeaderMap) -> HeaderMap {
+    let mut all = multi;
+    for (name, value) in single {
+        all.entry(name).or_insert_with(|| value.clone());
+    }
+    all
+}
+
+/// The subprotocols that a client offers: several lines are one list (RFC 6455, 11.3.4).
 pub(crate) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
@@ -67,9 +86,34 @@ mod tests {
     }
 
     #[test]
+    fn a_header_has_all_its_values() {
+        let multi = headers("sec-websocket-protocol", &["chat", "abc"]);
+        let mut single = headers("sec-websocket-protocol", &["abc"]);
+        single.insert("origin", "https://a".parse().unwrap());
+        let all = all_headers(multi, &single);
+        assert_eq!(offered(&subprotocols(&all)), ["abc"]);
+        assert_eq!(all["origin"], "https://a");
+        assert_eq!(all_headers(HeaderMap::new(), &single), single);
+    }
+
+    #[test]
     fn there_is_one_token_or_none() {
-        let text = |values: &[&str]| only_one(values.iter().map(|v| (*v).to_owned()).collect());
-        assert_eq!(text(&["a"]).unwrap(), "a");
-        assert!(text(&[]).is_err() && text(&["a", "a"]).is_err() && text(&[""]).is_err());
+        let none = HeaderMap::new();
+        let offered = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<String>>();
+        let only =
+            |query: &[&str], names: &[&str]| only_one(query, &none, &offered(names)).map_err(|e| e.problem().detail);
+        assert_eq!(only(&["a"], &[]).unwrap(), "a");
+        assert_eq!(only(&[], &["a"]).unwrap(), "a");
+        assert!(only(&[], &[]).is_err() && only(&[""], &[]).is_err() && only(&["a"], &["a"]).is_err());
+        assert!(only(&["a", "a"], &[]).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_header_is_read_where_no_token_is_in_the_query() {
+        let own = headers("authorization", &["Bearer host"]);
+        assert_eq!(only_one(&[], &own, &[]).unwrap(), "host");
+        assert_eq!(only_one(&["ours"], &own, &[]).unwrap(), "ours");
+        assert!(only_one(&[""], &own, &[]).is_err() && only_one(&[], &own, &["x".to_owned()]).is_err());
+        assert!(only_one(&[], &headers("authorization", &["Bearer a", "Bearer b"]), &[]).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! answers with 401; a foreign origin is denied, which it answers with 403.
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
+use lambda_http::http::HeaderMap;
 use lambda_http::http::header::ORIGIN;
 use serde::Deserialize;
 use serde_json::json;
@@ -49,21 +50,23 @@ pub(crate) async fn answer(app: &App, event: &str) -> Result<String, Failure> {
 }
 
 async fn identify(app: &App, request: &ApiGatewayWebsocketProxyRequest) -> Result<Identity> {
-    let origin = request.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| !app.allowed_origins.allows(origin)) {
+    let headers = access::all_headers(request.multi_value_headers.clone(), &request.headers);
+    let mut origins = headers.get_all(ORIGIN).iter().map(|origin| origin.to_str().unwrap_or_default());
+    let is_allowed = origins.next().is_none_or(|origin| app.allowed_origins.allows(origin));
+    // No browser sends two.
+    if !is_allowed || origins.next().is_some() {
         return Err(Error::Forbidden("the page's origin is not allowed".to_owned()));
     }
-    app.verifier()?.verify(&token(request)?, app.clock.now_ms()).await
+    app.verifier()?.verify(&token(request, &headers)?, app.clock.now_ms()).await
 }
 
-fn token(request: &ApiGatewayWebsocketProxyRequest) -> Result<String> {
+fn token(request: &ApiGatewayWebsocketProxyRequest, headers: &HeaderMap) -> Result<String> {
     let query = match request.multi_value_query_string_parameters.is_empty() {
         true => &request.query_string_parameters,
         false => &request.multi_value_query_string_parameters,
     };
-    let in_query = query.all("access_token").unwrap_or_default().into_iter().map(str::to_owned);
-    let in_subprotocol = access::offered(&access::subprotocols(&request.headers));
-    access::only_one(in_query.chain(access::bearer(&request.headers)).chain(in_subprotocol).collect())
+    let in_query = query.all("access_token").unwrap_or_default();
+    access::only_one(&in_query, headers, &access::offered(&access::subprotocols(headers)))
 }
 
 fn policy(effect: &str, method_arn: &str, identity: Option<&Identity>) -> String {

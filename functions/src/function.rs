@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use lambda_http::lambda_runtime::{self, Diagnostic, LambdaEvent};
+use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Body, Context, Request, Response, Service, service_fn};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -18,7 +19,7 @@ use shared::metrics::embedded;
 use crate::event::Event;
 use crate::rest::{Call, Reply};
 use crate::socket::SocketEvent;
-use crate::{App, authorize, internal, records, rest, socket};
+use crate::{App, access, authorize, internal, records, rest, socket};
 
 /// One function: its name, and what runs when it is called.
 #[derive(Debug)]
@@ -115,7 +116,12 @@ async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> 
 where
     F: Future<Output = Response<Body>> + Send + 'a,
 {
-    let Event { payload, path } = Event::parse(event)?;
+    let Event { mut payload, path } = Event::parse(event)?;
+    if let LambdaRequest::WebSocket(event) = &mut payload {
+        // Of headers that are in both maps, lambda_http would keep the last value alone.
+        let single = std::mem::take(&mut event.headers);
+        event.multi_value_headers = access::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
+    }
     let service = service_fn(|request| {
         let answer = handle(path.of(request));
         async { Ok::<_, Infallible>(answer.await) }

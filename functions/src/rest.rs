@@ -132,8 +132,7 @@ impl Input {
 
     fn token(&self) -> Result<String> {
         let query = self.0.query_string_parameters_ref().and_then(|query| query.all("access_token"));
-        let in_query = query.unwrap_or_default().into_iter().map(str::to_owned);
-        access::only_one(in_query.chain(access::bearer(self.0.headers())).collect())
+        access::only_one(&query.unwrap_or_default(), self.0.headers(), &[])
     }
 }
 
@@ -196,7 +195,7 @@ fn problem(app: &App, error: &Error) -> Response<Body> {
     let problem = error.problem();
     let mut builder = Response::builder().status(problem.status).header(CONTENT_TYPE, "application/problem+json");
     match error {
-        Error::Unauthorized(_) => builder = builder.header(WWW_AUTHENTICATE, "Bearer"),
+        Error::Unauthorized(_) | Error::TokenGivenTwice => builder = builder.header(WWW_AUTHENTICATE, "Bearer"),
         Error::MethodNotAllowed(allowed) => builder = builder.header(ALLOW, *allowed),
         _ => {}
     }

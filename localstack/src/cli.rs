@@ -32,9 +32,11 @@ Environment (all optional):
   JWT_SECRET        secret of HS256 tokens, at least 32 bytes; without it one that everybody knows
   JWKS_URL          key set of RS256, ES256 and EdDSA tokens
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
-  ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any
+  ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any, which is the default with a secret or keys
+                    of one's own; without them, pages of this machine
   RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
   MAX_CONNECTIONS   how many connections a user may have open
+  REDELIVER_SECONDS how much of the end of a broken connection counts as not seen, 0 to 15
   FANOUT_MEMBERS    beyond how many receivers a message to a group goes through the queue
   ROSTER_SHARD      beyond how many members a group is spread over more partitions
   LOG_LEVEL         error, warn, info, debug or trace";

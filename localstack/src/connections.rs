@@ -66,6 +66,11 @@ impl Close {
         Self::new(1006, "Connection Closed Abnormally")
     }
 
+    /// The end of a connection whose client said no code.
+    pub(crate) fn without_code() -> Self {
+        Self::new(1005, "")
+    }
+
     /// The gateway's own end of a connection.
     pub(crate) fn going_away() -> Self {
         Self::new(1001, "Going away")
@@ -108,12 +113,12 @@ impl Connection {
         (Self { connected_at: now, source_ip, user_agent, last_active, outbound, room, closing }, receiver)
     }
 
-    /// Note that a frame went one way or the other.
+    /// Note that a text frame went one way or the other.
     pub(crate) fn touch(&self) {
         self.last_active.store(SystemClock.now_ms(), Ordering::Relaxed);
     }
 
-    /// When the last frame went one way or the other.
+    /// When the last text frame went one way or the other.
     pub(crate) fn last_active(&self) -> Ms {
         self.last_active.load(Ordering::Relaxed)
     }

@@ -18,13 +18,10 @@ use aws_smithy_types::body::SdkBody;
 use axum::body::{Bytes, to_bytes};
 use axum::http::Method;
 use dynoxide::Database;
-use dynoxide::errors::DynoxideError;
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::gateway::Gateway;
-use crate::management;
+use crate::{management, operations};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -109,33 +106,7 @@ async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpR
 fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
     let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
     let body = request.body().bytes().unwrap_or_default();
-    let (status, body) = match perform(database, operation.unwrap_or_default(), body) {
-        Ok(done) => (200, done),
-        Err(error) => (error.status_code(), error.to_json()),
-    };
+    let (status, body) = operations::answer(database, operation.unwrap_or_default(), body);
     let status = StatusCode::try_from(status).expect("the engine's statuses are those of HTTP");
     HttpResponse::new(status, SdkBody::from(body))
-}
-
-/// The operations that the functions use; to another one the engine answers at its port.
-fn perform(database: &Database, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
-    fn with<I: DeserializeOwned, O: Serialize>(
-        body: &[u8],
-        call: impl FnOnce(I) -> Result<O, DynoxideError>,
-    ) -> Result<String, DynoxideError> {
-        let input = serde_json::from_slice(body);
-        let output = call(input.map_err(|error| DynoxideError::SerializationException(error.to_string()))?)?;
-        serde_json::to_string(&output).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
-    }
-    match operation {
-        "GetItem" => with(body, |input| database.get_item(input)),
-        "PutItem" => with(body, |input| database.put_item(input)),
-        "UpdateItem" => with(body, |input| database.update_item(input)),
-        "DeleteItem" => with(body, |input| database.delete_item(input)),
-        "Query" => with(body, |input| database.query(input)),
-        "BatchGetItem" => with(body, |input| database.batch_get_item(input)),
-        "BatchWriteItem" => with(body, |input| database.batch_write_item(input)),
-        "TransactWriteItems" => with(body, |input| database.transact_write_items(input)),
-        _ => Err(DynoxideError::UnsupportedCapability(format!("{operation} is called by no function"))),
-    }
 }

@@ -71,9 +71,9 @@ impl Handshake {
         json!({ "requestContext": context, "body": frame, "isBase64Encoded": false })
     }
 
-    /// What `$disconnect` is told.
-    pub(crate) fn disconnect_event(&self, authorizer: &Value, close: &Close) -> Value {
-        let mut context = self.context("$disconnect", "DISCONNECT", Some(authorizer));
+    /// What `$disconnect` is told of a connection that ended then.
+    pub(crate) fn disconnect_event(&self, authorizer: &Value, close: &Close, ended_at: Ms) -> Value {
+        let mut context = self.context_at(ended_at, "$disconnect", "DISCONNECT", Some(authorizer));
         context["disconnectStatusCode"] = json!(close.code);
         context["disconnectReason"] = json!(close.reason);
         json!({
@@ -85,17 +85,20 @@ impl Handshake {
     }
 
     fn context(&self, route: &str, event_type: &str, authorizer: Option<&Value>) -> Value {
-        let now = SystemClock.now_ms();
+        self.context_at(SystemClock.now_ms(), route, event_type, authorizer)
+    }
+
+    fn context_at(&self, time: Ms, route: &str, event_type: &str, authorizer: Option<&Value>) -> Value {
         let request_id = request_id();
         let mut context = json!({
             "routeKey": route,
             "eventType": event_type,
             "extendedRequestId": request_id,
-            "requestTime": request_time(now),
+            "requestTime": request_time(time),
             "messageDirection": "IN",
             "stage": self.stage,
             "connectedAt": self.connected_at,
-            "requestTimeEpoch": now,
+            "requestTimeEpoch": time,
             "identity": { "userAgent": self.user_agent, "sourceIp": self.source_ip },
             "requestId": request_id,
             "domainName": self.host,

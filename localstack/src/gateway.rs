@@ -64,6 +64,9 @@ pub(crate) struct Gateway {
     functions: HashMap<&'static str, &'static Function>,
     function_timeout: Duration,
     app: Arc<App>,
+    /// The functions that are run, and the events that they get.
+    #[cfg(test)]
+    pub(crate) invoked: tokio::sync::broadcast::Sender<(String, String)>,
 }
 
 /// What a gateway is made of beside the template.
@@ -107,6 +110,8 @@ impl Gateway {
             function_timeout: template.function_timeout,
             functions,
             app,
+            #[cfg(test)]
+            invoked: tokio::sync::broadcast::Sender::new(64),
         })
     }
 
@@ -125,6 +130,8 @@ impl Gateway {
         let Some(function) = self.functions.get(name).copied() else {
             return Err(failure("ResourceNotFoundException", "there is no such function"));
         };
+        #[cfg(test)]
+        let _ = self.invoked.send((name.to_owned(), event.clone()));
         let turn = tokio::time::timeout(INTEGRATION_TIMEOUT, self.running.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(failure("IntegrationTimeout", "too many functions run")) };
         let (app, patience) = (self.app.clone(), self.function_timeout);

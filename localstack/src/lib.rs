@@ -5,13 +5,13 @@
 //! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs,
 //! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them,
 //! `metrics` count; `event` builds the
-//! events that the functions get, `engine` is DynamoDB, `direct` the functions' way to it, and `door` that of other
-//! programs.
+//! events that the functions get, `engine` is DynamoDB, `operations` what it does, `direct` the functions' way to it, and
+//! `dynamodb` that of other programs.
 
 mod connections;
 mod direct;
 mod documents;
-mod door;
+mod dynamodb;
 mod engine;
 mod event;
 mod gateway;
@@ -19,6 +19,7 @@ mod invoke;
 mod listener;
 mod management;
 mod metrics;
+mod operations;
 mod page;
 mod queue;
 mod rest;

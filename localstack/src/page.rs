@@ -8,9 +8,10 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use shared::clock::{Clock, SystemClock};
 use shared::config::TokenConfig;
 use shared::id::UserId;
@@ -26,6 +27,9 @@ const LIFETIME_SECONDS: u64 = 8 * 60 * 60;
 /// What the page may do: talk to this address, and nothing else.
 const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src 'self'; script-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How browsers say from where something is loaded.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the page may invoke in the name of the application around the chat.
 const HOST_FUNCTIONS: [&str; 2] = ["notification", "relationship"];
@@ -48,12 +52,18 @@ pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page.js")))
 }
 
+/// `/dev/…`: what the page asks of the application around a chat.
+pub(crate) fn host_application() -> Router<Arc<Gateway>> {
+    // A page elsewhere may name any of it as its script, and must not have it read as one.
+    let unread = map_response(async |mut response: Response| {
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    });
+    Router::new().route("/dev/token", get(token)).route("/dev/{function}", post(host)).layer(unread)
+}
+
 /// `GET /dev/token?user=…`: a token for anybody, for the page of this very address and for this machine's own programs.
-pub(crate) async fn token(
-    State(gateway): State<Arc<Gateway>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
+async fn token(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let Some(tokens) = development_tokens(&gateway, &headers) else {
         return message(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -68,7 +78,7 @@ pub(crate) async fn token(
 
 /// `POST /dev/{function}`: what the application around the chat does, by the payload of a direct invocation, under the
 /// same conditions.
-pub(crate) async fn host(
+async fn host(
     State(gateway): State<Arc<Gateway>>,
     Path(function): Path<String>,
     headers: HeaderMap,
@@ -98,7 +108,11 @@ fn development_tokens<'a>(gateway: &'a Gateway, headers: &HeaderMap) -> Option<&
 /// Whether a request comes from this machine by a name of its own, and from no other site's page.
 fn is_own(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_same_site =
-        headers.get(ORIGIN).is_none_or(|origin| origin.as_bytes() == format!("http://{host}").as_bytes());
-    is_loopback(host) && is_same_site
+    let own = format!("http://{host}");
+    // No browser sends two, so two are refused whatever they say.
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let is_same_origin = origins.next().is_none_or(|origin| origin.as_bytes() == own.as_bytes());
+    // What a page elsewhere loads as a script or an image has no origin; browsers say that it is cross-site.
+    let is_loaded_here = headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
+    is_loopback(host) && is_same_origin && origins.next().is_none() && is_loaded_here
 }

@@ -31,7 +31,7 @@ pub(crate) async fn public(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let origin = request.headers().get(ORIGIN).cloned();
+    let origin = only_origin(request.headers()).cloned();
     let Some(cors) = &gateway.cors else { return call(&gateway, &gateway.public, peer, request).await };
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -121,6 +121,12 @@ const CORS_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
+/// The origin of the page that asks. No browser sends two, so of two neither counts.
+fn only_origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    origins.next().filter(|_| origins.next().is_none())
+}
+
 /// Say what a page may do, if its origin is allowed; what the function says of that is ignored.
 fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>, is_preflight: bool) {
     for name in CORS_HEADERS {
@@ -188,6 +194,8 @@ mod tests {
             headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(allowed(&Origins::Any, "https://a").as_deref(), Some("*"));
+        assert_eq!(allowed(&Origins::Loopback, "http://localhost:1").as_deref(), Some("http://localhost:1"));
+        assert_eq!(allowed(&Origins::Loopback, "https://a"), None);
         let only = Origins::Only(vec!["https://a".to_owned()]);
         assert_eq!(allowed(&only, "https://a").as_deref(), Some("https://a"));
         assert_eq!(allowed(&only, "https://b"), None);

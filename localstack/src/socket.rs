@@ -19,7 +19,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::clock::{Clock, SystemClock};
+use shared::clock::{Clock, Ms, SystemClock};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::tungstenite;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -123,7 +123,7 @@ async fn establish(
     let caller = Arc::new(Caller { handshake: handshake.without_request(), authorizer });
     let token = gateway.tasks.token();
     let session =
-        Session { gateway, caller, connection, outbound: Some(outbound), close: None, _place: place, _token: token };
+        Session { gateway, caller, connection, outbound: Some(outbound), end: None, _place: place, _token: token };
     Ok((session, protocol))
 }
 
@@ -190,7 +190,7 @@ struct Session {
     caller: Arc<Caller>,
     connection: Arc<Connection>,
     outbound: Option<mpsc::UnboundedReceiver<Outbound>>,
-    close: Option<Close>,
+    end: Option<(Close, Ms)>,
     _place: Place,
     _token: TaskTrackerToken,
 }
@@ -198,11 +198,11 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
-        let close = self.close.take().unwrap_or_else(Close::abnormal);
+        let (close, ended_at) = self.end.take().unwrap_or_else(|| (Close::abnormal(), SystemClock.now_ms()));
         gateway.connections.remove(&caller.handshake.connection_id);
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
-            let event = caller.handshake.disconnect_event(&caller.authorizer, &close).to_string();
+            let event = caller.handshake.disconnect_event(&caller.authorizer, &close, ended_at).to_string();
             let _turn = gateway.doorway.acquire().await;
             if let Some(Target::Function(function)) = gateway.socket.routes.get("$disconnect") {
                 // Best effort, as at AWS.
@@ -233,6 +233,8 @@ impl Session {
             ending = write(&mut sink, &mut outbound) => ending,
             ending = cut(&self.gateway, &self.connection) => ending,
         };
+        // The end is now, however long the farewell takes.
+        let ended_at = SystemClock.now_ms();
         self.gateway.connections.remove(&self.caller.handshake.connection_id);
         // From here on nothing is written, so whoever pushes, or has just pushed, is told that it is gone.
         drop(outbound);
@@ -242,7 +244,7 @@ impl Session {
             // Send the answer to the client's close, if it can be sent.
             let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
         }
-        self.close = Some(ending.close);
+        self.end = Some((ending.close, ended_at));
     }
 }
 
@@ -282,13 +284,11 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
             Some(Ok(Message::Text(text))) => text,
             // As documented: API Gateway takes no binary frames.
             Some(Ok(Message::Binary(_))) => return Ending::ours(Close::new(1003, "Unsupported data")),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
-                session.connection.touch();
-                continue;
-            }
+            // Control frames are the sockets' own affair: they are no traffic.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(Message::Close(frame))) => {
                 let close = frame.map(|frame| Close::new(frame.code, frame.reason.as_str()));
-                return Ending::theirs(close.unwrap_or_else(|| Close::new(1005, "")));
+                return Ending::theirs(close.unwrap_or_else(Close::without_code));
             }
             Some(Err(error)) => return broken(error),
             None => return Ending::theirs(Close::abnormal()),

@@ -15,18 +15,17 @@ use axum::routing::{any, get, post};
 use functions::App;
 use shared::aws::{self, SharedHttpClient};
 use shared::clock::SystemClock;
-use shared::config::{Config, DEVELOPMENT_SECRET};
+use shared::config::{Config, DEVELOPMENT_SECRET, Origins, TokenConfig};
 use shared::id::Ids;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Close;
 use crate::direct::Direct;
-use crate::engine::Engine;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::template::{QueueDefinition, Template};
-use crate::{documents, door, invoke, management, metrics, page, queue, rest, socket};
+use crate::{documents, dynamodb, engine, invoke, management, metrics, page, queue, rest, socket};
 
 /// The template that the stack is built with.
 const TEMPLATE: &str = include_str!("../../template.yaml");
@@ -101,8 +100,8 @@ pub struct Stack {
     stop_internal: CancellationToken,
     queues: Vec<JoinHandle<()>>,
     stop_queues: CancellationToken,
-    door: JoinHandle<()>,
-    engine: Engine,
+    dynamodb: JoinHandle<()>,
+    sweeps: JoinHandle<()>,
 }
 
 impl Stack {
@@ -115,16 +114,14 @@ impl Stack {
         let public = bind("public", options.public_port)?;
         let internal = bind("internal", options.internal_port)?;
         let dynamodb = bind("dynamodb", options.dynamodb_port)?;
-        let behind = bind("dynamodb", 0)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
-        let behind_url = url(&behind)?;
-        let config = configure(&options, &internal_url, &behind_url, &template.queues)?;
-        let engine = Engine::start(behind, options.data.as_deref(), TABLE, &template.table);
-        let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let config = configure(&options, &internal_url, &dynamodb_url, &template.queues)?;
+        let database = engine::start(options.data.as_deref(), TABLE, &template.table);
+        let database = database.map_err(|error| StartError(format!("dynamodb: {error}")))?;
         let direct = Direct {
-            database: engine.database.clone(),
-            endpoint: format!("{behind_url}/"),
+            database: database.clone(),
+            endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
             on_disk: options.data.is_some(),
@@ -151,10 +148,10 @@ impl Stack {
             internal_url,
             dynamodb_url,
             gateway,
-            door: tokio::spawn(door::keep(listen(dynamodb)?, engine.address, stop_internal.clone())),
+            dynamodb: serve(dynamodb, dynamodb::router(database.clone()), programs, stop_internal.clone())?,
+            sweeps: tokio::spawn(engine::sweep(database, stop_internal.clone())),
             stop_internal,
             stop_queues,
-            engine,
         })
     }
 
@@ -191,15 +188,13 @@ impl Stack {
             tracing::warn!("some jobs were not done in time");
         }
         self.stop_internal.cancel();
-        for listener in [self.public, self.internal, self.door] {
+        for task in [self.public, self.internal, self.dynamodb, self.sweeps] {
             // A client that holds its connection open does not hold us.
-            let abort = listener.abort_handle();
-            if tokio::time::timeout(Duration::from_secs(1), listener).await.is_err() {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(Duration::from_secs(1), task).await.is_err() {
                 abort.abort();
             }
         }
-        drop(self.gateway);
-        self.engine.stop().await;
     }
 }
 
@@ -247,15 +242,23 @@ fn configure(
         "JWT_SECRET" if !has_keys => Some(DEVELOPMENT_SECRET.to_owned()),
         _ => from_environment(name),
     };
-    Config::read(variable).map_err(|error| StartError(error.to_string()))
+    let mut config = Config::read(variable).map_err(|error| StartError(error.to_string()))?;
+    // Every page knows this secret. So none but those of this machine may come in, unless somebody says otherwise.
+    if development_tokens(&config).is_some() && !has("ALLOWED_ORIGINS") {
+        config.allowed_origins = Origins::Loopback;
+    }
+    Ok(config)
+}
+
+/// What tokens are signed by, if it is the secret that everybody knows.
+fn development_tokens(config: &Config) -> Option<&TokenConfig> {
+    config.tokens.as_ref().filter(|tokens| tokens.secret.as_deref() == Some(DEVELOPMENT_SECRET))
 }
 
 fn settings(options: &Options, config: &Config) -> Settings {
-    let is_development =
-        |tokens: &_| matches!(tokens, shared::config::TokenConfig { secret: Some(s), .. } if s == DEVELOPMENT_SECRET);
     Settings {
         origins: config.allowed_origins.clone(),
-        development_tokens: config.tokens.clone().filter(is_development),
+        development_tokens: development_tokens(config).cloned(),
         idle_timeout: options.idle_timeout,
         max_lifetime: options.max_lifetime,
         request_timeout: options.request_timeout,
@@ -266,8 +269,7 @@ fn settings(options: &Options, config: &Config) -> Settings {
 fn public_router(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .merge(page::files())
-        .route("/dev/token", get(page::token))
-        .route("/dev/{function}", post(page::host))
+        .merge(page::host_application())
         .merge(documents::public())
         .route(&format!("/{}", gateway.socket.stage), get(socket::open))
         .fallback(rest::public)
@@ -296,19 +298,16 @@ async fn refuse_pages(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn listen(listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
-    let failed = |error: std::io::Error| StartError(error.to_string());
-    listener.set_nonblocking(true).map_err(failed)?;
-    tokio::net::TcpListener::from_std(listener).map_err(failed)
-}
-
 fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>, StartError> {
-    Ok(tokio::spawn(listener::serve(listen(listener)?, router, limits, stop)))
+    let failed = |error: std::io::Error| StartError(error.to_string());
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    Ok(tokio::spawn(listener::serve(listener, router, limits, stop)))
 }
 
 /// How many connections clients may have: of the files that this process may open, a quarter is left for the functions'
@@ -320,4 +319,142 @@ fn places(max_connections: usize) -> usize {
         tracing::info!(places, "the limit of open files allows fewer connections than configured");
     }
     places.min(max_connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{SinkExt, StreamExt};
+    use serde_json::Value;
+    use shared::clock::{Clock, Ms};
+    use tokio::net::TcpStream;
+    use tokio::sync::broadcast::Receiver;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+    use tokio_tungstenite::{WebSocketStream, client_async};
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    async fn start(options: Options) -> Stack {
+        let free = Options { public_port: 0, internal_port: 0, dynamodb_port: 0, ..options };
+        Stack::start(free).await.unwrap()
+    }
+
+    async fn connect(stack: &Stack) -> WebSocketStream<TcpStream> {
+        let tokens = stack.gateway.development_tokens.as_ref().unwrap();
+        let user = shared::id::UserId::parse("alice").unwrap();
+        let token = shared::token::sign(tokens, &user, SystemClock.now_ms(), 600).unwrap();
+        let stream = TcpStream::connect(stack.public_url().strip_prefix("http://").unwrap()).await.unwrap();
+        client_async(format!("{}?access_token={token}", stack.ws_url()), stream).await.unwrap().0
+    }
+
+    /// The context of the next event of that function.
+    async fn context(invoked: &mut Receiver<(String, String)>, function: &str) -> Value {
+        let next = async {
+            loop {
+                let (name, event) = invoked.recv().await.unwrap();
+                if name == function {
+                    return serde_json::from_str::<Value>(&event).unwrap()["requestContext"].take();
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, next).await.expect("it is run")
+    }
+
+    /// How the gateway tells of a connection that its client ends so: the code, the reason, and the times around it.
+    async fn told(stack: &Stack, end: impl AsyncFnOnce(WebSocketStream<TcpStream>, String)) -> (u64, String) {
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let socket = connect(stack).await;
+        let opened = context(&mut invoked, "connect").await;
+        let id = opened["connectionId"].as_str().unwrap().to_owned();
+        let before = SystemClock.now_ms();
+        end(socket, id).await;
+        let ended = context(&mut invoked, "disconnect").await;
+        assert_eq!((&ended["connectionId"], &ended["routeKey"]), (&opened["connectionId"], &"$disconnect".into()));
+        assert_eq!((&ended["connectedAt"], &ended["eventType"]), (&opened["connectedAt"], &"DISCONNECT".into()));
+        let time: Ms = ended["requestTimeEpoch"].as_u64().unwrap();
+        assert!((before..=SystemClock.now_ms()).contains(&time), "{ended}");
+        let reason = ended["disconnectReason"].as_str().unwrap().to_owned();
+        (ended["disconnectStatusCode"].as_u64().unwrap(), reason)
+    }
+
+    async fn closed(stack: &Stack, frame: Option<CloseFrame>) -> (u64, String) {
+        told(stack, async |mut socket, _| socket.close(frame).await.unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn disconnect_is_told_how_the_client_closed() {
+        let stack = start(Options::default()).await;
+        let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
+        assert_eq!(closed(&stack, None).await, (1005, String::new()));
+        assert_eq!(closed(&stack, frame(1000, "")).await, (1000, String::new()));
+        assert_eq!(closed(&stack, frame(1001, "")).await, (1001, String::new()));
+        assert_eq!(closed(&stack, frame(4000, "my own")).await, (4000, "my own".to_owned()));
+        let broken = told(&stack, async |socket, _| drop(socket)).await;
+        assert_eq!(broken, (1006, "Connection Closed Abnormally".to_owned()));
+        stack.stop().await;
+    }
+
+    #[tokio::test]
+    async fn disconnect_is_told_how_the_gateway_closed() {
+        let stack = start(Options::default()).await;
+        let deleted = told(&stack, async |mut socket, id| {
+            stack.gateway.connections.get(&id).unwrap().close(Close::new(1000, "Connection Closed Normally"));
+            while socket.next().await.is_some() {}
+        });
+        assert_eq!(deleted.await, (1000, "Connection Closed Normally".to_owned()));
+        stack.stop().await;
+        let second = Duration::from_secs(1);
+        for options in [
+            Options { idle_timeout: second, ..Options::default() },
+            Options { max_lifetime: second, ..Options::default() },
+        ] {
+            let stack = start(options).await;
+            let ended = told(&stack, async |mut socket, _| while socket.next().await.is_some() {});
+            assert_eq!(ended.await, (1001, "Going away".to_owned()));
+            stack.stop().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_when_it_was_seen_and_not_after_the_farewell() {
+        let stack = start(Options::default()).await;
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let socket = connect(&stack).await;
+        let id = context(&mut invoked, "connect").await["connectionId"].as_str().unwrap().to_owned();
+        let connection = stack.gateway.connections.get(&id).unwrap();
+        connection.close(Close::going_away());
+        // The client does not answer the close, so the farewell takes its second.
+        let gone = async {
+            while stack.gateway.connections.get(&id).is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, gone).await.expect("it ends");
+        let seen = SystemClock.now_ms();
+        let time = context(&mut invoked, "disconnect").await["requestTimeEpoch"].as_u64().unwrap();
+        assert!(time <= seen && SystemClock.now_ms() >= time + 900, "{time} {seen}");
+        drop(socket);
+        stack.stop().await;
+    }
+
+    #[tokio::test]
+    async fn pings_of_the_protocol_keep_no_connection_open() {
+        let stack = start(Options { idle_timeout: Duration::from_secs(1), ..Options::default() }).await;
+        let ended = told(&stack, async |socket, _| {
+            let (mut sink, mut stream) = socket.split();
+            let mut beat = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => { let _ = sink.send(Message::Ping("beat".into())).await; }
+                    next = stream.next() => if !matches!(next, Some(Ok(Message::Pong(_)))) { break },
+                }
+            }
+        });
+        let ended = tokio::time::timeout(LIMIT, ended).await.expect("pings keep it open");
+        assert_eq!(ended, (1001, "Going away".to_owned()));
+        stack.stop().await;
+    }
 }

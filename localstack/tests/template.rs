@@ -245,6 +245,77 @@ fn a_job_is_not_begun_again_while_it_is_under_way() {
     }
 }
 
+/// Every statement that lets a service in, wherever in the template it stands.
+fn statements_for_services(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Mapping(mapping) => {
+            let is_one = value.get("Principal").and_then(|principal| principal.get("Service")).is_some();
+            is_one.then_some(value).into_iter().chain(mapping.values().flat_map(statements_for_services)).collect()
+        }
+        Value::Sequence(list) => list.iter().flat_map(statements_for_services).collect(),
+        Value::Tagged(tagged) => statements_for_services(&tagged.value),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_service_is_let_in_for_this_account_alone() {
+    let template = Template::read();
+    for statement in statements_for_services(&template.0) {
+        let conditions = statement["Condition"].as_mapping().expect("it has a condition");
+        let is_of_account = |condition: &Value| condition.get("aws:SourceAccount").is_some_and(is_this_account);
+        assert!(conditions.values().any(is_of_account), "{statement:?}");
+    }
+    for (name, permission) in template.resources("AWS::Lambda::Permission") {
+        assert!(is_this_account(&permission["Properties"]["SourceAccount"]), "{name}");
+    }
+    // Without these SAM would write the roles of the functions itself, and has no condition for them.
+    let of_all = &template.0["Globals"]["Function"]["AssumeRolePolicyDocument"];
+    assert_eq!(statements_for_services(of_all).len(), 1);
+    assert_eq!(statements_for_services(&template.resource("GatewayRole")["Properties"]).len(), 1);
+    for (name, (_, properties)) in template.functions() {
+        let has_own = properties.get("Role").is_some() || properties.get("AssumeRolePolicyDocument").is_some();
+        assert!(!has_own, "{name}");
+    }
+}
+
+fn is_this_account(value: &Value) -> bool {
+    matches!(value, Value::Tagged(tagged) if tagged.tag == "Ref" && text(&tagged.value) == "AWS::AccountId")
+}
+
+#[test]
+fn what_the_functions_read_has_a_parameter_within_the_same_bounds() {
+    let template = Template::read();
+    let variables = &template.0["Globals"]["Function"]["Environment"]["Variables"];
+    assert_eq!(text(&variables["REDELIVER_SECONDS"]), "RedeliverSeconds");
+    let parameter = &template.0["Parameters"]["RedeliverSeconds"];
+    let bounds = ["MinValue", "Default", "MaxValue"].map(|name| parameter[name].as_u64().expect("a number"));
+    let read = |seconds: u64| {
+        let variable = |name: &str| match name {
+            "REDELIVER_SECONDS" => Some(seconds.to_string()),
+            "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
+            _ => None,
+        };
+        shared::config::Config::read(variable).map(|config| config.redeliver_ms / 1_000).ok()
+    };
+    assert_eq!(bounds.map(read), bounds.map(Some));
+    assert_eq!(read(bounds[2] + 1), None);
+    assert_eq!(bounds[1], 15);
+}
+
+#[test]
+fn a_page_may_read_what_it_needs_and_trace_its_calls() {
+    let template = Template::read();
+    let cors = &template.resource("PublicApi")["Properties"]["CorsConfiguration"];
+    let names = |key: &str| -> BTreeSet<String> { list(&cors[key]).iter().map(|name| text(name).to_owned()).collect() };
+    let expected = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let exposed = expected(&["X-Has-More", "X-Next", "X-Page", "Retry-After", "Date"]);
+    assert_same("an exposed header", &names("ExposeHeaders"), &exposed);
+    let allowed =
+        expected(&["authorization", "content-type", "traceparent", "tracestate", "baggage", "x-amzn-trace-id"]);
+    assert_same("an allowed header", &names("AllowHeaders"), &allowed);
+}
+
 /// The template, CloudFormation's tags and all.
 struct Template(Value);
 

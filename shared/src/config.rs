@@ -93,6 +93,9 @@ impl std::fmt::Debug for TokenConfig {
 pub enum Origins {
     /// Any.
     Any,
+    /// Those of this machine: `http://localhost:5173`. The local stack's, while its secret is the one that everybody
+    /// knows.
+    Loopback,
     /// These, each as browsers write it: `https://chat.example.com`.
     Only(Vec<String>),
 }
@@ -102,9 +105,19 @@ impl Origins {
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
+            Self::Loopback => is_of_loopback(origin),
             Self::Only(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
         }
     }
+}
+
+/// Whether an origin is one of this machine, whatever its port.
+fn is_of_loopback(origin: &str) -> bool {
+    let origin = origin.to_ascii_lowercase();
+    let Some(host) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+    let is_port = |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let mut rests = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter_map(|name| host.strip_prefix(name));
+    rests.any(|rest| rest.is_empty() || is_port(rest))
 }
 
 /// A variable that is missing or wrong.
@@ -263,6 +276,7 @@ mod tests {
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.retention.as_secs(), 30 * 86_400);
         assert_eq!((config.fanout_queue, config.fanout_members), (None, 1_000));
+        assert_eq!(config.redeliver_ms, 15_000);
         assert_eq!((config.max_group_members, config.max_groups, config.max_invitations), (1_000, 500, 200));
     }
 
@@ -284,6 +298,9 @@ mod tests {
             ("FANOUT_MEMBERS", "0"),
             ("FANOUT_QUEUE_URL", "chat-fanout"),
             ("MAX_GROUPS", "0"),
+            ("REDELIVER_SECONDS", "16"),
+            ("REDELIVER_SECONDS", "-1"),
+            ("REDELIVER_SECONDS", "1.5"),
             ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),
             ("LOG_LEVEL", "loud"),
@@ -294,6 +311,13 @@ mod tests {
         }
         let error = read(&[("JWKS_URL", "https://a.b"), ("JWT_LEEWAY_SECONDS", "61")]).unwrap_err();
         assert!(error.starts_with("JWT_LEEWAY_SECONDS"), "{error}");
+    }
+
+    #[test]
+    fn nothing_may_be_delivered_again_and_at_most_15_seconds() {
+        for (text, ms) in [("0", 0), ("2", 2_000), ("15", 15_000)] {
+            assert_eq!(read(&[("REDELIVER_SECONDS", text)]).unwrap().redeliver_ms, ms);
+        }
     }
 
     #[test]
@@ -316,5 +340,31 @@ mod tests {
         assert!(config.allowed_origins.allows("http://localhost:5173"));
         assert!(!config.allowed_origins.allows("https://a.example.evil"));
         assert!(!config.allowed_origins.allows("null"));
+    }
+
+    #[test]
+    fn origins_of_this_machine_are_those_of_its_own_names() {
+        for origin in ["http://localhost", "https://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"] {
+            assert!(Origins::Loopback.allows(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "localhost",
+            "file://localhost",
+            "ws://localhost",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://localhost:80.evil.example",
+            "http://localhost@evil.example",
+            "http://localhost:99999",
+            "http://localhost:",
+            "http://localhost/",
+            "http://localhost, https://evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://[::1].evil.example",
+        ] {
+            assert!(!Origins::Loopback.allows(origin), "{origin}");
+        }
     }
 }

@@ -18,6 +18,9 @@ pub enum Error {
     /// No valid token; the text is for the log, the client is told no more than that.
     #[error("unauthorized: {0}")]
     Unauthorized(String),
+    /// The token is given twice, so that it is open which one counts.
+    #[error("unauthorized: access_token is given twice")]
+    TokenGivenTwice,
     /// Not the caller's to do; the text is for the client and must not tell whether the thing exists.
     #[error("forbidden: {0}")]
     Forbidden(String),
@@ -67,6 +70,7 @@ impl Error {
         let (status, title, detail) = match self {
             Self::BadRequest(detail) => (400, "Bad Request", detail.clone()),
             Self::Unauthorized(_) => (401, "Unauthorized", "a valid access_token is needed".to_owned()),
+            Self::TokenGivenTwice => (401, "Unauthorized", "access_token is given twice; give it once".to_owned()),
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
             Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),

@@ -60,6 +60,7 @@ fn command_under(limit: &str, arguments: &[&str]) -> Command {
 pub(crate) struct Running {
     child: Child,
     pub(crate) deployment: Deployment,
+    pub(crate) dynamodb: String,
     log: JoinHandle<String>,
 }
 
@@ -86,13 +87,19 @@ impl Running {
         let mut lines = BufReader::new(child.stdout.as_mut().expect("the output is piped")).lines();
         let line = within("the ready line", lines.next_line()).await.expect("the output is text");
         let line = line.expect("the program says that it is ready");
-        Self { child, deployment: deployment_of(&line), log }
+        let (deployment, dynamodb) = addresses_of(&line);
+        Self { child, deployment, dynamodb, log }
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it is running")
     }
 
     /// Let no file of it grow beyond that.
     #[cfg(target_os = "linux")]
     pub(crate) fn limit_files(&self, bytes: u64) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it is running");
+        let id = i32::try_from(self.id()).expect("it is running");
         let limit = Some((bytes, rlimit::INFINITY));
         rlimit::prlimit(id, rlimit::Resource::FSIZE, limit, None).expect("a child can be limited");
     }
@@ -118,7 +125,7 @@ impl Running {
 
     /// End it as an operator does, and read its log.
     pub(crate) async fn stop(mut self) -> (ExitStatus, String) {
-        let id = self.child.id().expect("it is running").to_string();
+        let id = self.id().to_string();
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
         assert!(sent.is_ok_and(|status| status.success()), "a signal can be sent");
         let status = within("the end of the program", self.child.wait()).await.expect("a child can be awaited");
@@ -131,8 +138,8 @@ impl Running {
     }
 }
 
-/// `ready public=http://… internal=http://… dynamodb=http://…`.
-fn deployment_of(line: &str) -> Deployment {
+/// `ready public=http://… internal=http://… dynamodb=http://…`: the deployment, and where its database is.
+fn addresses_of(line: &str) -> (Deployment, String) {
     let words: Vec<&str> = line.split(' ').collect();
     let ["ready", public, internal, dynamodb] = words[..] else { panic!("expected the ready line; got {line:?}") };
     let address = |word: &str, name: &str| {
@@ -140,9 +147,8 @@ fn deployment_of(line: &str) -> Deployment {
         url.filter(|url| url.starts_with("http://127.0.0.1:")).unwrap_or_else(|| panic!("{name}: {line:?}")).to_owned()
     };
     let public = address(public, "public");
-    address(dynamodb, "dynamodb");
     let ws = format!("{}/ws", public.replacen("http", "ws", 1));
-    Deployment::local(&public, &ws, &address(internal, "internal"))
+    (Deployment::local(&public, &ws, &address(internal, "internal")), address(dynamodb, "dynamodb"))
 }
 
 /// Run it to its end, which comes at once.

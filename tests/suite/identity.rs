@@ -172,13 +172,30 @@ async fn a_user_id_is_1_to_128_bytes_of_its_alphabet() {
 }
 
 #[tokio::test]
-async fn two_tokens_at_once_are_refused() {
+async fn a_token_in_the_query_twice_is_refused_and_named() {
     let alice = alice();
-    alice.call(Method::GET, "/api/group").param("access_token", alice.token()).send().await.refused(401, "");
-    let bearer = format!("Bearer {}", alice.token());
-    alice.call(Method::GET, "/api/group").header("authorization", &bearer).send().await.refused(401, "");
+    alice.call(Method::GET, "/api/group").param("access_token", alice.token()).send().await.refused(401, "twice");
     let twice = format!("access_token={0}&access_token={0}", alice.token());
     Handshake::of(&alice).query(&twice).refused().await;
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_and_one_among_the_subprotocols_are_refused() {
+    let alice = alice();
+    Handshake::of(&alice).protocols(&["chat", alice.token()]).refused().await;
+}
+
+#[tokio::test]
+async fn a_header_of_the_host_application_is_not_read_beside_a_token_in_the_query() {
+    let alice = alice();
+    for header in ["Bearer x", "Basic x", "", &format!("Bearer {}", alice.token())] {
+        alice.call(Method::GET, "/api/group").header("authorization", header).send().await.ok();
+        Handshake::of(&alice).header("Authorization", header).accepted().await.expect_nothing().await;
+    }
+    let impostor = alice.with_token(Claims::of(alice.id()).signed("another secret"));
+    let bearer = format!("Bearer {}", alice.token());
+    impostor.call(Method::GET, "/api/group").header("authorization", &bearer).send().await.refused(401, "");
+    Handshake::of(&impostor).header("Authorization", &bearer).refused().await;
 }
 
 #[tokio::test]

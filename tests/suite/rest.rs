@@ -8,7 +8,7 @@ use crate::world::{Answer, User};
 
 /// A page from which browsers may call.
 fn origin() -> String {
-    std::env::var("CHAT_ORIGIN").unwrap_or_else(|_| "https://chat.example".to_owned())
+    std::env::var("CHAT_ORIGIN").unwrap_or_else(|_| "http://localhost:5173".to_owned())
 }
 
 /// A call of every endpoint, well and badly done.

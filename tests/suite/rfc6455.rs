@@ -109,10 +109,14 @@ const HANDSHAKE: [&str; 5] = [
 
 /// Send a request, and return the head of the response, in lower case.
 async fn request(deployment: &Deployment, method: &str, version: &str, headers: &[&str]) -> (TcpStream, String) {
+    let token = User::of(deployment, "raw").token().to_owned();
+    request_line(deployment, &format!("{method} /ws?access_token={token} {version}"), headers).await
+}
+
+async fn request_line(deployment: &Deployment, line: &str, headers: &[&str]) -> (TcpStream, String) {
     let address = deployment.public.strip_prefix("http://").expect("the local stack speaks HTTP");
     let mut stream = TcpStream::connect(address).await.expect("the local stack listens");
-    let token = User::of(deployment, "raw").token().to_owned();
-    let request = format!("{method} /ws?access_token={token} {version}\r\n{}\r\n\r\n", headers.join("\r\n"));
+    let request = format!("{line}\r\n{}\r\n\r\n", headers.join("\r\n"));
     stream.write_all(request.as_bytes()).await.expect("an open connection takes a request");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -218,6 +222,37 @@ async fn section_4_the_opening_handshake() {
     for (method, version) in [("POST", "HTTP/1.1"), ("GET", "HTTP/1.0")] {
         let (_stream, head) = request(&deployment, method, version, &HANDSHAKE).await;
         assert!(head[9..].starts_with('4'), "4.2.1 {method} {version}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn section_11_3_4_several_lines_of_subprotocols_are_one_list() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let deployment = Deployment::shared();
+    let user = User::of(&deployment, "raw");
+    let (chat, token) = ("Sec-WebSocket-Protocol: chat", format!("sec-websocket-protocol: {}", user.token()));
+    for (lines, status) in [(&[chat, &token][..], "101"), (&[&token, chat], "401"), (&[chat, &token, &token], "401")] {
+        let headers = [&HANDSHAKE[..], lines].concat();
+        let (_stream, head) = request_line(&deployment, "GET /ws HTTP/1.1", &headers).await;
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{lines:?}: {head}");
+        let answered = head.lines().any(|line| line == "sec-websocket-protocol: chat");
+        assert_eq!(answered, status == "101", "{lines:?}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn two_origins_open_no_socket() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let deployment = Deployment::shared();
+    let own = format!("Origin: {}", deployment.public);
+    for (origins, status) in [(&[own.as_str()][..], "101"), (&[&own, &own], "403"), (&[&own, "origin: null"], "403")] {
+        let headers = [&HANDSHAKE[..], origins].concat();
+        let (_stream, head) = request(&deployment, "GET", "HTTP/1.1", &headers).await;
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{origins:?}: {head}");
     }
 }
 

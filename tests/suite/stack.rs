@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use localstack::{Options, Stack};
+use reqwest::Method;
 
 use crate::world::deployment::free_ports;
 use crate::world::device::{Closed, unicast};
@@ -251,6 +252,39 @@ async fn a_handshake_from_a_foreign_page_is_refused() {
 }
 
 #[tokio::test]
+async fn with_the_secret_that_everybody_knows_only_pages_of_this_machine_may_come_in() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let alice = local.user("alice");
+    let own = local.deployment().public.clone();
+    for (origin, is_allowed) in [
+        (own.as_str(), true),
+        ("http://localhost:5173", true),
+        ("https://[::1]", true),
+        ("https://evil.example", false),
+        ("http://localhost.evil.example", false),
+        ("null", false),
+    ] {
+        let call = alice.call(Method::GET, "/api/group").header("origin", origin).send().await;
+        assert_eq!(call.header("access-control-allow-origin"), is_allowed.then_some(origin));
+        match is_allowed {
+            true => Handshake::of(&alice).origin(origin).accepted().await.expect_nothing().await,
+            false => Handshake::of(&alice).origin(origin).refused().await,
+        }
+    }
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn one_may_say_otherwise() {
+    for variable in [("ALLOWED_ORIGINS", "*"), ("JWT_SECRET", "a secret of one's own, and long enough")] {
+        let Some(local) = Local::start(with(&[variable])).await else { return };
+        let call = local.user("alice").anonymous_call(Method::GET, "/api/group").header("origin", "https://a.example");
+        assert_eq!(call.send().await.header("access-control-allow-origin"), Some("*"), "{variable:?}");
+        local.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_secret_of_its_own_replaces_that_of_the_local_stack() {
     let secret = "a secret of the deployment's own, long enough";
     let Some(local) = Local::start(with(&[("JWT_SECRET", secret)])).await else { return };
@@ -335,6 +369,35 @@ async fn the_page_of_this_very_address_may_do_what_the_application_around_a_chat
         (Some(own.as_str()), "notification", "[", 400),
     ] {
         assert_eq!(asked_by(&local, origin, path, payload).await, status, "{origin:?} {path} {payload}");
+    }
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_page_asks_for_is_no_other_pages_script() {
+    let Some(local) = Local::start(free_ports()).await else { return };
+    let own = local.deployment().public.clone();
+    let ask = |path: &str, headers: &[(&'static str, &str)]| {
+        let call = reqwest::Client::new().get(format!("{own}/dev/{path}"));
+        let call = headers.iter().fold(call, |call, (name, value)| call.header(*name, *value));
+        async { call.send().await.expect("it answers") }
+    };
+    let token = "token?user=alice";
+    for (path, headers, status) in [
+        (token, &[][..], 200),
+        (token, &[("origin", own.as_str())], 200),
+        (token, &[("sec-fetch-site", "same-origin")], 200),
+        (token, &[("sec-fetch-site", "none")], 200),
+        (token, &[("sec-fetch-site", "cross-site")], 404),
+        (token, &[("sec-fetch-site", "same-site")], 404),
+        (token, &[("origin", &own), ("origin", &own)], 404),
+        (token, &[("origin", &own), ("origin", "https://evil.example")], 404),
+        ("token?user=", &[], 400),
+        ("relationship", &[], 405),
+    ] {
+        let answer = ask(path, headers).await;
+        assert_eq!(answer.status(), status, "{path} {headers:?}");
+        assert_eq!(answer.headers().get("x-content-type-options").expect("it says so"), "nosniff");
     }
     local.stop().await;
 }

@@ -1,0 +1,89 @@
+//! DynamoDB's API for the programs of this machine, and for no web page.
+//!
+//! A browser opens a connection, or finds an open one, for any page that asks. So each request is looked at by itself:
+//! it names its operation in `X-Amz-Target`, which a page cannot do without an `Origin` or a question asked before (a
+//! preflight), and a page behind a name that leads here (DNS rebinding) has a foreign `Host`. No answer allows a page
+//! anything.
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use dynoxide::Database;
+
+use crate::event::request_id;
+use crate::{operations, rest};
+
+/// The largest request that DynamoDB takes.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// What stands before the operation in the target.
+const SERVICES: [&str; 2] = ["DynamoDB_20120810.", "DynamoDBStreams_20120810."];
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+/// The API over a database.
+pub(crate) fn router(database: Database) -> Router {
+    Router::new().fallback(call).with_state(database)
+}
+
+async fn call(State(database): State<Database>, request: Request) -> Response {
+    let Some(operation) = operation(request.method(), request.headers()) else {
+        return rest::message(StatusCode::FORBIDDEN, "Forbidden");
+    };
+    let Ok(body) = to_bytes(request.into_body(), MAX_BODY_BYTES).await else {
+        return rest::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    };
+    // A scan, and whatever waits for a disk, would keep its thread from the sockets.
+    let answered = tokio::task::spawn_blocking(move || operations::answer(&database, &operation, &body)).await;
+    let Ok((status, body)) = answered else {
+        return rest::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = [(CONTENT_TYPE, JSON.to_owned()), (REQUEST_ID, request_id())];
+    (status, headers, body).into_response()
+}
+
+/// The operation that a program of this machine asks for; none where a page could have asked.
+fn operation(method: &Method, headers: &HeaderMap) -> Option<String> {
+    if method != Method::POST || rest::comes_from_a_page(headers) {
+        return None;
+    }
+    let target = headers.get(TARGET)?.to_str().ok()?;
+    SERVICES.iter().find_map(|service| target.strip_prefix(service)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_from_a_page() {
+        let operation = |method: Method, headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            operation(&method, &headers)
+        };
+        let (host, target) = (("host", "127.0.0.1:8000"), ("x-amz-target", "DynamoDB_20120810.GetItem"));
+        assert_eq!(operation(Method::POST, &[host, target]).as_deref(), Some("GetItem"));
+        assert_eq!(operation(Method::POST, &[("host", "LocalHost"), target]).as_deref(), Some("GetItem"));
+        for headers in [
+            &[host][..],
+            &[target],
+            &[host, ("x-amz-target", "GetItem")],
+            &[host, target, ("origin", "null")],
+            &[host, target, ("origin", "http://127.0.0.1:8000")],
+            &[("host", "evil.example:8000"), target],
+        ] {
+            assert_eq!(operation(Method::POST, headers), None, "{headers:?}");
+        }
+        for method in [Method::GET, Method::OPTIONS, Method::PUT] {
+            assert_eq!(operation(method, &[host, target]), None);
+        }
+    }
+}
