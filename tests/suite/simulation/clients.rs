@@ -11,14 +11,24 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
 use shared::clock::Ms;
-use shared::id::Ids;
+use shared::id::{Ids, MessageId};
 
 use super::history::{During, Fault, History, Pulled, Sent, Spells};
 use super::plan::{Act, Plan, Step, To, Track, User, Who};
 use super::world::{Phase, Skewed, Wire, World};
 
+/// How long it takes at most until the gateway sees that a client has closed.
+const CLEAN_MS: Ms = 2_000;
+
 /// How long a function may run, as template.yaml says.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The largest answer of a function that Lambda hands over.
+const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
+
+/// How many bytes the queries of one call may bring: what each log gets, what may be read in vain, a page, and what the
+/// last query of each is beyond.
+const MAX_READ_BYTES: usize = 48 * 1024 * 1024;
 
 /// How often something is tried that must be done.
 const MAX_TRIES: usize = 50;
@@ -40,6 +50,7 @@ pub(super) struct Answer {
     pub(super) status: u64,
     pub(super) body: String,
     has_more: bool,
+    next: Option<String>,
 }
 
 impl Answer {
@@ -64,6 +75,9 @@ impl Run {
         if plan.crowded {
             limits.push(("MAX_MISSED_NAMES", "1"));
         }
+        if plan.flooded {
+            limits.push(("MAX_PAGE_MESSAGES", "1000"));
+        }
         let config = super::config_with(&secret, &limits);
         let instance = |ahead_ms: u64| {
             let clock = Arc::new(Skewed { world: world.clone(), ahead_ms });
@@ -85,7 +99,31 @@ impl Run {
                 run.join(number, user).await;
             }
         }
+        if run.plan.flooded {
+            run.flood().await;
+        }
         run
+    }
+
+    /// Somebody whom the first user blocks has filled the log of a group, or that of the user before the block began.
+    async fn flood(&self) {
+        let user = self.plan.users[0];
+        let group = self.plan.groups.iter().position(|members| members.contains(&user));
+        let (pk, count) = match group {
+            Some(group) => (format!("GROUP#{}", self.groups[group]), 700),
+            None => (format!("USER#{user}"), 100),
+        };
+        if group.is_some() {
+            self.relate("PUT", user, "blockedId", "mallory").await;
+        }
+        let (now, content) = (self.world.now_ms(), format!("[{}]", "\n".repeat(32_000)));
+        for n in 0..count {
+            let id = MessageId::first_at(now + n).to_string();
+            self.world.put(&json!({
+                "pk": { "S": pk }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
+                "sender": { "S": "mallory" }, "content": { "S": content }, "timestamp": { "N": now.to_string() },
+            }));
+        }
     }
 
     /// Do something, and all jobs that come of it.
@@ -164,14 +202,38 @@ impl Run {
         let is_seldom = !["message", "pull_messages", "drop_messages"].contains(&function.name);
         let chance = if is_seldom { self.plan.kills.max(40) } else { self.plan.kills };
         let doomed = self.world.is_faulty() && self.world.in_a_hundred(chance);
-        let killed = self.world.doom(function.name, doomed.then(|| self.last_call()));
-        let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], &text));
+        let last_call = doomed.then(|| self.last_call());
+        self.invoke_on(instance, function, &text, last_call).await
+    }
+
+    /// The same, killed at that call.
+    async fn invoke_until(&self, function: &Function, event: &Value, last_call: Option<u64>) -> Option<Value> {
+        self.invoke_on(0, function, &event.to_string(), last_call).await
+    }
+
+    async fn invoke_on(
+        &self,
+        instance: usize,
+        function: &Function,
+        text: &str,
+        last_call: Option<u64>,
+    ) -> Option<Value> {
+        let killed = self.world.doom(function.name, last_call);
+        let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], text));
         let answer = tokio::select! {
             biased;
             () = killed.notified() => None,
             answer = invocation => answer.ok()?.ok(),
         };
+        let read = self.world.read_bytes();
         self.world.doom("", None);
+        if read > MAX_READ_BYTES {
+            self.wrong("a call reads within its budget", format!("{} read {read} bytes", function.name));
+        }
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.len() > MAX_ANSWER_BYTES) {
+            self.wrong("an answer fits", format!("{}: {} bytes", function.name, answer.len()));
+            return None;
+        }
         answer.map(|json| serde_json::from_str(&json).expect("a result is JSON"))
     }
 
@@ -187,10 +249,13 @@ impl Run {
     // -------------------------------------------------------------------------------------------------------- devices
     async fn use_device(&self, user: User, step: &Step, connection: &mut Option<String>) {
         match (&step.act, &*connection) {
+            (Act::Connect, None) if self.plan.adversary == Some(user) => {
+                *connection = self.connect_in_a_burst(user).await
+            }
             (Act::Connect, None) => *connection = self.connect(user).await,
             (Act::Disconnect { dies, told }, Some(open)) => {
-                self.disconnect(user, open, *dies, *told).await;
-                *connection = None;
+                let open = open.clone();
+                *connection = self.disconnect(user, &open, *dies, *told).await;
             }
             (Act::Send { to, content, tries, named }, Some(open)) if self.world.phase(open) == Phase::Open => {
                 let to_himself = *to == To::User(user);
@@ -220,6 +285,51 @@ impl Run {
         self.history.note(|notes| notes.comings.entry(user).or_default().push(during));
     }
 
+    /// A connection of a user began or ended.
+    fn note_change(&self, user: User, from: Ms) {
+        self.note_coming(user, from);
+        let during = During { from, to: self.world.now_ms() };
+        self.history.note(|notes| notes.changes.entry(user).or_default().push(during));
+    }
+
+    /// From now on a connection of a user may stand in the books that is no more.
+    fn note_ghost(&self, user: User) {
+        let now = self.world.now_ms();
+        self.history.note(|notes| *notes.ghosts.entry(user).or_insert(now));
+    }
+
+    /// Many handshakes at once, of which some die between their two writes, and whose clients do not read or are gone. One
+    /// is kept.
+    async fn connect_in_a_burst(&self, user: User) -> Option<String> {
+        let burst = (0..3 + self.world.below(6)).map(|_| self.world.below(u64::MAX)).collect::<Vec<_>>();
+        let knocks = burst.iter().map(|chance| World::with_chance(*chance, self.connect_or_die(user)));
+        let open: Vec<String> = futures::future::join_all(knocks).await.into_iter().flatten().collect();
+        let kept = open.last().cloned();
+        for connection in &open {
+            match self.world.below(3) {
+                0 => self.world.stall(connection),
+                1 if Some(connection) != kept.as_ref() => {
+                    self.disconnect(user, connection, true, false).await;
+                }
+                _ => {}
+            }
+        }
+        kept
+    }
+
+    async fn connect_or_die(&self, user: User) -> Option<String> {
+        if !self.world.in_a_hundred(30) {
+            return self.connect(user).await;
+        }
+        let (connection, from) = (self.world.open(user), self.world.now_ms());
+        let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
+        self.invoke_until(&functions::connect::FUNCTION, &event, Some(1)).await;
+        self.world.set_phase(&connection, Phase::Closed);
+        self.note_ghost(user);
+        self.note_change(user, from);
+        None
+    }
+
     /// Open a connection. Nothing if it was refused.
     async fn connect(&self, user: User) -> Option<String> {
         let (connection, from) = (self.world.open(user), self.world.now_ms());
@@ -229,10 +339,13 @@ impl Run {
         // It may have been closed meanwhile, as the oldest of too many.
         let phase = if open && self.world.phase(&connection) == Phase::Opening { Phase::Open } else { Phase::Closed };
         self.world.set_phase(&connection, phase);
-        self.note_coming(user, from);
+        self.note_change(user, from);
         if phase == Phase::Closed {
+            self.note_ghost(user);
             return None;
         }
+        let announced = During { from, to: self.world.now_ms() };
+        self.history.note(|notes| notes.began.entry(user).or_default().push((connection.clone(), announced)));
         let since = During { from: self.world.now_ms(), to: Ms::MAX };
         self.history.note(|notes| notes.connected.insert(connection.clone(), since));
         Some(connection)
@@ -244,20 +357,48 @@ impl Run {
         self.history.note(|notes| notes.connected.get_mut(connection).expect("it was open").to = now);
     }
 
-    async fn disconnect(&self, user: User, connection: &str, dies: bool, told: bool) {
+    /// A client closes its connection, or its network dies, in which case it may be back before anybody noticed: the
+    /// connection that it then has.
+    async fn disconnect(&self, user: User, connection: &str, dies: bool, told: bool) -> Option<String> {
         let from = self.world.now_ms();
         self.close(connection);
-        if dies {
+        let is_open = self.world.phase(connection) == Phase::Open;
+        if is_open && (dies || self.plan.discards) {
             self.world.set_phase(connection, Phase::Dead);
-            self.world.pause(15_000).await;
         }
+        let mut back = None;
+        if dies {
+            self.world.pause(15_000).await;
+            if self.plan.discards && self.world.in_a_hundred(50) {
+                back = self.connect(user).await;
+                self.world.pause(15_000).await;
+            }
+        } else if self.plan.discards {
+            self.world.pause(CLEAN_MS).await;
+        }
+        let noticed = self.world.now_ms();
+        let was_closed_by_us = self.world.phase(connection) == Phase::Closed;
         self.world.set_phase(connection, Phase::Closed);
         if told {
+            let mut event = self.socket_event("$disconnect", "DISCONNECT", user, connection, None);
+            let context = &mut event["requestContext"];
+            context["disconnectStatusCode"] =
+                json!(if dies { 1006 } else { [1000, 1001, 1005][self.world.below(3) as usize] });
+            context["disconnectReason"] = json!("");
+            context["connectedAt"] = json!(self.world.opened_at(connection));
             self.world.pause(300).await;
-            let event = self.socket_event("$disconnect", "DISCONNECT", user, connection, None);
-            self.invoke(&functions::disconnect::FUNCTION, &event).await;
+            let answer = self.invoke(&functions::disconnect::FUNCTION, &event).await;
+            let is_in_time = self.world.now_ms() < noticed + 15_000;
+            if is_in_time && !was_closed_by_us && answer.is_some_and(|answer| answer["statusCode"] == 200) {
+                self.history.note(|notes| notes.ended.insert(connection.to_owned(), (noticed, !dies)));
+            } else {
+                self.note_ghost(user);
+            }
+        } else {
+            self.note_ghost(user);
         }
-        self.note_coming(user, from);
+        self.note_change(user, from);
+        back
     }
 
     /// Send a message, again and again with the same request id until it is acknowledged, the connection is gone or
@@ -335,6 +476,7 @@ impl Run {
             body: answer["body"].as_str().unwrap_or_default().to_owned(),
             has_more: answer["headers"]["x-has-more"] == "true"
                 || answer["multiValueHeaders"]["x-has-more"][0] == "true",
+            next: answer["headers"]["x-next"].as_str().map(str::to_owned),
         })
     }
 
@@ -354,8 +496,8 @@ impl Run {
         self.note_coming(user, from);
     }
 
-    /// One call of a pull: its messages in order, and whether there are more. Nothing if there was no answer.
-    async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<(Vec<Value>, bool)> {
+    /// One call of a pull: its messages in order, and where it goes on if there are more. Nothing if there was no answer.
+    async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<(Vec<Value>, Option<String>)> {
         let from = self.world.now_ms();
         let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await;
         if query.contains(&("drop", "false")) {
@@ -372,18 +514,19 @@ impl Run {
             {
                 self.wrong("messages stand with their senders", format!("{user}: {senders}"));
             }
-            if !of_sender(sender).is_sorted_by(|one, other| one["id"].as_str() < other["id"].as_str()) {
+            let place = |message: &Value| (message["timestamp"].as_u64(), message["id"].as_str().map(str::to_owned));
+            if !of_sender(sender).is_sorted_by(|one, other| place(one) < place(other)) {
                 self.wrong("messages are sorted", format!("{user}: {senders}"));
             }
         }
         messages.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
-        if answer.has_more && messages.is_empty() {
-            self.wrong("a page that has more is not empty", format!("{user}: {senders}"));
+        if answer.has_more != answer.next.is_some() {
+            self.wrong("a page that has more says where to go on", format!("{user}: {senders}"));
         }
-        Some((messages, answer.has_more))
+        Some((messages, answer.next))
     }
 
-    fn wrong(&self, promise: &'static str, by: String) {
+    pub(super) fn wrong(&self, promise: &'static str, by: String) {
         self.history.note(|notes| notes.faults.push(Fault::new(promise, by)));
     }
 
@@ -402,31 +545,33 @@ impl Run {
             return false;
         }
         let from = self.world.now_ms();
-        let Some((messages, has_more)) = self.pull(user, &[("type", kind)]).await else {
+        let Some((messages, next)) = self.pull(user, &[("type", kind)]).await else {
             let took = self.world.now_ms() - from;
             self.wrong("a pull is answered", format!("{user}, given up after {took} ms"));
             return false;
         };
         self.note_pulled(user, from, &messages, true, false);
-        has_more
+        next.is_some()
     }
 
     /// Pull so many pages, and perhaps drop what they showed.
     async fn show(&self, user: User, kind: &str, pages: usize, drops: bool) {
-        let (begin, mut shown, mut after) = (self.world.now_ms(), Vec::new(), None::<String>);
+        let (begin, mut shown, mut after, mut until) =
+            (self.world.now_ms(), Vec::new(), None::<String>, None::<String>);
         for _ in 0..pages {
             let mut query = vec![("type", kind), ("drop", "false")];
             query.extend(after.as_deref().map(|after| ("after", after)));
-            let Some((messages, has_more)) = self.pull(user, &query).await else { break };
-            after = messages.last().and_then(|last| last["id"].as_str()).map(str::to_owned).or(after);
+            let Some((messages, next)) = self.pull(user, &query).await else { break };
+            until = messages.last().and_then(|last| last["id"].as_str()).map(str::to_owned).or(until);
             shown.extend(messages);
-            if !has_more {
+            if next.is_none() {
                 break;
             }
+            after = next;
             self.world.pause(1_000).await;
         }
         let mut dropped = false;
-        if let Some(until) = after.filter(|_| drops) {
+        if let Some(until) = until.filter(|_| drops) {
             self.world.pause(3_000).await;
             let asked = (self.world.now_ms(), until.clone());
             self.history.note(|notes| notes.drops.entry(user).or_default().push(asked));
@@ -441,13 +586,14 @@ impl Run {
     pub(super) async fn resume(&self, user: User, mut since: String) -> String {
         loop {
             let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
-            let Some((messages, has_more)) = self.pull(user, &query).await else { return since };
+            let Some((messages, next)) = self.pull(user, &query).await else { return since };
             self.note_pulled(user, from, &messages, false, true);
             if let Some(last) = messages.last().and_then(|last| last["id"].as_str()) {
                 since = last.to_owned();
             }
-            if !has_more {
-                return since;
+            match next {
+                Some(next) => since = next,
+                None => return since,
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 use shared::clock::Ms;
+use shared::id::MessageId;
 
 use super::plan::{To, User};
 
@@ -13,6 +14,10 @@ const NEVER: Ms = Ms::MAX;
 
 /// By how much clocks differ, at most, with the time that a connection is stamped ahead.
 const CLOCKS_MS: Ms = 10;
+
+/// How much of what a connection took last comes again: where its client closed it, and otherwise.
+const CLEAN_MS: Ms = 2_000;
+const REDELIVER_MS: Ms = 15_000;
 
 /// How long after a call that failed something of it may still be done.
 const AFTERMATH_MS: Ms = 30_000;
@@ -64,8 +69,10 @@ pub(super) struct Pulled {
 pub(crate) struct Taken {
     pub(crate) frame: Value,
     pub(crate) connection: String,
-    /// Whether its client was there.
+    /// Whether its client was there, and had not closed.
     pub(crate) read: bool,
+    /// Whether the function may have counted it as failed, since the answer took so long.
+    pub(crate) slow: bool,
 }
 
 /// A state that began, and perhaps ended: a membership, a block.
@@ -169,6 +176,17 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Under which conditions a run went on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conditions {
+    /// Calls failed, and functions were killed.
+    pub(super) faulty: bool,
+    /// A user could have few messages missed by name.
+    pub(super) crowded: bool,
+    /// Clients discard what arrives once they have closed, or their network has died.
+    pub(super) discards: bool,
+}
+
 /// The notes of a run.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -189,6 +207,14 @@ pub(super) struct Notes {
     pub(super) shown: BTreeMap<User, Vec<During>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
+    /// When a user's connections were announced, of those that were opened.
+    pub(super) began: BTreeMap<User, Vec<(String, During)>>,
+    /// When the gateway saw connections end, and whether their clients had closed them, where that was written down.
+    pub(super) ended: BTreeMap<String, (Ms, bool)>,
+    /// When a user's connections began and ended, successfully or not.
+    pub(super) changes: BTreeMap<User, Vec<During>>,
+    /// Since when a user may have a connection in the books that is no more.
+    pub(super) ghosts: BTreeMap<User, Ms>,
     /// When connections were surely open: since `$connect` had answered, until they closed or died.
     pub(super) connected: BTreeMap<String, During>,
     /// By message id, when the last of its jobs ran for the last time.
@@ -262,7 +288,8 @@ impl Notes {
 
     /// Every promise that was broken; none if all is well. And for how many messages and users one was not the other's,
     /// perhaps was, and surely.
-    pub(super) fn judge(mut self, users: &[User], faulty: bool, crowded: bool) -> (Vec<Fault>, [u64; 3]) {
+    pub(super) fn judge(mut self, users: &[User], conditions: Conditions) -> (Vec<Fault>, [u64; 3]) {
+        let Conditions { faulty, crowded, discards } = conditions;
         let mut tally = [0; 3];
         let mut faults = std::mem::take(&mut self.faults);
         let settled = if faulty { AFTERMATH_MS } else { 0 };
@@ -295,7 +322,11 @@ impl Notes {
                 match owed {
                     Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
                     Certainty::Surely if sent.accepted => {
-                        if taken.is_empty() && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
+                        let is_live = match discards {
+                            true => taken.iter().any(|taken| taken.read) || self.is_excused(sent, user, &taken),
+                            false => !taken.is_empty(),
+                        };
+                        if !is_live && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
                             faults.push(Fault::new("no accepted message is lost", about()));
                         }
                         // What no client read, for it had died and nobody knew, is there for one who resumes.
@@ -320,6 +351,31 @@ impl Notes {
             }
         }
         (faults, tally)
+    }
+
+    /// Whether a connection took a message whose client was gone, and nothing told of that in time.
+    fn is_excused(&self, sent: &Sent, user: User, taken: &[&Taken]) -> bool {
+        let id = sent.acks.first().or(taken.first().map(|taken| &taken.frame)).map(id_of);
+        let Some(time) = id.and_then(|id| MessageId::parse(id).ok()).map(MessageId::time_ms) else { return false };
+        taken.iter().any(|taken| !taken.read && !self.is_told(user, &taken.connection, time))
+    }
+
+    /// Whether it was surely written down that a connection did not take a message of that time: by its end, or by
+    /// another connection that began a little later while it was open.
+    fn is_told(&self, user: User, connection: &str, time: Ms) -> bool {
+        let ended = self.ended.get(connection).copied();
+        if ended.is_some_and(|(to, clean)| time + if clean { CLEAN_MS } else { REDELIVER_MS } > to + CLOCKS_MS) {
+            return true;
+        }
+        let began = self.began.get(user).map_or(&[][..], Vec::as_slice);
+        let Some((_, own)) = began.iter().find(|(id, _)| id == connection) else { return false };
+        began.iter().any(|(other, during)| {
+            other != connection
+                && own.to.saturating_add(CLOCKS_MS) < during.from
+                && time + CLOCKS_MS < during.from
+                && time + REDELIVER_MS > during.to + CLOCKS_MS
+                && ended.is_none_or(|(to, _)| during.to + CLOCKS_MS < to)
+        })
     }
 
     /// Whether a user was for sure not in the group of a message while he pulled it.
@@ -399,7 +455,18 @@ impl Notes {
                 open.from.saturating_add(CLOCKS_MS) < during.from && during.to.saturating_add(CLOCKS_MS) < open.to
             })
         });
-        if was_there && !crossed && missed.iter().any(|pulled| pulled.during.from > during.to) {
+        // What a client may not have seen of the last seconds comes again.
+        let until_later = During { to: during.to.saturating_add(REDELIVER_MS), ..during };
+        let is_uncovered = self.changes.get(user).into_iter().flatten().any(|change| change.overlaps(until_later));
+        // What some connection did not take in time is written down.
+        let has_ghost = self.ghosts.get(user).is_some_and(|since| *since <= during.to);
+        let is_named = has_ghost || taken.iter().any(|taken| taken.slow);
+        if was_there
+            && !crossed
+            && !is_uncovered
+            && !is_named
+            && missed.iter().any(|pulled| pulled.during.from > during.to)
+        {
             faults.push(Fault::new("what a connection took is not missed", format!("{user}: {sent:?}")));
         }
     }

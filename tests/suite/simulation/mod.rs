@@ -26,7 +26,7 @@ use serde_json::json;
 use shared::config::Config;
 
 use clients::Run;
-use history::Fault;
+use history::{Conditions, Fault};
 use plan::{Plan, User};
 use world::{Places, World};
 
@@ -40,6 +40,9 @@ const CALLS_TO_KILL_AT: u64 = 2_000;
 
 /// How many plans are tried to make a failing one smaller.
 const MAX_SMALLER: usize = 500;
+
+/// After so many pulls everything must have come: each returns something, or gets on.
+const MAX_ROUNDS: usize = 400;
 
 /// So many of the seeds that fail are cut down.
 const MAX_CUT_DOWN: usize = 3;
@@ -123,11 +126,12 @@ async fn simulate(plan: Plan) -> Outcome {
     // What was done without an answer is over by now, and so is the margin of the logs.
     tokio::time::sleep(Duration::from_secs(120)).await;
     World::with_chance(run.plan().seed, finish(&run)).await;
-    let (users, faulty, crowded) = (run.plan().users.clone(), run.plan().faulty, run.plan().crowded);
+    let users = run.plan().users.clone();
+    let Plan { faulty, crowded, discards, .. } = *run.plan();
     for user in &users {
         run.history.note(|notes| notes.taken.insert(user, world.taken_by(user)));
     }
-    let (faults, owed) = run.history.note(std::mem::take).judge(&users, faulty, crowded);
+    let (faults, owed) = run.history.note(std::mem::take).judge(&users, Conditions { faulty, crowded, discards });
     let tally = Tally { seeds: 1, calls: world.calls(), owed, places: world.places() };
     Outcome { faults, fingerprint: world.fingerprint(), tally }
 }
@@ -136,7 +140,15 @@ async fn simulate(plan: Plan) -> Outcome {
 async fn finish(run: &Run) {
     let users: Vec<User> = run.plan().users.clone();
     for user in users {
-        while run.take(user, "all").await {}
+        for round in 0.. {
+            if !run.take(user, "all").await {
+                break;
+            }
+            if round > MAX_ROUNDS {
+                run.wrong("pulls end", user.to_owned());
+                break;
+            }
+        }
         run.resume(user, "0".repeat(26)).await;
     }
     run.check_groups().await;

@@ -17,6 +17,12 @@ pub(super) struct Plan {
     pub(super) faulty: bool,
     /// Whether a user can have one message missed by name, and no more. Then more may be repeated.
     pub(super) crowded: bool,
+    /// Whether clients discard what arrives once they have closed, or their network has died, as browsers and phones do.
+    pub(super) discards: bool,
+    /// A user who opens connections in bursts and does not read what some of them are sent.
+    pub(super) adversary: Option<User>,
+    /// Whether somebody who is blocked has filled a log of the first user's with the longest contents.
+    pub(super) flooded: bool,
     /// How many invocations in a hundred are killed, where calls fail.
     pub(super) kills: u64,
     /// How long a call mostly takes on its way, at most, and its answer.
@@ -147,6 +153,9 @@ impl Plan {
         let mut plan = Self {
             faulty: seed % 2 == 1,
             crowded: seed % 16 > 13,
+            discards: seed % 8 > 3,
+            adversary: seed.is_multiple_of(3).then(|| *users.last().expect("there are users")),
+            flooded: seed % 50 == 17,
             kills: draw.of(&[5, 10, 30]),
             // No more than what the SDK has patience for.
             latency: draw.of(&[10, 100, 300]),
@@ -338,6 +347,12 @@ impl Plan {
         if self.crowded {
             without(&|plan| plan.crowded = false);
         }
+        if self.adversary.is_some() {
+            without(&|plan| plan.adversary = None);
+        }
+        if self.flooded {
+            without(&|plan| plan.flooded = false);
+        }
         smaller
     }
 }
@@ -347,6 +362,8 @@ impl std::fmt::Display for Plan {
         let faults = if self.faulty { "with faults" } else { "without faults" };
         let names = if self.crowded { "few names" } else { "names enough" };
         writeln!(f, "  {faults}, {names}, calls of up to {} ms; friends {:?}", 6 * self.latency, self.friends)?;
+        let (discards, adversary, flooded) = (self.discards, self.adversary, self.flooded);
+        writeln!(f, "  clients discard: {discards}; adversary: {adversary:?}; flooded: {flooded}")?;
         for (number, members) in self.groups.iter().enumerate() {
             writeln!(f, "  group {number}: {}", members.join(", "))?;
         }

@@ -58,8 +58,19 @@ struct Connection {
     user: String,
     phase: Phase,
     opened: Ms,
-    /// What was pushed to it, each with whether the client was there.
-    frames: Vec<(Value, bool)>,
+    /// Its client does not read, and its buffers are full.
+    stalls: bool,
+    frames: Vec<Pushed>,
+}
+
+/// A frame that was pushed to a connection.
+#[derive(Debug, Clone)]
+struct Pushed {
+    frame: Value,
+    /// Whether the client was there, and had not closed.
+    read: bool,
+    /// Whether the answer took so long that its function may have counted it as failed.
+    slow: bool,
 }
 
 /// Where functions called the SDK, by function, operation and kind of item: how often while calls failed, and how often
@@ -73,6 +84,8 @@ struct Fate {
     function: &'static str,
     /// How many calls the function still makes before it is killed, if it is.
     calls_left: Option<u64>,
+    /// How many bytes its queries have brought.
+    read_bytes: usize,
     killed: Arc<Notify>,
 }
 
@@ -89,6 +102,18 @@ struct Passage {
     page: Option<u64>,
     /// Whether a read that is not strongly consistent sees what was before.
     stale: bool,
+}
+
+/// A post that takes longer may be counted as failed.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// How long a post to a connection takes that is not read.
+const STALL: Duration = Duration::from_secs(3);
+
+impl Passage {
+    fn is_slow(&self) -> bool {
+        self.before + self.after >= SLOW
+    }
 }
 
 /// The surroundings.
@@ -168,7 +193,11 @@ impl World {
     /// Do something whose chances follow from `chance`, whatever else goes on.
     pub(crate) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
         let rng = StdRng::seed_from_u64(chance);
-        FATE.scope(RefCell::new(Fate { rng, function: "", calls_left: None, killed: Arc::default() }), doing).await
+        FATE.scope(
+            RefCell::new(Fate { rng, function: "", calls_left: None, read_bytes: 0, killed: Arc::default() }),
+            doing,
+        )
+        .await
     }
 
     /// A number below `bound`. Outside of [`World::with_chance`] nothing is left to chance.
@@ -181,8 +210,20 @@ impl World {
         FATE.with(|fate| {
             let mut fate = fate.borrow_mut();
             (fate.function, fate.calls_left, fate.killed) = (function, calls_left, Arc::default());
+            fate.read_bytes = 0;
             fate.killed.clone()
         })
+    }
+
+    /// How many bytes the queries of the function have brought that runs last.
+    pub(crate) fn read_bytes(&self) -> usize {
+        FATE.with(|fate| fate.borrow().read_bytes)
+    }
+
+    fn count_read(&self, response: &HttpResponse) {
+        let bytes = response.body().bytes().map_or(0, <[u8]>::len);
+        // Outside of a plan nothing is counted.
+        let _ = FATE.try_with(|fate| fate.borrow_mut().read_bytes += bytes);
     }
 
     /// Whether the function is killed at this call.
@@ -285,13 +326,29 @@ impl World {
         let mut connections = lock(&self.connections);
         let id = format!("c{}", connections.len());
         let opened = self.now_ms();
-        let connection = Connection { user: user.to_owned(), phase: Phase::Opening, opened, frames: Vec::new() };
+        let (user, phase) = (user.to_owned(), Phase::Opening);
+        let connection = Connection { user, phase, opened, stalls: false, frames: Vec::new() };
         connections.insert(id.clone(), connection);
         id
     }
 
     pub(crate) fn set_phase(&self, id: &str, phase: Phase) {
         lock(&self.connections).get_mut(id).expect("a connection").phase = phase;
+    }
+
+    /// From now on its client does not read.
+    pub(crate) fn stall(&self, id: &str) {
+        lock(&self.connections).get_mut(id).expect("a connection").stalls = true;
+    }
+
+    pub(crate) fn opened_at(&self, id: &str) -> Ms {
+        lock(&self.connections)[id].opened
+    }
+
+    fn stalls(&self, request: &HttpRequest) -> bool {
+        let is_post = operation(request).is_none() && request.method() == "POST";
+        let stalls = |id: &str| lock(&self.connections).get(id).is_some_and(|c| c.stalls && c.phase == Phase::Open);
+        is_post && stalls(connection_id(request))
     }
 
     pub(crate) fn phase(&self, id: &str) -> Phase {
@@ -305,7 +362,7 @@ impl World {
     /// What a client was sent by its connection.
     pub(crate) fn frames(&self, id: &str) -> Vec<Value> {
         let frames = &lock(&self.connections)[id].frames;
-        frames.iter().filter(|(_, read)| *read).map(|(frame, _)| frame.clone()).collect()
+        frames.iter().filter(|pushed| pushed.read).map(|pushed| pushed.frame.clone()).collect()
     }
 
     /// What the connections of a user took.
@@ -313,8 +370,10 @@ impl World {
         let connections = lock(&self.connections);
         let of_user = connections.iter().filter(|(_, connection)| connection.user == user);
         let taken = of_user.flat_map(|(id, connection)| {
-            let taken =
-                |(frame, read): &(Value, bool)| Taken { frame: frame.clone(), connection: id.clone(), read: *read };
+            let taken = |pushed: &Pushed| {
+                let Pushed { frame, read, slow } = pushed.clone();
+                Taken { frame, connection: id.clone(), read, slow }
+            };
             connection.frames.iter().map(taken).collect::<Vec<_>>()
         });
         taken.collect()
@@ -324,7 +383,7 @@ impl World {
         lock(&self.connections).values_mut().for_each(|connection| connection.phase = Phase::Closed);
     }
 
-    fn post(&self, id: &str, frame: &[u8]) -> HttpResponse {
+    fn post(&self, id: &str, frame: &[u8], slow: bool) -> HttpResponse {
         let mut connections = lock(&self.connections);
         let Some(connection) = connections.get_mut(id) else { return refusal(410, "GoneException") };
         let phase = self.phase_of(connection);
@@ -333,7 +392,7 @@ impl World {
         }
         // A frame may hold numbers that no value does.
         let frame = serde_json::from_slice(frame).unwrap_or_else(|_| json!(String::from_utf8_lossy(frame)));
-        connection.frames.push((frame, phase == Phase::Open));
+        connection.frames.push(Pushed { frame, read: phase == Phase::Open, slow });
         answer(200, "")
     }
 
@@ -409,7 +468,11 @@ impl World {
         if killed && self.in_a_hundred(50) {
             return std::future::pending().await;
         }
-        let world = self.clone();
+        if self.stalls(&request) {
+            tokio::time::sleep(STALL).await;
+            return refusal(429, "LimitExceededException");
+        }
+        let (world, is_query) = (self.clone(), operation(&request) == Some("Query"));
         let performed = tokio::spawn(async move {
             tokio::time::sleep(passage.before).await;
             let response = world.perform_or_fail(&request, &passage);
@@ -419,6 +482,9 @@ impl World {
             return std::future::pending().await;
         }
         let (response, after) = performed.await.expect("the engine does not panic");
+        if is_query {
+            self.count_read(&response);
+        }
         tokio::time::sleep(after).await;
         response
     }
@@ -526,10 +592,9 @@ impl World {
                 Err(error) => answer(error.status_code(), &error.to_json()),
             };
         }
-        let id = request.uri().rsplit('/').next().unwrap_or_default();
-        let id = id.split('?').next().unwrap_or_default();
+        let id = connection_id(request);
         match request.method() {
-            "POST" => self.post(id, bytes(request)),
+            "POST" => self.post(id, bytes(request), passage.is_slow()),
             "GET" => self.look(id),
             "DELETE" => self.delete(id),
             other => panic!("the management API has no {other} here"),
@@ -604,6 +669,11 @@ fn encoded(response: impl Serialize) -> Value {
 
 fn operation(request: &HttpRequest) -> Option<&str> {
     request.headers().get("x-amz-target")?.rsplit('.').next()
+}
+
+fn connection_id(request: &HttpRequest) -> &str {
+    let id = request.uri().rsplit('/').next().unwrap_or_default();
+    id.split('?').next().unwrap_or_default()
 }
 
 /// What a call does, and to what kind of item, without the names of users.
