@@ -115,9 +115,9 @@ async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> 
 where
     F: Future<Output = Response<Body>> + Send + 'a,
 {
-    let Event { payload, path } = Event::parse(event)?;
+    let Event { payload, address } = Event::parse(event)?;
     let service = service_fn(|request| {
-        let answer = handle(path.of(request));
+        let answer = handle(address.of(request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let Ok(response) = Adapter::from(service).call(LambdaEvent { payload, context: Context::default() }).await;

@@ -24,6 +24,15 @@ pub enum Error {
     /// The path exists, but not for this method.
     #[error("method not allowed; allowed: {0}")]
     MethodNotAllowed(&'static str),
+    /// The body is larger than the endpoint takes.
+    #[error("content too large: the limit is {limit} bytes")]
+    TooLarge {
+        /// The most that it takes, in bytes.
+        limit: usize,
+    },
+    /// The body is compressed, or otherwise encoded.
+    #[error("unsupported Content-Encoding")]
+    Encoded,
     /// Something behind the function failed.
     #[error("{operation} failed")]
     Unavailable {
@@ -66,6 +75,12 @@ impl Error {
             Self::Unauthorized(_) => (401, "Unauthorized", "a valid access_token is needed".to_owned()),
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
+            Self::TooLarge { limit } => {
+                (413, "Content Too Large", format!("the body is too large; the limit is {limit} bytes"))
+            }
+            Self::Encoded => {
+                (415, "Unsupported Media Type", "send the body as it is, without Content-Encoding".to_owned())
+            }
             Self::Unavailable { .. } => {
                 (503, "Service Unavailable", "the service failed; the same request may succeed later".to_owned())
             }

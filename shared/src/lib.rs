@@ -1,7 +1,7 @@
 //! What the functions have in common.
 //!
-//! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`content`], [`coverage`],
-//! [`block`], [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
+//! Pure rules, with their unit and property tests beside them: [`id`], [`frame`], [`json`], [`content`], [`name`],
+//! [`coverage`], [`block`], [`page`]. Parts that reach outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`token`] (key
 //! sets), [`queue`] (SQS), [`clock`]. [`metrics`] counts, [`config`] is the one place that reads the environment,
 //! [`error`] the one that knows what a client may be told.
 
@@ -16,6 +16,7 @@ pub mod frame;
 pub mod id;
 pub mod json;
 pub mod metrics;
+pub mod name;
 pub mod page;
 pub mod push;
 pub mod queue;

@@ -4,7 +4,7 @@
 //! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
 //! from where browsers may call. Only the tests in `stack`, `binary`, `books`, `rfc6455`, `faults`, `simulation`,
-//! `parity`, `cost`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`, `skew`,
+//! `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`, `skew`,
 //! `roster`, `standing`, `notices` and some in `forgery`, `smuggling`, `enumeration` and `paging` bring what they run
 //! against, and are skipped then.
 //!
@@ -34,6 +34,7 @@ mod invitations;
 mod rest;
 mod roster;
 
+mod attacks;
 mod cost;
 mod enumeration;
 mod forgery;
