@@ -10,6 +10,9 @@ the operations between, without whatever comes before. An operation that is off 
 direction is a failure of this command: one that needs fewer is to be written down, so that it is noticed when it needs
 more again. From run to run counts differ by up to 0.5 %, since maps hash by another seed each time.
 
+Inputs of endpoints are counted at their largest and at half of that: what takes more than {growth} times as much for twice
+the input grows faster than the input, and is a failure too. What is constant makes the factor smaller.
+
     tests/instructions.py [NAME...]             count and compare, all of them or these
     tests/instructions.py --write [NAME...]     count and write the table
     tests/instructions.py --profile NAME        the functions in which the instructions are, with what they call
@@ -39,6 +42,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- instructions: begin -->\n", "<!-- instructions: end -->"
 TEST = "instructions::operations_do_again_what_they_did"
+READING = "instructions::inputs_are_read_to_their_end"
 
 # By name: what it is, and how often it is done in the shorter of two runs.
 OPERATIONS = {
@@ -50,6 +54,21 @@ OPERATIONS = {
     "fanout-500": ("a job of 500 receivers, 100 of whom are online", 3),
     "authorize": ("a token is verified for a new connection", 100),
 }
+
+# By name: what it is, and how often it is read in a run.
+INPUTS = {
+    "frame-fields": ("a frame of 32 KiB that is all fields", 30),
+    "frame-too-long": ("a frame of 128 KiB that is no JSON", 10),
+    "content": ("a content of 32 KiB", 30),
+    "body": ("a body of 16 KiB that is all fields", 30),
+    "query": ("a query of 8 KiB that is all parameters", 30),
+    "name": ("a name of 8 KiB", 30),
+    "notification": ("a payload of 512 KiB that is all fields", 3),
+    "relationship": ("a payload of 16 KiB that is all fields", 30),
+}
+
+# The most that twice the input may take, in times.
+GROWTH = 2.3
 
 # How many times as often in the longer.
 LONGER = 3
@@ -99,12 +118,13 @@ def build(environment):
 
 
 def callgrind(binary, operation, times, out, *options):
-    """Do an operation so many times under callgrind, which writes to a file what it counted."""
+    """Do an operation, or read an input, so many times under callgrind, which writes to a file what it counted."""
     # Neither a deployment elsewhere nor the options of other tests.
     inherited = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *options, binary, TEST, "--exact",
+    test, variable = (TEST, "INSTRUCTIONS_OF") if operation in OPERATIONS else (READING, "INSTRUCTIONS_INPUT")
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *options, binary, test, "--exact",
                "--test-threads=1"]
-    environment = {**inherited, **COPIES, "INSTRUCTIONS_OF": operation, "INSTRUCTIONS_TIMES": str(times)}
+    environment = {**inherited, **COPIES, variable: operation, "INSTRUCTIONS_TIMES": str(times)}
     run = subprocess.run(command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True)
     if run.returncode or "1 passed" not in run.stdout:
         refuse(f"{operation}: the test fails under callgrind\n{run.stdout}{run.stderr}")
@@ -126,6 +146,27 @@ def count(binary, operations):
             runs[operation] = [pool.submit(counted, binary, operation, times) for times in (few, LONGER * few)]
         for operation, (few, many) in runs.items():
             yield operation, (many.result() - few.result()) / ((LONGER - 1) * OPERATIONS[operation][1])
+
+
+def grow(binary, inputs):
+    """Print what twice an input takes, in times, and fail where it is too much."""
+    steep = []
+    print(f"{'input':18}{'half':>11}{'thousands':>11}{'times':>7}", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {}
+        for name in inputs:
+            # A run that reads nothing has what comes before.
+            sizes = [(f"{name}/{parts}", times) for parts, times in ((2, 0), (2, INPUTS[name][1]), (1, INPUTS[name][1]))]
+            runs[name] = [pool.submit(counted, binary, *size) for size in sizes]
+        for name, run in runs.items():
+            nothing, half, whole = (counting.result() for counting in run)
+            times = (whole - nothing) / (half - nothing)
+            thousands = [(count - nothing) / INPUTS[name][1] / 1000 for count in (half, whole)]
+            print(f"{name:18}{thousands[0]:11,.0f}{thousands[1]:11,.0f}{times:7.2f}  {INPUTS[name][0]}", flush=True)
+            if times > GROWTH:
+                steep.append(name)
+    if steep:
+        refuse(f"grows faster than its input: {', '.join(steep)}")
 
 
 def table():
@@ -182,19 +223,23 @@ def profile(operation):
 
 
 def main():
-    about = __doc__.format(tolerance=TOLERANCE)
+    about = __doc__.format(tolerance=TOLERANCE, growth=GROWTH)
     options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--write", action="store_true", help="write the table instead of comparing")
     options.add_argument("--profile", metavar="NAME", choices=OPERATIONS,
                          help=f"the {SHOWN} most expensive functions of an operation, with what they call")
-    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(OPERATIONS))
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*OPERATIONS, *INPUTS]))
     options = options.parse_args()
-    if unknown := set(options.names) - set(OPERATIONS):
-        options.error(f"no such operation: {', '.join(sorted(unknown))}")
+    if unknown := set(options.names) - set(OPERATIONS) - set(INPUTS):
+        options.error(f"no such operation or input: {', '.join(sorted(unknown))}")
     check_machine()
     if options.profile:
         return profile(options.profile)
-    (write if options.write else compare)(build({}), options.names or list(OPERATIONS))
+    binary, named = build({}), options.names or [*OPERATIONS, *INPUTS]
+    if operations := [name for name in named if name in OPERATIONS]:
+        (write if options.write else compare)(binary, operations)
+    if inputs := [name for name in named if name in INPUTS]:
+        grow(binary, inputs)
 
 
 if __name__ == "__main__":

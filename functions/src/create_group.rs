@@ -12,9 +12,6 @@ use crate::rest::{Call, Input, Reply};
 /// The function.
 pub static FUNCTION: Function = Function::rest("create_group", "POST", handle);
 
-/// The longest name of a group, in characters.
-const MAX_NAME_CHARACTERS: usize = 100;
-
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let name = name(&call.input)?;
@@ -36,13 +33,8 @@ pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
 
 /// The parameter `name` of a group.
 pub(crate) fn name(input: &Input) -> Result<String> {
+    input.misspelt(&["name"])?;
     let name = input.parameter("name")?.ok_or_else(|| Error::field("name", "is missing"))?;
-    let characters = name.chars().count();
-    match (name.trim().is_empty(), characters <= MAX_NAME_CHARACTERS) {
-        (true, _) => Err(Error::field("name", "is blank")),
-        (_, false) => {
-            Err(Error::field("name", format!("has {characters} characters; the limit is {MAX_NAME_CHARACTERS}")))
-        }
-        _ => Ok(name),
-    }
+    shared::name::check(&name).map_err(|why| Error::field("name", why))?;
+    Ok(name)
 }

@@ -29,6 +29,7 @@ pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", handle
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        call.input.misspelt(&["until", "type"])?;
         let kinds = kinds(&call.input)?;
         let until = message_id(&call.input, "until")?.ok_or_else(|| Error::field("until", "is missing"))?;
         for attempt in 0..MAX_ATTEMPTS {

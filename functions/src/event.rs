@@ -9,6 +9,7 @@ use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayW
 use lambda_http::http::header::HOST;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Request, RequestExt};
+use percent_encoding::percent_decode_str;
 
 use crate::function::Failure;
 
@@ -16,17 +17,32 @@ use crate::function::Failure;
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) payload: LambdaRequest,
-    pub(crate) path: Path,
+    pub(crate) address: Address,
 }
 
-/// The path as it came.
-#[derive(Debug)]
-pub(crate) struct Path(String);
+/// What lambda_http is not shown of an address.
+#[derive(Debug, Default)]
+pub(crate) struct Address {
+    /// The path as it came.
+    path: String,
+    query: Query,
+}
 
-impl Path {
-    /// The request with its path.
-    pub(crate) fn of(&self, request: Request) -> Request {
-        request.with_raw_http_path(&self.0)
+/// Whether the query is text. The decoder of queries puts U+FFFD in place of what is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// UTF-8 once its percent-encoding is undone.
+    #[default]
+    Utf8,
+    /// Something else, such as GBK.
+    Other,
+}
+
+impl Address {
+    /// The request with its address, and with a [`Query`] among its extensions.
+    pub(crate) fn of(&self, mut request: Request) -> Request {
+        request.extensions_mut().insert(self.query);
+        request.with_raw_http_path(&self.path)
     }
 }
 
@@ -35,7 +51,7 @@ impl Event {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
         let mut payload: LambdaRequest = serde_json::from_str(text).map_err(malformed)?;
-        let (path, body, is_base64) = match &mut payload {
+        let (address, body, is_base64) = match &mut payload {
             LambdaRequest::ApiGatewayV2(event) => (take_address(event), &event.body, event.is_base64_encoded),
             LambdaRequest::WebSocket(event) => (take_handshake(event), &event.body, event.is_base64_encoded),
             _ => return Err(Failure::new("MalformedEvent", "it is an event of another kind")),
@@ -43,30 +59,34 @@ impl Event {
         if is_base64 && STANDARD.decode(body.as_deref().unwrap_or_default()).is_err() {
             return Err(Failure::new("MalformedEvent", "the body is not base64"));
         }
-        Ok(Self { payload, path: Path(path.unwrap_or_default()) })
+        Ok(Self { payload, address })
     }
 }
 
 /// Take the address from a request of an HTTP API, and leave its query as parameters.
-fn take_address(event: &mut ApiGatewayV2httpRequest) -> Option<String> {
+fn take_address(event: &mut ApiGatewayV2httpRequest) -> Address {
     event.headers.remove(HOST);
     event.request_context.domain_name = None;
     event.request_context.stage = None;
-    if let Some(Ok(query)) = event.raw_query_string.take().map(|query| query.parse()) {
-        event.query_string_parameters = query;
+    let mut address = Address { path: event.raw_path.take().unwrap_or_default(), query: Query::Utf8 };
+    let Some(query) = event.raw_query_string.take() else { return address };
+    if percent_decode_str(&query).decode_utf8().is_err() {
+        address.query = Query::Other;
     }
-    event.raw_path.take()
+    let Ok(parameters) = query.parse();
+    event.query_string_parameters = parameters;
+    address
 }
 
 /// Take the address from an event of the WebSocket API. Who connects was asked before, by the authorizer.
-fn take_handshake(event: &mut ApiGatewayWebsocketProxyRequest) -> Option<String> {
+fn take_handshake(event: &mut ApiGatewayWebsocketProxyRequest) -> Address {
     event.headers.remove(HOST);
     event.multi_value_headers.remove(HOST);
     event.request_context.domain_name = None;
     event.request_context.stage = None;
     event.query_string_parameters = Default::default();
     event.multi_value_query_string_parameters = Default::default();
-    event.path.take()
+    Address { path: event.path.take().unwrap_or_default(), query: Query::Utf8 }
 }
 
 #[cfg(test)]
@@ -78,7 +98,7 @@ mod tests {
 
     fn read(text: &str) -> Request {
         let event = Event::parse(text).unwrap();
-        event.path.of(event.payload.into())
+        event.address.of(event.payload.into())
     }
 
     #[test]
@@ -88,6 +108,21 @@ mod tests {
         let query = request.query_string_parameters();
         assert_eq!((query.all("access_token"), query.all("sort")), (Some(vec!["one", "two"]), Some(vec!["desc"])));
         assert_eq!(&read(include_str!("../../tests/events/http-invite-base64.json")).body()[..1], b"{");
+    }
+
+    #[test]
+    fn a_query_that_is_no_utf_8_is_told_from_one_that_is() {
+        for (query, expected) in [
+            ("name=%E8%B7%91", Query::Utf8),
+            ("name=\u{8dd1}", Query::Utf8),
+            ("name=%EF%BF%BD", Query::Utf8),
+            ("name=%zz%4%", Query::Utf8),
+            ("name=%C5%DC%B2%BD", Query::Other),
+            ("na%ffme=1", Query::Other),
+            ("a=%E8&b=%B7%91", Query::Other),
+        ] {
+            assert_eq!(read(&PULL.replace("&sort=desc", query)).extensions().get(), Some(&expected), "{query}");
+        }
     }
 
     #[test]

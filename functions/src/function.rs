@@ -116,14 +116,14 @@ async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> 
 where
     F: Future<Output = Response<Body>> + Send + 'a,
 {
-    let Event { mut payload, path } = Event::parse(event)?;
+    let Event { mut payload, address } = Event::parse(event)?;
     if let LambdaRequest::WebSocket(event) = &mut payload {
         // Of headers that are in both maps, lambda_http would keep the last value alone.
         let single = std::mem::take(&mut event.headers);
         event.multi_value_headers = access::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
     }
     let service = service_fn(|request| {
-        let answer = handle(path.of(request));
+        let answer = handle(address.of(request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let Ok(response) = Adapter::from(service).call(LambdaEvent { payload, context: Context::default() }).await;

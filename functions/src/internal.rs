@@ -8,7 +8,7 @@ use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Failure;
-use crate::rest::{Input, Reply, respond};
+use crate::rest::{Input, MAX_ANSWER_BYTES, Reply, require_few_fields, respond};
 
 /// What an internal function does with either kind of call.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,10 @@ pub(crate) struct Endpoint {
     pub(crate) http: for<'a> fn(&'a App, &'a Input) -> BoxFuture<'a, Result<Reply>>,
     /// A direct invocation with this payload.
     pub(crate) direct: for<'a> fn(&'a App, Object<'a>) -> BoxFuture<'a, Result<Option<String>>>,
+    /// The largest body or payload, in bytes.
+    pub(crate) max_body_bytes: usize,
+    /// What an error becomes here.
+    pub(crate) refusal: fn(Error) -> Error,
 }
 
 /// Whether an event came through the HTTP API.
@@ -27,17 +31,30 @@ pub(crate) fn is_http(event: &str) -> bool {
 /// Answer a request of the internal HTTP API.
 pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
     let input = Input::new(request);
-    respond(app, (endpoint.http)(app, &input)).await
+    let outcome = async {
+        input.require_readable(endpoint.max_body_bytes)?;
+        (endpoint.http)(app, &input).await
+    };
+    respond(app, async { outcome.await.map_err(endpoint.refusal) }).await
 }
 
 /// Answer a direct invocation: the result as JSON, `null` where the HTTP answer would be empty. A refusal fails the
 /// invocation with `errorType` as the title of the problem document and `errorMessage` as its detail.
 pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) -> Result<String, Failure> {
-    let outcome = match Object::parse(event) {
-        Ok(payload) => (endpoint.direct)(app, payload).await,
-        Err(why) => Err(Error::BadRequest(format!("the payload {why}"))),
+    let outcome = async {
+        if event.len() > endpoint.max_body_bytes {
+            return Err(Error::TooLarge { limit: endpoint.max_body_bytes });
+        }
+        let payload = Object::parse(event).map_err(|why| Error::BadRequest(format!("the payload {why}")))?;
+        require_few_fields(&payload)?;
+        match (endpoint.direct)(app, payload).await? {
+            Some(body) if body.len() > MAX_ANSWER_BYTES => {
+                Err(Error::unavailable("answering", "the answer is larger than a function may give"))
+            }
+            body => Ok(body.unwrap_or_else(|| "null".to_owned())),
+        }
     };
-    outcome.map(|body| body.unwrap_or_else(|| "null".to_owned())).map_err(|error| {
+    outcome.await.map_err(endpoint.refusal).map_err(|error| {
         app.report(&error);
         let problem = error.problem();
         Failure::new(&problem.title.replace(' ', ""), problem.detail)

@@ -2,7 +2,10 @@
 //! it, or the user already is.
 //!
 //! An invitation from someone whom the user blocks is answered the same way, by the same calls, and not stored. So is one
-//! too many: an error would tell whoever sends that many himself which of them had arrived.
+//! too many: an error would tell inviters who send that many themselves which of them had arrived.
+//!
+//! Inviting again makes the caller the inviter of the invitation that stands: the caller is a member, and the first inviter
+//! may have left.
 
 use futures::future::BoxFuture;
 use shared::id::{GroupId, Id, InviteId, UserId};
@@ -13,18 +16,18 @@ use shared::{Error, Result};
 use crate::App;
 use crate::function::Function;
 use crate::get_group::not_a_member;
-use crate::rest::{Call, Reply, parse_id};
+use crate::rest::{Call, Input, Reply, parse_id};
 
 /// The function.
 pub static FUNCTION: Function = Function::rest("invite", "POST", handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        let (group, user) = body(call.input.body()?)?;
+        let (group, user) = body(&call.input)?;
         let both = [&call.user, &user];
-        let (found, blocked, waiting) = futures::try_join!(
+        let (found, blocks, waiting) = futures::try_join!(
             app.table.memberships(&group, &both),
-            app.table.is_blocked_by(&call.user, &user),
+            app.table.blocks(&user),
             app.table.invitations(&user),
         )?;
         match found.as_ref().map(|(_, joined)| joined.as_slice()) {
@@ -32,28 +35,32 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             Some([Some(_), Some(_)]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
             _ => return Err(not_a_member()),
         }
-        let standing = waiting.iter().find(|invitation| invitation.id == InviteId::of(&group, &user));
-        let has_place = standing.is_some() || has_room(&waiting, &call.user, app.max_invitations);
-        if blocked || !has_place {
-            app.table.invite_withheld(&group, &user, &call.user).await?;
-        } else {
-            let first = standing.map_or(&call.user, |invitation| &invitation.invited_by);
-            app.table.invite(&group, &user, first).await?;
+        // Those that are not listed take no place: the user cannot clear it.
+        let is_blocked = |inviter: &UserId| blocks.get(inviter).is_some_and(|block| block.since.is_some());
+        let listed: Vec<&Invitation> = waiting.iter().filter(|one| !is_blocked(&one.invited_by)).collect();
+        match is_blocked(&call.user) || !has_room(&listed, &group, &user, &call.user, app.max_invitations) {
+            true => app.table.invite_withheld(&group, &user, &call.user).await?,
+            false => app.table.invite(&group, &user, &call.user).await?,
         }
         app.wait_for_tick().await;
         Ok(Reply::empty())
     })
 }
 
-/// Whether there is a place for one more among the invitations that wait for a user. One inviter takes a tenth of the
-/// places at most, so that nobody takes them all.
-fn has_room(waiting: &[Invitation], inviter: &UserId, places: usize) -> bool {
+/// Whether there is a place for an inviter's invitation among those that wait for a user. One that waits already keeps its
+/// place. One inviter takes a tenth of the places at most, so that nobody takes them all, nor takes over those of others.
+fn has_room(waiting: &[&Invitation], group: &GroupId, user: &UserId, inviter: &UserId, places: usize) -> bool {
+    let standing = waiting.iter().find(|invitation| invitation.id == InviteId::of(group, user));
     let of_inviter = waiting.iter().filter(|invitation| invitation.invited_by == *inviter).count();
-    waiting.len() < places && of_inviter < places.div_ceil(10)
+    match standing {
+        Some(standing) if standing.invited_by == *inviter => true,
+        Some(_) => of_inviter < places.div_ceil(10),
+        None => waiting.len() < places && of_inviter < places.div_ceil(10),
+    }
 }
 
-fn body(text: &str) -> Result<(GroupId, UserId)> {
-    let object = Object::parse(text).map_err(|why| Error::BadRequest(format!("the body {why}")))?;
+fn body(input: &Input) -> Result<(GroupId, UserId)> {
+    let object = input.object()?;
     Ok((field(&object, "groupId")?, field(&object, "userId")?))
 }
 

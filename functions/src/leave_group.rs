@@ -1,4 +1,5 @@
-//! `DELETE /api/group/{groupId}`: leave a group, or with `userId` take a member out of it. 200: empty.
+//! `DELETE /api/group/{groupId}`: leave a group, or with `userId` take a member out of it. 200: empty. 400: a body, or any
+//! other parameter.
 //!
 //! The manager leaving, or naming himself, dissolves the group: everyone is out. 403: the caller is not in it, or with
 //! `userId` not its manager.
@@ -12,7 +13,7 @@ use crate::App;
 use crate::function::Function;
 use crate::get_group::not_a_member;
 use crate::job;
-use crate::rest::{Call, Reply};
+use crate::rest::{Call, Input, Reply};
 
 /// How often it is tried while the membership changes.
 const MAX_ATTEMPTS: u32 = 5;
@@ -22,6 +23,7 @@ pub static FUNCTION: Function = Function::rest("leave_group", "DELETE", handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        require_nothing_else(&call.input)?;
         let group = call.input.path_id("groupId")?;
         match call.input.parameter_id("userId")? {
             None => leave(app, &group, &call.user).await?,
@@ -29,6 +31,19 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         }
         Ok(Reply::empty())
     })
+}
+
+/// Refuses what a client may have meant as `userId`: a body, or a parameter of another name. Read as a call without it, the
+/// manager's would dissolve the group.
+fn require_nothing_else(input: &Input) -> Result<()> {
+    input.misspelt(&["userId"])?;
+    input.require_only(&["userId", "access_token"])?;
+    let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
+    if is_empty {
+        Ok(())
+    } else {
+        Err(Error::BadRequest("userId is a parameter of the query; there is no body here".to_owned()))
+    }
 }
 
 async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {

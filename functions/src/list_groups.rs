@@ -4,13 +4,12 @@
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use shared::id::GroupId;
-use shared::table::Group;
 use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
-use crate::get_group::{MAX_BYTES, bytes, view};
-use crate::rest::{Call, Reply};
+use crate::get_group::view;
+use crate::rest::{Array, Call, Reply};
 
 /// The function.
 pub static FUNCTION: Function = Function::rest("list_groups", "GET", handle);
@@ -20,13 +19,13 @@ const MAX_IN_FLIGHT: usize = 8;
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        call.input.misspelt(&["detailed"])?;
         let detailed = call.input.choice("detailed", &["true", "false"])? == "true";
         let joined = app.table.joined_groups(&call.user).await?.into_iter().map(|(group, _)| group).collect::<Vec<_>>();
-        Ok(if detailed {
-            Reply::json(&in_detail(app, joined).await?)
-        } else {
-            Reply::json(&standing(app, joined).await?)
-        })
+        match detailed {
+            true => in_detail(app, joined).await,
+            false => Ok(Reply::json(&standing(app, joined).await?)),
+        }
     })
 }
 
@@ -35,16 +34,16 @@ async fn standing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
     Ok(joined.into_iter().filter(|group| metas.contains_key(group)).collect())
 }
 
-async fn in_detail(app: &App, joined: Vec<GroupId>) -> Result<Vec<Group>> {
+/// The groups with their members. They are measured as they come, so that no more is read than an answer can hold.
+async fn in_detail(app: &App, joined: Vec<GroupId>) -> Result<Reply> {
     let read = async |group: GroupId| Ok(app.table.roster(&group).await?.map(|roster| view(group, roster)));
     let mut reading = stream::iter(joined).map(read).buffered(MAX_IN_FLIGHT);
-    let (mut groups, mut size) = (Vec::new(), 0);
+    let mut groups = Array::new();
     while let Some(group) = reading.try_next().await? {
-        size += group.as_ref().map_or(0, bytes);
-        if size > MAX_BYTES {
+        // One that is dissolved is none.
+        if group.is_some_and(|group| !groups.push(&group)) {
             return Err(Error::field("detailed", "must be false: your groups have too many members for one answer"));
         }
-        groups.extend(group);
     }
-    Ok(groups)
+    Ok(groups.into_reply())
 }

@@ -23,7 +23,7 @@ use crate::{App, job};
 pub static FUNCTION: Function = Function {
     name: "notification",
     needs: Needs { tokens: false, pushes: true },
-    handler: Handler::Internal(Endpoint { http, direct }),
+    handler: Handler::Internal(Endpoint { http, direct, max_body_bytes: usize::MAX, refusal: forbidden }),
 };
 
 /// The largest frame that API Gateway pushes, in bytes.
@@ -46,22 +46,19 @@ struct Parameters {
 
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        let parse = || {
-            let body = Object::parse(input.body()?).map_err(|why| Error::BadRequest(format!("the body {why}")))?;
-            let parameter = |name| input.parameter(name);
-            Ok((Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? }, body))
-        };
-        let (parameters, body) = parse().map_err(forbidden)?;
-        notify(app, parameters, body).await.map_err(forbidden)?;
+        input.misspelt(&["from", "type", "to"])?;
+        let parameter = |name| input.parameter(name);
+        let parameters = Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? };
+        notify(app, parameters, input.object()?).await?;
         Ok(Reply::empty())
     })
 }
 
 fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<String>>> {
     Box::pin(async move {
-        let parameter = |name| Ok(optional_text(&payload, name).map_err(forbidden)?.map(|text| text.into_owned()));
+        let parameter = |name| Ok(optional_text(&payload, name)?.map(|text| text.into_owned()));
         let parameters = Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? };
-        notify(app, parameters, payload.without(&["from", "type", "to"])).await.map_err(forbidden)?;
+        notify(app, parameters, payload.without(&["from", "type", "to"])).await?;
         Ok(None)
     })
 }
@@ -69,7 +66,7 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
 /// The contract's word for every mistake in a notification.
 fn forbidden(error: Error) -> Error {
     match error {
-        Error::BadRequest(detail) => Error::Forbidden(detail),
+        Error::BadRequest(_) | Error::Encoded => Error::Forbidden(error.problem().detail),
         other => other,
     }
 }

@@ -36,7 +36,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             false => show(app, &call.user, &parameters).await?,
         };
         app.metrics.add(Metric::Pulled, found.messages.len());
-        let reply = Reply::text(text).with_header("x-has-more", if found.more { "true" } else { "false" });
+        let reply = Reply::encoded(text).with_header("x-has-more", if found.more { "true" } else { "false" });
         Ok(match found.next {
             Some(next) => reply.with_header("x-next", next.to_string()),
             None => reply,
@@ -54,6 +54,8 @@ fn text(found: &Found, parameters: &Parameters) -> Result<String> {
 }
 
 fn parameters(input: &Input) -> Result<Parameters> {
+    // A typing mistake must not drop what was to stay.
+    input.misspelt(&["sort", "drop", "type", "after", "since"])?;
     let descending = input.choice("sort", &["asc", "desc"])? == "desc";
     let drop = input.choice("drop", &["true", "false"])? == "true";
     let (after, since) = (message_id(input, "after")?, message_id(input, "since")?);

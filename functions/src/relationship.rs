@@ -15,13 +15,13 @@ use shared::{Error, Result};
 use crate::App;
 use crate::function::{Function, Handler, Needs};
 use crate::internal::{Endpoint, optional_text};
-use crate::rest::{Input, Reply, parse_id};
+use crate::rest::{Input, MAX_BODY_BYTES, Reply, fits, parse_id};
 
 /// The function.
 pub static FUNCTION: Function = Function {
     name: "relationship",
     needs: Needs { tokens: false, pushes: false },
-    handler: Handler::Internal(Endpoint { http, direct }),
+    handler: Handler::Internal(Endpoint { http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error }),
 };
 
 /// What of two users is asked for.
@@ -34,13 +34,13 @@ enum Relation {
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let user = input.path_id("userId")?;
-        let relation = match input.path().rsplit('/').nth(1) {
+        let relation = match input.route().rsplit('/').nth(1) {
             Some("friends") => Some(Relation::Friend(input.path_id("otherId")?)),
             Some("blocks") => Some(Relation::Blocked(input.path_id("otherId")?)),
             _ => None,
         };
         match (input.method(), relation) {
-            ("GET", None) => Ok(Reply::json(&app.table.relationships(&user).await?)),
+            ("GET", None) => relationships(app, &user).await.map(Reply::encoded),
             (method, Some(relation)) => change(app, method, &user, relation).await.map(|()| Reply::empty()),
             (_, None) => Err(Error::MethodNotAllowed("GET")),
         }
@@ -59,7 +59,7 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
             _ => return Err(Error::field("blockedId", "does not go with friendId")),
         };
         match (text("method")?.as_deref(), relation) {
-            (Some("GET"), None) => Ok(Some(encode(&app.table.relationships(&user).await?))),
+            (Some("GET"), None) => relationships(app, &user).await.map(Some),
             (Some(method @ ("PUT" | "DELETE")), Some(relation)) => {
                 change(app, method, &user, relation).await.map(|()| None)
             }
@@ -68,6 +68,15 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
             _ => Err(Error::field("method", "must be one of GET, PUT, DELETE")),
         }
     })
+}
+
+/// A user's friends and blocks, as JSON.
+async fn relationships(app: &App, user: &UserId) -> Result<String> {
+    let json = encode(&app.table.relationships(user).await?);
+    match fits(&json) {
+        true => Ok(json),
+        false => Err(Error::field("userId", "has too many friends and blocks for one answer")),
+    }
 }
 
 /// Resolves when every machine's clock is past the change: what is sent after the answer is on its far side, or a pull

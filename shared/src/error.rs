@@ -30,6 +30,15 @@ pub enum Error {
     /// More of something than there may be at once; the text is for the client.
     #[error("too many: {0}")]
     TooMany(String),
+    /// The body is larger than the endpoint takes.
+    #[error("content too large: the limit is {limit} bytes")]
+    TooLarge {
+        /// The most that it takes, in bytes.
+        limit: usize,
+    },
+    /// The body is compressed, or otherwise encoded.
+    #[error("unsupported Content-Encoding")]
+    Encoded,
     /// Something behind the function failed.
     #[error("{operation} failed")]
     Unavailable {
@@ -74,6 +83,12 @@ impl Error {
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
             Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),
+            Self::TooLarge { limit } => {
+                (413, "Content Too Large", format!("the body is too large; the limit is {limit} bytes"))
+            }
+            Self::Encoded => {
+                (415, "Unsupported Media Type", "send the body as it is, without Content-Encoding".to_owned())
+            }
             Self::Unavailable { .. } => {
                 (503, "Service Unavailable", "the service failed; the same request may succeed later".to_owned())
             }

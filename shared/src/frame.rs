@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::clock::Ms;
+use crate::content;
 use crate::id::{GroupId, Id, MessageId, RequestId, UserId};
-use crate::json::Object;
+use crate::json::{Object, strings_of};
 
 /// The longest frame that is accepted, in bytes.
 pub const MAX_FRAME_BYTES: usize = 32 * 1024;
@@ -35,31 +36,34 @@ pub struct Submission<'a> {
 pub struct Malformed {
     /// A sentence that names the field.
     pub message: String,
-    /// The frame's request id, if it had a valid one.
+    /// The frame's request id, if a valid one can be read from it, however wrong or long the rest is.
     pub request_id: Option<RequestId>,
 }
 
 impl<'a> Submission<'a> {
     /// Read a client's frame, `{"type": "unicast" | "multicast", "receiverId" | "groupId", "content", "requestId"?}`.
-    /// Other fields are the client's own affair.
+    /// Other fields are the client's own affair, and so is the address of the other type.
     ///
     /// # Errors
     /// What is wrong with it, for the client to read.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        let nameless = |message| Malformed { message, request_id: None };
+        Self::read(text).map_err(|message| Malformed { message, request_id: readable_request_id(text) })
+    }
+
+    fn read(text: &'a str) -> Result<Self, String> {
         if text.len() > MAX_FRAME_BYTES {
-            return Err(nameless(format!("the frame is {} bytes long; the limit is {MAX_FRAME_BYTES}", text.len())));
+            return Err(format!("the frame is {} bytes long; the limit is {MAX_FRAME_BYTES}", text.len()));
         }
-        let object = Object::parse(text).map_err(|why| nameless(format!("the frame {why}")))?;
-        let request_id = request_id(&object).map_err(nameless)?;
-        match (address(&object), content(&object)) {
-            (Ok(to), Ok(content)) => Ok(Self { to, content, request_id }),
-            (Err(message), _) | (_, Err(message)) => Err(Malformed { message, request_id }),
-        }
+        let object = Object::parse(text).map_err(|why| format!("the frame {why}"))?;
+        let request_id = request_id(&object)?;
+        Ok(Self { to: address(&object)?, content: content(&object)?, request_id })
     }
 }
 
 fn request_id(object: &Object<'_>) -> Result<Option<RequestId>, String> {
+    if is_null(object, "requestId") {
+        return Ok(None);
+    }
     match object.text("requestId") {
         None => Ok(None),
         Some(None) => Err("requestId must be a string".to_owned()),
@@ -67,34 +71,43 @@ fn request_id(object: &Object<'_>) -> Result<Option<RequestId>, String> {
     }
 }
 
+/// The request id of a frame that is refused, which need not be JSON. None if there are two that differ: a client would
+/// take the refusal for that of another send.
+fn readable_request_id(text: &str) -> Option<RequestId> {
+    let valid = |json| RequestId::parse(&serde_json::from_str::<String>(json).ok()?).ok();
+    let mut found = strings_of(text, "requestId").into_iter().filter_map(valid);
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
+fn is_null(object: &Object<'_>, name: &str) -> bool {
+    object.get(name).is_some_and(|value| value.get() == "null")
+}
+
 fn address(object: &Object<'_>) -> Result<Address, String> {
     match object.text("type") {
         None => Err("type is missing".to_owned()),
-        Some(Some(kind)) if kind == "unicast" => only(object, "receiverId", "groupId", "unicast").map(Address::User),
-        Some(Some(kind)) if kind == "multicast" => {
-            only(object, "groupId", "receiverId", "multicast").map(Address::Group)
-        }
+        Some(Some(kind)) if kind == "unicast" => id(object, "receiverId").map(Address::User),
+        Some(Some(kind)) if kind == "multicast" => id(object, "groupId").map(Address::Group),
         Some(_) => Err("type must be \"unicast\", \"multicast\" or \"ping\"".to_owned()),
     }
 }
 
-/// The id in the field `wanted`, when the field `unwanted` is not there.
-fn only<Kind>(object: &Object<'_>, wanted: &str, unwanted: &str, kind: &str) -> Result<Id<Kind>, String> {
-    if object.get(unwanted).is_some() {
-        return Err(format!("{unwanted} must not be present in a {kind} message"));
-    }
-    match object.text(wanted) {
-        None => Err(format!("{wanted} is missing")),
-        Some(None) => Err(format!("{wanted} must be a string")),
-        Some(Some(text)) => Id::parse(&text).map_err(|why| format!("{wanted} {why}")),
+/// The id in a field. The address of the other type of message is not read: the original API says of each that it need
+/// not be given, and front ends fill it with `null` or `""`.
+fn id<Kind>(object: &Object<'_>, name: &str) -> Result<Id<Kind>, String> {
+    match object.text(name) {
+        None => Err(format!("{name} is missing")),
+        Some(None) => Err(format!("{name} must be a string")),
+        Some(Some(text)) => Id::parse(&text).map_err(|why| format!("{name} {why}")),
     }
 }
 
 fn content<'a>(object: &Object<'a>) -> Result<&'a RawValue, String> {
     match object.get("content") {
         None => Err("content is missing".to_owned()),
-        Some(value) if value.get() == "null" => Err("content must not be null".to_owned()),
-        Some(value) => Ok(value),
+        Some(_) if is_null(object, "content") => Err("content must not be null".to_owned()),
+        Some(value) => content::check(value.get()).map(|()| value).map_err(|why| format!("content {why}")),
     }
 }
 
@@ -180,12 +193,14 @@ pub enum ErrorCode {
     BadRequest,
     /// The connection's token has expired: connect again with a new one.
     TokenExpired,
-    /// The `requestId` was used for another message: nothing was stored, and the same frame will be refused again.
-    RequestIdReused,
-    /// The user has opened more connections than a user may have, and this is the oldest: do not connect again.
-    TooManyConnections,
     /// The server failed: send again, with the same `requestId`.
     Unavailable,
+    /// The `requestId` was used within ten minutes for another address or content. Nothing was stored: send again, with a
+    /// `requestId` that no tab, device or reload of this user has used.
+    RequestIdReused,
+    /// The user opened another connection when as many as allowed were open, and this one was the oldest. It is closed
+    /// after this frame: a client does not connect again by itself, or its tabs would close one another for ever.
+    TooManyConnections,
 }
 
 /// The text of a frame.
@@ -225,12 +240,15 @@ mod tests {
             (r#"{"type":"unicast","content":1}"#, "receiverId is missing"),
             (r#"{"type":"unicast","receiverId":1,"content":1}"#, "receiverId must be a string"),
             (r#"{"type":"unicast","receiverId":"a b","content":1}"#, "receiverId may hold only"),
-            (r#"{"type":"unicast","receiverId":"a","groupId":"g","content":1}"#, "groupId must not"),
-            (r#"{"type":"multicast","receiverId":null,"groupId":"g","content":1}"#, "receiverId must not"),
+            (r#"{"type":"unicast","receiverId":null,"groupId":"g","content":1}"#, "receiverId must be a string"),
+            (r#"{"type":"unicast","receiverId":"..","content":1}"#, "receiverId must not be"),
+            (r#"{"type":"multicast","receiverId":"a","groupId":"","content":1}"#, "groupId must be 1 to 128"),
             (r#"{"type":"multicast","content":1}"#, "groupId is missing"),
             (r#"{"type":"unicast","receiverId":"a"}"#, "content is missing"),
             (r#"{"type":"unicast","receiverId":"a","content":null}"#, "content must not be null"),
             (r#"{"type":"unicast","receiverId":"a","content":1,"content":2}"#, "content\" twice"),
+            (r#"{"type":"unicast","receiverId":"a","content":"\ud800"}"#, "content has a lone surrogate"),
+            (r#"{"type":"unicast","receiverId":"a","content":{"\ud800":1}}"#, "content has a lone surrogate"),
             (r#"{"type":"unicast","receiverId":"a","content":1,"requestId":""}"#, "requestId must be 1 to 64"),
             (r#"{"type":"unicast","receiverId":"a","content":1,"requestId":1}"#, "requestId must be a string"),
         ] {
@@ -239,9 +257,61 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_the_other_type_is_not_read() {
+        for other in ["null", "\"\"", "\"a b\"", "7", "{}", "\"g\""] {
+            let private = format!(r#"{{"type":"unicast","receiverId":"a","groupId":{other},"content":1}}"#);
+            assert_eq!(Submission::parse(&private).unwrap().to, Address::User(UserId::parse("a").unwrap()), "{other}");
+            let group = format!(r#"{{"type":"multicast","receiverId":{other},"groupId":"g","content":1}}"#);
+            assert_eq!(Submission::parse(&group).unwrap().to, Address::Group(GroupId::parse("g").unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_of_null_is_none() {
+        let frame = r#"{"type":"unicast","receiverId":"a","content":1,"requestId":null}"#;
+        assert_eq!(Submission::parse(frame).unwrap().request_id, None);
+    }
+
+    #[test]
     fn a_refusal_carries_the_request_id() {
-        let refused = Submission::parse(r#"{"type":"unicast","requestId":"r"}"#).unwrap_err();
-        assert_eq!(refused.request_id, Some(RequestId::parse("r").unwrap()));
+        let long = format!(r#"{{"content":"{}","requestId":"r"}}"#, "x".repeat(128 * 1024 - 50));
+        for frame in [
+            r#"{"type":"unicast","requestId":"r"}"#,
+            r#"{"requestId":"r","type":7}"#,
+            r#"{"requestId":"r","content":{"requestId":"other"}}"#,
+            r#"{"content":1,"content":2,"requestId":"r"}"#,
+            r#"{"requestId":"r","requestId":"\u0072"}"#,
+            r#"{"requestId":null,"requestId":"r"}"#,
+            r#"{"type":"unicast","requestId":"r","content":"cut sho"#,
+            r#"{"type":"unicast","requestId":"r",,}"#,
+            r#"{"type":'unicast',"requestId":"r"}"#,
+            r#"{"type":"unicast","receiverId":"a","content":"\ud800","requestId":"r"}"#,
+            &long,
+        ] {
+            let refused = Submission::parse(frame).unwrap_err();
+            assert_eq!(refused.request_id, Some(RequestId::parse("r").unwrap()), "{frame:.60}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_no_request_id_where_none_can_be_read() {
+        let long = format!(r#"{{"requestId":"{}"}}"#, "r".repeat(65));
+        for frame in [
+            "r",
+            "{}",
+            r#"["requestId","r"]"#,
+            r#"{"requestId":"r","requestId":"s"}"#,
+            r#"{"requestId":"r"}{"requestId":"s"}"#,
+            r#"{"requestId":7}"#,
+            r#"{"requestId":""}"#,
+            r#"{"requestId":"\ud800"}"#,
+            r#"{"content":{"requestId":"r"}}"#,
+            r#"{"content":"\"requestId\":\"r\""}"#,
+            r#"{"requestId":"r"#,
+            &long,
+        ] {
+            assert_eq!(Submission::parse(frame).unwrap_err().request_id, None, "{frame:.60}");
+        }
     }
 
     #[test]

@@ -34,12 +34,15 @@ pub enum IdError {
     /// A byte outside the alphabet.
     #[error("may hold only A-Z a-z 0-9 . _ : @ -")]
     Alphabet,
+    /// `.` or `..`, which a URL cannot carry: clients and proxies take them for folders.
+    #[error("must not be . or ..")]
+    Dots,
     /// Not 26 characters of Crockford's base 32.
     #[error("is not a message id (a ULID)")]
     NotAUlid,
 }
 
-/// An opaque id: 1 to 128 bytes of `A-Z a-z 0-9 . _ : @ -`. `Kind` keeps users, groups and invitations apart.
+/// An opaque id: 1 to 128 bytes of `A-Z a-z 0-9 . _ : @ -`, but neither `.` nor `..`. `Kind` keeps users, groups and invitations apart.
 pub struct Id<Kind> {
     text: String,
     kind: PhantomData<fn() -> Kind>,
@@ -63,13 +66,16 @@ impl<Kind> Id<Kind> {
     /// The id that `text` spells, or why it spells none.
     ///
     /// # Errors
-    /// [`IdError::Length`], [`IdError::Alphabet`].
+    /// [`IdError::Length`], [`IdError::Alphabet`], [`IdError::Dots`].
     pub fn parse(text: &str) -> Result<Self, IdError> {
         if text.is_empty() || text.len() > MAX_ID_BYTES {
             return Err(IdError::Length { max: MAX_ID_BYTES, found: text.len() });
         }
         if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b)) {
             return Err(IdError::Alphabet);
+        }
+        if matches!(text, "." | "..") {
+            return Err(IdError::Dots);
         }
         Ok(Self::from_valid(text.to_owned()))
     }
@@ -307,6 +313,10 @@ mod tests {
         for foreign in ["a b", "a/b", "a#b", "ä", "a\n", "a%2f"] {
             assert_eq!(UserId::parse(foreign), Err(IdError::Alphabet), "{foreign:?}");
         }
+        for dots in [".", ".."] {
+            assert_eq!(UserId::parse(dots), Err(IdError::Dots), "{dots:?}");
+        }
+        assert!(UserId::parse("...").is_ok() && UserId::parse(".a").is_ok());
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! A JSON object whose values stay the text that came in.
+//! A JSON object whose values stay the text that came in, and the size of a text within JSON.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
+use std::io::{self, Write};
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
@@ -33,7 +35,17 @@ impl<'a> Object<'a> {
 
     /// The value of a field that must be a string: `None` if absent, `Some(None)` if it is anything else.
     pub fn text(&self, name: &str) -> Option<Option<Cow<'a, str>>> {
-        self.get(name).map(|value| serde_json::from_str::<Text<'a>>(value.get()).ok().map(|text| text.0))
+        self.get(name).map(|value| spelt(value.get()))
+    }
+
+    /// How many fields the object has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the object has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The object without these fields.
@@ -53,27 +65,6 @@ impl<'a> Object<'a> {
         object.0.insert(0, (Cow::Borrowed(name), value));
         object
     }
-}
-
-/// How many bytes a text takes as a string within another JSON document, without its quotes: exactly what is sent.
-pub fn escaped_bytes(text: &str) -> usize {
-    /// Counts what is written to it.
-    struct Count(usize);
-
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, text).expect("a string has an encoding, and counting does not fail");
-    count.0 - 2
 }
 
 /// A string, borrowed where it has no escapes.
@@ -109,14 +100,113 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut object = Object::default();
-        while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-            if object.get(&name.0).is_some() {
-                return Err(serde::de::Error::custom(format_args!("{TWICE}{:?} twice", name.0)));
+        let (mut object, mut names) = (Object::default(), HashSet::new());
+        while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            if object.len() == FEW_FIELDS {
+                names.extend(object.0.iter().map(|(name, _)| name.clone()));
             }
-            object.0.push((name.0, value));
+            let is_new = match object.len() < FEW_FIELDS {
+                true => object.get(&name).is_none(),
+                false => names.insert(name.clone()),
+            };
+            if !is_new {
+                return Err(serde::de::Error::custom(format_args!("{TWICE}{name:?} twice")));
+            }
+            object.0.push((name, value));
         }
         Ok(object)
+    }
+}
+
+/// Up to how many fields a new name is compared with each before it. Beyond, a set of names keeps the work linear.
+const FEW_FIELDS: usize = 8;
+
+/// The strings, with their quotes, that stand as values of the field `name` in an object at the top of a text. The text
+/// need not be JSON: it may be cut short, have a field twice, or go wrong anywhere.
+pub fn strings_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let (mut rest, mut depth, mut before, mut found) = (text, 0_usize, Before::Other, Vec::new());
+    while let Some(byte) = rest.bytes().next() {
+        let token = match byte {
+            b'"' => string_at(rest),
+            // Of the other tokens the first byte is enough, and none of these is within a character.
+            _ => &rest[..rest.chars().next().map_or(1, char::len_utf8)],
+        };
+        before = match (byte, before) {
+            (b' ' | b'\t' | b'\r' | b'\n', before) => before,
+            (b'"', Before::Value) => {
+                found.push(token);
+                Before::Other
+            }
+            (b'"', _) if depth == 1 && spells(token, name) => Before::Colon,
+            (b':', Before::Colon) => Before::Value,
+            (b'{' | b'[', _) => {
+                depth += 1;
+                Before::Other
+            }
+            (b'}' | b']', _) => {
+                depth = depth.saturating_sub(1);
+                Before::Other
+            }
+            _ => Before::Other,
+        };
+        rest = &rest[token.len()..];
+    }
+    // A string that is cut short is none.
+    found.retain(|string| spelt(string).is_some());
+    found
+}
+
+/// What the token before the next one leads to.
+#[derive(Clone, Copy)]
+enum Before {
+    /// The name that is looked for.
+    Colon,
+    /// That name and its colon.
+    Value,
+    Other,
+}
+
+/// The string at the beginning of a text, quotes included, or all of the text if it is cut short.
+fn string_at(text: &str) -> &str {
+    let mut bytes = text.bytes().enumerate().skip(1);
+    while let Some((place, byte)) = bytes.next() {
+        match byte {
+            b'"' => return &text[..=place],
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    text
+}
+
+/// The string that a JSON text is.
+fn spelt(json: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
+}
+
+fn spells(json: &str, name: &str) -> bool {
+    spelt(json).is_some_and(|text| text == name)
+}
+
+/// The bytes that `text` takes as a string within JSON, quotes and escapes included: what a body takes in the answer of
+/// a function.
+pub fn escaped_bytes(text: &str) -> usize {
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, text).expect("a string is always JSON, and counting cannot fail");
+    count.0
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -134,6 +224,7 @@ impl Serialize for Object<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     #[test]
     fn values_keep_their_bytes_and_order() {
@@ -164,10 +255,81 @@ mod tests {
         assert_eq!(serde_json::to_string(&object).unwrap(), r#"{"type":7,"a":1}"#);
     }
 
+    /// An object of these names, whose values count up.
+    fn numbered(names: impl Iterator<Item = String>) -> String {
+        let fields: Vec<String> = names.enumerate().map(|(value, name)| format!("{name:?}:{value}")).collect();
+        format!("{{{}}}", fields.join(","))
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_found_at_any_place() {
+        for count in [2, FEW_FIELDS, FEW_FIELDS + 1, FEW_FIELDS + 2, 1_000] {
+            assert_eq!(Object::parse(&numbered((0..count).map(|n| n.to_string()))).unwrap().len(), count);
+            for first in [0, 1, FEW_FIELDS - 1, FEW_FIELDS, count - 2] {
+                let names = (0..count).map(|n| if n == count - 1 { first } else { n }.to_string());
+                let found = Object::parse(&numbered(names)).map(|object| object.len());
+                match first < count - 1 {
+                    true => assert_eq!(found.unwrap_err().to_string(), format!("has the field \"{first}\" twice")),
+                    false => assert_eq!(found, Ok(count)),
+                }
+            }
+        }
+    }
+
+    /// 500,000 fields are 6 MB, the largest event of a function. If each were compared with each, this would not end.
+    #[test]
+    fn an_object_of_very_many_fields_is_read() {
+        assert_eq!(Object::parse(&numbered((0..500_000).map(|n| n.to_string()))).unwrap().len(), 500_000);
+    }
+
+    #[test]
+    fn strings_are_found_in_what_is_no_json() {
+        for (text, expected) in [
+            (r#"{"r":"a"}"#, &[r#""a""#][..]),
+            (r#" { "x" : [1,{"r":"no"}], "\u0072" : "a" , "r":"b\"" "#, &[r#""a""#, r#""b\"""#]),
+            (r#"{"r":"a","x":}{]"#, &[r#""a""#]),
+            (r#"{"r":"a","x":"cut"#, &[r#""a""#]),
+            (r#"{"r":"a"}{"r":"b"}"#, &[r#""a""#, r#""b""#]),
+            (r#"}}{"r":"é"é}"#, &[r#""é""#]),
+            (r#"{"r":"cut"#, &[]),
+            (r#"{"r":"cut\"#, &[]),
+            (r#"{"r""a"}"#, &[]),
+            (r#"{"r":1,"x":"r","y":{"r":"a"}}"#, &[]),
+            (r#"{"x":"\"r\":\"a\""}"#, &[]),
+            (r#"[{"r":"a"}]"#, &[]),
+            (r#""r":"a""#, &[]),
+        ] {
+            assert_eq!(strings_of(text, "r"), expected, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in ".*") {
             let _ = Object::parse(&text);
+        }
+
+        #[test]
+        fn no_text_makes_the_search_for_strings_panic(text in "(\\{|\"r\"|:|\"|\\\\|.)*") {
+            strings_of(&text, "r");
+        }
+
+        /// In an object, they are what the parser finds.
+        #[test]
+        fn strings_of_an_object_are_its_own(names in prop::collection::hash_set("[a-e\"\\\\{}]{1,2}", 0..6), value in ".*") {
+            let fields: Vec<String> =
+                names.iter().map(|name| format!("{} : {}", Value::from(name.as_str()), Value::from(value.as_str()))).collect();
+            let text = format!("{{{}}}", fields.join(","));
+            let object = Object::parse(&text).unwrap();
+            for name in ["a", "b", "\"", "\\", "{"] {
+                let expected: Vec<&str> = object.get(name).map(RawValue::get).into_iter().collect();
+                prop_assert_eq!(strings_of(&text, name), expected, "{}", text);
+            }
+        }
+
+        #[test]
+        fn the_size_of_a_string_is_exact(text in ".*|[\\x00-\\x7f\u{fffd}\"\\\\]*") {
+            prop_assert_eq!(escaped_bytes(&text), serde_json::to_string(&text).unwrap().len());
         }
     }
 }

@@ -65,7 +65,8 @@ impl Page {
 
 /// What a part of a page takes in a function's answer, with a comma.
 fn bytes(part: &impl Serialize) -> usize {
-    escaped_bytes(&encode(part)) + 1
+    // It has no quotes of its own.
+    escaped_bytes(&encode(part)) - 2 + 1
 }
 
 /// The text of a page: an element for each sender, in the order of their first messages, which are sorted by time.

@@ -1,16 +1,20 @@
 //! Section 4: groups.
 
+use serde_json::json;
+
 use crate::world::groups::Group;
 use crate::world::scene::{group_of, three_in_a_group};
 use crate::world::{BackEnd, User};
 
 /// Names that are no names.
-fn bad_names() -> [String; 5] {
-    [String::new(), " ".to_owned(), "\t\n\u{3000}".to_owned(), "x".repeat(101), "群".repeat(101)]
+fn bad_names() -> [String; 10] {
+    let texts = ["", " ", "\t\n\u{3000}", "\u{200b}\u{3164}", "\u{2800}\u{feff}", "a\nb", "a\0", "a\u{202e}b"];
+    let [a, b, c, d, e, f, g, h] = texts.map(str::to_owned);
+    [a, b, c, d, e, f, g, h, "x".repeat(101), "群".repeat(101)]
 }
 
 /// Ids that are no ids, escaped for a path.
-const ILL_FORMED: [&str; 3] = ["a%20b", "%C3%A9", "a%23b"];
+const ILL_FORMED: [&str; 4] = ["a%20b", "%C3%A9", "a%23b", "a%2Fb"];
 
 fn path(group: &str) -> String {
     format!("/api/group/{group}")
@@ -43,7 +47,9 @@ async fn a_group_id_is_an_id_of_its_own() {
 #[tokio::test]
 async fn a_name_may_have_100_characters_of_any_script() {
     let alice = User::new("alice");
-    for name in ["群聊", "a & b = c + d % 100?", "😀 \"quoted\" <b>", &"群".repeat(100), "x"] {
+    for name in
+        ["群聊", "a & b = c + d % 100?", "😀 \"quoted\" <b>", "👩\u{200d}👧 می\u{200c}خ", &"群".repeat(100), "x"]
+    {
         let group = alice.create_group(name).await;
         assert_eq!(alice.group(&group).await.name, name);
     }
@@ -253,6 +259,33 @@ async fn one_to_be_removed_is_named_by_an_id() {
         alice.delete(&path(&group), &[("userId", ill_formed)]).await.refused(400, "userId");
     }
     assert_eq!(alice.group(&group).await.users_id.len(), 3);
+}
+
+#[tokio::test]
+async fn a_user_id_in_the_wrong_place_dissolves_nothing() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let call = || alice.call(reqwest::Method::DELETE, &path(&group));
+    for (body, named) in [
+        (json!({"userId": bob.id()}).to_string(), "userId"),
+        (json!({"data": {"userId": bob.id()}}).to_string(), "userId"),
+        (json!([bob.id()]).to_string(), "userId"),
+        (format!("userId={}", bob.id()), "userId"),
+        ("null".to_owned(), "userId"),
+        ("{".to_owned(), "userId"),
+    ] {
+        call().body("application/json", &body).send().await.refused(400, named);
+        call().param("userId", bob.id()).body("application/json", &body).send().await.refused(400, named);
+    }
+    for name in ["userid", "UserId", "userId[]", "userId[0]", "user_id", "user", "id", "memberId", "_"] {
+        call().param(name, bob.id()).send().await.refused(400, "userId");
+    }
+    assert_eq!(alice.group(&group).await.users_id.len(), 3);
+    for body in ["{}", " ", "\u{feff}{ }"] {
+        call().param("userId", bob.id()).body("application/json", body).send().await.empty();
+    }
+    assert_eq!(alice.group(&group).await.users_id.len(), 2);
+    call().body("application/json", "{}").send().await.empty();
+    assert!(alice.groups().await.is_empty());
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //! the gateway and the network. Each is done once over the engine, while the answers to its calls are kept; then it is
 //! done again, over these answers.
 //!
+//! And inputs as large as they may be, and half as large: twice the input must not be much more than twice the work.
+//!
 //! `tests/instructions.py` counts, under callgrind: it names an operation by `INSTRUCTIONS_OF` and says how often it is
 //! done again by `INSTRUCTIONS_TIMES`. Without them this is a test that each operation does again what it did.
 
@@ -299,4 +301,130 @@ async fn operations_do_again_what_they_did() {
     for operation in chosen {
         Stage::new().run(operation, times).await;
     }
+}
+
+/// An input that is read to its end and then refused, by its size in bytes: what is counted is the reading.
+struct Input {
+    name: &'static str,
+    /// The largest that there is. Half of it is read as well.
+    bytes: usize,
+    function: &'static Function,
+    event: fn(&str, usize) -> String,
+    is_refused: fn(&str) -> bool,
+}
+
+/// Fields of an object, each with a name of its own.
+fn fields(bytes: usize) -> String {
+    (0..bytes / 11).map(|number| format!("\"{number:06}\":0,")).collect()
+}
+
+fn frame(connection: &str, frame: &str) -> String {
+    socket_event("$default", "alice", connection, Some(frame)).to_string()
+}
+
+fn is_400(result: &str) -> bool {
+    serde_json::from_str::<Value>(result).expect("a result is JSON")["statusCode"] == 400
+}
+
+const INPUTS: [Input; 8] = [
+    Input {
+        name: "frame-fields",
+        bytes: 32 * 1024,
+        function: &functions::message::FUNCTION,
+        event: |connection, bytes| frame(connection, &format!("{{{}\"type\":0}}", fields(bytes - 10))),
+        is_refused: is_ok,
+    },
+    Input {
+        name: "frame-too-long",
+        bytes: 128 * 1024,
+        function: &functions::message::FUNCTION,
+        event: |connection, bytes| frame(connection, &format!("{{{}", "\"requestId\":\"r\",".repeat(bytes / 16))),
+        is_refused: is_ok,
+    },
+    Input {
+        name: "content",
+        bytes: 32 * 1024,
+        function: &functions::message::FUNCTION,
+        event: |connection, bytes| {
+            let items = "[[[1,\"\\ud83d\\ude00\"]]],".repeat(bytes / 24 - 5);
+            let frame = r#"{"type":"unicast","receiverId":"bob","content":[CONTENT"\ud800"]}"#;
+            self::frame(connection, &frame.replace("CONTENT", &items))
+        },
+        is_refused: is_ok,
+    },
+    Input {
+        name: "body",
+        bytes: 16 * 1024,
+        function: &functions::invite::FUNCTION,
+        event: |_, bytes| {
+            let mut invite = call("POST", "alice", "/api/request", None, "", None);
+            invite.body = Some(format!("{{{}\"userId\":0}}", fields(bytes - 20)));
+            invite.event().to_string()
+        },
+        is_refused: is_400,
+    },
+    Input {
+        name: "query",
+        bytes: 8 * 1024,
+        function: &functions::list_groups::FUNCTION,
+        event: |_, bytes| {
+            let parameters: String = (0..bytes / 8).map(|number| format!("&{number:04}=%20")).collect();
+            let query = format!("{parameters}&detailed=maybe");
+            call("GET", "alice", "/api/group", None, &query, None).event().to_string()
+        },
+        is_refused: is_400,
+    },
+    Input {
+        name: "name",
+        bytes: 8 * 1024,
+        function: &functions::create_group::FUNCTION,
+        event: |_, bytes| {
+            let query = format!("&name={}", "%E2%80%8B".repeat(bytes / 9));
+            call("POST", "alice", "/api/group", None, &query, None).event().to_string()
+        },
+        is_refused: is_400,
+    },
+    Input {
+        name: "notification",
+        bytes: 512 * 1024,
+        function: &functions::notification::FUNCTION,
+        event: |_, bytes| format!("{{{}\"to\":0}}", fields(bytes)),
+        is_refused: |result| result.contains("fields"),
+    },
+    Input {
+        name: "relationship",
+        bytes: 16 * 1024,
+        function: &functions::relationship::FUNCTION,
+        event: |_, bytes| format!("{{{}\"userId\":0}}", fields(bytes - 20)),
+        is_refused: |result| result.contains("fields"),
+    },
+];
+
+/// Read an input so many times. `INSTRUCTIONS_INPUT` is like `frame-fields/2`: half of the largest.
+#[tokio::test(start_paused = true)]
+async fn inputs_are_read_to_their_end() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let named = std::env::var("INSTRUCTIONS_INPUT").ok();
+    let times = std::env::var("INSTRUCTIONS_TIMES").map_or(1, |times| times.parse().expect("a number"));
+    let (stage, mut found) = (Stage::new(), false);
+    let connection = stage.inside.connect("alice").await;
+    for input in INPUTS {
+        for parts in [1, 2] {
+            if named.as_ref().is_some_and(|named| *named != format!("{}/{parts}", input.name)) {
+                continue;
+            }
+            found = true;
+            let event = (input.event)(&connection, input.bytes / parts);
+            for _ in 0..times {
+                let result = stage.inside.invoke(input.function, &event).await;
+                let result = result.unwrap_or_else(|failure| failure.error_message);
+                assert!((input.is_refused)(&result), "{}/{parts}: {result}", input.name);
+            }
+        }
+    }
+    assert!(found, "there is no input {named:?}");
+    let frames = stage.inside.frames(&connection);
+    assert!(frames.iter().all(|frame| frame["code"] == "bad_request"), "{frames:?}");
 }

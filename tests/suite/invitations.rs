@@ -259,13 +259,117 @@ async fn an_invitation_to_a_dissolved_group_is_refused_and_gone() {
 }
 
 #[tokio::test]
-async fn an_invitation_outlives_the_membership_of_who_invited() {
-    let (_, bob, _, group) = three_in_a_group().await;
+async fn an_invitation_ends_with_the_membership_of_its_inviter() {
+    let (alice, bob, carol, group) = three_in_a_group().await;
+    let (dave, erin) = (User::new("dave"), User::new("erin"));
+    bob.invite(&dave, &group).await.empty();
+    carol.invite(&erin, &group).await.empty();
+    bob.leave_group(&group).await.empty();
+    alice.remove(&carol, &group).await.empty();
+    for invitee in [&dave, &erin] {
+        let invitation = invitee.invitation().await;
+        invitee.accept(&invitation.id).await.refused(403, "inviter");
+        invitee.accept(&invitation.id).await.refused(403, "no such invitation");
+        assert!(invitee.invitations().await.is_empty());
+        invitee.see_group(&group).await.refused(403, "");
+    }
+    alice.bring(&dave, &group).await;
+}
+
+#[tokio::test]
+async fn an_invitation_is_that_of_the_member_who_invites_last() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let dave = User::new("dave");
+    bob.invite(&dave, &group).await.empty();
+    let first = dave.invitation().await;
+    alice.invite(&dave, &group).await.empty();
+    bob.leave_group(&group).await.empty();
+    let last = dave.invitation().await;
+    assert_eq!((last.id, last.invited_by.as_str()), (first.id.clone(), alice.id()));
+    dave.accept(&first.id).await.empty();
+    assert_eq!(alice.group(&group).await.users_id.len(), 3);
+}
+
+#[tokio::test]
+async fn an_inviter_who_left_and_came_back_still_invites() {
+    let (alice, bob, _, group) = three_in_a_group().await;
     let dave = User::new("dave");
     bob.invite(&dave, &group).await.empty();
     bob.leave_group(&group).await.empty();
+    alice.bring(&bob, &group).await;
     dave.accept(&dave.invitation().await.id).await.empty();
-    assert_eq!(dave.group(&group).await.users_id.len(), 3);
+}
+
+#[tokio::test]
+async fn an_invitation_is_not_listed_while_its_inviter_is_blocked() {
+    let (alice, bob, group, invitation) = bob_invited().await;
+    bob.block(&alice).await;
+    alice.rename(&group, "I see you blocked me").await.empty();
+    assert!(bob.invitations().await.is_empty());
+    // Invited again, it is no more to be seen than before.
+    alice.invite(&bob, &group).await.empty();
+    assert!(bob.invitations().await.is_empty());
+    bob.unblock(&alice).await;
+    assert_eq!(bob.invitation().await.id, invitation.id);
+}
+
+#[tokio::test]
+async fn a_blocked_inviter_does_not_hide_the_invitation_of_another() {
+    let (alice, bob, _, group) = three_in_a_group().await;
+    let dave = User::new("dave");
+    dave.block(&bob).await;
+    alice.invite(&dave, &group).await.empty();
+    bob.invite(&dave, &group).await.empty();
+    assert_eq!(dave.invitation().await.invited_by, alice.id());
+    // And one who is not blocked takes over what is hidden.
+    dave.unblock(&bob).await;
+    bob.invite(&dave, &group).await.empty();
+    dave.block(&bob).await;
+    assert!(dave.invitations().await.is_empty());
+    alice.invite(&dave, &group).await.empty();
+    assert_eq!(dave.invitation().await.invited_by, alice.id());
+}
+
+#[tokio::test]
+async fn accepting_while_the_inviter_leaves_ends_one_way_or_the_other() {
+    for _ in 0..5 {
+        let (alice, bob, _, group) = three_in_a_group().await;
+        let dave = User::new("dave");
+        bob.invite(&dave, &group).await.empty();
+        let invitation = dave.invitation().await;
+        let (accepted, left) = futures::future::join(dave.accept(&invitation.id), bob.leave_group(&group)).await;
+        left.empty();
+        assert!(dave.invitations().await.is_empty());
+        let expected = match accepted.status {
+            200 => 3,
+            status => {
+                assert_eq!(status, 403, "{accepted:?}");
+                2
+            }
+        };
+        assert_eq!(alice.group(&group).await.users_id.len(), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_acceptance_that_crosses_another_invitation_takes_that_one() {
+    for _ in 0..5 {
+        let (alice, bob, _, group) = three_in_a_group().await;
+        let dave = User::new("dave");
+        bob.invite(&dave, &group).await.empty();
+        let invitation = dave.invitation().await;
+        bob.leave_group(&group).await.empty();
+        // The acceptance finds bob's invitation, which is void, or alice's; it removes bob's alone.
+        let (accepted, invited) = futures::future::join(dave.accept(&invitation.id), alice.invite(&dave, &group)).await;
+        if accepted.status == 200 {
+            assert!(matches!(invited.status, 200 | 403), "{invited:?}");
+        } else {
+            accepted.refused(403, "");
+            invited.empty();
+            dave.accept(&dave.invitation().await.id).await.empty();
+        }
+        assert_eq!(alice.group(&group).await.users_id.len(), 3);
+    }
 }
 
 /// Alice's group and these many people invited to it.

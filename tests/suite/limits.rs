@@ -104,6 +104,39 @@ async fn one_inviter_does_not_take_all_places() {
 }
 
 #[tokio::test]
+async fn one_inviter_does_not_take_over_the_invitations_of_others() {
+    let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "20")])).await else { return };
+    let [alice, mallory, bob] = ["alice", "mallory", "bob"].map(|name| local.user(name));
+    let mut inviters = Vec::new();
+    for group in groups(&alice, ["a", "b"]).await {
+        alice.bring(&mallory, &group).await;
+        alice.invite(&bob, &group).await.empty();
+        inviters.push(group);
+    }
+    let [own] = groups(&mallory, ["own"]).await;
+    mallory.invite(&bob, &own).await.empty();
+    for group in &inviters {
+        mallory.invite(&bob, group).await.empty();
+    }
+    let of_mallory = bob.invitations().await.into_iter().filter(|one| one.invited_by == mallory.id()).count();
+    assert_eq!(of_mallory, 2, "a tenth of the places");
+    assert_eq!(invited_to(&bob).await, ["a", "b", "own"]);
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn an_invitation_that_a_block_hides_takes_no_place() {
+    let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "1")])).await else { return };
+    let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
+    let ([trap], [runners]) = (groups(&mallory, ["trap"]).await, groups(&carol, ["runners"]).await);
+    mallory.invite(&bob, &trap).await.empty();
+    bob.block(&mallory).await;
+    carol.invite(&bob, &runners).await.empty();
+    assert_eq!(invited_to(&bob).await, ["runners"]);
+    local.stop().await;
+}
+
+#[tokio::test]
 async fn an_invitation_to_a_dissolved_group_takes_no_place_once_it_was_looked_for() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "1")])).await else { return };
     let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));

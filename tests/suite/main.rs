@@ -4,9 +4,9 @@
 //! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
 //! from where browsers may call. Only the tests in `stack`, `binary`, `books`, `rfc6455`, `faults`, `simulation`,
-//! `parity`, `cost`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`, `ports`,
-//! `skew`, `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`, `enumeration` and `paging` bring what they
-//! run against, and are skipped then.
+//! `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`,
+//! `ports`, `skew`, `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`, `enumeration` and
+//! `paging` bring what they run against, and are skipped then.
 //!
 //! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
 //! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
@@ -34,6 +34,7 @@ mod invitations;
 mod rest;
 mod roster;
 
+mod attacks;
 mod cost;
 mod enumeration;
 mod forgery;

@@ -409,3 +409,29 @@ async fn an_invitation_is_answered_alike_and_by_the_same_calls_whether_it_is_sto
         assert_eq!(noticed, stored, "{case}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn inviting_over_the_invitation_of_another_is_answered_alike_whether_it_replaces_it_or_not() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let mut seen = Vec::new();
+    for blocked in [None, Some(ALICE), Some(CAROL)] {
+        let scene = Scene::new();
+        let group = scene.group(ALICE).await;
+        scene.bring(&group, ALICE, CAROL).await;
+        scene.invite(&group, ALICE, BRIAN).await;
+        // Somebody is blocked in any case, since whom a user blocks is read.
+        scene.relate(BRIAN, "blockedId", blocked.unwrap_or("other")).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = scene.stored_for(BRIAN);
+        let (answer, traced) = scene.invite(&group, CAROL, BRIAN).await;
+        assert_eq!(answer, (200, String::new()), "{blocked:?}");
+        assert_eq!(scene.stored_for(BRIAN) == before, blocked == Some(CAROL), "{blocked:?}");
+        let inviters: Vec<Value> = scene.invitations(BRIAN).await.iter().map(|one| one["invitedBy"].clone()).collect();
+        assert_eq!(inviters, if blocked == Some(CAROL) { [ALICE] } else { [CAROL] }, "{blocked:?}");
+        seen.push(traced);
+    }
+    assert_eq!(shows(&seen[1]), shows(&seen[0]));
+    assert_eq!(shows(&seen[2]), shows(&seen[0]));
+}

@@ -13,10 +13,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use super::invites::Invitation;
 use super::item::{self, Item};
 use super::keys::Key;
 use super::{MAX_ATTEMPTS, MAX_IN_FLIGHT, Table, Transaction, keys};
@@ -88,8 +89,10 @@ pub enum Accepted {
     },
     /// The user was a member before, by another way: the invitation has served its purpose.
     AlreadyMember,
-    /// There is no such invitation to him.
+    /// There is no such invitation to the user.
     NoInvitation,
+    /// Whoever invited the user is no member any more. The invitation has been removed.
+    InviterLeft,
     /// The group is dissolved or full.
     NoPlace,
 }
@@ -212,8 +215,10 @@ impl Table {
         self.delete_all(dissolved.iter().flat_map(both).collect()).await
     }
 
-    /// Take up an invitation. The member's messages begin when it is stamped, see [`Table::stamp_member`].
-    pub async fn join(&self, group: &GroupId, user: &UserId, invite: &InviteId, max_members: u32) -> Result<Accepted> {
+    /// Take up an invitation, as it was read. The member's messages begin when it is stamped, see
+    /// [`Table::stamp_member`].
+    pub async fn join(&self, invitation: &Invitation, user: &UserId, max_members: u32) -> Result<Accepted> {
+        let (group, mut invited_by) = (&invitation.group, invitation.invited_by.clone());
         for attempt in 0..MAX_ATTEMPTS {
             let Some(meta) = self.get(&keys::meta(group)).await?.as_ref().map(read_meta).transpose()? else {
                 return Ok(Accepted::NoPlace);
@@ -223,20 +228,58 @@ impl Table {
             }
             let (shard, last) = shard_of_next(meta.members, self.roster_shard, |bound| self.ids.below(bound));
             let writes = vec![
-                self.delete_part(&keys::invite(user, invite), Some("attribute_exists(pk)"), HashMap::new())?,
+                self.take_invitation(user, &invitation.id, &invited_by)?,
+                self.membership_check(group, &invited_by, "attribute_exists(pk)")?,
                 self.count_one_more(group, &meta, last, max_members)?,
                 self.put_part(member_item(group, shard, user, self.clock.now_ms()), None)?,
                 self.put_part(joined_item(group, shard, user, self.clock.now_ms()), Some("attribute_not_exists(pk)"))?,
             ];
             match self.transact(writes).await? {
                 Transaction::Done => return Ok(Accepted::Member { shard }),
-                Transaction::Refused(parts) if parts[0] => return Ok(Accepted::NoInvitation),
+                // Answered before, or somebody else has invited the user since it was read.
+                Transaction::Refused(parts) if parts[0] => match self.invitation(user, &invitation.id).await? {
+                    Some(now) => invited_by = now.invited_by,
+                    None => return Ok(Accepted::NoInvitation),
+                },
                 // Dissolved, or filled, or another came first who needed more shards: what META says now tells.
-                Transaction::Refused(parts) if parts[1] => self.pause(attempt).await,
-                Transaction::Refused(_) => return Ok(Accepted::AlreadyMember),
+                Transaction::Refused(parts) if parts[2] => self.pause(attempt).await,
+                Transaction::Refused(parts) if parts[4] => return Ok(Accepted::AlreadyMember),
+                Transaction::Refused(_) => {
+                    if self.drop_orphan(invitation, user, &invited_by).await? {
+                        return Ok(Accepted::InviterLeft);
+                    }
+                    self.pause(attempt).await;
+                }
             }
         }
         Err(Error::unavailable("joining a group", "its roster keeps changing"))
+    }
+
+    /// Remove an invitation if its inviter is no member. Whether it was: the inviter may have come back, or another member
+    /// may have invited the user meanwhile, and then it stays.
+    async fn drop_orphan(&self, invitation: &Invitation, user: &UserId, invited_by: &UserId) -> Result<bool> {
+        let writes = vec![
+            self.take_invitation(user, &invitation.id, invited_by)?,
+            self.membership_check(&invitation.group, invited_by, "attribute_not_exists(pk)")?,
+        ];
+        Ok(self.transact(writes).await? == Transaction::Done)
+    }
+
+    /// The part of a transaction that deletes an invitation, if that member is still the one who invites.
+    fn take_invitation(&self, user: &UserId, id: &InviteId, invited_by: &UserId) -> Result<TransactWriteItem> {
+        let values = HashMap::from([(":by".to_owned(), item::text(invited_by.as_str()))]);
+        self.delete_part(&keys::invite(user, id), Some("invitedBy = :by"), values)
+    }
+
+    /// The part of a transaction that holds a user's membership against a condition.
+    fn membership_check(&self, group: &GroupId, user: &UserId, condition: &str) -> Result<TransactWriteItem> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(keys::joined(user, group).attributes()))
+            .condition_expression(condition)
+            .build();
+        let check = check.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
     /// The part of a transaction that makes room for a member in a roster whose last shard is `last`, if not a later one.

@@ -16,12 +16,13 @@ pub struct Invitation {
     pub id: InviteId,
     /// The group.
     pub group: GroupId,
-    /// The member who invited first.
+    /// The member who invited last.
     pub invited_by: UserId,
 }
 
 impl Table {
-    /// Write an invitation of a user to a group, over one that stands already.
+    /// Write an invitation of a user to a group, over one that stands already: it is now that of the member who invites
+    /// again.
     pub async fn invite(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
         self.put_invitation(self.invitation_item(group, user, by)).await
     }

@@ -12,7 +12,7 @@
 
 mod mutate;
 mod parsers;
-mod strangers;
+pub(crate) mod strangers;
 mod trusted;
 
 use std::collections::BTreeMap;
@@ -120,7 +120,8 @@ impl Findings {
     /// A failed invocation blames the caller, or the event.
     fn failed(&mut self, function: &'static Function, event: &str, failure: &Failure) {
         self.count(function.name, &failure.error_type);
-        let blames = ["MalformedEvent", "Unauthorized", "BadRequest", "Forbidden", "MethodNotAllowed"];
+        let blames =
+            ["MalformedEvent", "Unauthorized", "BadRequest", "Forbidden", "MethodNotAllowed", "ContentTooLarge"];
         if !blames.contains(&failure.error_type.as_str()) {
             self.fault(function.name, event, &format!("it failed with {failure:?}"));
         }

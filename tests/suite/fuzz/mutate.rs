@@ -223,7 +223,7 @@ impl Mutator {
     fn edit(&mut self, chars: &mut Vec<char>) {
         let at = self.below(chars.len() + 1);
         let end = chars.len().min(at + 1 + self.below(8));
-        match self.below(8) {
+        match self.below(9) {
             0 => drop(chars.drain(at..end)),
             1 => chars.truncate(at),
             2 => {
@@ -243,10 +243,42 @@ impl Mutator {
                 let escaped: Vec<char> = escaped.map(char::from).collect();
                 chars.splice(at..end, escaped);
             }
+            6 => {
+                let hard = self.hard_to_read();
+                chars.splice(at..at, hard.chars());
+            }
             _ => {
                 let word = if self.in_a_hundred(10) { self.corpus() } else { *self.pick(WORDS) };
                 chars.splice(at..at, word.chars());
             }
+        }
+    }
+
+    /// What makes decoders give up, or work more than they should: half of a surrogate pair, depth, a long number, many
+    /// fields, a byte order mark, bytes that are not UTF-8 in a query.
+    pub(super) fn hard_to_read(&mut self) -> String {
+        let many = *self.pick(&[47, 48, 49, 64, 65, 300, 301, 2_000]);
+        match self.below(7) {
+            0 => (*self.pick(&[r#""\ud800""#, r#""\udfffx""#, r#"{"\ud83d":1}"#, r#""\ud83d\ude00""#])).to_owned(),
+            1 => format!("{}1{}", "[".repeat(many), "]".repeat(many)),
+            2 => format!("{}1{}", "{\"a\":".repeat(many), "}".repeat(many)),
+            3 => format!("-1{}", "0".repeat(many)),
+            4 => (0..many).fold(String::new(), |fields, n| format!("{fields}\"{n}\":0,")),
+            5 => "\u{feff}".to_owned(),
+            _ => (*self.pick(&["%ff", "%C5%DC%B2%BD", "%ed%a0%80", "%F0%9F"])).to_owned(),
+        }
+    }
+
+    /// The name of a parameter, spelt otherwise.
+    pub(super) fn misspelling(&mut self, name: &str) -> String {
+        let mut capital = name.to_owned();
+        capital[..1].make_ascii_uppercase();
+        match self.below(5) {
+            0 => capital,
+            1 => name.to_ascii_uppercase(),
+            2 => format!("{name}[]"),
+            3 => format!("{name}%5B0%5D"),
+            _ => format!("%20{name}"),
         }
     }
 

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use shared::config::TokenConfig;
 use shared::frame::{MAX_FRAME_BYTES, Message, Submission, encode};
-use shared::id::{MessageId, UserId};
+use shared::id::{MessageId, RequestId, UserId};
 use shared::token::{Identity, Verifier};
 
 use super::mutate::Mutator;
@@ -50,7 +50,11 @@ pub(super) fn frame(mutator: &mut Mutator) -> String {
     if mutator.in_a_hundred(30) {
         mutator.json(&mut frame);
     }
-    let text = frame.to_string();
+    let mut text = frame.to_string();
+    if mutator.in_a_hundred(10) {
+        let hard = mutator.hard_to_read();
+        text = text.replacen("\"content\":", &format!("\"content\":{hard},\"more\":"), 1);
+    }
     if mutator.in_a_hundred(30) { mutator.text(&text) } else { text }
 }
 
@@ -58,7 +62,7 @@ pub(super) fn frame(mutator: &mut Mutator) -> String {
 fn read_frame(findings: &mut Findings, text: &str) {
     let read = || match Submission::parse(text) {
         Err(refused) if refused.message.is_empty() => Err("refused without a word".to_owned()),
-        Err(_) => Ok("refused"),
+        Err(refused) => named(text, refused.request_id.as_ref().map(RequestId::as_str)).map(|()| "refused"),
         Ok(submission) => carried(text, submission).map(|()| "read"),
     };
     match catch_unwind(read) {
@@ -68,10 +72,27 @@ fn read_frame(findings: &mut Findings, text: &str) {
     }
 }
 
+/// A frame that is JSON is refused by the request id that it has.
+fn named(text: &str, request_id: Option<&str>) -> Result<(), String> {
+    let frame: Value = serde_json::from_str(text).unwrap_or_default();
+    // Where it stands twice, and where its name is escaped, it is less plain.
+    let plain = frame["requestId"].as_str().filter(|_| text.matches("requestId").count() == 1);
+    match plain.filter(|id| (1..=64).contains(&id.len())) {
+        Some(expected) if request_id != Some(expected) => Err(format!("refused for {request_id:?}")),
+        _ => Ok(()),
+    }
+}
+
 fn carried(text: &str, submission: Submission<'_>) -> Result<(), String> {
     let content = submission.content.get();
     if text.len() > MAX_FRAME_BYTES || !text.contains(content) || content == "null" {
         return Err(format!("the content was made to be {content}"));
+    }
+    match serde_json::from_str::<Value>(content) {
+        Err(why) if !why.to_string().starts_with("number out of range") => {
+            return Err(format!("others cannot read it: {why}"));
+        }
+        _ => {}
     }
     let message = Message {
         id: MessageId::first_at(0),

@@ -10,7 +10,7 @@ use super::{Findings, INPUTS};
 use crate::inside::{Inside, Rest, escaped, socket_event, token};
 
 /// The REST API: function, method, path, and the variable in it.
-static ENDPOINTS: [(&Function, &str, &str, &str); 12] = [
+pub(crate) static ENDPOINTS: [(&Function, &str, &str, &str); 12] = [
     (&functions::pull_messages::FUNCTION, "GET", "/api/message", ""),
     (&functions::drop_messages::FUNCTION, "DELETE", "/api/message", ""),
     (&functions::create_group::FUNCTION, "POST", "/api/group", ""),
@@ -39,11 +39,21 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
 ];
 
 /// The parameter that a call can't do without.
-fn needed(function: &Function) -> &'static str {
+pub(crate) fn needed(function: &Function) -> &'static str {
     match function.name {
         "create_group" | "rename_group" => "&name=runners",
         "drop_messages" => "&until=7ZZZZZZZZZZZZZZZZZZZZZZZZZ",
         _ => "",
+    }
+}
+
+/// The parameters whose misspelling an endpoint refuses.
+fn reads(function: &Function) -> &'static [&'static str] {
+    match function.name {
+        "create_group" | "rename_group" => &["name"],
+        "list_groups" => &["detailed"],
+        "leave_group" => &["userId"],
+        _ => &[],
     }
 }
 
@@ -173,11 +183,17 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     if mutator.in_a_hundred(60) {
         query.push_str(needed(function));
     }
+    let mut is_misspelt = false;
     for _ in 0..mutator.below(3) {
         let (name, likely) = *mutator.pick(&PARAMETERS);
+        let misspelt = mutator.in_a_hundred(10).then(|| mutator.misspelling(name));
+        is_misspelt |= misspelt.is_some() && reads(function).contains(&name);
         let value = if mutator.in_a_hundred(70) { (*mutator.pick(likely)).to_owned() } else { mutator.word() };
         let value = if mutator.in_a_hundred(90) { escaped(&value) } else { value };
-        query.push_str(&format!("&{name}={value}"));
+        query.push_str(&format!("&{}={value}", misspelt.as_deref().unwrap_or(name)));
+    }
+    if mutator.in_a_hundred(3) {
+        query.push_str(&format!("&x={}", mutator.hard_to_read()));
     }
     let mut call = Rest { method: method.to_owned(), path: path.to_owned(), query, ..Rest::default() };
     if !variable.is_empty() {
@@ -193,9 +209,18 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
             mutator.json(&mut body);
         }
         let text = body.to_string();
-        call.body = Some(if mutator.in_a_hundred(20) { mutator.text(&text) } else { text });
+        call.body = Some(match mutator.below(20) {
+            0..4 => mutator.text(&text),
+            4 => format!("\u{feff}{text}"),
+            5 => format!("{{{}{}", mutator.hard_to_read(), text.trim_start_matches('{')),
+            6 => format!("{}{text}", " ".repeat(20_000)),
+            _ => text,
+        });
     }
     let mut event = call.event();
+    if mutator.in_a_hundred(3) {
+        event["headers"]["content-encoding"] = json!(*mutator.pick(&["gzip", "identity", "br"]));
+    }
     let spoilt = mutator.in_a_hundred(25);
     if spoilt {
         mutator.json(&mut event);
@@ -208,6 +233,9 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     let Some(result) = findings.invoke(inside, function, &text).await else { return };
     if !is_good && !spoilt && !torn && result["statusCode"] != 401 {
         findings.fault(function.name, &text, "it took a token that is not good");
+    }
+    if is_misspelt && !spoilt && !torn && result["statusCode"] == 200 {
+        findings.fault(function.name, &text, "it took a parameter that is misspelt");
     }
     if result.to_string().contains(PRIVATE) {
         findings.fault(function.name, &text, "it told what is private");

@@ -431,7 +431,7 @@ impl Run {
         let (acks, to_time) = (acks(), self.world.now_ms());
         // Without a request id nobody says that it was accepted; where nothing fails, it was.
         let accepted = if named { !acks.is_empty() } else { !self.plan.faulty };
-        let was_open = self.world.phase(connection) == Phase::Open;
+        let was_open = self.world.phase(connection) == Phase::Open && !self.world.is_stalled(connection);
         let during = During { from, to: to_time };
         let sent = Sent { content: content.to_owned(), sender: user, to, during, accepted, acks, was_open, named };
         self.history.note(|notes| notes.sent.push(sent));

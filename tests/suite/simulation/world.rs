@@ -341,6 +341,10 @@ impl World {
         lock(&self.connections).get_mut(id).expect("a connection").stalls = true;
     }
 
+    pub(crate) fn is_stalled(&self, id: &str) -> bool {
+        lock(&self.connections)[id].stalls
+    }
+
     pub(crate) fn opened_at(&self, id: &str) -> Ms {
         lock(&self.connections)[id].opened
     }
