@@ -112,7 +112,8 @@ function newClient(me: string, chats: Chats): ChatClient {
       draw();
     },
     onError: (error) => {
-      if (error.code !== "network") alarm(inWords(error));
+      // These show in the state.
+      if (error.code !== "network" && error.code !== "too_many_connections") alarm(inWords(error));
     },
   });
 }
@@ -259,9 +260,12 @@ function drawWords(): void {
 }
 
 function draw(): void {
+  const isReplaced = session?.state === "replaced";
   $("door").hidden = session !== undefined;
   $("room").hidden = session === undefined;
-  $("state").hidden = $("toggle").hidden = session === undefined;
+  $("state").hidden = session === undefined;
+  $("toggle").hidden = session === undefined || isReplaced;
+  $("replaced").hidden = !isReplaced;
   if (session === undefined) return;
   const { me, state, open } = session;
   document.title = `${me} · Chat`;
@@ -423,6 +427,10 @@ $("back").addEventListener("click", () => {
   if (key !== undefined) $("room").querySelector<HTMLElement>(`nav [data-key="${CSS.escape(key)}"]`)?.focus();
 });
 $("toggle").addEventListener("click", goOnlineOrOff);
+$("continue").addEventListener("click", () => {
+  session?.client.connect();
+  $("toggle").focus();
+});
 $("language").addEventListener("click", () => {
   language = language === "en" ? "zh" : "en";
   sessionStorage.setItem("language", language);

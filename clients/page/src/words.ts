@@ -49,12 +49,15 @@ const english = {
   unread: (count: number) => `${count} unread`,
   goOffline: "Go offline",
   goOnline: "Go online",
+  replaced: "You are connected in too many tabs or on too many devices. This one was the oldest and was disconnected.",
+  continueHere: "Continue here",
   states: {
     idle: "not connected",
     connecting: "connecting …",
     catching_up: "fetching what you missed …",
     online: "online",
     waiting: "connection lost, trying again …",
+    replaced: "disconnected",
     closed: "offline",
   },
   errors: {
@@ -120,12 +123,15 @@ const chinese: Words = {
   unread: (count) => `${count} 条未读`,
   goOffline: "下线",
   goOnline: "上线",
+  replaced: "你连接的标签页或设备过多。此处的连接最早，已断开。",
+  continueHere: "在此继续",
   states: {
     idle: "未连接",
     connecting: "正在连接…",
     catching_up: "正在获取离线消息…",
     online: "在线",
     waiting: "连接已断开，正在重试…",
+    replaced: "已断开",
     closed: "离线",
   },
   errors: {
