@@ -5,7 +5,14 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 
-import { ChatClient, type ChatError, type ClientOptions, type Message, type Notification } from "../src/index.js";
+import {
+  ChatClient,
+  type ChatError,
+  type ClientOptions,
+  type Message,
+  type Notification,
+  type Receipt,
+} from "../src/index.js";
 import { befriend, notify, startStack, tokenOf, type Stack } from "./stack.js";
 import { until } from "./time.js";
 
@@ -64,6 +71,36 @@ describe("the client and the local stack", { concurrency: true }, () => {
     assert.deepEqual([...ann.errors, ...ben.errors], []);
   });
 
+  test("one connection too many replaces the oldest, which stays away until it is told to connect", async (context) => {
+    const small = await startStack([], { MAX_CONNECTIONS: "1" });
+    context.after(() => small.stop());
+    await befriend(small, "ann", "ben");
+    const at = { url: small.publicUrl };
+    const [ann, older] = await Promise.all([new Person("ann", at).online(), new Person("ben", at).online()]);
+    const newer = await new Person("ben", at).online();
+    await until(() => older.client.state === "replaced");
+    assert.deepEqual(older.errors.map(({ code }) => code), ["too_many_connections"]);
+    await ann.client.sendToUser("ben", "to the newer");
+    assert.deepEqual(await newer.contents(1), ["to the newer"]);
+    await older.online();
+    assert.deepEqual(await older.contents(1), ["to the newer"], "it resumes");
+    await until(() => newer.client.state === "replaced");
+    await Promise.all([ann, older, newer].map(({ client }) => client.close()));
+  });
+
+  test("a requestId is for one message: another with the same one is refused for good", async () => {
+    await befriend(stack, "ann9", "ben9");
+    const ann = await new Person("ann9").online();
+    const options = { requestId: "one" };
+    const receipt = await ann.client.sendToUser("ben9", 1, options);
+    assert.deepEqual(await ann.client.sendToUser("ben9", 1, options), receipt);
+    const other = ann.client.sendToUser("ben9", 2, options);
+    await assert.rejects(other, { name: "ChatError", code: "request_id_reused" });
+    const ben = await new Person("ben9").online();
+    assert.deepEqual(await ben.contents(1), [1]);
+    await Promise.all([ann.client.close(), ben.client.close()]);
+  });
+
   test("more is missed than a page holds: all of it is given, in order, and dropped", { timeout: 60_000 }, async () => {
     await befriend(stack, "ann2", "ben2");
     const ann = await new Person("ann2").online();
@@ -96,6 +133,34 @@ describe("the client and the local stack", { concurrency: true }, () => {
     assert.deepEqual(await second.contents(1), ["two"]);
     assert.equal(stored.length, 2);
     await Promise.all([ann.client.close(), second.client.close()]);
+  });
+
+  test("what comes while a client closes is given to the next one, which knows nothing of the first", async () => {
+    const friends = await Promise.all(
+      ["ann10", "cara10", "dan10", "eva10"].map(async (friend) => {
+        await befriend(stack, friend, "ben10");
+        return (await new Person(friend).online()).client;
+      }),
+    );
+    const given = new Set<string>();
+    const receive = ({ received }: Person) => {
+      const ids = received.map(({ id }) => id);
+      assert.equal(new Set(ids).size, ids.length, "no client gives one twice");
+      for (const id of ids) given.add(id);
+    };
+    const sends: Promise<Receipt>[] = [];
+    for (let round = 0; round < 5; round++) {
+      const ben = await new Person("ben10").online();
+      for (let n = 0; n < 10; n++) sends.push(...friends.map((friend) => friend.sendToUser("ben10", n)));
+      await until(() => ben.received.length >= 10 + 4 * round);
+      await ben.client.close();
+      receive(ben);
+    }
+    const receipts = await Promise.all(sends);
+    const last = await new Person("ben10").online();
+    receive(last);
+    assert.deepEqual(receipts.filter(({ id }) => !given.has(id)), []);
+    await Promise.all([...friends, last.client].map((client) => client.close()));
   });
 
   test("forged and expired tokens do not connect, a good one does", async () => {

@@ -19,10 +19,10 @@ export interface Stack {
 }
 
 /** Start one; resolves when it says that it is ready. */
-export async function startStack(options: string[] = []): Promise<Stack> {
+export async function startStack(options: string[] = [], environment: Record<string, string> = {}): Promise<Stack> {
   const free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
   const child = spawn(PROGRAM, [...free, ...options], {
-    env: { PATH: process.env["PATH"], JWT_SECRET: SECRET, JWT_LEEWAY_SECONDS: "0" },
+    env: { PATH: process.env["PATH"], JWT_SECRET: SECRET, JWT_LEEWAY_SECONDS: "0", ...environment },
     stdio: ["ignore", "pipe", "ignore"],
   });
   const line = await Promise.race([
