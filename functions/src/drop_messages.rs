@@ -46,7 +46,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 /// Whether it was dropped; not if another drop came in between.
 async fn drop_until(app: &App, user: &UserId, kinds: &[Kind], until: MessageId) -> Result<bool> {
     let ((state, _), shown) =
-        futures::try_join!(missed::read(app, user, kinds), app.table.offered(user, kinds, until))?;
+        futures::try_join!(missed::state_and_view(app, user, kinds), app.table.offered(user, kinds, until))?;
     let complete = app.clock.now_ms().saturating_sub(MARGIN_MS);
     let floor = floor(until, shown.as_ref().map_or(complete, |shown| shown.floor));
     let names = names(&state, kinds, until, shown.as_ref());

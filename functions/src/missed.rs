@@ -90,7 +90,7 @@ pub(crate) struct Found {
 /// Read a page. With `drops` all that was found is returned, also where some log was not read so far.
 pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool) -> Result<Found> {
     let end = app.clock.now_ms();
-    let (state, view) = read(app, user, &request.kinds).await?;
+    let (state, view) = state_and_view(app, user, &request.kinds).await?;
     let floor = end.saturating_sub(MARGIN_MS);
     let taken = match request.all {
         true => Taken::default(),
@@ -107,7 +107,7 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
 }
 
 /// The state with its tails, and the view of the logs of these kinds.
-pub(crate) async fn read(app: &App, user: &UserId, kinds: &[Kind]) -> Result<(State, View)> {
+pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[Kind]) -> Result<(State, View)> {
     for _ in 0..MAX_READS {
         let (mut state, mut view) = futures::try_join!(app.table.state(user), app.table.view(user))?;
         if !kinds.contains(&Kind::Multicast) {

@@ -139,6 +139,10 @@ async function signIn(me: string): Promise<void> {
 
 function goOnlineOrOff(): void {
   if (session === undefined) return;
+  if (session.state === "displaced") {
+    alarm("");
+    return session.client.connect();
+  }
   if (session.state === "closed") {
     session.client = newClient(session.me, session.chats);
     session.client.connect();
@@ -269,7 +273,7 @@ function draw(): void {
   // Said again only when it changes.
   if ($("state").textContent !== words().states[state]) $("state").textContent = words().states[state];
   $("state").dataset["state"] = state;
-  $("toggle").textContent = state === "closed" ? words().goOnline : words().goOffline;
+  $("toggle").textContent = ["closed", "displaced"].includes(state) ? words().goOnline : words().goOffline;
   $("room").classList.toggle("in-chat", open !== undefined);
   drawLists(session);
   drawChat(session);

@@ -55,6 +55,7 @@ const english = {
     catching_up: "fetching what you missed …",
     online: "online",
     waiting: "connection lost, trying again …",
+    displaced: "in use elsewhere",
     closed: "offline",
   },
   errors: {
@@ -64,6 +65,7 @@ const english = {
     not_found: "There is no such thing.",
     bad_request: "The server does not accept that.",
     unavailable: "The server has no time; try again.",
+    too_many_connections: "You opened the chat in too many places; this was the oldest. Go online to continue here.",
     token: "No token: this stack runs with a secret of its own, so it hands out none.",
     other: "Something went wrong.",
   },
@@ -126,6 +128,7 @@ const chinese: Words = {
     catching_up: "正在获取离线消息…",
     online: "在线",
     waiting: "连接已断开，正在重试…",
+    displaced: "已在其他窗口使用",
     closed: "离线",
   },
   errors: {
@@ -135,6 +138,7 @@ const chinese: Words = {
     not_found: "不存在。",
     bad_request: "服务器不接受该请求。",
     unavailable: "服务器繁忙，请重试。",
+    too_many_connections: "打开的窗口过多，此窗口最早打开，已断开。点击上线可在此继续。",
     token: "没有令牌：此服务使用自己的密钥运行，不发放令牌。",
     other: "出错了。",
   },

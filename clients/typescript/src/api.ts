@@ -19,8 +19,10 @@ export interface ApiSettings {
 /** One page of messages, oldest first. */
 export interface Page {
   messages: Message[];
-  /** Whether another call has more. */
+  /** Whether another call has more. A page may be short or empty, and still have more. */
   more: boolean;
+  /** Where that call goes on, if the server says so: behind this id. */
+  next?: string;
 }
 
 /** Which messages a pull is for; at most one of the two. */
@@ -115,7 +117,8 @@ export class ChatApi {
     const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
     if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
     messages.sort((a, b) => (a.id < b.id ? -1 : 1));
-    return { messages, more: headers.get("x-has-more") === "true" };
+    const next = headers.get("x-next");
+    return { messages, more: headers.get("x-has-more") === "true", ...(next === null ? {} : { next }) };
   }
 
   /** Drop what was missed up to and including that message. The client does this by itself. */

@@ -74,14 +74,16 @@ async function* entries(
   read: (last: string | undefined) => Promise<Page>,
   given: (last: string) => Promise<void>,
 ): Source {
-  let page: Page;
   let last = start;
-  do {
-    page = await read(last);
-    last = page.messages.at(-1)?.id;
-    const end = last;
+  for (;;) {
+    const page = await read(last);
+    const end = page.messages.at(-1)?.id;
     for (const message of page.messages) {
       yield { message, endsPage: end === message.id ? () => given(end) : undefined };
     }
-  } while (page.more && last !== undefined);
+    const next = page.next ?? end;
+    // A server that does not get on is asked no more.
+    if (!page.more || next === undefined || (last !== undefined && next <= last)) return;
+    last = next;
+  }
 }

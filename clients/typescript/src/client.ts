@@ -20,9 +20,11 @@ import { firstIdAt } from "./ulid.js";
  * - `catching_up`: connected; missed messages are being pulled. Sends go out.
  * - `online`: connected, and nothing is missing.
  * - `waiting`: for the next attempt to connect.
+ * - `displaced`: the user has opened too many connections elsewhere, so the server closed this one, which was the oldest.
+ *   The client does not connect by itself, or tabs would close one another for ever; `connect` does.
  * - `closed`: for good.
  */
-export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "closed";
+export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "displaced" | "closed";
 
 export interface ClientOptions {
   /** The public address, as `https://chat.example.com`; below it lie `/api` and `/ws`. */
@@ -99,6 +101,8 @@ export class ChatClient {
   /** Whether an earlier connection may have taken messages that the application never saw. */
   #resumes: boolean;
   #closing: Promise<void> | undefined;
+  /** Whether the server has said that it closes this connection in favour of others of the user. */
+  #isDisplaced = false;
 
   /** @throws TypeError if the runtime has no WebSocket and none is given, or the url is none. */
   constructor(options: ClientOptions) {
@@ -154,9 +158,10 @@ export class ChatClient {
     return this.#outbox.size;
   }
 
-  /** Connect, and stay connected until `close`. */
+  /** Connect, and stay connected until `close`, or until the user has too many connections elsewhere. */
   connect(): void {
-    if (this.#state !== "idle") return;
+    if (this.#state !== "idle" && this.#state !== "displaced") return;
+    this.#isDisplaced = false;
     globalThis.addEventListener?.("online", this.#online);
     void this.#dial();
   }
@@ -260,8 +265,8 @@ export class ChatClient {
    * is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
-    const { messages } = await this.api.pull({ signal });
-    if (messages.length === 0 || signal.aborted) return;
+    const { messages, more } = await this.api.pull({ signal });
+    if ((messages.length === 0 && !more) || signal.aborted) return;
     this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
     this.#inbox.interrupt();
     await this.#catchUp(true, signal);
@@ -306,6 +311,7 @@ export class ChatClient {
         this.#begin(frame.timestamp, DATE_SLACK_MS);
         return this.#outbox.acknowledged(frame);
       case "ERROR":
+        if (frame.code === "too_many_connections") this.#isDisplaced = true;
         if (!this.#outbox.refused(frame)) this.#tell(new ChatError(frame.code, frame.message));
         return;
       case "NOTIFICATION":
@@ -323,6 +329,7 @@ export class ChatClient {
     const wasStable = this.#openedAt > 0 && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
     if (wasStable) this.#attempt = 0;
     this.#openedAt = 0;
+    if (this.#isDisplaced) return this.#setState("displaced");
     this.#tell(new ChatError("network", why));
     this.#dialLater();
   }

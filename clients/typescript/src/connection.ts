@@ -91,6 +91,7 @@ export class Connection implements Transport {
     if (!isError || frame.requestId !== PROBE_ID) this.#settings.received(frame);
     // The server closes it too; but that may get lost.
     if (isError && frame.code === "token_expired") this.#end("the token expired");
+    if (isError && frame.code === "too_many_connections") this.#end("the user has too many connections");
   }
 
   #heard(): void {

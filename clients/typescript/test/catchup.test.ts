@@ -14,7 +14,7 @@ const numberOf = (id: string) => [...Array(100).keys()].find((n) => idOf(n) === 
 class World {
   readonly story: string[] = [];
   readonly abort = new AbortController();
-  readonly pages = new Map<string, { numbers: number[]; more?: boolean }>();
+  readonly pages = new Map<string, { numbers: number[]; more?: boolean; next?: number }>();
   /** Called for each message that is given. */
   taking: (n: number) => Promise<void> | void = () => {};
   failing = "";
@@ -38,8 +38,8 @@ class World {
     pull: async ({ after, since }: PullOptions = {}): Promise<Page> => {
       const name = since !== undefined ? `since ${numberOf(since)}` : after !== undefined ? `after ${numberOf(after)}` : "missed";
       this.#call(name);
-      const { numbers, more = false } = this.pages.get(name) ?? { numbers: [] };
-      return { messages: numbers.map((n) => message(n)), more };
+      const { numbers, more = false, next } = this.pages.get(name) ?? { numbers: [] };
+      return { messages: numbers.map((n) => message(n)), more, ...(next === undefined ? {} : { next: idOf(next) }) };
     },
     drop: async (until: string): Promise<void> => this.#call(`drop ${numberOf(until)}`),
   };
@@ -111,9 +111,21 @@ test("after its end nothing is given on, nor dropped", async () => {
   assert.deepEqual(world.story, ["missed", "give 1"]);
 });
 
-test("an empty page ends it, whatever it says of more", async () => {
+test("an empty page that says where to go on is followed, and nothing is dropped for it", async () => {
   const world = new World();
-  world.pages.set("missed", { numbers: [], more: true });
+  world.pages.set("missed", { numbers: [], more: true, next: 4 });
+  world.pages.set("after 4", { numbers: [5], more: true, next: 7 });
+  world.pages.set("after 7", { numbers: [] });
   await world.run();
-  assert.deepEqual(world.story, ["missed"]);
+  assert.deepEqual(world.story, ["missed", "after 4", "give 5", "drop 5", "after 7"]);
+});
+
+test("a page that does not get on ends it, whatever it says of more", async () => {
+  for (const next of [undefined, 4]) {
+    const world = new World();
+    world.pages.set("missed", { numbers: [], more: true, ...(next === undefined ? {} : { next }) });
+    world.pages.set("after 4", { numbers: [], more: true, next: 4 });
+    await world.run();
+    assert.deepEqual(world.story, next === undefined ? ["missed"] : ["missed", "after 4"]);
+  }
 });

@@ -399,6 +399,33 @@ test("an expired token costs a connection, and nothing else", async () => {
   await sent;
 });
 
+test("one connection too many is not opened again until the application says so", async () => {
+  const world = await World.online();
+  world.sockets.last.say({ type: "ERROR", code: "too_many_connections", message: "this was the oldest" });
+  assert.equal(world.client.state, "displaced");
+  assert.deepEqual(world.codes, ["too_many_connections"]);
+  const sent = world.client.sendToUser("ben", "hi");
+  world.client.checkNow();
+  await world.clock.pass(10 * 60_000 - 1);
+  assert.equal(world.client.state, "displaced");
+  world.client.connect();
+  await settle();
+  await world.opened();
+  const [{ requestId }] = world.sockets.last.requests as [{ requestId: string }];
+  world.sockets.last.say({ type: "ACK", requestId, id: "1", timestamp: EPOCH_MS });
+  await sent;
+});
+
+test("a requestId that was used for another message rejects its send, which is not sent again", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToUser("ben", "hi");
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ERROR", code: "request_id_reused", message: "used", requestId });
+  await assert.rejects(sent, { code: "request_id_reused" });
+  await world.clock.pass(60_000);
+  assert.equal(world.sockets.last.requests.length, 1);
+});
+
 test("errors of a send reject it; others are told", async () => {
   const world = await World.online();
   const sent = world.client.sendToUser("ben?", "hi");
