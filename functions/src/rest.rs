@@ -70,7 +70,7 @@ impl Reply {
     }
 
     fn fits(&self) -> bool {
-        self.body.as_deref().is_none_or(|body| fits(body))
+        self.body.as_deref().is_none_or(fits)
     }
 
     /// An answer of that status without a body.
