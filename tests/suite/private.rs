@@ -251,16 +251,20 @@ async fn a_repeated_request_id_stores_and_delivers_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_is_used_up_sends_nothing_else() {
+async fn a_request_id_that_is_used_up_is_refused_for_anything_else() {
     let (mut alice, mut bob) = friends_online().await;
     let carol = User::new("carol");
     alice.befriend(&carol).await;
     let first = send_as(&mut alice, &bob, "once", "hi").await;
     bob.expect_private(&alice, "hi").await;
-    assert_eq!(send_as(&mut alice, &bob, "once", "something else").await, first);
-    assert_eq!(send_as(&mut alice, &carol, "once", "somebody else").await, first);
+    for (receiver, content) in [(bob.id(), "\"something else\""), (carol.id(), "\"hi\"")] {
+        alice.send_text(&unicast(receiver, Some("once"), content)).await;
+        assert_eq!(alice.expect_error("request_id_reused", "requestId").await.text("requestId"), "once");
+    }
+    assert_eq!(send_as(&mut alice, &bob, "once", "hi").await, first);
     bob.expect_nothing().await;
-    assert!(carol.pull().await.is_empty());
+    assert_eq!(bob.since(BEGINNING).await.ids(), [first.id]);
+    assert!(carol.since(BEGINNING).await.is_empty());
 }
 
 #[tokio::test]
