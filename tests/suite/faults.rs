@@ -34,7 +34,7 @@ fn address(deployment: &Deployment) -> &str {
 }
 
 /// A socket whose client has little room for what it does not read.
-async fn narrow(user: &User) -> Device {
+pub(crate) async fn narrow(user: &User) -> Device {
     let open = async {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4096)?;
