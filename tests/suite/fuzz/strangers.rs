@@ -271,7 +271,10 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     let tokens = if mutator.in_a_hundred(80) { json!([offered]) } else { json!([offered, mutator.word()]) };
     event["multiValueQueryStringParameters"] = json!({ "access_token": tokens });
     let protocol = if mutator.in_a_hundred(80) { "chat".to_owned() } else { mutator.word() };
+    // As the gateway does it: all lines in the one map, and the last in the other.
+    let lines = if mutator.in_a_hundred(80) { json!([protocol]) } else { json!([mutator.word(), protocol]) };
     event["headers"]["Sec-WebSocket-Protocol"] = json!(protocol);
+    event["multiValueHeaders"]["Sec-WebSocket-Protocol"] = lines;
     if mutator.in_a_hundred(40) {
         mutator.json(&mut event);
     }
