@@ -143,10 +143,9 @@ MUTANTS = {
          "        let is_hidden = state"),
     ]),
     "leavers": ("a job does not write down who has gone before it runs", [
-        ("functions/src/delivery.rs", "        let time = self.id.time_ms();\n        let is_hidden",
+        ("functions/src/delivery.rs", "        let is_dropped = self.late",
          '        if shared::mutant("leavers") && self.queued.is_some() && state.open(now).next().is_none() {\n'
-         "            return false;\n        }\n"
-         "        let time = self.id.time_ms();\n        let is_hidden"),
+         "            return false;\n        }\n        let is_dropped = self.late"),
     ]),
     "nograce": ("a connection counts as having taken what came in its last seconds", [
         ("shared/src/coverage.rs", "            let Some(last) = whole.to.checked_sub(unseen)",
@@ -181,8 +180,8 @@ MUTANTS = {
          'if (state.missed.len() < self.max_missed_names || crate::mutant("unbounded")) &&'),
     ]),
     "unbudgeted": ("a pull reads on while everything that it reads is left out", [
-        ("functions/src/missed.rs", "self.spare.load(Relaxed) > 0",
-         'self.spare.load(Relaxed) > 0 || shared::mutant("unbudgeted")'),
+        ("functions/src/missed.rs", "self.0.load(Relaxed) > 0",
+         'self.0.load(Relaxed) > 0 || shared::mutant("unbudgeted")'),
     ]),
 }
 

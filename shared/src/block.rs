@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn no_more_spells_are_remembered_than_fit() {
-        let often = (0..MAX_SPELLS as u64 + 5).fold(Block::default(), |block, n| block.set(10 * n).lifted(10 * n + 5, 0));
+        let often =
+            (0..MAX_SPELLS as u64 + 5).fold(Block::default(), |block, n| block.set(10 * n).lifted(10 * n + 5, 0));
         assert_eq!((often.past.len(), often.past[0].from), (MAX_SPELLS, 50));
     }
 

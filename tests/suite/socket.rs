@@ -2,9 +2,9 @@
 
 use futures::future::join_all;
 
-use crate::world::device::{Device, new_request_id, unicast};
+use crate::world::device::{Device, multicast, new_request_id, unicast};
 use crate::world::page::BEGINNING;
-use crate::world::scene::{friends, friends_online};
+use crate::world::scene::{friends, friends_online, group_of};
 use crate::world::{Claims, User, once};
 
 /// The longest frame.
@@ -41,16 +41,12 @@ fn malformed() -> Vec<(String, &'static str)> {
         (r#"{"type":"unicast","receiverId":"a b","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"a/b","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"é","content":1}"#, "receiverId"),
-        (r#"{"type":"unicast","receiverId":"u","groupId":"g","content":1}"#, "groupId"),
-        (r#"{"type":"unicast","receiverId":"u","groupId":null,"content":1}"#, "groupId"),
         (r#"{"type":"unicast","groupId":"g","content":1}"#, ""),
         (r#"{"type":"multicast","content":1}"#, "groupId"),
         (r#"{"type":"multicast","groupId":null,"content":1}"#, "groupId"),
         (r#"{"type":"multicast","groupId":7,"content":1}"#, "groupId"),
         (r#"{"type":"multicast","groupId":"","content":1}"#, "groupId"),
         (r#"{"type":"multicast","groupId":"a#b","content":1}"#, "groupId"),
-        (r#"{"type":"multicast","groupId":"g","receiverId":"u","content":1}"#, "receiverId"),
-        (r#"{"type":"multicast","groupId":"g","receiverId":null,"content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"u"}"#, "content"),
         (r#"{"type":"unicast","receiverId":"u","content":null}"#, "content"),
         (r#"{"type":"multicast","groupId":"g","content":null}"#, "content"),
@@ -58,7 +54,6 @@ fn malformed() -> Vec<(String, &'static str)> {
         (r#"{"type":"unicast","receiverId":"u","receiverId":"v","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":""}"#, "requestId"),
         (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":7}"#, "requestId"),
-        (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":null}"#, "requestId"),
     ]
     .map(|(frame, named)| (frame.to_owned(), named))
     .into();
@@ -101,7 +96,7 @@ async fn nothing_is_stored_of_a_malformed_frame() {
     for bad in [
         good.replace(r#""content":1"#, r#""content":null"#),
         good.replace(r#""content":1"#, r#""content":1,"content":2"#),
-        good.replacen('{', r#"{"groupId":"g","#, 1),
+        good.replacen('{', r#"{"type":"unicast","#, 1),
         good.replacen('{', r#"{"receiverId":"bob","#, 1),
         format!("{good}}}"),
     ] {
@@ -112,6 +107,31 @@ async fn nothing_is_stored_of_a_malformed_frame() {
     alice.send_text(&good).await;
     let accepted = alice.expect_ack("once").await;
     assert_eq!(bob.pull().await.ids(), [accepted.id]);
+}
+
+/// The original says that it need not be given, so a client may give anything.
+#[tokio::test]
+async fn the_address_of_the_other_kind_is_not_read() {
+    let (alice, bob) = friends().await;
+    let group = group_of(&alice, &[&bob]).await;
+    let (mut alice, mut bob_online) = (alice.connect().await, bob.connect().await);
+    for other in ["null", "\"\"", "\"a b\"", "7", "{}"] {
+        for (frame, field) in
+            [(unicast(bob.id(), Some("r"), other), "groupId"), (multicast(&group, Some("r"), other), "receiverId")]
+        {
+            let request_id = new_request_id();
+            let frame =
+                frame.replacen('{', &format!("{{\"{field}\":{other},"), 1).replace("\"r\"", &format!("{request_id:?}"));
+            let frame = frame.replace(&format!("\"content\":{other}"), "\"content\":1");
+            alice.send_text(&frame).await;
+            alice.expect_ack(&request_id).await;
+            assert_eq!(bob_online.next("the message").await.raw("content"), "1");
+        }
+    }
+    let frame = unicast(bob.id(), None, "2").replacen('{', "{\"requestId\":null,", 1);
+    alice.send_text(&frame).await;
+    assert_eq!(bob_online.next("the message").await.raw("content"), "2");
+    alice.expect_nothing().await;
 }
 
 /// A private message of exactly that many bytes.
