@@ -112,7 +112,8 @@ function newClient(me: string, chats: Chats): ChatClient {
       draw();
     },
     onError: (error) => {
-      if (error.code !== "network") alarm(inWords(error));
+      // These show in the state.
+      if (error.code !== "network" && error.code !== "too_many_connections") alarm(inWords(error));
     },
   });
 }
@@ -139,10 +140,6 @@ async function signIn(me: string): Promise<void> {
 
 function goOnlineOrOff(): void {
   if (session === undefined) return;
-  if (session.state === "displaced") {
-    alarm("");
-    return session.client.connect();
-  }
   if (session.state === "closed") {
     session.client = newClient(session.me, session.chats);
     session.client.connect();
@@ -263,9 +260,12 @@ function drawWords(): void {
 }
 
 function draw(): void {
+  const isReplaced = session?.state === "replaced";
   $("door").hidden = session !== undefined;
   $("room").hidden = session === undefined;
-  $("state").hidden = $("toggle").hidden = session === undefined;
+  $("state").hidden = session === undefined;
+  $("toggle").hidden = session === undefined || isReplaced;
+  $("replaced").hidden = !isReplaced;
   if (session === undefined) return;
   const { me, state, open } = session;
   document.title = `${me} · Chat`;
@@ -273,7 +273,7 @@ function draw(): void {
   // Said again only when it changes.
   if ($("state").textContent !== words().states[state]) $("state").textContent = words().states[state];
   $("state").dataset["state"] = state;
-  $("toggle").textContent = ["closed", "displaced"].includes(state) ? words().goOnline : words().goOffline;
+  $("toggle").textContent = state === "closed" ? words().goOnline : words().goOffline;
   $("room").classList.toggle("in-chat", open !== undefined);
   drawLists(session);
   drawChat(session);
@@ -427,6 +427,10 @@ $("back").addEventListener("click", () => {
   if (key !== undefined) $("room").querySelector<HTMLElement>(`nav [data-key="${CSS.escape(key)}"]`)?.focus();
 });
 $("toggle").addEventListener("click", goOnlineOrOff);
+$("continue").addEventListener("click", () => {
+  session?.client.connect();
+  $("toggle").focus();
+});
 $("language").addEventListener("click", () => {
   language = language === "en" ? "zh" : "en";
   sessionStorage.setItem("language", language);

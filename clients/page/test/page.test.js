@@ -15,11 +15,12 @@ const PATIENCE_MS = 20_000;
 
 let stack, browser;
 let count = 0;
+const newUser = (name, number) => `${name}-${number}`;
 
-async function startStack(options = []) {
+async function startStack(options = [], environment = {}) {
   const free = ["--public-port", "--internal-port", "--dynamodb-port"].filter((option) => !options.includes(option));
   const child = spawn(PROGRAM, [...free.flatMap((option) => [option, "0"]), ...options], {
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, ...environment },
     stdio: ["ignore", "pipe", "ignore"],
   });
   const [line] = await Promise.race([
@@ -41,15 +42,15 @@ after(async () => {
   stack?.stop();
 });
 
-/** Tabs of users whose names nobody else has, signed in, each with a storage of its own. */
-async function tabs(names, options = {}, address = stack.address) {
+/** Tabs of users whose names nobody else has, unless told otherwise; signed in, each with a storage of its own. */
+async function tabs(names, options = {}, address = stack.address, userOf = newUser) {
   const number = ++count;
   return Promise.all(
     names.map(async (name) => {
       const context = await browser.newContext({ locale: "en-GB", viewport: { width: 1100, height: 700 }, ...options });
       context.setDefaultTimeout(PATIENCE_MS);
       const page = await context.newPage();
-      page.user = `${name}-${number}`;
+      page.user = userOf(name, number);
       page.complaints = [];
       page.on("pageerror", (error) => page.complaints.push(error.message));
       page.on("console", (line) => line.type() === "error" && page.complaints.push(line.text()));
@@ -193,6 +194,38 @@ test("a block is silent, until it is lifted", async () => {
   assert.equal(await lines(alice).count(), 2);
   assert.equal(await alice.locator("#log .failed").count(), 0);
   await close(alice, bob);
+});
+
+test("a tab that is disconnected for a newer one says so, and continues when its user wants it to", async () => {
+  const small = await startStack([], { MAX_CONNECTIONS: "1" });
+  const [alice, older] = await tabs(["alice", "bob"], {}, small.address);
+  await befriend(alice, older.user);
+  const [newer] = await tabs([older.user], {}, small.address, (name) => name);
+  const told = (page) => page.getByRole("alert").filter({ hasText: "too many tabs or on too many devices" });
+  await told(older).waitFor();
+  await older.locator("#state[data-state=replaced]").waitFor();
+  await isAccessible(older);
+  await picture(older, "replaced");
+  await older.getByRole("button", { name: "中文" }).click();
+  await older.getByRole("button", { name: "在此继续" }).waitFor();
+  await older.getByRole("button", { name: "English" }).click();
+  // Neither connects by itself, so the newer one stays.
+  await older.evaluate(() => globalThis.dispatchEvent(new Event("online")));
+  await say(alice, "to the newer");
+  await chatWith(newer, alice.user);
+  await heard(newer, "to the newer");
+
+  await older.getByRole("button", { name: "Continue here" }).click();
+  await told(newer).waitFor();
+  await online(older);
+  await told(older).waitFor({ state: "hidden" });
+  await chatWith(older, alice.user);
+  await heard(older, "to the newer");
+  await say(older, "here again");
+  await heard(alice, "here again");
+  await newer.locator("#state[data-state=replaced]").waitFor();
+  await close(alice, older, newer);
+  small.stop();
 });
 
 test("a notification arrives", async () => {

@@ -16,13 +16,14 @@ export interface ApiSettings {
   serverTime?: (ms: number) => void;
 }
 
-/** One page of messages, oldest first. */
+/** The longest `Retry-After` that is obeyed. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
+
+/** One page of messages, in the order of ids. It may be empty and still have a next one. */
 export interface Page {
   messages: Message[];
-  /** Whether another call has more. A page may be short or empty, and still have more. */
-  more: boolean;
-  /** Where that call goes on, if the server says so: behind this id. */
-  next?: string;
+  /** The id behind which the next page begins; undefined for the last page. */
+  next: string | undefined;
 }
 
 /** Which messages a pull is for; at most one of the two. */
@@ -116,12 +117,19 @@ export class ChatApi {
     const senders = parse<FromSender[]>(text);
     const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
     if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
+    // The answer is in the order of times, by sender.
     messages.sort((a, b) => (a.id < b.id ? -1 : 1));
-    const next = headers.get("x-next");
-    return { messages, more: headers.get("x-has-more") === "true", ...(next === null ? {} : { next }) };
+    if (headers.get("x-has-more") !== "true") return { messages, next: undefined };
+    // An older server does not say where to go on: behind the last message.
+    const next = headers.get("x-next") ?? messages.at(-1)?.id ?? "";
+    if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer of a pull does not lead on");
+    return { messages, next };
   }
 
-  /** Drop what was missed up to and including that message. The client does this by itself. */
+  /**
+   * Drop what was missed up to and including that message: the one with the greatest id of a page. The client does this
+   * by itself.
+   */
   drop(until: string, signal?: AbortSignal): Promise<void> {
     return this.#void("DELETE", ["message"], { query: { until }, signal });
   }
@@ -164,7 +172,7 @@ export class ChatApi {
       const text = await response.text();
       const date = Date.parse(response.headers.get("date") ?? "");
       if (!Number.isNaN(date)) serverTime?.(date);
-      if (!response.ok) throw refusal(response.status, text);
+      if (!response.ok) throw refusal(response.status, text, waitMs(response.headers, clock.now()));
       return { text, headers: response.headers };
     } catch (thrown) {
       if (thrown instanceof ChatError) throw thrown;
@@ -184,7 +192,7 @@ export class ChatApi {
 }
 
 /** What an answer that is not 2xx means; its problem document says it in words. */
-function refusal(status: number, text: string): ChatError {
+function refusal(status: number, text: string, retryAfterMs: number | undefined): ChatError {
   const codes: Record<number, ErrorCode> = {
     400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
   };
@@ -196,7 +204,16 @@ function refusal(status: number, text: string): ChatError {
   } catch {
     // Something on the way answered in another form.
   }
-  return new ChatError(code, detail ?? `status ${status}`, { status });
+  return new ChatError(code, detail ?? `status ${status}`, { status, retryAfterMs });
+}
+
+/** How long `Retry-After` asks to wait: it holds seconds, or a time by the clock of the server. */
+function waitMs(headers: Headers, now: number): number | undefined {
+  const text = headers.get("retry-after");
+  if (text === null) return undefined;
+  const seconds = Number(text);
+  const ms = Number.isNaN(seconds) ? Date.parse(text) - (Date.parse(headers.get("date") ?? "") || now) : seconds * 1000;
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
 }
 
 function parse<T>(text: string): T {

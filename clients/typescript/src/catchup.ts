@@ -14,19 +14,21 @@ export interface CatchUp {
 
 /**
  * Read both, each page by page, and give messages on in the order of ids. A page of missed messages is dropped when the
- * application has it. Rejects if a call fails or the signal is aborted, after which nothing is given on; what was given
- * on until then may be read again.
+ * application has it; for an empty page nothing is dropped. Rejects if a call fails or the signal is aborted, after which
+ * nothing is given on; what was given on until then may be read again.
  */
 export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<void> {
   const missed = entries(
     undefined,
-    (last) => api.pull(last === undefined ? { signal } : { after: last, signal }),
-    (last) => api.drop(last, signal),
+    (next) => api.pull(next === undefined ? { signal } : { after: next, signal }),
+    async (_, last) => {
+      if (last !== undefined) await api.drop(last.id, signal);
+    },
   );
   const all = entries(
     since,
-    (last) => api.pull({ since: last ?? "", signal }),
-    async (last) => inbox.advance(last),
+    (next) => api.pull({ since: next ?? "", signal }),
+    async ({ next }, last) => inbox.advance(next ?? last?.id ?? ""),
   );
   const heads: Head[] = [];
   // One after the other: a pull remembers on the server what it has shown. This one first: whatever is older than a
@@ -71,19 +73,16 @@ async function advance(heads: Head[], source: Source): Promise<void> {
 
 async function* entries(
   start: string | undefined,
-  read: (last: string | undefined) => Promise<Page>,
-  given: (last: string) => Promise<void>,
+  read: (next: string | undefined) => Promise<Page>,
+  given: (page: Page, last: Message | undefined) => Promise<void>,
 ): Source {
-  let last = start;
-  for (;;) {
-    const page = await read(last);
-    const end = page.messages.at(-1)?.id;
-    for (const message of page.messages) {
-      yield { message, endsPage: end === message.id ? () => given(end) : undefined };
-    }
-    const next = page.next ?? end;
-    // A server that does not get on is asked no more.
-    if (!page.more || next === undefined || (last !== undefined && next <= last)) return;
-    last = next;
-  }
+  let next = start;
+  do {
+    const page = await read(next);
+    const last = page.messages.at(-1);
+    const endsPage = () => given(page, last);
+    for (const message of page.messages) yield { message, endsPage: message === last ? endsPage : undefined };
+    if (last === undefined) await endsPage();
+    next = page.next;
+  } while (next !== undefined);
 }

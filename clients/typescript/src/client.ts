@@ -20,11 +20,11 @@ import { firstIdAt } from "./ulid.js";
  * - `catching_up`: connected; missed messages are being pulled. Sends go out.
  * - `online`: connected, and nothing is missing.
  * - `waiting`: for the next attempt to connect.
- * - `displaced`: the user has opened too many connections elsewhere, so the server closed this one, which was the oldest.
- *   The client does not connect by itself, or tabs would close one another for ever; `connect` does.
+ * - `replaced`: nothing. The user opened more connections than allowed, and this one was the oldest. `connect` connects
+ *   again, at the cost of the connection that is the oldest then. Sends wait.
  * - `closed`: for good.
  */
-export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "displaced" | "closed";
+export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "replaced" | "closed";
 
 export interface ClientOptions {
   /** The public address, as `https://chat.example.com`; below it lie `/api` and `/ws`. */
@@ -66,7 +66,11 @@ export interface ClientOptions {
 
 /** How a send may be named. */
 export interface SendOptions {
-  /** 1 to 64 bytes; by default 128 random bits. With the same one, the same message is accepted once in ten minutes. */
+  /**
+   * 1 to 64 bytes; by default 128 random bits. With the same one, the same message is accepted once in ten minutes. It
+   * must be unique among all tabs, devices and reloads of the user, so never a counter: another message with the same one
+   * is refused.
+   */
   requestId?: string;
 }
 
@@ -101,8 +105,6 @@ export class ChatClient {
   /** Whether an earlier connection may have taken messages that the application never saw. */
   #resumes: boolean;
   #closing: Promise<void> | undefined;
-  /** Whether the server has said that it closes this connection in favour of others of the user. */
-  #isDisplaced = false;
 
   /** @throws TypeError if the runtime has no WebSocket and none is given, or the url is none. */
   constructor(options: ClientOptions) {
@@ -158,10 +160,9 @@ export class ChatClient {
     return this.#outbox.size;
   }
 
-  /** Connect, and stay connected until `close`, or until the user has too many connections elsewhere. */
+  /** Connect, and stay connected until `close`, or until the connection is `replaced`: then this connects again. */
   connect(): void {
-    if (this.#state !== "idle" && this.#state !== "displaced") return;
-    this.#isDisplaced = false;
+    if (this.#state !== "idle" && this.#state !== "replaced") return;
     globalThis.addEventListener?.("online", this.#online);
     void this.#dial();
   }
@@ -234,7 +235,7 @@ export class ChatClient {
         webSocket: this.#webSocket,
         opened: () => void this.#opened(),
         received: (frame) => this.#received(frame),
-        ended: (why) => this.#ended(why),
+        ended: (why, isReplaced) => this.#ended(why, isReplaced),
       });
     } catch (error) {
       this.#report(error, "token");
@@ -265,8 +266,12 @@ export class ChatClient {
    * is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
-    const { messages, more } = await this.api.pull({ signal });
-    if ((messages.length === 0 && !more) || signal.aborted) return;
+    let page = await this.api.pull({ signal });
+    while (page.messages.length === 0) {
+      if (page.next === undefined) return;
+      page = await this.api.pull({ after: page.next, signal });
+    }
+    if (signal.aborted) return;
     this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
     this.#inbox.interrupt();
     await this.#catchUp(true, signal);
@@ -284,13 +289,15 @@ export class ChatClient {
   /** Repeat what fails, until the connection ends. */
   async #untilDone(task: () => Promise<void>, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
+      let waitMs = backoffMs(this.#timing.backoff, attempt, this.#random);
       try {
         return await task();
       } catch (error) {
         if (signal.aborted) return;
         this.#report(error, "network");
+        if (error instanceof ChatError) waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
       }
-      await sleep(this.#clock, backoffMs(this.#timing.backoff, attempt, this.#random), signal);
+      await sleep(this.#clock, waitMs, signal);
     }
   }
 
@@ -311,7 +318,6 @@ export class ChatClient {
         this.#begin(frame.timestamp, DATE_SLACK_MS);
         return this.#outbox.acknowledged(frame);
       case "ERROR":
-        if (frame.code === "too_many_connections") this.#isDisplaced = true;
         if (!this.#outbox.refused(frame)) this.#tell(new ChatError(frame.code, frame.message));
         return;
       case "NOTIFICATION":
@@ -319,7 +325,7 @@ export class ChatClient {
     }
   }
 
-  #ended(why: string): void {
+  #ended(why: string, isReplaced: boolean): void {
     // Also if it never opened here: it may have on the other side.
     this.#resumes = true;
     this.#connection = undefined;
@@ -329,7 +335,8 @@ export class ChatClient {
     const wasStable = this.#openedAt > 0 && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
     if (wasStable) this.#attempt = 0;
     this.#openedAt = 0;
-    if (this.#isDisplaced) return this.#setState("displaced");
+    // The ERROR frame was told. To connect again would only end another of the user's connections, which does the same.
+    if (isReplaced) return this.#setState("replaced");
     this.#tell(new ChatError("network", why));
     this.#dialLater();
   }

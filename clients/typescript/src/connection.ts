@@ -16,8 +16,11 @@ export interface ConnectionSettings {
   webSocket: WebSocketConstructor;
   opened: () => void;
   received: (frame: ServerFrame) => void;
-  /** Called once, however it ends, but not after `close`. */
-  ended: (why: string) => void;
+  /**
+   * Called once, however it ends, but not after `close`. It was replaced if the server ended it for a newer connection
+   * of the user.
+   */
+  ended: (why: string, isReplaced: boolean) => void;
 }
 
 const PING = JSON.stringify({ type: "ping" });
@@ -87,11 +90,11 @@ export class Connection implements Transport {
     this.#heard();
     const frame = readFrame(data);
     if (frame === undefined) return;
-    const isError = frame.type === "ERROR";
-    if (!isError || frame.requestId !== PROBE_ID) this.#settings.received(frame);
+    if (frame.type !== "ERROR") return this.#settings.received(frame);
+    if (frame.requestId !== PROBE_ID) this.#settings.received(frame);
     // The server closes it too; but that may get lost.
-    if (isError && frame.code === "token_expired") this.#end("the token expired");
-    if (isError && frame.code === "too_many_connections") this.#end("the user has too many connections");
+    if (frame.code === "token_expired") this.#end("the token expired");
+    if (frame.code === "too_many_connections") this.#end("a newer connection took its place", true);
   }
 
   #heard(): void {
@@ -109,13 +112,13 @@ export class Connection implements Transport {
     });
   }
 
-  #end(why: string): void {
+  #end(why: string, isReplaced = false): void {
     this.#goodbye?.();
     if (this.#over) return;
     this.#stop();
     // A dead one may take its time to close; nobody waits for it.
     this.#socket.close();
-    this.#settings.ended(why);
+    this.#settings.ended(why, isReplaced);
   }
 
   #stop(): void {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { ChatApi } from "../src/api.js";
 import { Tokens } from "../src/tokens.js";
-import { FakeFetch, Later, message, page, type FakeAnswer, type FakeRequest } from "./fakes.js";
+import { FakeFetch, idOf, Later, message, page, type FakeAnswer, type FakeRequest } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
 /** An API that is answered so, with tokens `t1`, `t2`, … */
@@ -27,6 +27,8 @@ function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>)
 const GROUP = { id: "g", name: "Team", managerId: "ann", usersId: ["ann"] };
 const INVITATION = { id: "i", groupId: "g", groupName: "Team", userId: "ben", invitedBy: "ann" };
 
+const LAST = { messages: [], next: undefined };
+
 const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][] = [
   ["POST /stage/api/group name=A & B", (api) => api.createGroup("A & B"), { json: "g" }, "g"],
   ["PUT /stage/api/group/g name=B", (api) => api.renameGroup("g", "B"), {}, undefined],
@@ -39,9 +41,9 @@ const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][]
   ["GET /stage/api/request", (api) => api.invitations(), { json: [INVITATION] }, [INVITATION]],
   ["PUT /stage/api/request/i", (api) => api.acceptInvitation("i"), {}, undefined],
   ["DELETE /stage/api/request/i", (api) => api.declineInvitation("i"), {}, undefined],
-  ["GET /stage/api/message drop=false", (api) => api.pull(), { json: [] }, { messages: [], more: false }],
-  ["GET /stage/api/message drop=false after=1", (api) => api.pull({ after: "1" }), { json: [] }, { messages: [], more: false }],
-  ["GET /stage/api/message drop=false since=1", (api) => api.pull({ since: "1" }), { json: [] }, { messages: [], more: false }],
+  ["GET /stage/api/message drop=false", (api) => api.pull(), { json: [] }, LAST],
+  ["GET /stage/api/message drop=false after=1", (api) => api.pull({ after: "1" }), { json: [] }, LAST],
+  ["GET /stage/api/message drop=false since=1", (api) => api.pull({ since: "1" }), { json: [] }, LAST],
   ["DELETE /stage/api/message until=1", (api) => api.drop("1"), {}, undefined],
 ];
 
@@ -67,11 +69,42 @@ test("ids are no part of the path but one", async () => {
   assert.equal(server.requests[0]?.path, "/stage/api/group/a%40b%3Ac%2F..%2Fd%3Fe");
 });
 
-test("a page is in the order of ids, whoever sent what", async () => {
+test("a page is in the order of ids, whoever sent what, and whatever the order of the answer", async () => {
   const fromCara = { ...message(2), senderId: "cara" };
-  const { api: these } = api(() => page([message(3), fromCara, message(1)], true));
-  assert.deepEqual(await these.pull(), { messages: [message(1), fromCara, message(3)], more: true });
+  const { api: these } = api(() => page([message(3), fromCara, message(1)]));
+  assert.deepEqual(await these.pull(), { messages: [message(1), fromCara, message(3)], next: undefined });
 });
+
+test("a page goes on where the answer says so, also an empty one", async () => {
+  const { api: these, server } = api(() => page([message(1)], true, idOf(7)));
+  assert.deepEqual(await these.pull(), { messages: [message(1)], next: idOf(7) });
+  server.answer = () => page([], true, idOf(7));
+  assert.deepEqual(await these.pull({ after: idOf(6) }), { messages: [], next: idOf(7) });
+  assert.deepEqual(await these.pull({ since: idOf(6) }), { messages: [], next: idOf(7) });
+});
+
+test("... and behind the greatest id where an older server does not say it", async () => {
+  const { api: these } = api(() => page([message(3), message(2)], true));
+  assert.equal((await these.pull()).next, idOf(3));
+});
+
+test("where there is no more, nothing is behind the page", async () => {
+  const { api: these } = api(() => page([message(1)], false, idOf(7)));
+  assert.equal((await these.pull()).next, undefined);
+});
+
+for (const [name, answer] of [
+  ["to where it began", page([], true, idOf(5))],
+  ["back", page([message(6)], true, idOf(4))],
+  ["nowhere", page([], true)],
+  ["back, from a server that ignores the parameter", page([message(1)], true)],
+] as const) {
+  test(`a page that leads ${name} is no answer`, async () => {
+    const { api: these } = api(() => answer);
+    await assert.rejects(these.pull({ after: idOf(5) }), { name: "ChatError", code: "network" });
+    await assert.rejects(these.pull({ since: idOf(5) }), { name: "ChatError", code: "network" });
+  });
+}
 
 const refusals: [number, string][] = [
   [400, "bad_request"], [403, "forbidden"], [404, "not_found"], [405, "rejected"], [429, "unavailable"],
@@ -85,6 +118,29 @@ for (const [status, code] of refusals) {
     assert.equal(server.requests.length, 1);
   });
 }
+
+const DATE = "Tue, 17 Jun 2025 10:00:00 GMT";
+
+for (const [name, headers, expected] of [
+  ["seconds", { "retry-after": "7" }, 7_000],
+  ["a time by the clock of the server", { "retry-after": "Tue, 17 Jun 2025 10:00:09 GMT", date: DATE }, 9_000],
+  ["a time that is over", { "retry-after": DATE, date: "Tue, 17 Jun 2025 10:00:09 GMT" }, 0],
+  ["more than an hour", { "retry-after": "1e300" }, 3_600_000],
+  ["no time", { "retry-after": "soon", date: DATE }, undefined],
+  ["nothing", {}, undefined],
+] as [string, Record<string, string>, number | undefined][]) {
+  test(`a refusal says when to try again (${name})`, async () => {
+    const { api: these } = api(() => ({ status: 429, headers }));
+    await assert.rejects(these.groups(), { code: "unavailable", retryAfterMs: expected });
+  });
+}
+
+test("a time to try again is counted by the machine's clock where the server's is not told", async () => {
+  const { api: these, clock } = api(() => {
+    return { status: 503, headers: { "retry-after": new Date(clock.now() + 3_000).toUTCString() } };
+  });
+  await assert.rejects(these.groups(), { retryAfterMs: 3_000 });
+});
 
 for (const text of ["<html>", "", '"text"', "null"]) {
   test(`a refusal that is no problem document is told by its status (${text})`, async () => {

@@ -14,7 +14,8 @@ const numberOf = (id: string) => [...Array(100).keys()].find((n) => idOf(n) === 
 class World {
   readonly story: string[] = [];
   readonly abort = new AbortController();
-  readonly pages = new Map<string, { numbers: number[]; more?: boolean; next?: number }>();
+  /** By the call that is answered with it. */
+  readonly pages = new Map<string, { numbers: number[]; next?: number }>();
   /** Called for each message that is given. */
   taking: (n: number) => Promise<void> | void = () => {};
   failing = "";
@@ -38,8 +39,8 @@ class World {
     pull: async ({ after, since }: PullOptions = {}): Promise<Page> => {
       const name = since !== undefined ? `since ${numberOf(since)}` : after !== undefined ? `after ${numberOf(after)}` : "missed";
       this.#call(name);
-      const { numbers, more = false, next } = this.pages.get(name) ?? { numbers: [] };
-      return { messages: numbers.map((n) => message(n)), more, ...(next === undefined ? {} : { next: idOf(next) }) };
+      const { numbers, next } = this.pages.get(name) ?? { numbers: [] };
+      return { messages: numbers.map((n) => message(n)), next: next === undefined ? undefined : idOf(next) };
     },
     drop: async (until: string): Promise<void> => this.#call(`drop ${numberOf(until)}`),
   };
@@ -58,7 +59,7 @@ test("where nothing is missed, nothing is dropped", async () => {
 
 test("missed messages are read page by page, and each page is dropped behind what was given", async () => {
   const world = new World();
-  world.pages.set("missed", { numbers: [1, 2], more: true });
+  world.pages.set("missed", { numbers: [1, 2], next: 2 });
   world.pages.set("after 2", { numbers: [3] });
   await world.run();
   assert.deepEqual(world.story, ["missed", "give 1", "give 2", "drop 2", "after 2", "give 3", "drop 3"]);
@@ -79,7 +80,7 @@ test("nothing is dropped that the application has not taken", async () => {
 
 test("a resumption reads all and missed messages, and gives both in the order of ids", async () => {
   const world = new World();
-  world.pages.set("since 10", { numbers: [12, 14], more: true });
+  world.pages.set("since 10", { numbers: [12, 14], next: 14 });
   world.pages.set("since 14", { numbers: [16] });
   world.pages.set("missed", { numbers: [5, 14, 15] });
   await world.run(10);
@@ -92,7 +93,7 @@ for (const step of ["missed", "after 2", "drop 2", "since 10"]) {
   test(`the failure of "${step}" ends it, and the next time gives the rest`, async () => {
     const world = new World();
     world.failing = step;
-    world.pages.set("missed", { numbers: [1, 2], more: true });
+    world.pages.set("missed", { numbers: [1, 2], next: 2 });
     world.pages.set("after 2", { numbers: [3] });
     await assert.rejects(world.run(10), { message: step });
     assert.equal(world.story.at(-1), step);
@@ -111,21 +112,40 @@ test("after its end nothing is given on, nor dropped", async () => {
   assert.deepEqual(world.story, ["missed", "give 1"]);
 });
 
-test("an empty page that says where to go on is followed, and nothing is dropped for it", async () => {
+test("an empty page that has more is followed, and nothing is dropped for it", async () => {
   const world = new World();
-  world.pages.set("missed", { numbers: [], more: true, next: 4 });
-  world.pages.set("after 4", { numbers: [5], more: true, next: 7 });
-  world.pages.set("after 7", { numbers: [] });
+  world.pages.set("missed", { numbers: [], next: 10 });
+  world.pages.set("after 10", { numbers: [], next: 20 });
+  world.pages.set("after 20", { numbers: [21], next: 30 });
+  world.pages.set("after 30", { numbers: [] });
   await world.run();
-  assert.deepEqual(world.story, ["missed", "after 4", "give 5", "drop 5", "after 7"]);
+  assert.deepEqual(world.story, ["missed", "after 10", "after 20", "give 21", "drop 21", "after 30"]);
 });
 
-test("a page that does not get on ends it, whatever it says of more", async () => {
-  for (const next of [undefined, 4]) {
-    const world = new World();
-    world.pages.set("missed", { numbers: [], more: true, ...(next === undefined ? {} : { next }) });
-    world.pages.set("after 4", { numbers: [], more: true, next: 4 });
-    await world.run();
-    assert.deepEqual(world.story, next === undefined ? ["missed"] : ["missed", "after 4"]);
-  }
+test("a page is dropped up to its last message, and the next one begins where the answer says", async () => {
+  const world = new World();
+  world.pages.set("missed", { numbers: [1, 2], next: 10 });
+  world.pages.set("after 10", { numbers: [11] });
+  await world.run();
+  assert.deepEqual(world.story, ["missed", "give 1", "give 2", "drop 2", "after 10", "give 11", "drop 11"]);
+});
+
+test("a resumption follows empty pages too, and does not read them again", async () => {
+  const world = new World();
+  world.failing = "since 50";
+  world.pages.set("since 10", { numbers: [], next: 40 });
+  world.pages.set("since 40", { numbers: [41], next: 50 });
+  await assert.rejects(world.run(10), { message: "since 50" });
+  assert.deepEqual(world.story, ["missed", "since 10", "since 40", "give 41", "since 50"]);
+  assert.equal(world.inbox.resumePoint, idOf(50));
+});
+
+test("what is missed before an empty page of the resumption is given before what comes after it", async () => {
+  const world = new World();
+  world.pages.set("missed", { numbers: [20, 60] });
+  world.pages.set("since 10", { numbers: [15], next: 40 });
+  world.pages.set("since 40", { numbers: [], next: 50 });
+  world.pages.set("since 50", { numbers: [55] });
+  await world.run(10);
+  assert.deepEqual(world.story.filter((line) => /give|drop/.test(line)), ["give 15", "give 20", "give 55", "give 60", "drop 60"]);
 });

@@ -175,6 +175,33 @@ test("what a dead connection took is given after the next one opens, and nothing
   assert.deepEqual(world.missed, []);
 });
 
+test("the last seconds of a connection come again with the next pull, and are given once and dropped", async () => {
+  const world = await World.online();
+  await world.push(message(1), message(2), message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), [1, 2, 3]);
+  world.missed = [message(2), message(3), message(4)];
+  world.log.push(message(4));
+  await world.reconnected();
+  assert.deepEqual(numbers(world.given), [1, 2, 3, 4]);
+  assert.deepEqual(world.missed, []);
+});
+
+test("what comes after the client was closed is not given, and the next client gets it with its pull", async () => {
+  const world = await World.online();
+  await world.push(message(1));
+  const closed = world.client.close();
+  world.sockets.last.say(message(2));
+  world.sockets.last.end(1000);
+  await closed;
+  assert.deepEqual(numbers(world.given), [1]);
+  const next = new World({ stored: world.given.map(({ id }) => id) });
+  next.missed = [message(1), message(2)];
+  await next.connected();
+  assert.deepEqual(numbers(next.given), [2]);
+  assert.deepEqual(next.missed, []);
+});
+
 test("what the next connection pushes waits until that is given", async () => {
   const world = await World.online();
   world.log.push(message(1));
@@ -294,6 +321,18 @@ test("a pull that fails is repeated, and sends go out meanwhile", async () => {
   assert.deepEqual(world.codes, ["unavailable", "unavailable"]);
 });
 
+test("a pull that is refused is repeated no sooner than the server says", async () => {
+  const world = new World();
+  let failures = 1;
+  world.instead = () => (failures-- > 0 ? { status: 429, headers: { "retry-after": "20" } } : undefined);
+  await world.connected();
+  await world.clock.pass(19_999);
+  assert.deepEqual(world.asked(), ["GET"]);
+  await world.clock.pass(1);
+  assert.equal(world.client.state, "online");
+  await world.closed();
+});
+
 test("missed messages are pulled again, soon after connecting and then now and then", async () => {
   const world = await World.online({ timing: { silenceMs: 3_600_000 } });
   world.asked();
@@ -317,6 +356,38 @@ test("where something is missed though a connection is open, that may have taken
   world.log.push(...taken, ...world.missed);
   await world.clock.pass(TIMING.settleMs);
   assert.deepEqual(numbers(world.given), [1, 2, 1_000, 3_000_000]);
+});
+
+test("... also if the first pages that are looked at are empty", async () => {
+  const world = await World.online();
+  world.asked();
+  world.missed = [message(100)];
+  world.log.push(...world.missed);
+  world.instead = (line) => {
+    if (!line.startsWith("GET") || line.includes("since")) return undefined;
+    if (line.includes("after")) return line.endsWith(idOf(50)) ? page([], true, idOf(60)) : page(world.missed);
+    return page([], true, idOf(50));
+  };
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.given), [100]);
+  const pages = ["GET", `GET after=${idOf(50)}`, `GET after=${idOf(60)}`];
+  assert.deepEqual(world.asked(), [...pages, ...pages, `GET since=${idOf(-60_000)}`, `DELETE until=${idOf(100)}`]);
+  assert.equal(world.client.state, "online");
+});
+
+test("a server that leads nowhere is asked again later, and its pushes are given", async () => {
+  const world = new World();
+  world.instead = () => page([], true, idOf(50));
+  world.log = [message(60)];
+  await world.connected();
+  await world.push(message(60));
+  await world.clock.pass(10_000);
+  assert.deepEqual(numbers(world.given), [60]);
+  assert.equal(world.client.state, "catching_up");
+  assert(world.asked().length < 20);
+  world.instead = () => undefined;
+  await world.clock.pass(30_000);
+  assert.equal(world.client.state, "online");
 });
 
 test("... and what is pushed meanwhile waits until that is read", async () => {
@@ -375,6 +446,17 @@ test("a send survives its connection, under the same requestId, and its order", 
   assert.equal(world.client.unsent, 0);
 });
 
+test("request ids are no counters: two clients of a user share none", async () => {
+  const worlds = await Promise.all([World.online(), World.online()]);
+  const ids = worlds.flatMap((world) => {
+    for (let n = 0; n < 100; n++) void world.client.sendToUser(`user${n}`, 1).catch(() => {});
+    return world.sockets.last.requests.map(({ requestId }) => String(requestId));
+  });
+  assert.equal(new Set(ids).size, 200);
+  assert(ids.every((id) => /^[0-9a-f]{32}$/.test(id)), ids[0]);
+  await Promise.all(worlds.map((world) => world.closed()));
+});
+
 test("a requestId is the application's, or new", async () => {
   const world = await World.online();
   for (const to of ["a", "b", "c"]) void world.client.sendToUser(to, 1).catch(() => {});
@@ -399,31 +481,60 @@ test("an expired token costs a connection, and nothing else", async () => {
   await sent;
 });
 
-test("one connection too many is not opened again until the application says so", async () => {
-  const world = await World.online();
-  world.sockets.last.say({ type: "ERROR", code: "too_many_connections", message: "this was the oldest" });
-  assert.equal(world.client.state, "displaced");
-  assert.deepEqual(world.codes, ["too_many_connections"]);
-  const sent = world.client.sendToUser("ben", "hi");
+const TOO_MANY = { type: "ERROR", code: "too_many_connections", message: "more than 32 connections" };
+
+/** A client that a newer connection of the user took the place of. */
+async function replaced(options?: Partial<ClientOptions>): Promise<World> {
+  const world = await World.online(options);
+  world.sockets.last.say(TOO_MANY);
+  world.sockets.last.end(1000);
+  return world;
+}
+
+test("a client whose connection is replaced does not connect again by itself", async () => {
+  const world = await replaced();
+  assert.equal(world.client.state, "replaced");
+  assert.deepEqual(world.states.slice(-2), ["online", "replaced"]);
+  assert.deepEqual(world.errors.map(({ code, message: text }) => [code, text]), [[TOO_MANY.code, TOO_MANY.message]]);
+  assert.equal(world.clock.pending, 0);
   world.client.checkNow();
-  await world.clock.pass(10 * 60_000 - 1);
-  assert.equal(world.client.state, "displaced");
-  world.client.connect();
-  await settle();
-  await world.opened();
-  const [{ requestId }] = world.sockets.last.requests as [{ requestId: string }];
-  world.sockets.last.say({ type: "ACK", requestId, id: "1", timestamp: EPOCH_MS });
-  await sent;
+  await world.clock.pass(3_600_000);
+  assert.equal(world.sockets.all.length, 1);
+  assert.equal(world.tokens, 1);
 });
 
-test("a requestId that was used for another message rejects its send, which is not sent again", async () => {
+test("... but when it is told to; what was sent and missed meanwhile is not lost", async () => {
   const world = await World.online();
-  const sent = world.client.sendToUser("ben", "hi");
-  const { requestId } = world.sockets.last.requests[0]!;
-  world.sockets.last.say({ type: "ERROR", code: "request_id_reused", message: "used", requestId });
-  await assert.rejects(sent, { code: "request_id_reused" });
-  await world.clock.pass(60_000);
-  assert.equal(world.sockets.last.requests.length, 1);
+  const sent = world.client.sendToUser("ben", "before");
+  const [request] = world.sockets.last.requests;
+  world.sockets.last.say(TOO_MANY);
+  void world.client.sendToUser("ben", "meanwhile").catch(() => {});
+  world.missed = [message(1)];
+  world.client.connect();
+  world.client.connect();
+  await world.dialled();
+  await world.opened();
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(world.sockets.last.protocols, ["chat", "t2"]);
+  assert.equal(world.sockets.all.length, 2);
+  assert.deepEqual(numbers(world.given), [1]);
+  assert.deepEqual(world.sockets.last.requests, [request]);
+  world.sockets.last.say({ type: "ACK", requestId: request?.["requestId"], id: "1", timestamp: EPOCH_MS });
+  await sent;
+  assert.deepEqual(world.sockets.last.requests.map(({ content }) => content), ["before", "meanwhile"]);
+  world.sockets.last.end();
+  assert.equal(world.client.state, "waiting", "from then on it stays connected");
+  await world.closed();
+});
+
+test("two clients of a user that replace each other come to rest", async () => {
+  const first = await World.online();
+  const second = await World.online();
+  first.sockets.last.say(TOO_MANY);
+  await Promise.all([first, second].map((world) => world.clock.pass(60_000)));
+  assert.deepEqual([first.client.state, second.client.state], ["replaced", "online"]);
+  assert.deepEqual([first.sockets.all.length, second.sockets.all.length], [1, 1]);
+  await second.closed();
 });
 
 test("errors of a send reject it; others are told", async () => {
@@ -623,6 +734,8 @@ test("closed while waiting, it does not connect again", async () => {
   await assertOver(world);
 });
 
+test("closed while replaced, nothing is left", async () => assertOver(await replaced()));
+
 test("closed while catching up, it drops nothing, and gives nothing more", async () => {
   const world = new World();
   world.missed = [message(1)];
@@ -638,7 +751,7 @@ test("closed while catching up, it drops nothing, and gives nothing more", async
 
 test("closed online, nothing is left", async () => assertOver(await World.online()));
 
-for (const when of ["connecting", "catching_up", "online", "waiting"] as const) {
+for (const when of ["connecting", "catching_up", "online", "waiting", "replaced"] as const) {
   test(`closed by its own handler when ${when}, nothing is left`, async () => {
     const world: World = new World({
       onState: (state) => {
@@ -650,6 +763,7 @@ for (const when of ["connecting", "catching_up", "online", "waiting"] as const) 
     await settle();
     if (when !== "connecting") await world.opened();
     if (when === "waiting") world.sockets.last.end();
+    if (when === "replaced") world.sockets.last.say(TOO_MANY);
     await assertOver(world);
   });
 }

@@ -24,7 +24,7 @@ function dialled() {
     webSocket: sockets.constructorFor,
     opened: () => said.push("opened"),
     received: (frame) => frames.push(frame),
-    ended: (why) => said.push(why),
+    ended: (why, isReplaced) => said.push(isReplaced ? `replaced: ${why}` : why),
   });
   return { connection, clock, socket: sockets.last, frames, said };
 }
@@ -135,6 +135,18 @@ for (const requestId of ["r1", undefined, "client-probe"]) {
     assert.equal(clock.pending, 0);
   });
 }
+
+test("one that a newer connection replaces ends as that, once, and says so before", () => {
+  const { clock, socket, frames, said } = opened();
+  const frame = { type: "ERROR", code: "too_many_connections", message: "too many connections" };
+  socket.say(frame);
+  socket.say(message(1));
+  socket.end(1000);
+  assert.deepEqual(frames, [frame]);
+  assert.deepEqual(said, ["opened", "replaced: a newer connection took its place"]);
+  assert.notEqual(socket.closedWith, undefined);
+  assert.equal(clock.pending, 0);
+});
 
 test("what comes after its end is not heard", () => {
   const { socket, frames, said } = opened();

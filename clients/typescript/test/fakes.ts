@@ -157,12 +157,12 @@ export function numbers(messages: Message[]): number[] {
   return messages.map(({ timestamp }) => timestamp - EPOCH_MS);
 }
 
-/** What a pull answers. */
-export function page(messages: Message[], more = false): FakeAnswer {
+/** What a pull answers: the last page, or one that has more, and says where it goes on unless the server is an old one. */
+export function page(messages: Message[], more = false, next?: string): FakeAnswer {
   const senders = new Map<string, Message[]>();
   for (const one of messages) senders.set(one.senderId, [...(senders.get(one.senderId) ?? []), one]);
   return {
     json: [...senders].map(([id, theirs]) => ({ id, messages: theirs })),
-    headers: more ? { "x-has-more": "true" } : {},
+    headers: { "x-has-more": String(more), ...(next === undefined ? {} : { "x-next": next }) },
   };
 }

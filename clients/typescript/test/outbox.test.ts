@@ -148,14 +148,24 @@ test("on a new connection what is under way is sent at once, with the same reque
   assert.deepEqual(next.requests, ["r1", "r2"]);
 });
 
-test("a refusal rejects the send, and the next one goes out", async () => {
-  const { outbox: these, transport } = connected();
-  const sent = these.send(BEN, 1, "r1");
-  void these.send(BEN, 2, "r2");
-  assert.equal(refuse(these, "r1", "bad_request"), true);
-  await assert.rejects(sent, { name: "ChatError", code: "bad_request", message: "no" });
-  assert.deepEqual(transport.requests, ["r1", "r2"]);
-});
+for (const code of ["bad_request", "request_id_reused", "novel"]) {
+  test(`a refusal rejects the send for good, and the next one goes out (${code})`, async () => {
+    const { outbox: these, clock, transport } = connected();
+    const sent = these.send(BEN, 1, "r1");
+    const second = these.send(BEN, 2, "r2");
+    assert.equal(refuse(these, "r1", code), true);
+    await assert.rejects(sent, { name: "ChatError", code, message: "no" });
+    assert.deepEqual(transport.requests, ["r1", "r2"]);
+    acknowledge(these, "r2");
+    await second;
+    const next = new FakeTransport();
+    these.disconnected();
+    these.connected(next);
+    await clock.pass(TIMING.idempotentMs);
+    assert.deepEqual([transport.requests, next.requests], [["r1", "r2"], []], "it is not sent again");
+    assert.equal(clock.pending, 0);
+  });
+}
 
 test("what is unavailable is sent again after a wait that grows", async () => {
   const { outbox: these, clock, transport } = connected();
