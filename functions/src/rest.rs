@@ -388,6 +388,6 @@ mod tests {
         assert!(fits(&"x".repeat(MAX_ANSWER_BYTES - 2)));
         assert!(!fits(&"x".repeat(MAX_ANSWER_BYTES - 1)));
         assert!(!fits(&"\"".repeat(MAX_ANSWER_BYTES / 2)));
-        assert!(!fits(&"\u{1}".repeat(MAX_ANSWER_BYTES / 6)));
+        assert!(!fits(&"\u{1}".repeat(MAX_ANSWER_BYTES / 6 + 1)));
     }
 }
