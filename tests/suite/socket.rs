@@ -41,6 +41,8 @@ fn malformed() -> Vec<(String, &'static str)> {
         (r#"{"type":"unicast","receiverId":"a b","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"a/b","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"é","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":".","content":1}"#, "receiverId"),
+        (r#"{"type":"unicast","receiverId":"..","groupId":"g","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","groupId":"g","content":1}"#, ""),
         (r#"{"type":"multicast","content":1}"#, "groupId"),
         (r#"{"type":"multicast","groupId":null,"content":1}"#, "groupId"),
@@ -54,6 +56,8 @@ fn malformed() -> Vec<(String, &'static str)> {
         (r#"{"type":"unicast","receiverId":"u","receiverId":"v","content":1}"#, "receiverId"),
         (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":""}"#, "requestId"),
         (r#"{"type":"unicast","receiverId":"u","content":1,"requestId":7}"#, "requestId"),
+        (r#"{"type":"unicast","receiverId":"u","content":"\ud800"}"#, "content"),
+        (r#"{"type":"unicast","receiverId":"u","content":{"\udfff":1}}"#, "content"),
     ]
     .map(|(frame, named)| (frame.to_owned(), named))
     .into();
@@ -80,12 +84,29 @@ async fn an_error_carries_the_request_id_of_its_frame() {
         r#"{"type":"unicast","receiverId":"a b","content":1,"requestId":"mine"}"#,
         r#"{"type":"multicast","groupId":"g","requestId":"mine"}"#,
         r#"{"type":"shout","requestId":"mine"}"#,
+        r#"{"content":1,"content":2,"requestId":"mine"}"#,
+        r#"{"requestId":"mine","type":"unicast","receiverId":"#,
     ] {
         alice.send_text(frame).await;
         assert_eq!(alice.expect_error("bad_request", "").await.text("requestId"), "mine", "{frame}");
     }
     alice.send_text("{}").await;
     assert_eq!(alice.expect_error("bad_request", "").await.fields(), ["code", "message", "type"]);
+}
+
+#[tokio::test]
+async fn what_the_original_says_need_not_be_given_is_not_read() {
+    let (mut alice, mut bob) = friends_online().await;
+    let group = group_of(&alice, &[&bob]).await;
+    for other in ["null", r#""""#, r#""a b""#, "7", "[]", r#""somebody""#] {
+        let (bob_id, end) = (bob.id(), r#""content":1,"requestId":null"#);
+        let frame = format!(r#"{{"type":"unicast","receiverId":"{bob_id}","groupId":{other},{end}}}"#);
+        alice.send_text(&frame).await;
+        bob.expect_private(&alice, 1).await;
+        let frame = format!(r#"{{"type":"multicast","groupId":"{group}","receiverId":{other},{end}}}"#);
+        alice.send_text(&frame).await;
+        bob.expect_in_group(&group, &alice, 1).await;
+    }
 }
 
 #[tokio::test]
@@ -97,6 +118,7 @@ async fn nothing_is_stored_of_a_malformed_frame() {
         good.replace(r#""content":1"#, r#""content":null"#),
         good.replace(r#""content":1"#, r#""content":1,"content":2"#),
         good.replacen('{', r#"{"type":"unicast","#, 1),
+        good.replace(r#""content":1"#, r#""content":"\ud800""#),
         good.replacen('{', r#"{"receiverId":"bob","#, 1),
         format!("{good}}}"),
     ] {
@@ -158,7 +180,8 @@ async fn a_message_over_32_kib_is_refused_and_the_socket_stays_open() {
         let text = message_of(bytes, &bob, "too-long");
         let fragments: Vec<&str> = text.as_bytes().chunks(30_000).map(|c| std::str::from_utf8(c).unwrap()).collect();
         alice.send_fragments(&fragments).await;
-        alice.expect_error("bad_request", &bytes.to_string()).await;
+        let refused = alice.expect_error("bad_request", &bytes.to_string()).await;
+        assert_eq!(refused.text("requestId"), "too-long");
     }
     alice.send(&bob, "short").await;
     bob.expect_private(&alice, "short").await;

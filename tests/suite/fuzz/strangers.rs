@@ -51,6 +51,8 @@ pub(crate) fn needed(function: &Function) -> &'static str {
 /// The parameters whose misspelling an endpoint refuses.
 fn reads(function: &Function) -> &'static [&'static str] {
     match function.name {
+        "pull_messages" => &["sort", "drop", "type", "after", "since"],
+        "drop_messages" => &["until", "type"],
         "create_group" | "rename_group" => &["name"],
         "list_groups" => &["detailed"],
         "leave_group" => &["userId"],
