@@ -47,8 +47,8 @@ fn in_random_order() -> [usize; 2] {
 
 /// Times of messages to the one and to the other, in microseconds, in the order in which they were sent.
 async fn times(alice: &mut Device, to: [To<'_>; 2], bob: Option<&mut Device>, content: &str) -> [Vec<f64>; 2] {
-    let mut bob = bob;
-    times_of(pairs(), alice, to, bob.as_deref_mut().map(std::slice::from_mut).unwrap_or_default(), content).await
+    let bob = bob.map(std::slice::from_mut).unwrap_or_default();
+    times_of(pairs(), alice, to, bob, content).await
 }
 
 /// The same of so many pairs, where the first receiver reads on these sockets.

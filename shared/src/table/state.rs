@@ -569,7 +569,7 @@ impl Table {
                     conditions.push(format!("#c{number}.#from = :was{number}"));
                 }
                 None => {
-                    conditions.push(format!("attribute_exists(#c{number}) AND attribute_not_exists(#c{number}.#from)"))
+                    conditions.push(format!("attribute_exists(#c{number}) AND attribute_not_exists(#c{number}.#from)"));
                 }
             }
         }

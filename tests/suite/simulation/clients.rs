@@ -252,7 +252,7 @@ impl Run {
     async fn use_device(&self, user: User, step: &Step, connection: &mut Option<String>) {
         match (&step.act, &*connection) {
             (Act::Connect, None) if self.plan.adversary == Some(user) => {
-                *connection = self.connect_in_a_burst(user).await
+                *connection = self.connect_in_a_burst(user).await;
             }
             (Act::Connect, None) => *connection = self.connect(user).await,
             (Act::Disconnect { dies, told }, Some(open)) => {
