@@ -117,12 +117,12 @@ MUTANTS = {
         ("functions/src/message.rs", "    let answer = async |tick: Tick| {\n",
          "    shared::EARLY.lock().unwrap().insert(message.id.to_string(), request.clone());\n"
          "    let answer = async |tick: Tick| {\n"),
-        ("functions/src/delivery.rs", "    let books = match fate {\n",
-         '    if shared::mutant("done-early") {\n'
+        ("functions/src/delivery.rs", "    let Some(logged) = parcel.logged.as_ref()",
+         '    if let (Some(logged), true) = (&parcel.logged, shared::mutant("done-early")) {\n'
          "        let early = shared::EARLY.lock().unwrap().get(&logged.id.to_string()).cloned();\n"
          "        if let Some(request) = early {\n"
          "            app.table.finish(logged.sender, &request).await?;\n"
-         "        }\n    }\n    let books = match fate {\n"),
+         "        }\n    }\n    let Some(logged) = parcel.logged.as_ref()"),
     ]),
     "newcomers": ("a job leaves out who has connected since, whatever they had before", [
         ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)",
