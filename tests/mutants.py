@@ -35,32 +35,22 @@ pub static EARLY: std::sync::Mutex<std::collections::BTreeMap<String, id::Reques
     std::sync::Mutex::new(std::collections::BTreeMap::new());
 """
 
+# Two mistakes are none of these any more, since what they lose comes again as the last seconds of a connection: a late
+# send that does not ask what has been dropped, and a 410 that closes a connection whose handshake is under way.
+#
 # By name: what is wrong, and each edit of it: the file, what stands there, what stands there instead.
 MUTANTS = {
     "nostamp": ("a connection covers the time since its client knocked", [
         ("functions/src/connect.rs", "let from = app.clock.now_ms() + STAMP_MS;",
          'let from = if shared::mutant("nostamp") { event.arrived } else { app.clock.now_ms() + STAMP_MS };'),
     ]),
-    "hasty": ("gone closes a connection that is being opened, and one that is announced does not count", [
-        ("functions/src/delivery.rs", "&& c.is_settled(now));",
-         '&& (c.is_settled(now) || shared::mutant("hasty")));'),
-        ("functions/src/delivery.rs", "any(|connection| connection.from.is_none())",
-         'any(|connection| connection.from.is_none() && !shared::mutant("hasty"))'),
-        ("shared/src/table/state.rs", '"attribute_exists(#c) AND attribute_not_exists(#c.#to)"',
-         'if crate::mutant("hasty") { "attribute_exists(#c) AND (attribute_exists(#c) OR attribute_exists(#c.#to))" }'
-         ' else { "attribute_exists(#c) AND attribute_not_exists(#c.#to)" }'),
-    ]),
     "nomissed": ("nothing is written down when a push fails", [
-        ("functions/src/delivery.rs", "&& logged.must_be_named(state) =>",
-         '&& logged.must_be_named(state) && !shared::mutant("nomissed") =>'),
+        ("functions/src/delivery.rs", "logged.must_be_named(state, took, app.clock.now_ms()))",
+         'logged.must_be_named(state, took, app.clock.now_ms()) && !shared::mutant("nomissed"))'),
     ]),
     "nomargin": ("what is dropped runs up to the moment of the pull", [
         ("shared/src/page.rs", "end.saturating_sub(MARGIN_MS)",
          'end.saturating_sub(if crate::mutant("nomargin") { 0 } else { MARGIN_MS })'),
-    ]),
-    "takenrule": ("a send that comes late does not ask what has been dropped", [
-        ("functions/src/delivery.rs", "(self.late\n                || time <= dropped.until\n",
-         '(((self.late || time <= dropped.until) && !shared::mutant("takenrule"))\n'),
     ]),
     "stale": ("a state is read eventually consistent", [
         ("shared/src/table/mod.rs", "set_key(Some(key.attributes())).consistent_read(true);",
@@ -71,11 +61,12 @@ MUTANTS = {
          '        if crate::mutant("record-late") && !sent.done {\n'
          "            return self.get(&keys::sent(sender, request)).await?.as_ref().map(read).transpose();\n"
          "        }\n        if self.put_if_free(item).await? {"),
-        ("functions/src/message.rs", "    send(app, message).await?;\n",
-         "    let (id, timestamp) = (message.id, message.timestamp);\n    send(app, message).await?;\n"
-         '    if shared::mutant("record-late") {\n'
-         "        let late = Sent { id, timestamp, done: true, ..sent };\n"
-         "        app.table.begin(&event.user, request, &late).await?;\n    }\n"),
+        ("functions/src/message.rs", "        let acknowledged = async {\n",
+         '        if shared::mutant("record-late") {\n'
+         "            let (id, timestamp) = (message.id, message.timestamp);\n"
+         "            let late = Sent { id, timestamp, digest: digest.clone(), done: true };\n"
+         "            app.table.begin(&event.user, request, &late).await?;\n        }\n"
+         "        let acknowledged = async {\n"),
     ]),
     "meta-unread": ("who is in a group is asked of the members alone", [
         ("shared/src/table/groups.rs", "        let Some(meta) = meta else { return Ok(None) };\n        let joined",
@@ -119,32 +110,69 @@ MUTANTS = {
     ]),
     "unprocessed": ("what a batch leaves unread is not read again", [
         ("shared/src/table/mod.rs", "            left = answer.unprocessed_keys.",
-         '            if crate::mutant("unprocessed") {\n                return Ok(found);\n            }\n'
+         '            if crate::mutant("unprocessed") {\n                return Ok((found, Vec::new()));\n            }\n'
          "            left = answer.unprocessed_keys."),
     ]),
     "done-early": ("a send counts as done as soon as one receiver was pushed to", [
-        ("functions/src/message.rs", "    let receipt = Message { content: Box::default(), ..message.clone() };\n",
-         "    let receipt = Message { content: Box::default(), ..message.clone() };\n"
-         '    shared::EARLY.lock().unwrap().insert(message.id.to_string(), request.clone());\n'),
-        ("functions/src/delivery.rs", "    let missing = async {\n",
-         "    let missing = async {\n"
-         '        if let (Some(logged), true) = (&parcel.logged, shared::mutant("done-early")) {\n'
-         "            let early = shared::EARLY.lock().unwrap().get(&logged.id.to_string()).cloned();\n"
-         "            if let Some(request) = early {\n"
-         "                app.table.finish(logged.sender, &request).await?;\n"
-         "            }\n        }\n"),
+        ("functions/src/message.rs", "    let answer = async |tick: Tick| {\n",
+         "    shared::EARLY.lock().unwrap().insert(message.id.to_string(), request.clone());\n"
+         "    let answer = async |tick: Tick| {\n"),
+        ("functions/src/delivery.rs", "    let Some(logged) = parcel.logged.as_ref()",
+         '    if let (Some(logged), true) = (&parcel.logged, shared::mutant("done-early")) {\n'
+         "        let early = shared::EARLY.lock().unwrap().get(&logged.id.to_string()).cloned();\n"
+         "        if let Some(request) = early {\n"
+         "            app.table.finish(logged.sender, &request).await?;\n"
+         "        }\n    }\n    let Some(logged) = parcel.logged.as_ref()"),
     ]),
-    "newcomers": ("a job leaves out who has connected since, whatever he had before", [
-        ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state)",
-         '!connection.began_after(*at) || (logged.must_be_named(state) && !shared::mutant("newcomers"))'),
-        ("functions/src/delivery.rs", "Some(logged) if !pushes.contains(&Push::Taken)",
-         'Some(logged) if !pushes.contains(&Push::Taken) && !(shared::mutant("newcomers") && logged.queued.is_some_and('
-         "|at| state.connections.values().any(|c| c.to.is_none() && c.began_after(at))))"),
+    "newcomers": ("a job leaves out who has connected since, whatever they had before", [
+        ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)",
+         "!connection.began_after(*at)"
+         ' || (logged.must_be_named(state, &BTreeSet::new(), now) && !shared::mutant("newcomers"))'),
+        ("functions/src/delivery.rs", "        let is_hidden = state",
+         '        let since = |at| state.connections.values().any(|c| c.to.is_none() && c.began_after(at));\n'
+         '        if shared::mutant("newcomers") && self.queued.is_some_and(since) {\n            return false;\n        }\n'
+         "        let is_hidden = state"),
     ]),
     "leavers": ("a job does not write down who has gone before it runs", [
-        ("functions/src/delivery.rs", "Some(logged) if !pushes.contains(&Push::Taken)",
-         "Some(logged) if !pushes.contains(&Push::Taken)"
-         ' && !(shared::mutant("leavers") && logged.queued.is_some() && open.is_empty())'),
+        ("functions/src/delivery.rs", "        let is_dropped = self.late",
+         '        if shared::mutant("leavers") && self.queued.is_some() && state.open(now).next().is_none() {\n'
+         "            return false;\n        }\n        let is_dropped = self.late"),
+    ]),
+    "nograce": ("a connection counts as having taken what came in its last seconds", [
+        ("shared/src/coverage.rs", "            let Some(last) = whole.to.checked_sub(unseen)",
+         '            let unseen = if crate::mutant("nograce") { 0 } else { unseen };\n'
+         "            let Some(last) = whole.to.checked_sub(unseen)"),
+    ]),
+    "nosecond": ("a second connection does not uncover the seconds before it", [
+        ("shared/src/coverage.rs", "            let before = other.announced.saturating_sub(redeliver_ms);",
+         '            let redeliver_ms = if crate::mutant("nosecond") { 0 } else { redeliver_ms };\n'
+         "            let before = other.announced.saturating_sub(redeliver_ms);"),
+    ]),
+    "courtesy": ("one connection that took a message is enough", [
+        ("functions/src/delivery.rs", "!took.contains(id) && c.hides(time, now)",
+         '!took.contains(id) && c.hides(time, now) && !(shared::mutant("courtesy") && !took.is_empty())'),
+    ]),
+    "estimated": ("the bytes of a page are estimated, and not counted", [
+        ("shared/src/page.rs", "    escaped_bytes(&encode(part)) - 2 + 1",
+         '    if crate::mutant("estimated") {\n'
+         "        let text = encode(part);\n"
+         "        return text.len() + text.bytes().filter(|byte| matches!(byte, b'\"' | b'\\\\')).count() + 1;\n    }\n"
+         "    escaped_bytes(&encode(part)) - 2 + 1"),
+        ("functions/src/pull_messages.rs", "        0..=MAX_ANSWER_BYTES => Ok(text),",
+         '        bytes if bytes <= MAX_ANSWER_BYTES || shared::mutant("estimated") => Ok(text),'),
+    ]),
+    "unbounded": ("a name is written down whether there is room for it or not", [
+        ("shared/src/table/state.rs",
+         '"attribute_not_exists(missed) OR size(missed) < :most OR contains(missed, :name)"',
+         'if crate::mutant("unbounded") {\n                "attribute_exists(pk) OR :most = :most OR :name = :name"\n'
+         '            } else {\n'
+         '                "attribute_not_exists(missed) OR size(missed) < :most OR contains(missed, :name)"\n            }'),
+        ("shared/src/table/state.rs", "if state.missed.len() < self.max_missed_names &&",
+         'if (state.missed.len() < self.max_missed_names || crate::mutant("unbounded")) &&'),
+    ]),
+    "unbudgeted": ("a pull reads on while everything that it reads is left out", [
+        ("functions/src/missed.rs", "self.0.load(Relaxed) > 0",
+         'self.0.load(Relaxed) > 0 || shared::mutant("unbudgeted")'),
     ]),
 }
 

@@ -17,7 +17,7 @@ use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
-use crate::missed::{self, Request};
+use crate::missed::{self, Budget, Request};
 use crate::pull_messages::{MAX_ATTEMPTS, kinds, message_id};
 use crate::rest::{Call, Reply};
 
@@ -46,7 +46,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 /// Whether it was dropped; not if another drop came in between.
 async fn drop_until(app: &App, user: &UserId, kinds: &[Kind], until: MessageId) -> Result<bool> {
     let ((state, _), shown) =
-        futures::try_join!(missed::read(app, user, kinds), app.table.offered(user, kinds, until))?;
+        futures::try_join!(missed::state_and_view(app, user, kinds), app.table.offered(user, kinds, until))?;
     let complete = app.clock.now_ms().saturating_sub(MARGIN_MS);
     let floor = floor(until, shown.as_ref().map_or(complete, |shown| shown.floor));
     let names = names(&state, kinds, until, shown.as_ref());
@@ -79,11 +79,11 @@ async fn missed_between(
     floor: Ms,
     until: MessageId,
 ) -> Result<BTreeSet<MessageId>> {
-    let mut ids = BTreeSet::new();
+    let (mut ids, budget) = (BTreeSet::new(), Budget::default());
     let mut request =
         Request { kinds: kinds.to_vec(), after: Some(MessageId::last_at(floor)), until: Some(until), all: false };
     for _ in 0..MAX_PAGES {
-        let found = missed::find(app, user, &request, false).await?;
+        let found = missed::find(app, user, &request, false, &budget).await?;
         ids.extend(found.messages.iter().map(|message| message.id));
         if found.next.is_none() {
             return Ok(ids);

@@ -87,17 +87,37 @@ pub(crate) struct Found {
     left: BTreeMap<Kind, MessageId>,
 }
 
+/// How many bytes a call may still read in vain, in all of its attempts together.
+#[derive(Debug)]
+pub(crate) struct Budget(AtomicUsize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(READ_BYTES))
+    }
+}
+
+impl Budget {
+    fn is_left(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
+    fn spend(&self, bytes: usize) {
+        // It is never refused, so there is nothing to look at.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(bytes)));
+    }
+}
+
 /// Read a page. With `drops` all that was found is returned, also where some log was not read so far.
-pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool) -> Result<Found> {
+pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool, budget: &Budget) -> Result<Found> {
     let end = app.clock.now_ms();
-    let (state, view) = read(app, user, &request.kinds).await?;
+    let (state, view) = state_and_view(app, user, &request.kinds).await?;
     let floor = end.saturating_sub(MARGIN_MS);
     let taken = match request.all {
         true => Taken::default(),
         false => Taken::of(state.connections.values(), app.redeliver_ms, end),
     };
-    let spare = AtomicUsize::new(READ_BYTES);
-    let reader = Reader { app, user, request, state: &state, view: &view, taken, end, floor, spare };
+    let reader = Reader { app, user, request, state: &state, view: &view, taken, end, floor, budget };
     let (mut cursors, mut void) = reader.cursors();
     let page = merge(&reader, &mut cursors, drops).await?;
     clear_away(&reader, &cursors).await?;
@@ -107,7 +127,7 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
 }
 
 /// The state with its tails, and the view of the logs of these kinds.
-pub(crate) async fn read(app: &App, user: &UserId, kinds: &[Kind]) -> Result<(State, View)> {
+pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[Kind]) -> Result<(State, View)> {
     for _ in 0..MAX_READS {
         let (mut state, mut view) = futures::try_join!(app.table.state(user), app.table.view(user))?;
         if !kinds.contains(&Kind::Multicast) {
@@ -151,8 +171,7 @@ struct Reader<'a> {
     taken: Taken,
     end: Ms,
     floor: Ms,
-    /// How many bytes may still be read in vain.
-    spare: AtomicUsize,
+    budget: &'a Budget,
 }
 
 impl Reader<'_> {
@@ -215,11 +234,6 @@ impl Reader<'_> {
         message.sender != *self.user && !withheld
     }
 
-    /// Whether something more may be read in vain.
-    fn has_spare(&self) -> bool {
-        self.spare.load(Relaxed) > 0
-    }
-
     /// Keep of messages what is for the user, and count the rest as read in vain.
     fn keep(&self, messages: &mut Vec<Message>, is_kept: impl Fn(&Message) -> bool) {
         let mut vain = 0;
@@ -228,7 +242,7 @@ impl Reader<'_> {
             vain += if kept { 0 } else { message.content.get().len() + BESIDE_BYTES };
             kept
         });
-        let _ = self.spare.fetch_update(Relaxed, Relaxed, |spare| Some(spare.saturating_sub(vain)));
+        self.budget.spend(vain);
     }
 }
 
@@ -322,7 +336,7 @@ impl Cursor {
     /// Read until there is a message, or nothing left.
     fn fill<'a>(&'a mut self, reader: &'a Reader<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            while self.buffer.is_empty() && (!self.is_begun || reader.has_spare()) {
+            while self.buffer.is_empty() && (!self.is_begun || reader.budget.is_left()) {
                 self.is_begun = true;
                 let read = match &mut self.source {
                     Source::Log(log) => log.read(reader).await?,
@@ -349,6 +363,7 @@ impl Log {
         if self.rest.is_none() {
             self.spans.pop_front();
         }
+        reader.budget.spend(page.beside);
         reader.keep(&mut page.messages, |message| reader.keeps(message));
         self.stands = page.stands.or(self.stands);
         if let (Address::Group(group), None, false) = (&self.log, self.stands, page.messages.is_empty()) {

@@ -13,7 +13,7 @@ use shared::{Error, Result};
 
 use crate::App;
 use crate::function::Function;
-use crate::missed::{self, Found};
+use crate::missed::{self, Budget, Found};
 use crate::rest::{Call, Input, MAX_ANSWER_BYTES, Reply};
 
 /// The function.
@@ -86,9 +86,9 @@ pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>>
 
 /// A page that no later call returns. Where two pulls meet, one of them starts again.
 async fn take(app: &App, user: &UserId, parameters: &Parameters) -> Result<(Found, String)> {
-    let request = &parameters.request;
+    let (request, budget) = (&parameters.request, Budget::default());
     for attempt in 0..MAX_ATTEMPTS {
-        let found = missed::find(app, user, request, true).await?;
+        let found = missed::find(app, user, request, true, &budget).await?;
         let text = text(&found, parameters)?;
         let dropped = match found.drop_plan(app, &request.kinds) {
             Some(plan) => app.table.drop_missed(user, &plan).await?,
@@ -108,7 +108,7 @@ async fn take(app: &App, user: &UserId, parameters: &Parameters) -> Result<(Foun
 /// A page that stays, and is remembered as shown, for `DELETE /api/message`.
 async fn show(app: &App, user: &UserId, parameters: &Parameters) -> Result<(Found, String)> {
     let request = &parameters.request;
-    let found = missed::find(app, user, request, false).await?;
+    let found = missed::find(app, user, request, false, &Budget::default()).await?;
     let text = text(&found, parameters)?;
     if let Some(plan) = found.idle_plan(app, request) {
         // If another drop comes in between, the next pull does it.

@@ -3,6 +3,10 @@
 use crate::clock::Ms;
 use crate::coverage::Span;
 
+/// How many spells of a block are remembered: some 8 KB of its item. What was sent during an older one is shown again if it
+/// still waits.
+pub const MAX_SPELLS: usize = 256;
+
 /// One user's block of another, with its history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
@@ -23,11 +27,14 @@ impl Block {
         self.since.or_else(|| self.past.last().map(|spell| spell.to))
     }
 
-    /// The block lifted now. Spells that ended before `oldest`, the age at which messages expire, are forgotten.
+    /// The block lifted now. Spells that ended before `oldest`, the age at which messages expire, are forgotten, and the
+    /// oldest of more than [`MAX_SPELLS`].
     #[must_use]
     pub fn lifted(mut self, now: Ms, oldest: Ms) -> Self {
         self.past.extend(self.since.take().map(|since| Span { from: since, to: now }));
         self.past.retain(|spell| spell.to >= oldest);
+        let surplus = self.past.len().saturating_sub(MAX_SPELLS);
+        self.past.drain(..surplus);
         self
     }
 
@@ -59,6 +66,13 @@ mod tests {
         assert_eq!([49, 50, 70, 71].map(|time| block.withholds(time)), [false, true, true, false]);
         assert_eq!(block.clone().lifted(90, 0), block);
         assert_eq!(block.lifted(90, 71), Block::default());
+    }
+
+    #[test]
+    fn no_more_spells_are_remembered_than_fit() {
+        let often =
+            (0..MAX_SPELLS as u64 + 5).fold(Block::default(), |block, n| block.set(10 * n).lifted(10 * n + 5, 0));
+        assert_eq!((often.past.len(), often.past[0].from), (MAX_SPELLS, 50));
     }
 
     proptest! {

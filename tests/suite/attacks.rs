@@ -240,7 +240,9 @@ async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
 }
 
 /// By function, the parameters that an endpoint reads and that may be misspelt.
-const PARAMETERS: [(&str, &[&str]); 5] = [
+const PARAMETERS: [(&str, &[&str]); 7] = [
+    ("pull_messages", &["sort", "drop", "type", "after", "since"]),
+    ("drop_messages", &["until", "type"]),
     ("create_group", &["name"]),
     ("rename_group", &["name"]),
     ("list_groups", &["detailed"]),

@@ -230,8 +230,11 @@ impl Inside {
     /// A client closes its connection.
     pub(crate) async fn disconnect(&self, user: &str, connection: &str) {
         self.world.set_phase(connection, Phase::Closed);
-        let event = socket_event("$disconnect", user, connection, None).to_string();
-        self.invoke(&functions::disconnect::FUNCTION, &event).await.expect("a connection ends");
+        let mut event = socket_event("$disconnect", user, connection, None);
+        let context = &mut event["requestContext"];
+        context["requestTimeEpoch"] = json!(self.world.now_ms());
+        (context["disconnectStatusCode"], context["disconnectReason"]) = (json!(1005), json!(""));
+        self.invoke(&functions::disconnect::FUNCTION, &event.to_string()).await.expect("a connection ends");
     }
 
     /// A client sends a frame.

@@ -26,7 +26,8 @@ async fn invited_to(user: &User) -> Vec<String> {
 async fn one_connection_too_many_closes_the_oldest() {
     let Some(local) = Local::start(with(&[("MAX_CONNECTIONS", "2")])).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
-    let (oldest, mut second, mut third) = (bob.connect().await, bob.connect().await, bob.connect().await);
+    let (mut oldest, mut second, mut third) = (bob.connect().await, bob.connect().await, bob.connect().await);
+    oldest.expect_error("too_many_connections", "2").await;
     oldest.expect_close().await;
     let mut alice = alice.connect().await;
     alice.send(&bob, "to both").await;

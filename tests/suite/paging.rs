@@ -67,17 +67,22 @@ fn user(id: &str) -> User {
     User::with_id(&Deployment::shared(), id)
 }
 
-fn sorted_ids(page: &Page) -> Vec<String> {
-    let mut ids = page.ids();
-    ids.sort_unstable();
-    ids
+/// The messages are in the order of their timestamps, and then of their ids. All are by one sender.
+fn assert_sorted(page: &Page, descending: bool) {
+    let mut places: Vec<(u64, String)> =
+        page.messages().map(|message| (message.number("timestamp"), message.id())).collect();
+    if descending {
+        places.reverse();
+    }
+    assert!(places.is_sorted(), "{places:?}");
 }
 
 #[tokio::test]
 async fn a_page_holds_the_oldest_thousand() {
     let flood = flood().await;
     let page = user(&flood.onlooker).pull_with(&[("drop", "false")]).await;
-    assert_eq!(page.ids(), flood.ids[..PAGE]);
+    assert_eq!(page.sorted_ids(), flood.ids[..PAGE]);
+    assert_sorted(&page, false);
     assert!(page.has_more);
 }
 
@@ -85,9 +90,24 @@ async fn a_page_holds_the_oldest_thousand() {
 async fn sort_orders_within_the_page() {
     let flood = flood().await;
     let page = user(&flood.onlooker).pull_with(&[("drop", "false"), ("sort", "desc")]).await;
-    let newest_first: Vec<String> = flood.ids[..PAGE].iter().rev().cloned().collect();
-    assert_eq!(page.ids(), newest_first);
+    assert_eq!(page.sorted_ids(), flood.ids[..PAGE]);
+    assert_sorted(&page, true);
     assert!(page.has_more);
+}
+
+#[tokio::test]
+async fn after_x_next_a_pull_without_a_drop_goes_on() {
+    let flood = flood().await;
+    let onlooker = user(&flood.onlooker);
+    for kind in ["all", "multicast"] {
+        let first = onlooker.pull_with(&[("drop", "false"), ("type", kind)]).await;
+        let next = first.next.as_deref().expect("X-Next, where there is more");
+        assert!(first.ids().iter().all(|id| id.as_str() <= next), "nothing on the page lies behind {next}");
+        let rest = onlooker.pull_with(&[("drop", "false"), ("type", kind), ("after", next)]).await;
+        let all = if kind == "all" { &flood.ids } else { &flood.to_all };
+        assert_eq!([first.sorted_ids(), rest.sorted_ids()].concat(), *all);
+        assert_eq!(rest.next, None);
+    }
 }
 
 #[tokio::test]
@@ -95,10 +115,10 @@ async fn after_continues_behind_an_id() {
     let flood = flood().await;
     let (onlooker, ids) = (user(&flood.onlooker), &flood.ids);
     let rest = onlooker.pull_with(&[("drop", "false"), ("after", &ids[PAGE - 1])]).await;
-    assert_eq!(rest.ids(), ids[PAGE..]);
+    assert_eq!(rest.sorted_ids(), ids[PAGE..]);
     assert!(!rest.has_more);
     let middle = onlooker.pull_with(&[("drop", "false"), ("after", &ids[9])]).await;
-    assert_eq!(middle.ids(), ids[10..PAGE + 10]);
+    assert_eq!(middle.sorted_ids(), ids[10..PAGE + 10]);
     assert!(middle.has_more);
     let nothing = onlooker.pull_with(&[("drop", "false"), ("after", &ids[COUNT - 1])]).await;
     assert!(nothing.is_empty() && !nothing.has_more);
@@ -109,7 +129,7 @@ async fn a_page_that_ends_with_the_last_message_has_no_more() {
     let flood = flood().await;
     let before_the_last_page = &flood.ids[COUNT - PAGE - 1];
     let page = user(&flood.onlooker).pull_with(&[("drop", "false"), ("after", before_the_last_page)]).await;
-    assert_eq!(page.ids(), flood.ids[COUNT - PAGE..]);
+    assert_eq!(page.sorted_ids(), flood.ids[COUNT - PAGE..]);
     assert!(!page.has_more);
 }
 
@@ -118,10 +138,10 @@ async fn since_comes_in_pages_too() {
     let flood = flood().await;
     let onlooker = user(&flood.onlooker);
     let first = onlooker.since(BEGINNING).await;
-    assert_eq!(first.ids(), flood.ids[..PAGE]);
+    assert_eq!(first.sorted_ids(), flood.ids[..PAGE]);
     assert!(first.has_more);
     let rest = onlooker.since(&flood.ids[PAGE - 1]).await;
-    assert_eq!(rest.ids(), flood.ids[PAGE..]);
+    assert_eq!(rest.sorted_ids(), flood.ids[PAGE..]);
     assert!(!rest.has_more);
 }
 
@@ -130,7 +150,7 @@ async fn a_page_of_one_type_counts_that_type_alone() {
     let flood = flood().await;
     let onlooker = user(&flood.onlooker);
     let to_all = onlooker.pull_with(&[("drop", "false"), ("type", "multicast")]).await;
-    assert_eq!(to_all.ids(), flood.to_all[..PAGE]);
+    assert_eq!(to_all.sorted_ids(), flood.to_all[..PAGE]);
     assert!(to_all.has_more);
     let private = onlooker.pull_with(&[("drop", "false"), ("type", "unicast")]).await;
     assert_eq!(private.ids().len(), COUNT - flood.to_all.len());
@@ -142,10 +162,10 @@ async fn dropping_page_by_page_returns_each_message_once() {
     let flood = flood().await;
     let dropper = user(&flood.dropper);
     let first = dropper.pull_with(&[("sort", "desc")]).await;
-    assert_eq!(sorted_ids(&first), flood.to_all[..PAGE]);
+    assert_eq!(first.sorted_ids(), flood.to_all[..PAGE]);
     assert!(first.has_more);
     let second = dropper.pull().await;
-    assert_eq!(second.ids(), flood.to_all[PAGE..]);
+    assert_eq!(second.sorted_ids(), flood.to_all[PAGE..]);
     assert!(!second.has_more);
     assert!(dropper.pull().await.is_empty());
 }
@@ -157,9 +177,11 @@ async fn a_client_that_confirms_each_page_gets_each_message_once() {
     let mut got = Vec::new();
     loop {
         let page = confirmer.pull_with(&[("drop", "false")]).await;
-        let Some(last) = sorted_ids(&page).pop() else { break };
-        got.extend(page.ids());
-        confirmer.delete("/api/message", &[("until", &last)]).await.empty();
+        let ids = page.sorted_ids();
+        let Some(last) = ids.last() else { break };
+        confirmer.delete("/api/message", &[("until", last)]).await.empty();
+        got.extend(ids.iter().cloned());
+        assert!(got.len() <= flood.to_all.len(), "what was dropped comes again: {ids:?}");
         assert_eq!(page.has_more, got.len() < flood.to_all.len());
     }
     assert_eq!(got, flood.to_all);
@@ -177,7 +199,7 @@ async fn a_page_holds_four_mebibytes_at_most() {
     assert!(first.has_more);
     let second = bob.pull().await;
     assert!(!second.has_more);
-    assert_eq!([first.ids(), second.ids()].concat(), ids);
+    assert_eq!([first.sorted_ids(), second.sorted_ids()].concat(), ids);
     assert!(bob.pull().await.is_empty());
 }
 

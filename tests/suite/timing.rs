@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::faults::narrow;
 use crate::world::scene::{friends, group_of};
 use crate::world::{Device, User};
 
@@ -46,12 +47,24 @@ fn in_random_order() -> [usize; 2] {
 
 /// Times of messages to the one and to the other, in microseconds, in the order in which they were sent.
 async fn times(alice: &mut Device, to: [To<'_>; 2], bob: Option<&mut Device>, content: &str) -> [Vec<f64>; 2] {
-    let (mut times, mut bob) = ([Vec::new(), Vec::new()], bob);
-    for _ in 0..pairs() {
+    let bob = bob.map(std::slice::from_mut).unwrap_or_default();
+    times_of(pairs(), alice, to, bob, content).await
+}
+
+/// The same of so many pairs, where the first receiver reads on these sockets.
+async fn times_of(
+    pairs: usize,
+    alice: &mut Device,
+    to: [To<'_>; 2],
+    bob: &mut [Device],
+    content: &str,
+) -> [Vec<f64>; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..pairs {
         for which in in_random_order() {
             times[which].push(time(alice, &to[which], content).await.as_secs_f64() * 1e6);
         }
-        if let Some(bob) = &mut bob {
+        for bob in &mut *bob {
             bob.next("what was delivered").await;
         }
     }
@@ -133,6 +146,57 @@ async fn the_time_of_an_ack() {
     }
     let groups = [To::Group(&pair), To::Group(&blocked_pair)];
     judge("group of two, receiver online", FATES, &times(&mut alice, groups, Some(&mut bob_online), "hello").await);
+}
+
+/// So many pairs, since each answer waits for a coarse tick.
+const PAIRS_OF_SOCKETS: usize = 100;
+
+#[tokio::test]
+#[ignore = "a measurement, see above"]
+async fn the_time_of_an_ack_by_sockets_and_lengths() {
+    let (short, long) = ("x".repeat(10), "x".repeat(31 * 1024));
+    for sockets in [1, 8, 32] {
+        let (alice, bob) = friends().await;
+        let carl = User::new("carl");
+        alice.befriend(&carl).await;
+        carl.block(&alice).await;
+        let (mut of_bob, mut of_carl) = (Vec::new(), Vec::new());
+        for _ in 0..sockets {
+            of_bob.push(bob.connect().await);
+            of_carl.push(carl.connect().await);
+        }
+        let mut alice = alice.connect().await;
+        for content in [&short, &long] {
+            let to = [To::User(&bob), To::User(&carl)];
+            let times = times_of(PAIRS_OF_SOCKETS, &mut alice, to, &mut of_bob, content).await;
+            judge(&format!("private, {} bytes, {sockets} sockets", content.len()), FATES, &times);
+        }
+    }
+}
+
+/// Somebody who is a friend of both fills the buffers of a socket that neither of them reads.
+#[tokio::test]
+#[ignore = "a measurement, see above"]
+async fn the_time_of_an_ack_to_a_socket_that_an_accomplice_has_filled() {
+    let (alice, bob) = friends().await;
+    let (carl, accomplice) = (User::new("carl"), User::new("accomplice"));
+    alice.befriend(&carl).await;
+    carl.block(&alice).await;
+    let mut sockets = Vec::new();
+    for user in [&bob, &carl] {
+        accomplice.befriend(user).await;
+        sockets.push(narrow(user).await);
+        let mut filling = accomplice.connect().await;
+        for _ in 0..60 {
+            filling.send(user, "x".repeat(31 * 1024)).await;
+        }
+    }
+    let mut alice = alice.connect().await;
+    for content in ["x".repeat(10), "x".repeat(31 * 1024)] {
+        let to = [To::User(&bob), To::User(&carl)];
+        let times = times_of(PAIRS_OF_SOCKETS, &mut alice, to, &mut [], &content).await;
+        judge(&format!("private, {} bytes, a socket that is not read", content.len()), FATES, &times);
+    }
 }
 
 #[tokio::test]

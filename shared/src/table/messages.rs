@@ -24,6 +24,8 @@ pub struct LogPage {
     pub position: Option<MessageId>,
     /// Whether the group stands that the log is of, if that was read.
     pub stands: Option<bool>,
+    /// How many bytes of contents were read beside these messages: expired, or behind the span.
+    pub beside: usize,
 }
 
 impl Table {
@@ -58,12 +60,14 @@ impl Table {
         let (mut items, next) = self.query(&range, Some(limit), rest.map(|resume| resume.0)).await?;
         let meta = items.pop_if(|last| groups::is_meta(last));
         let next = next.filter(|_| meta.is_none());
+        let bytes: usize = items.iter().map(|item| item::read_text(item, "content").map_or(0, str::len)).sum();
         let position = items.last().map(read_id).transpose()?;
         let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
         let mut messages: Vec<Message> = live.collect::<Result<_>>()?;
         messages.retain(|message| span.contains(message.id.time_ms()));
         let stands = (has_meta && next.is_none()).then_some(meta.is_some());
-        Ok(LogPage { messages, rest: next.map(Resume), position, stands })
+        let beside = bytes - messages.iter().map(|message| message.content.get().len()).sum::<usize>();
+        Ok(LogPage { messages, rest: next.map(Resume), position, stands, beside })
     }
 
     /// A message of a group, if it is still there and the group stands.

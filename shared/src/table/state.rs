@@ -138,7 +138,7 @@ pub struct State {
     pub missed: BTreeSet<Missed>,
     /// How often something was dropped.
     pub version: u64,
-    /// By what the item is known that holds the tails. They are not read with the state, see [`Table::tails`].
+    /// By what the item is known that holds the tails. They are not read with the state, see [`Tails`].
     pub tail: Option<String>,
 }
 
@@ -569,7 +569,7 @@ impl Table {
                     conditions.push(format!("#c{number}.#from = :was{number}"));
                 }
                 None => {
-                    conditions.push(format!("attribute_exists(#c{number}) AND attribute_not_exists(#c{number}.#from)"))
+                    conditions.push(format!("attribute_exists(#c{number}) AND attribute_not_exists(#c{number}.#from)"));
                 }
             }
         }

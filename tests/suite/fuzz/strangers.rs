@@ -35,8 +35,9 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
     ("until", &["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
     ("name", &["walkers", "跑步"]),
     ("detailed", &["true", "false"]),
-    ("userId", &["alice", "bob", "carol"]),
+    OF_MEMBERS,
 ];
+const OF_MEMBERS: (&str, &[&str]) = ("userId", &["alice", "bob", "carol"]);
 
 /// The parameter that a call can't do without.
 pub(crate) fn needed(function: &Function) -> &'static str {
@@ -50,6 +51,8 @@ pub(crate) fn needed(function: &Function) -> &'static str {
 /// The parameters whose misspelling an endpoint refuses.
 fn reads(function: &Function) -> &'static [&'static str] {
     match function.name {
+        "pull_messages" => &["sort", "drop", "type", "after", "since"],
+        "drop_messages" => &["until", "type"],
         "create_group" | "rename_group" => &["name"],
         "list_groups" => &["detailed"],
         "leave_group" => &["userId"],
@@ -99,6 +102,8 @@ async fn settle(inside: &Inside, mutator: &mut Mutator) {
     let group: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
     let invite = call("POST", "/api/request", "alice", "", Some(json!({ "groupId": group, "userId": "bob" })));
     inside.rest(&functions::invite::FUNCTION, &invite).await;
+    let list = call("GET", "/api/request", "bob", "", None);
+    learn(mutator, &inside.rest(&functions::list_invites::FUNCTION, &list).await);
     let query = format!("&name={}", escaped(PRIVATE));
     let group =
         inside.rest(&functions::create_group::FUNCTION, &call("POST", "/api/group", "carol", &query, None)).await;
@@ -185,7 +190,9 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     }
     let mut is_misspelt = false;
     for _ in 0..mutator.below(3) {
-        let (name, likely) = *mutator.pick(&PARAMETERS);
+        // One endpoint takes no other.
+        let is_only_one = function.name == "leave_group" && mutator.in_a_hundred(80);
+        let (name, likely) = if is_only_one { OF_MEMBERS } else { *mutator.pick(&PARAMETERS) };
         let misspelt = mutator.in_a_hundred(10).then(|| mutator.misspelling(name));
         is_misspelt |= misspelt.is_some() && reads(function).contains(&name);
         let value = if mutator.in_a_hundred(70) { (*mutator.pick(likely)).to_owned() } else { mutator.word() };
@@ -266,7 +273,10 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     let tokens = if mutator.in_a_hundred(80) { json!([offered]) } else { json!([offered, mutator.word()]) };
     event["multiValueQueryStringParameters"] = json!({ "access_token": tokens });
     let protocol = if mutator.in_a_hundred(80) { "chat".to_owned() } else { mutator.word() };
+    // As the gateway does it: all lines in the one map, and the last in the other.
+    let lines = if mutator.in_a_hundred(80) { json!([protocol]) } else { json!([mutator.word(), protocol]) };
     event["headers"]["Sec-WebSocket-Protocol"] = json!(protocol);
+    event["multiValueHeaders"]["Sec-WebSocket-Protocol"] = lines;
     if mutator.in_a_hundred(40) {
         mutator.json(&mut event);
     }

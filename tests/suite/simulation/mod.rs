@@ -125,6 +125,7 @@ async fn simulate(plan: Plan) -> Outcome {
     world.close_all();
     // What was done without an answer is over by now, and so is the margin of the logs.
     tokio::time::sleep(Duration::from_secs(120)).await;
+    run.check_limits();
     World::with_chance(run.plan().seed, finish(&run)).await;
     let users = run.plan().users.clone();
     let Plan { faulty, crowded, discards, .. } = *run.plan();

@@ -155,7 +155,7 @@ impl Plan {
             crowded: seed % 16 > 13,
             discards: seed % 8 > 3,
             adversary: seed.is_multiple_of(3).then(|| *users.last().expect("there are users")),
-            flooded: seed % 50 == 17,
+            flooded: seed % 400 == 67,
             kills: draw.of(&[5, 10, 30]),
             // No more than what the SDK has patience for.
             latency: draw.of(&[10, 100, 300]),

@@ -26,6 +26,6 @@ pub(crate) use document::Api;
 pub(crate) use frame::Frame;
 pub(crate) use handshake::Handshake;
 pub(crate) use page::Page;
-pub(crate) use patience::within;
+pub(crate) use patience::{once, within};
 pub(crate) use token::Claims;
 pub(crate) use user::User;

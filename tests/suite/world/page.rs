@@ -15,6 +15,8 @@ pub(crate) struct Page {
     pub(crate) senders: Vec<Sender>,
     /// Whether another call has more.
     pub(crate) has_more: bool,
+    /// Where a call without a drop goes on, if there is more.
+    pub(crate) next: Option<String>,
     /// The size of the body.
     pub(crate) bytes: usize,
 }
@@ -38,7 +40,9 @@ impl Page {
             Some("false") => false,
             other => panic!("{}: X-Has-More is {other:?}; {} {}", answer.what, answer.status, answer.body),
         };
-        Self { bytes: answer.body.len(), senders: answer.json(), has_more }
+        let next = answer.header("x-next").map(str::to_owned);
+        assert_eq!(next.is_some(), has_more, "{}: X-Next is {next:?}; {}", answer.what, answer.body);
+        Self { bytes: answer.body.len(), senders: answer.json(), has_more, next }
     }
 
     /// Whether it holds nothing.
@@ -59,6 +63,19 @@ impl Page {
     /// The message ids, sender by sender.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.messages().map(Frame::id).collect()
+    }
+
+    /// The message ids, sorted.
+    pub(crate) fn sorted_ids(&self) -> Vec<String> {
+        let mut ids = self.ids();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The contents of all messages but those that a connection took. These may come again, if a connection was slow to
+    /// take them or has ended since.
+    pub(crate) fn contents_but(&self, taken: &[&str]) -> Vec<Value> {
+        self.contents().into_iter().filter(|content| !taken.iter().any(|taken| content == taken)).collect()
     }
 
     /// The senders' ids.
