@@ -50,7 +50,7 @@ export interface ClientOptions {
    * what is missed is read.
    */
   stored?: Iterable<string>;
-  /** How many ids are remembered to drop duplicates; by default 20,000. */
+  /** How many ids are remembered to drop duplicates; by default 20,000. It must be more than come in half a minute. */
   remember?: number;
   /** Other waits than the defaults. */
   timing?: Partial<Timing>;
