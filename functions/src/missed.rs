@@ -266,6 +266,8 @@ struct Log {
     log: Address,
     spans: VecDeque<Span>,
     rest: Option<Resume>,
+    /// The first millisecond that is read.
+    begin: Ms,
     /// How many messages the next query asks for.
     limit: usize,
     /// The last message that was read.
@@ -277,8 +279,9 @@ struct Log {
 impl Cursor {
     fn of_log(spans: Vec<Span>, log: Address, limit: usize) -> Self {
         let stands = matches!(log, Address::User(_)).then_some(true);
+        let begin = spans.first().map_or(0, |span| span.from);
         let spans = spans.into();
-        Self::of(Source::Log(Log { log, spans, rest: None, limit, position: None, stands }))
+        Self::of(Source::Log(Log { log, spans, rest: None, begin, limit, position: None, stands }))
     }
 
     fn of_names(names: Vec<Missed>) -> Self {
@@ -313,6 +316,13 @@ impl Cursor {
         self.buffer.front().map(|message| message.id)
     }
 
+    /// Whether the next call goes on behind where this one began: each log is read past its first millisecond, whatever is
+    /// left of the budget, since neither a drop nor the caller's place divides a millisecond.
+    fn gets_on(&self) -> bool {
+        let is_past = |log: &Log| log.position.is_none_or(|position| position.time_ms() > log.begin);
+        self.is_begun && !matches!(&self.source, Source::Log(log) if !is_past(log))
+    }
+
     /// Whether there is something behind the buffer that was not read.
     fn is_unfinished(&self) -> bool {
         match &self.source {
@@ -336,7 +346,7 @@ impl Cursor {
     /// Read until there is a message, or nothing left.
     fn fill<'a>(&'a mut self, reader: &'a Reader<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            while self.buffer.is_empty() && (!self.is_begun || reader.budget.is_left()) {
+            while self.buffer.is_empty() && (!self.gets_on() || reader.budget.is_left()) {
                 self.is_begun = true;
                 let read = match &mut self.source {
                     Source::Log(log) => log.read(reader).await?,
