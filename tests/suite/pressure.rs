@@ -387,38 +387,6 @@ async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other
     assert!(calls <= 5, "{calls} calls: each of them keeps how far it got");
 }
 
-/// A millisecond is not divided: what a log holds of its first one is read, also where nothing more may be.
-#[tokio::test(start_paused = true)]
-async fn a_burst_within_one_millisecond_does_not_hold_a_pull() {
-    let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
-    // So many logs that each is read two messages at a time.
-    let mut groups = vec![filled_by_mallory(&scene, 40).await];
-    for _ in 0..8 {
-        groups.push(scene.inside.create_group("alice").await);
-    }
-    scene.inside.bring("alice", &groups[1], "mallory").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let now = scene.inside.world().now_ms() - 40_000;
-    for n in 0..200_u64 {
-        let id = format!("{}{n:016X}", &shared::id::MessageId::first_at(now).to_string()[..10]);
-        scene.inside.world().put(&json!({
-            "pk": { "S": format!("GROUP#{}", groups[1]) }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
-            "sender": { "S": "mallory" }, "content": { "S": "1" }, "timestamp": { "N": now.to_string() },
-        }));
-    }
-    for drop in ["false", "true"] {
-        let (mut after, mut calls) = (String::new(), 0);
-        while let (_, Some(next)) = scene.pull("alice", &format!("&drop={drop}{after}")).await {
-            calls += 1;
-            assert!(calls < 10, "it gets on");
-            if drop == "false" {
-                assert!(format!("&after={next}") > after, "it goes on");
-                after = format!("&after={next}");
-            }
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn pages_of_contents_that_grow_on_their_way_fit_and_lose_nothing() {
     for content in [
