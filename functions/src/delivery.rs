@@ -170,8 +170,11 @@ pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> R
 
 /// Push a parcel to every open connection of a user, and write down what they did not take.
 pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &Result<State>, fate: Fate) {
-    let Ok(state) = state else {
-        return parcel.settle(user, Err(Error::unavailable("reading the state of a receiver", "it was not read")));
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => {
+            return parcel.settle(user, Err(Error::unavailable("reading the state of a receiver", error.chain())));
+        }
     };
     let now = app.clock.now_ms();
     let open: Vec<_> = state.open(now).filter(|(_, connection)| parcel.is_for(state, connection, now)).collect();
