@@ -41,11 +41,11 @@ pub static EARLY: std::sync::Mutex<std::collections::BTreeMap<String, id::Reques
 # By name: what is wrong, and each edit of it: the file, what stands there, what stands there instead.
 MUTANTS = {
     "nostamp": ("a connection covers the time since its client knocked", [
-        ("functions/src/connect.rs", "let from = app.clock.now_ms() + STAMP_MS;",
+        ("functions/src/sockets/connect.rs", "let from = app.clock.now_ms() + STAMP_MS;",
          'let from = if shared::mutant("nostamp") { event.arrived } else { app.clock.now_ms() + STAMP_MS };'),
     ]),
     "nomissed": ("nothing is written down when a push fails", [
-        ("functions/src/delivery.rs", "logged.must_be_named(state, took, app.clock.now_ms()))",
+        ("functions/src/delivery/push.rs", "logged.must_be_named(state, took, app.clock.now_ms()))",
          'logged.must_be_named(state, took, app.clock.now_ms()) && !shared::mutant("nomissed"))'),
     ]),
     "nomargin": ("what is dropped runs up to the moment of the pull", [
@@ -61,7 +61,7 @@ MUTANTS = {
          '        if crate::mutant("record-late") && !sent.done {\n'
          "            return self.get(&keys::sent(sender, request)).await?.as_ref().map(read).transpose();\n"
          "        }\n        if self.put_if_free(item).await? {"),
-        ("functions/src/message.rs", "        let acknowledged = async {\n",
+        ("functions/src/sockets/message.rs", "        let acknowledged = async {\n",
          '        if shared::mutant("record-late") {\n'
          "            let (id, timestamp) = (message.id, message.timestamp);\n"
          "            let late = Sent { id, timestamp, digest: digest.clone(), done: true };\n"
@@ -82,7 +82,7 @@ MUTANTS = {
          "            return Ok(Some(Roster { meta, shards: vec![members] }));\n        };\n        let members"),
     ]),
     "pull-unasked": ("a pull does not ask whether the group of a log stands", [
-        ("functions/src/missed.rs", "self.stands = page.stands.or(self.stands);",
+        ("functions/src/messages/missed.rs", "self.stands = page.stands.or(self.stands);",
          'self.stands = if shared::mutant("pull-unasked") { Some(true) } else { page.stands.or(self.stands) };'),
     ]),
     "roster-page": ("only the first page of a group's members is read", [
@@ -96,7 +96,7 @@ MUTANTS = {
          '(1..=if crate::mutant("shard-unread") { 0 } else { meta.shards }).map(|shard| self.shard(group, shard));'),
     ]),
     "unblocked": ("a group message reaches those who block its sender", [
-        ("functions/src/delivery.rs", "if blockers.contains(user) {",
+        ("functions/src/delivery/push.rs", "if blockers.contains(user) {",
          'if blockers.contains(user) && !shared::mutant("unblocked") {'),
     ]),
     "left-behind": ("what is dropped runs past what the page had no room for", [
@@ -114,10 +114,10 @@ MUTANTS = {
          "            left = answer.unprocessed_keys."),
     ]),
     "done-early": ("a send counts as done as soon as one receiver was pushed to", [
-        ("functions/src/message.rs", "    let answer = async |tick: Tick| {\n",
+        ("functions/src/sockets/message.rs", "    let answer = async |tick: Tick| {\n",
          "    shared::EARLY.lock().unwrap().insert(message.id.to_string(), request.clone());\n"
          "    let answer = async |tick: Tick| {\n"),
-        ("functions/src/delivery.rs", "    let Some(logged) = parcel.logged.as_ref()",
+        ("functions/src/delivery/push.rs", "    let Some(logged) = parcel.logged.as_ref()",
          '    if let (Some(logged), true) = (&parcel.logged, shared::mutant("done-early")) {\n'
          "        let early = shared::EARLY.lock().unwrap().get(&logged.id.to_string()).cloned();\n"
          "        if let Some(request) = early {\n"
@@ -125,16 +125,16 @@ MUTANTS = {
          "        }\n    }\n    let Some(logged) = parcel.logged.as_ref()"),
     ]),
     "newcomers": ("a job leaves out who has connected since, whatever they had before", [
-        ("functions/src/delivery.rs", "!connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)",
+        ("functions/src/delivery/push.rs", "!connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)",
          "!connection.began_after(*at)"
          ' || (logged.must_be_named(state, &BTreeSet::new(), now) && !shared::mutant("newcomers"))'),
-        ("functions/src/delivery.rs", "        let is_hidden = state",
+        ("functions/src/delivery/push.rs", "        let is_hidden = state",
          '        let since = |at| state.connections.values().any(|c| c.to.is_none() && c.began_after(at));\n'
          '        if shared::mutant("newcomers") && self.queued.is_some_and(since) {\n            return false;\n        }\n'
          "        let is_hidden = state"),
     ]),
     "leavers": ("a job does not write down who has gone before it runs", [
-        ("functions/src/delivery.rs", "        let is_dropped = self.late",
+        ("functions/src/delivery/push.rs", "        let is_dropped = self.late",
          '        if shared::mutant("leavers") && self.queued.is_some() && state.open(now).next().is_none() {\n'
          "            return false;\n        }\n        let is_dropped = self.late"),
     ]),
@@ -149,7 +149,7 @@ MUTANTS = {
          "            let before = other.announced.saturating_sub(redeliver_ms);"),
     ]),
     "courtesy": ("one connection that took a message is enough", [
-        ("functions/src/delivery.rs", "!took.contains(id) && c.hides(time, now)",
+        ("functions/src/delivery/push.rs", "!took.contains(id) && c.hides(time, now)",
          '!took.contains(id) && c.hides(time, now) && !(shared::mutant("courtesy") && !took.is_empty())'),
     ]),
     "estimated": ("the bytes of a page are estimated, and not counted", [
@@ -158,7 +158,7 @@ MUTANTS = {
          "        let text = encode(part);\n"
          "        return text.len() + text.bytes().filter(|byte| matches!(byte, b'\"' | b'\\\\')).count() + 1;\n    }\n"
          "    escaped_bytes(&encode(part)) - 2 + 1"),
-        ("functions/src/pull_messages.rs", "        0..=MAX_ANSWER_BYTES => Ok(text),",
+        ("functions/src/messages/pull_messages.rs", "        0..=MAX_ANSWER_BYTES => Ok(text),",
          '        bytes if bytes <= MAX_ANSWER_BYTES || shared::mutant("estimated") => Ok(text),'),
     ]),
     "unbounded": ("a name is written down whether there is room for it or not", [
@@ -171,7 +171,7 @@ MUTANTS = {
          'if (state.missed.len() < self.max_missed_names || crate::mutant("unbounded")) &&'),
     ]),
     "unbudgeted": ("a pull reads on while everything that it reads is left out", [
-        ("functions/src/missed.rs", "self.0.load(Relaxed) > 0",
+        ("functions/src/messages/missed.rs", "self.0.load(Relaxed) > 0",
          'self.0.load(Relaxed) > 0 || shared::mutant("unbudgeted")'),
     ]),
 }

@@ -26,7 +26,7 @@ pub enum Error {
     Forbidden(String),
     /// The path exists, but not for this method.
     #[error("method not allowed; allowed: {0}")]
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(String),
     /// More of something than there may be at once; the text is for the client.
     #[error("too many: {0}")]
     TooMany(String),

@@ -1,0 +1,150 @@
+//! Events of API Gateway, as lambda_http can take them.
+//!
+//! It makes a URI of host, path and query, and panics where they make none: a Host header may say anything. Nobody here
+//! reads that URI, so lambda_http is shown none of it, and the handler is given the path beside it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayWebsocketProxyRequest};
+use lambda_http::http::header::HOST;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Request, RequestExt};
+use percent_encoding::percent_decode_str;
+
+use crate::failure::Failure;
+
+/// An event that lambda_http can take, and what it was not shown.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) payload: LambdaRequest,
+    pub(crate) address: Address,
+}
+
+/// What lambda_http is not shown of an address.
+#[derive(Debug, Default)]
+pub(crate) struct Address {
+    /// The path as it came.
+    path: String,
+    query: Query,
+}
+
+/// Whether the query is text. The decoder of queries puts U+FFFD in place of what is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// UTF-8 once its percent-encoding is undone.
+    #[default]
+    Utf8,
+    /// Something else, such as GBK.
+    Other,
+}
+
+impl Address {
+    /// The request with its address, and with a [`Query`] among its extensions.
+    pub(crate) fn of(&self, mut request: Request) -> Request {
+        request.extensions_mut().insert(self.query);
+        request.with_raw_http_path(&self.path)
+    }
+}
+
+impl Event {
+    /// Read an event.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
+        let mut payload: LambdaRequest = serde_json::from_str(text).map_err(malformed)?;
+        let (address, body, is_base64) = match &mut payload {
+            LambdaRequest::ApiGatewayV2(event) => (take_address(event), &event.body, event.is_base64_encoded),
+            LambdaRequest::WebSocket(event) => (take_handshake(event), &event.body, event.is_base64_encoded),
+            _ => return Err(Failure::new("MalformedEvent", "it is an event of another kind")),
+        };
+        if is_base64 && STANDARD.decode(body.as_deref().unwrap_or_default()).is_err() {
+            return Err(Failure::new("MalformedEvent", "the body is not base64"));
+        }
+        Ok(Self { payload, address })
+    }
+}
+
+/// Take the address from a request of an HTTP API, and leave its query as parameters.
+fn take_address(event: &mut ApiGatewayV2httpRequest) -> Address {
+    event.headers.remove(HOST);
+    event.request_context.domain_name = None;
+    event.request_context.stage = None;
+    let mut address = Address { path: event.raw_path.take().unwrap_or_default(), query: Query::Utf8 };
+    let Some(query) = event.raw_query_string.take() else { return address };
+    if percent_decode_str(&query).decode_utf8().is_err() {
+        address.query = Query::Other;
+    }
+    let Ok(parameters) = query.parse();
+    event.query_string_parameters = parameters;
+    address
+}
+
+/// Take the address from an event of the WebSocket API. Who connects was asked before, by the authorizer.
+fn take_handshake(event: &mut ApiGatewayWebsocketProxyRequest) -> Address {
+    event.headers.remove(HOST);
+    event.multi_value_headers.remove(HOST);
+    event.request_context.domain_name = None;
+    event.request_context.stage = None;
+    event.query_string_parameters = Default::default();
+    event.multi_value_query_string_parameters = Default::default();
+    Address { path: event.path.take().unwrap_or_default(), query: Query::Utf8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PULL: &str = include_str!("../../../tests/events/http-pull.json");
+    const CONNECT: &str = include_str!("../../../tests/events/websocket-connect.json");
+
+    fn read(text: &str) -> Request {
+        let event = Event::parse(text).unwrap();
+        event.address.of(event.payload.into())
+    }
+
+    #[test]
+    fn path_query_and_body_are_what_they_were() {
+        let request = read(PULL);
+        assert_eq!(request.raw_http_path(), "/api/message");
+        let query = request.query_string_parameters();
+        assert_eq!((query.all("access_token"), query.all("sort")), (Some(vec!["one", "two"]), Some(vec!["desc"])));
+        assert_eq!(&read(include_str!("../../../tests/events/http-invite-base64.json")).body()[..1], b"{");
+    }
+
+    #[test]
+    fn a_query_that_is_no_utf_8_is_told_from_one_that_is() {
+        for (query, expected) in [
+            ("name=%E8%B7%91", Query::Utf8),
+            ("name=\u{8dd1}", Query::Utf8),
+            ("name=%EF%BF%BD", Query::Utf8),
+            ("name=%zz%4%", Query::Utf8),
+            ("name=%C5%DC%B2%BD", Query::Other),
+            ("na%ffme=1", Query::Other),
+            ("a=%E8&b=%B7%91", Query::Other),
+        ] {
+            assert_eq!(read(&PULL.replace("&sort=desc", query)).extensions().get(), Some(&expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn no_host_path_or_query_ends_a_function() {
+        let host = "f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com";
+        for odd in ["", ":", "a b", "[::1", "host:99999", "a/b", "é", "@"] {
+            read(&PULL.replace(host, odd));
+            read(&CONNECT.replace("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com", odd));
+        }
+        for query in ["a=<>", "a b", "#", "%", "%ff", "\\u0000", "\\\"", &"x".repeat(100_000)] {
+            read(&PULL.replace("&sort=desc", query));
+        }
+        for path in ["", ":x", "api", "/a b", "/<>{}", "//", "/é"] {
+            assert_eq!(read(&PULL.replace("\"/api/message\"", &format!("\"{path}\""))).raw_http_path(), path);
+        }
+        read(&PULL.replace("\"x-forwarded-proto\": \"https\"", "\"x-forwarded-proto\": \"\""));
+    }
+
+    #[test]
+    fn a_body_that_is_said_to_be_base64_is() {
+        let binary = include_str!("../../../tests/events/http-invite-base64.json");
+        let body = serde_json::from_str::<serde_json::Value>(binary).unwrap()["body"].as_str().unwrap().to_owned();
+        assert_eq!(Event::parse(&binary.replace(&body, "!")).unwrap_err().error_type, "MalformedEvent");
+    }
+}

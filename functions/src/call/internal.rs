@@ -1,0 +1,71 @@
+//! The calls of other services: through the internal HTTP API, whose gateway checks who calls (IAM), or by invoking the
+//! function directly with a plain JSON payload.
+
+use futures::future::BoxFuture;
+use lambda_http::{Body, Request, Response};
+use shared::json::Object;
+use shared::{Error, Result};
+
+use super::http::{Input, MAX_ANSWER_BYTES, Reply, require_few_fields, respond};
+use crate::App;
+use crate::failure::Failure;
+
+/// What an internal function does with either kind of call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endpoint {
+    /// A request of the HTTP API.
+    pub(crate) http: for<'a> fn(&'a App, &'a Input) -> BoxFuture<'a, Result<Reply>>,
+    /// A direct invocation with this payload.
+    pub(crate) direct: for<'a> fn(&'a App, Object<'a>) -> BoxFuture<'a, Result<Option<String>>>,
+    /// The largest body or payload, in bytes.
+    pub(crate) max_body_bytes: usize,
+    /// What an error becomes here.
+    pub(crate) refusal: fn(Error) -> Error,
+}
+
+/// Whether an event came through the HTTP API.
+pub(crate) fn is_http(event: &str) -> bool {
+    Object::parse(event).is_ok_and(|event| event.get("requestContext").is_some() && event.get("rawPath").is_some())
+}
+
+/// Answer a request of the internal HTTP API.
+pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
+    let input = Input::new(request);
+    let outcome = async {
+        input.require_readable(endpoint.max_body_bytes)?;
+        (endpoint.http)(app, &input).await
+    };
+    respond(app, async { outcome.await.map_err(endpoint.refusal) }).await
+}
+
+/// Answer a direct invocation: the result as JSON, `null` where the HTTP answer would be empty. A refusal fails the
+/// invocation with `errorType` as the title of the problem document and `errorMessage` as its detail.
+pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) -> Result<String, Failure> {
+    let outcome = async {
+        if event.len() > endpoint.max_body_bytes {
+            return Err(Error::TooLarge { limit: endpoint.max_body_bytes });
+        }
+        let payload = Object::parse(event).map_err(|why| Error::BadRequest(format!("the payload {why}")))?;
+        require_few_fields(&payload)?;
+        match (endpoint.direct)(app, payload).await? {
+            Some(body) if body.len() > MAX_ANSWER_BYTES => {
+                Err(Error::unavailable("answering", "the answer is larger than a function may give"))
+            }
+            body => Ok(body.unwrap_or_else(|| "null".to_owned())),
+        }
+    };
+    outcome.await.map_err(endpoint.refusal).map_err(|error| {
+        app.report(&error);
+        let problem = error.problem();
+        Failure::new(&problem.title.replace(' ', ""), problem.detail)
+    })
+}
+
+/// A field of a payload that is a string, if it is there.
+pub(crate) fn optional_text<'a>(payload: &Object<'a>, name: &str) -> Result<Option<std::borrow::Cow<'a, str>>> {
+    match payload.text(name) {
+        None => Ok(None),
+        Some(None) => Err(Error::field(name, "must be a string")),
+        Some(text) => Ok(text),
+    }
+}

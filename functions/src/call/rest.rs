@@ -1,0 +1,58 @@
+//! Calls of the public HTTP API: each needs a valid token, and the method of its function.
+
+use futures::future::BoxFuture;
+use lambda_http::http::Method;
+use lambda_http::{Body, Request, Response};
+use shared::id::UserId;
+use shared::{Error, Result};
+
+use super::http::{Input, MAX_BODY_BYTES, Reply, respond};
+use super::token;
+use crate::App;
+
+/// What answers a call of the public HTTP API.
+pub(crate) type Handler = for<'a> fn(&'a App, &'a Call) -> BoxFuture<'a, Result<Reply>>;
+
+/// A call by a user whose token is valid.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The user who calls.
+    pub(crate) user: UserId,
+    pub(crate) input: Input,
+}
+
+/// Answers a request. `method` is the one that the handler is for; `allowed` returns the methods of a path, for a request
+/// with any other.
+pub(crate) async fn answer(
+    app: &App,
+    method: &'static str,
+    handler: Handler,
+    allowed: impl Fn(&str) -> String,
+    request: Request,
+) -> Response<Body> {
+    // Where a path has an ANY route, preflights of CORS reach the function too. The gateway adds their headers.
+    if request.method() == Method::OPTIONS {
+        return respond(app, async { Ok(Reply::status(204)) }).await;
+    }
+    let input = Input::new(request);
+    let outcome = async {
+        if input.method() != method {
+            return Err(Error::MethodNotAllowed(allowed(input.route())));
+        }
+        let call = authenticate(app, input).await?;
+        let outcome = handler(app, &call).await;
+        if matches!(outcome, Err(Error::Forbidden(_))) {
+            // What does not exist is found sooner than what belongs to somebody else.
+            app.wait_for_tick().await;
+        }
+        outcome
+    };
+    respond(app, outcome).await
+}
+
+async fn authenticate(app: &App, input: Input) -> Result<Call> {
+    let token = token::only_one(&input.parameter_values("access_token"), input.headers(), &[])?;
+    let identity = app.verifier()?.verify(&token, app.clock.now_ms()).await?;
+    input.require_readable(MAX_BODY_BYTES)?;
+    Ok(Call { user: identity.user, input })
+}

@@ -1,0 +1,94 @@
+//! The events of the WebSocket: whose connection it is, and what came over it.
+
+use futures::future::BoxFuture;
+use lambda_http::aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequestContext;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt, Response};
+use serde_json::Value;
+use shared::clock::Ms;
+use shared::id::{ConnectionId, UserId};
+use shared::{Error, Result};
+
+use super::http::Reply;
+use super::token;
+use crate::App;
+
+/// What handles an event of the WebSocket API.
+pub(crate) type Handler = for<'a> fn(&'a App, &'a SocketEvent) -> BoxFuture<'a, Result<Reply>>;
+
+/// One event of one connection.
+#[derive(Debug)]
+pub(crate) struct SocketEvent {
+    /// Whose connection it is: the authorizer said so when it was opened.
+    pub(crate) user: UserId,
+    /// Until when the token of that connection is valid.
+    pub(crate) expires_at: Ms,
+    /// Which connection it is.
+    pub(crate) connection: ConnectionId,
+    /// When the event reached the gateway.
+    pub(crate) arrived: Ms,
+    /// The frame, if it is text.
+    pub(crate) frame: Option<String>,
+    /// Whether the client offered the subprotocol `chat`.
+    pub(crate) offers_subprotocol: bool,
+    /// When the connection was opened.
+    pub(crate) connected_at: Ms,
+    /// The WebSocket status code and the reason by which it ended, if it has.
+    pub(crate) close: Option<(i64, String)>,
+}
+
+impl SocketEvent {
+    fn decode(request: Request) -> Result<Self> {
+        let Some(RequestContext::WebSocket(context)) = request.request_context_ref() else {
+            return Err(malformed("it is no WebSocket event"));
+        };
+        let user = authorized(context, "userId").and_then(|id| UserId::parse(&id).ok());
+        let expires_at = authorized(context, "exp").and_then(|exp| exp.parse::<u64>().ok());
+        let close =
+            context.disconnect_status_code.map(|code| (code, context.disconnect_reason.clone().unwrap_or_default()));
+        let offers_subprotocol = token::subprotocols(request.headers()).iter().any(|name| name == token::SUBPROTOCOL);
+        Ok(Self {
+            user: user.ok_or_else(|| malformed("the authorizer's userId is missing"))?,
+            expires_at: expires_at.ok_or_else(|| malformed("the authorizer's exp is missing"))?.saturating_mul(1000),
+            connection: context
+                .connection_id
+                .clone()
+                .map(ConnectionId::new)
+                .ok_or_else(|| malformed("no connectionId"))?,
+            arrived: u64::try_from(context.request_time_epoch).unwrap_or(0),
+            connected_at: u64::try_from(context.connected_at).unwrap_or(0),
+            close,
+            offers_subprotocol,
+            frame: match request.into_body() {
+                Body::Text(text) => Some(text),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// A value of the authorizer's context: API Gateway makes each a string.
+fn authorized(context: &ApiGatewayWebsocketProxyRequestContext, name: &str) -> Option<String> {
+    match context.authorizer.fields.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn malformed(why: &'static str) -> Error {
+    Error::unavailable("reading a WebSocket event", why)
+}
+
+/// Answer a WebSocket event. The gateway shows a status to the client only while the connection is being opened.
+pub(crate) async fn answer(app: &App, handler: Handler, request: Request) -> Response<Body> {
+    let outcome = match SocketEvent::decode(request) {
+        Ok(event) => handler(app, &event).await,
+        Err(error) => Err(error),
+    };
+    let reply = outcome.unwrap_or_else(|error| {
+        app.report(&error);
+        Reply::status(error.problem().status)
+    });
+    reply.into_response()
+}

@@ -1,0 +1,85 @@
+//! From the queue: a part of what is too much for one function. The fan-out of a message, or of a notification, to a large
+//! group, or its dissolution.
+//!
+//! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is
+//! connected is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
+
+use futures::future::BoxFuture;
+use shared::Result;
+use shared::clock::Ms;
+use shared::frame::encode;
+use shared::id::UserId;
+use shared::metrics::Metric;
+
+use super::job::{Delivery, Dissolution, Job, Notification};
+use super::push::{self, Parcel};
+use crate::App;
+use crate::function::{Function, Needs};
+
+/// How long a notification is worth pushing. It is stored nowhere, so none is to lie in the queue for days: its jobs are
+/// tried twice.
+const NOTIFICATION_MS: Ms = 120_000;
+
+/// The function.
+pub static FUNCTION: Function = Function::queue("fanout", Needs::Pushes, run);
+
+fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        match Job::parse(body)? {
+            Job::Delivery(job) => deliver(app, &job).await,
+            Job::Notification(job) => notify(app, &job).await,
+            Job::Dissolution(job) => dissolve(app, &job).await,
+        }
+    })
+}
+
+/// Clear a shard of a group that its manager dissolves. If the group stands after all, its roster has grown since, and
+/// there is another job, or none.
+async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
+    match app.table.dissolve(&job.group, &job.manager, job.shards).await? {
+        true => app.table.clear_shard(&job.group, job.shard).await,
+        false => Ok(()),
+    }
+}
+
+/// Count a job. How long it has waited since that time.
+fn begin(app: &App, since: Ms) -> Ms {
+    app.metrics.count(Metric::FanoutJobs);
+    let lag = app.clock.now_ms().saturating_sub(since);
+    app.metrics.add(Metric::FanoutLag, usize::try_from(lag).unwrap_or(usize::MAX));
+    lag
+}
+
+/// Push to whoever is in the shard by now.
+async fn notify(app: &App, job: &Notification) -> Result<()> {
+    if begin(app, job.posted) > NOTIFICATION_MS {
+        return Ok(());
+    }
+    let standing = app.table.standing_groups(std::slice::from_ref(&job.group));
+    let members = app.table.shard(&job.group, job.shard);
+    let blockers = app.table.blockers_of(job.from.as_ref());
+    let (standing, members, blockers) = futures::try_join!(standing, members, blockers)?;
+    if !standing.contains_key(&job.group) {
+        return Ok(());
+    }
+    let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user));
+    push::to_all(app, Parcel::fleeting(&job.frame), &receivers.collect::<Vec<_>>()).await
+}
+
+async fn deliver(app: &App, job: &Delivery) -> Result<()> {
+    begin(app, job.logged);
+    let (first, last) = &job.span;
+    let message = app.table.group_message(&job.group, job.id);
+    let members = app.table.members_between(&job.group, job.shard, first, last);
+    let (message, members) = futures::try_join!(message, members)?;
+    // Dissolved or expired meanwhile: it is nobody's any more.
+    let Some(message) = message else { return Ok(()) };
+    let blockers = app.table.blockers(&message.sender).await?;
+    let frame = encode(&message);
+    let parcel = Parcel::queued(&frame, &message, job.logged);
+    // One who left and came back is no receiver any more. Those from whom it is withheld are left out: the sender does
+    // not wait for this.
+    let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
+    let is_receiver = |user: &UserId| job.receivers.contains(user) && !blockers.contains(user);
+    push::to_all(app, parcel, &of_old.filter(is_receiver).collect::<Vec<_>>()).await
+}

@@ -1,0 +1,6 @@
+//! How messages reach connections: pushes, and the jobs of the queue.
+
+pub mod fanout;
+
+pub(crate) mod job;
+pub(crate) mod push;

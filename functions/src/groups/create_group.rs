@@ -1,0 +1,24 @@
+//! `POST /api/group?name=…`: make a group. 200: its id, a JSON string; the caller is its manager and first member. 403:
+//! he is in as many groups as one may be in.
+
+use futures::future::BoxFuture;
+use shared::Result;
+
+use super::rules::{name, require_room};
+use crate::App;
+use crate::call::http::Reply;
+use crate::call::rest::Call;
+use crate::function::Function;
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("create_group", "POST", "/api/group", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let name = name(&call.input)?;
+        require_room(app, &call.user).await?;
+        let group = app.ids.group();
+        app.table.create_group(&group, &name, &call.user).await?;
+        Ok(Reply::json(&group))
+    })
+}

@@ -1,0 +1,115 @@
+//! `DELETE /api/group/{groupId}`: leave a group, or with `userId` take a member out of it. 200: empty. 400: a body, or any
+//! other parameter.
+//!
+//! The manager leaving, or naming himself, dissolves the group: everyone is out. 403: the caller is not in it, or with
+//! `userId` not its manager.
+
+use futures::future::BoxFuture;
+use shared::id::{GroupId, UserId};
+use shared::table::Membership;
+use shared::{Error, Result};
+
+use super::rules::not_a_member;
+use crate::App;
+use crate::call::http::{Input, Reply};
+use crate::call::rest::Call;
+use crate::delivery::job;
+use crate::function::Function;
+
+/// How often it is tried while the membership changes.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("leave_group", "DELETE", "/api/group/{groupId}", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        require_nothing_else(&call.input)?;
+        let group = call.input.path_id("groupId")?;
+        match call.input.parameter_id("userId")? {
+            None => leave(app, &group, &call.user).await?,
+            Some(user) => remove(app, &group, &user, &call.user).await?,
+        }
+        Ok(Reply::empty())
+    })
+}
+
+/// Refuses what a client may have meant as `userId`: a body, or a parameter of another name. Read as a call without it, the
+/// manager's would dissolve the group.
+fn require_nothing_else(input: &Input) -> Result<()> {
+    input.misspelt(&["userId"])?;
+    input.require_only(&["userId", "access_token"])?;
+    let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
+    if is_empty {
+        Ok(())
+    } else {
+        Err(Error::BadRequest("userId is a parameter of the query; there is no body here".to_owned()))
+    }
+}
+
+async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {
+    let found = app.table.memberships(group, &[caller]).await?;
+    let (meta, joined) = found.and_then(|(meta, joined)| Some((meta, joined[0]?))).ok_or_else(not_a_member)?;
+    if meta.manager == *caller {
+        return dissolve(app, group, caller, meta.shards).await;
+    }
+    take_out(app, group, caller, Some(joined), None).await
+}
+
+async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> Result<()> {
+    let not_the_manager = || Error::Forbidden("only the manager of a group may remove its members".to_owned());
+    let found = app.table.memberships(group, &[caller, user]).await?.filter(|(meta, _)| meta.manager == *caller);
+    let (meta, joined) = found.ok_or_else(not_the_manager)?;
+    if user == caller {
+        return dissolve(app, group, caller, meta.shards).await;
+    }
+    take_out(app, group, user, joined[1], Some(caller)).await
+}
+
+/// Take a member out whose membership is that. If he is out already, by himself or by another, that is what was asked
+/// for.
+async fn take_out(
+    app: &App,
+    group: &GroupId,
+    user: &UserId,
+    mut membership: Option<Membership>,
+    by: Option<&UserId>,
+) -> Result<()> {
+    for attempt in 0..MAX_ATTEMPTS {
+        let Some(seen) = membership else { return Ok(()) };
+        if app.table.remove_member(group, user, seen, by).await? {
+            return Ok(());
+        }
+        // He is out by now, or his membership was stamped in between.
+        app.table.pause(attempt).await;
+        membership = app.table.memberships(group, &[user]).await?.and_then(|(_, found)| found[0]);
+    }
+    Err(Error::unavailable("leaving a group", "its membership keeps changing"))
+}
+
+/// Dissolve a group whose roster has shards up to that one: over with one write, tidy some time after it. Nobody but its
+/// manager can have done it before.
+///
+/// With more than one shard that is left to jobs, one for each. They are put into the queue before the write, and make it
+/// if that has not been done: so a dissolution that has begun is finished, whatever becomes of this call.
+async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut shards: u32) -> Result<()> {
+    for attempt in 0..MAX_ATTEMPTS {
+        let queue = app.queue.as_ref().filter(|_| shards > 0);
+        if let Some(queue) = queue {
+            queue.send(&job::dissolution(group, manager, shards)).await?;
+        }
+        if app.table.dissolve(group, manager, shards).await? {
+            if queue.is_none() {
+                for shard in 0..=shards {
+                    app.table.clear_shard(group, shard).await?;
+                }
+            }
+            return Ok(());
+        }
+        // It has got more shards in between.
+        app.table.pause(attempt).await;
+        let Some((meta, _)) = app.table.memberships(group, &[manager]).await? else { return Ok(()) };
+        shards = meta.shards;
+    }
+    Err(Error::unavailable("dissolving a group", "its roster keeps growing"))
+}

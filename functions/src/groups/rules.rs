@@ -1,0 +1,37 @@
+//! What the functions for groups share: refusals, the name, and a group as its members see it.
+
+use shared::id::{GroupId, UserId};
+use shared::table::{Group, Roster};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::call::http::Input;
+
+/// Refuses a caller who is not a member of the group, or a group that does not exist.
+pub(crate) fn not_a_member() -> Error {
+    Error::Forbidden("you are not a member of this group".to_owned())
+}
+
+/// A group as its members see it.
+pub(crate) fn view(id: GroupId, roster: Roster) -> Group {
+    let mut users_id: Vec<_> = roster.shards.into_iter().flatten().map(|member| member.user).collect();
+    users_id.sort_unstable();
+    Group { id, name: roster.meta.name, manager_id: roster.meta.manager, users_id }
+}
+
+/// Refuses a user who has reached the limit of groups. Calls at the same time do not see each other, so each of them may
+/// add one more group.
+pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
+    match app.table.is_in_groups(user, app.max_groups).await? {
+        false => Ok(()),
+        true => Err(Error::Forbidden(format!("you have reached the limit of {} groups", app.max_groups))),
+    }
+}
+
+/// The parameter `name` of a group.
+pub(crate) fn name(input: &Input) -> Result<String> {
+    input.misspelt(&["name"])?;
+    let name = input.parameter("name")?.ok_or_else(|| Error::field("name", "is missing"))?;
+    shared::name::check(&name).map_err(|why| Error::field("name", why))?;
+    Ok(name)
+}

@@ -1,0 +1,52 @@
+//! `PUT /api/request/{requestId}`: accept an invitation. 200: empty; the caller is a member. 403: it is not addressed
+//! to the caller; or its group is dissolved or full, or its inviter is no member any more, and then it is removed; or the
+//! caller has reached the limit of groups, and then it stays.
+//!
+//! The membership is written, then stamped a few milliseconds ahead, and the function returns as many after that time: so
+//! every message sent after the answer is the new member's, and none that was sent before the call, whichever machine's
+//! clock its id is of.
+
+use futures::future::BoxFuture;
+use shared::coverage::STAMP_MS;
+use shared::id::{InviteId, UserId};
+use shared::table::{Accepted, Invitation};
+use shared::{Error, Result};
+
+use super::rules::not_yours;
+use crate::App;
+use crate::call::http::Reply;
+use crate::call::rest::Call;
+use crate::function::Function;
+use crate::groups::rules::require_room;
+
+/// The function.
+pub static FUNCTION: Function = Function::rest("accept_invite", "PUT", "/api/request/{requestId}", handle);
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let id: InviteId = call.input.path_id("requestId")?;
+        let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
+        require_room(app, &call.user).await?;
+        match app.table.join(&invitation, &call.user, app.max_group_members).await? {
+            Accepted::Member { shard } => begin(app, &invitation, &call.user, shard).await?,
+            Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,
+            Accepted::NoInvitation => return Err(not_yours()),
+            Accepted::NoPlace => {
+                app.table.remove_invitation(&call.user, &id).await?;
+                return Err(Error::Forbidden("the group is dissolved or full".to_owned()));
+            }
+            Accepted::InviterLeft => {
+                return Err(Error::Forbidden("the inviter is not a member of the group any more".to_owned()));
+            }
+        }
+        Ok(Reply::empty())
+    })
+}
+
+/// Let the membership begin.
+async fn begin(app: &App, invitation: &Invitation, user: &UserId, shard: u32) -> Result<()> {
+    let joined = app.clock.now_ms() + STAMP_MS;
+    app.table.stamp_member(&invitation.group, shard, user, joined).await?;
+    app.wait_past(joined).await;
+    Ok(())
+}

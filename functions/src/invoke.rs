@@ -1,0 +1,59 @@
+//! How an event becomes a call of a function: the same way in Lambda and on one machine.
+
+use std::convert::Infallible;
+use std::future::Future;
+
+use lambda_http::lambda_runtime::LambdaEvent;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Adapter, Body, Context, Request, Response, Service, service_fn};
+
+use crate::App;
+use crate::all::methods_of;
+use crate::call::decode::Event;
+use crate::call::{internal, rest, socket, sqs, token};
+use crate::failure::Failure;
+use crate::function::{Function, Handler, Trigger};
+
+impl Function {
+    /// Runs one invocation: the event as JSON in, the result as JSON out.
+    ///
+    /// # Errors
+    /// What Lambda reports as a failed invocation. A refused HTTP request is a result.
+    pub async fn invoke(&self, app: &App, event: &str) -> Result<String, Failure> {
+        match &self.handler {
+            Handler::Authorizer(handler) => handler(app, event).await,
+            Handler::Socket(handler) => http(event, |request| socket::answer(app, *handler, request)).await,
+            Handler::Rest(handler) => {
+                let method = match self.trigger {
+                    Trigger::Rest(route) => route.method,
+                    _ => "",
+                };
+                http(event, |request| rest::answer(app, method, *handler, methods_of, request)).await
+            }
+            Handler::Queue(handler) => sqs::answer(app, *handler, event).await,
+            Handler::Internal(endpoint) => match internal::is_http(event) {
+                true => http(event, |request| internal::answer(app, *endpoint, request)).await,
+                false => internal::answer_directly(app, *endpoint, event).await,
+            },
+        }
+    }
+}
+
+/// Passes an HTTP or WebSocket event through lambda_http's decoder, a handler, and lambda_http's encoder.
+async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> Result<String, Failure>
+where
+    F: Future<Output = Response<Body>> + Send + 'a,
+{
+    let Event { mut payload, address } = Event::parse(event)?;
+    if let LambdaRequest::WebSocket(event) = &mut payload {
+        // Of a header that is in both maps, lambda_http keeps the last value only.
+        let single = std::mem::take(&mut event.headers);
+        event.multi_value_headers = token::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
+    }
+    let service = service_fn(|request| {
+        let answer = handle(address.of(request));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let Ok(response) = Adapter::from(service).call(LambdaEvent { payload, context: Context::default() }).await;
+    serde_json::to_string(&response).map_err(|error| Failure::new("MalformedResult", error.to_string()))
+}

@@ -1,0 +1,7 @@
+//! The functions for missed messages: `/api/message`.
+
+pub mod drop_messages;
+pub mod pull_messages;
+
+mod missed;
+mod parameters;

@@ -1,0 +1,25 @@
+//! What the functions for missed messages share: parameters.
+
+use shared::id::MessageId;
+use shared::table::Kind;
+use shared::{Error, Result};
+
+use crate::call::http::Input;
+
+/// How often a pull or a drop is tried while others of the same user come in between.
+pub(crate) const MAX_ATTEMPTS: u32 = 16;
+
+/// The parameter `type`: which kinds of messages.
+pub(crate) fn kinds(input: &Input) -> Result<Vec<Kind>> {
+    Ok(match input.choice("type", &["all", "unicast", "multicast"])? {
+        "unicast" => vec![Kind::Unicast],
+        "multicast" => vec![Kind::Multicast],
+        _ => vec![Kind::Unicast, Kind::Multicast],
+    })
+}
+
+/// A parameter that is the id of a message.
+pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>> {
+    let text = input.parameter(name)?;
+    text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()
+}

@@ -1,0 +1,97 @@
+//! A function as a Lambda process: configuration, log, and the loop that takes events.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use lambda_http::lambda_runtime::{self, LambdaEvent};
+use lambda_http::service_fn;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use shared::config::Config;
+use shared::metrics::embedded;
+
+use crate::App;
+use crate::failure::Failure;
+use crate::function::Function;
+
+/// Runs a function as a Lambda process. Prints what is wrong with the configuration and ends, or does not end.
+pub fn serve(function: &'static Function) -> ExitCode {
+    let started = Instant::now();
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => return misconfigured(function, &error.to_string()),
+    };
+    if let Some(missing) = function.lacks(&config) {
+        return misconfigured(function, missing);
+    }
+    log_as_json(&config.log_level);
+    let app = Arc::new(App::new(&config));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended =
+        runtime.map_err(lambda_runtime::Error::from).and_then(|runtime| runtime.block_on(poll(function, app, started)));
+    ended.map_or_else(|error| misconfigured(function, &error.to_string()), |()| ExitCode::SUCCESS)
+}
+
+fn misconfigured(function: &Function, why: &str) -> ExitCode {
+    eprintln!("{}: {why}", function.name);
+    ExitCode::FAILURE
+}
+
+fn log_as_json(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(format!("warn,functions={level},shared={level}"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_current_span(false).init();
+}
+
+/// Polls Lambda for events. The futures are boxed, so that this loop is compiled once and not for each binary.
+async fn poll(function: &'static Function, app: Arc<App>, started: Instant) -> Result<(), lambda_runtime::Error> {
+    // Only the first invocation waited for the start.
+    let mut init_ms = Some(milliseconds(started));
+    let handle = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Box<RawValue>, Failure>> {
+        let (app, init_ms) = (app.clone(), init_ms.take());
+        Box::pin(async move { invoke_and_log(function, &app, &event, init_ms).await })
+    };
+    lambda_runtime::run(service_fn(handle)).await
+}
+
+async fn invoke_and_log(
+    function: &Function,
+    app: &Arc<App>,
+    event: &LambdaEvent<Box<RawValue>>,
+    init_ms: Option<f64>,
+) -> Result<Box<RawValue>, Failure> {
+    let started = Instant::now();
+    let result = function.invoke(app, event.payload.get()).await;
+    let outcome = result.as_ref().map_or_else(|failure| failure.error_type.as_str(), |_| "answered");
+    let fields = [
+        ("level", json!("INFO")),
+        ("message", json!("invoked")),
+        ("function", json!(function.name)),
+        ("request_id", json!(event.context.request_id)),
+        ("outcome", json!(outcome)),
+        ("duration_ms", json!(milliseconds(started))),
+        ("init_ms", json!(init_ms)),
+    ];
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+    log_invocation(app, fields.map(|(name, value)| (name.to_owned(), value)).collect());
+    let json = result?;
+    RawValue::from_string(json).map_err(|error| Failure::new("MalformedResult", error.to_string()))
+}
+
+/// Logs a line about an invocation with its metrics. A line with metrics is written at every level.
+fn log_invocation(app: &App, fields: Map<String, Value>) {
+    let counts = app.metrics.take();
+    if counts.is_empty() && !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let line = embedded(&app.metrics_namespace, app.clock.now_ms(), &counts, fields);
+    // An error means that the log is closed, and there is no other place to report it.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// The time since an instant, to the microsecond.
+fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,83 @@
+//! `$connect`'s authorizer: who is opening a connection, and may that web page?
+//!
+//! In: a REQUEST authorizer event. Out: a policy that allows this one call, with `userId` and `exp` as context, which
+//! the gateway gives to every later event of the connection. A bad token fails as `Unauthorized`, which the gateway
+//! answers with 401; a foreign origin is denied, which it answers with 403.
+
+use lambda_http::aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
+use lambda_http::http::HeaderMap;
+use lambda_http::http::header::ORIGIN;
+use serde::Deserialize;
+use serde_json::json;
+use shared::frame::encode;
+use shared::token::Identity;
+use shared::{Error, Result};
+
+use crate::App;
+use crate::call::token;
+use crate::failure::Failure;
+use crate::function::Function;
+
+/// The function.
+pub static FUNCTION: Function = Function::authorizer("authorize", |app, event| Box::pin(answer(app, event)));
+
+/// What the decoder of WebSocket requests leaves out.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorizerEvent {
+    method_arn: String,
+}
+
+async fn answer(app: &App, event: &str) -> Result<String, Failure> {
+    let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
+    let request: ApiGatewayWebsocketProxyRequest = serde_json::from_str(event).map_err(malformed)?;
+    let AuthorizerEvent { method_arn } = serde_json::from_str(event).map_err(malformed)?;
+    match identify(app, &request).await {
+        Ok(identity) => Ok(policy("Allow", &method_arn, Some(&identity))),
+        Err(Error::Forbidden(why)) => {
+            app.report(&Error::Forbidden(why));
+            Ok(policy("Deny", &method_arn, None))
+        }
+        Err(error) if error.is_ours() => {
+            app.report(&error);
+            Err(Failure::new("Unavailable", error.problem().detail))
+        }
+        Err(error) => {
+            app.report(&error);
+            // The very word that makes the gateway answer 401.
+            Err(Failure::new("Unauthorized", "Unauthorized"))
+        }
+    }
+}
+
+async fn identify(app: &App, request: &ApiGatewayWebsocketProxyRequest) -> Result<Identity> {
+    let headers = token::all_headers(request.multi_value_headers.clone(), &request.headers);
+    let mut origins = headers.get_all(ORIGIN).iter().map(|origin| origin.to_str().unwrap_or_default());
+    let is_allowed = origins.next().is_none_or(|origin| app.allowed_origins.allows(origin));
+    // No browser sends two.
+    if !is_allowed || origins.next().is_some() {
+        return Err(Error::Forbidden("the page's origin is not allowed".to_owned()));
+    }
+    app.verifier()?.verify(&token_of(request, &headers)?, app.clock.now_ms()).await
+}
+
+fn token_of(request: &ApiGatewayWebsocketProxyRequest, headers: &HeaderMap) -> Result<String> {
+    let query = match request.multi_value_query_string_parameters.is_empty() {
+        true => &request.query_string_parameters,
+        false => &request.multi_value_query_string_parameters,
+    };
+    let in_query = query.all("access_token").unwrap_or_default();
+    token::only_one(&in_query, headers, &token::offered(&token::subprotocols(headers)))
+}
+
+fn policy(effect: &str, method_arn: &str, identity: Option<&Identity>) -> String {
+    let context = identity.map(|identity| json!({ "userId": identity.user, "exp": identity.expires_at / 1000 }));
+    encode(&json!({
+        "principalId": identity.map_or("nobody", |identity| identity.user.as_str()),
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{ "Action": "execute-api:Invoke", "Effect": effect, "Resource": method_arn }],
+        },
+        "context": context.unwrap_or_else(|| json!({})),
+    }))
+}

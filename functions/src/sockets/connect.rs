@@ -1,0 +1,98 @@
+//! `$connect`: a connection opens. It is announced, then stamped.
+//!
+//! From the announcement on, senders push to it; it covers the time from its stamp on. The stamp lies a few
+//! milliseconds ahead, and the function returns when they have passed: so every message sent after the client sees the
+//! connection open is covered, and every message that is covered was pushed.
+
+use futures::future::{BoxFuture, join_all};
+use shared::coverage::STAMP_MS;
+use shared::frame::{ErrorCode, ErrorFrame, encode};
+use shared::id::ConnectionId;
+use shared::table::{Announced, State};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::call::http::Reply;
+use crate::call::socket::SocketEvent;
+use crate::call::token::SUBPROTOCOL;
+use crate::delivery::push;
+use crate::function::{Function, Needs};
+
+/// So many times as many connections as a user may have can be open for a moment, while the oldest are being closed.
+const BURST: usize = 2;
+
+/// How many connections one handshake closes: others that come at the same time close the same ones.
+const MAX_EVICTED: usize = 4;
+
+/// The function.
+pub static FUNCTION: Function = Function::socket("connect", &["$connect"], Needs::Pushes, handle);
+
+fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let state = announce(app, event).await?;
+        let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
+        stamped?;
+        // What could not be tidied now is tidied when the next connection opens.
+        tidied.unwrap_or_else(|error| app.report(&error));
+        let reply = Reply::empty();
+        Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
+    })
+}
+
+/// Announce the connection: the state with it. Where too many are remembered, those are forgotten first that no longer
+/// say anything.
+async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
+    let now = app.clock.now_ms();
+    let mut announced = app.table.announce(&event.user, &event.connection, now).await?;
+    if let Announced::NoRoom(state) = &announced {
+        forget(app, event, state).await?;
+        announced = app.table.announce(&event.user, &event.connection, now).await?;
+    }
+    match announced {
+        Announced::Yes(state) if state.open(now).count() <= BURST * app.max_connections => return Ok(state),
+        Announced::Yes(_) => {
+            app.table.forget(&event.user, std::slice::from_ref(&event.connection), &[]).await?;
+        }
+        Announced::NoRoom(_) => {}
+    }
+    Err(Error::TooMany("you open too many connections at once".to_owned()))
+}
+
+async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
+    let from = app.clock.now_ms() + STAMP_MS;
+    if !app.table.stamp(&event.user, &event.connection, from).await? {
+        return Err(Error::Forbidden("this connection has ended already".to_owned()));
+    }
+    app.wait_until(from).await;
+    Ok(())
+}
+
+/// Close the oldest connections beyond the limit, and forget what no longer says anything.
+async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
+    let surplus = surplus(state, &event.connection, app.clock.now_ms(), app.max_connections);
+    let closed = join_all(surplus.iter().map(|connection| evict(app, event, connection))).await;
+    closed.into_iter().collect::<Result<()>>()?;
+    forget(app, event, state).await
+}
+
+/// Tell a client why its connection is closed, so that it does not connect again by itself, and close it.
+async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Result<()> {
+    let message = format!("you have more than {} connections; this was the oldest", app.max_connections);
+    let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None };
+    push::tell(app, connection, &encode(&frame)).await?;
+    push::close(app, &event.user, connection).await
+}
+
+async fn forget(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
+    let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
+    let uncovered = state.uncovered_by_forgetting(now, oldest);
+    app.table.forget(&event.user, &state.forgettable(now, oldest), &uncovered).await
+}
+
+/// The oldest open connections that are too many, the new one being counted and kept.
+fn surplus(state: &State, newest: &ConnectionId, now: u64, most: usize) -> Vec<ConnectionId> {
+    let mut others: Vec<_> = state.open(now).filter(|(id, _)| *id != newest).collect();
+    others.sort_unstable_by_key(|(id, connection)| (connection.announced, *id));
+    let surplus = (others.len() + 1).saturating_sub(most);
+    others.into_iter().take(surplus.min(MAX_EVICTED)).map(|(id, _)| id.clone()).collect()
+}

@@ -1,0 +1,241 @@
+//! `unicast`, `multicast`, `$default`: a message is sent.
+//!
+//! It is written once, to the log of its addressee, before anybody is told. Where it is withheld (blocked, no friends,
+//! no member, no such user or group) the sender sees exactly what it would see had it been delivered. So that he cannot
+//! tell by the time either, a message that is withheld from a user makes the same calls as one that is delivered. One to
+//! a group that the sender is not in does not: that he may ask anyway.
+
+use std::collections::BTreeSet;
+
+use futures::future::BoxFuture;
+use shared::clock::Ms;
+use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Malformed, Message, Submission, encode};
+use shared::id::{GroupId, RequestId, UserId};
+use shared::metrics::Metric;
+use shared::table::{Digest, RosterMember, Sent};
+use shared::{Error, Result};
+
+use crate::App;
+use crate::call::http::Reply;
+use crate::call::socket::SocketEvent;
+use crate::delivery::job;
+use crate::delivery::push::{self, Fate, Parcel};
+use crate::function::{Function, Needs};
+
+/// The function.
+pub static FUNCTION: Function =
+    Function::socket("message", &["unicast", "multicast", "$default"], Needs::Pushes, handle);
+
+fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        let not_text = Malformed { message: "the frame must be text".to_owned(), request_id: None };
+        let parsed = event.frame.as_deref().ok_or(not_text).and_then(Submission::parse);
+        if app.clock.now_ms() >= event.expires_at {
+            let request_id = parsed.map_or_else(|why| why.request_id, |submission| submission.request_id);
+            let message = "the token of this connection has expired";
+            refuse(app, event, ErrorCode::TokenExpired, message, request_id.as_ref()).await?;
+            push::close(app, &event.user, &event.connection).await?;
+            return Ok(Reply::empty());
+        }
+        match parsed {
+            Ok(submission) => accept(app, event, submission).await?,
+            Err(why) => refuse(app, event, ErrorCode::BadRequest, &why.message, why.request_id.as_ref()).await?,
+        }
+        Ok(Reply::empty())
+    })
+}
+
+/// When a message is acknowledged: its time must not tell what became of it.
+#[derive(Debug, Clone, Copy)]
+enum Tick {
+    /// No receiver was reached: at the next fine tick.
+    Fine,
+    /// Somebody has a connection open: so many coarse ticks after it was logged.
+    Coarse { logged: Ms },
+}
+
+impl Tick {
+    async fn wait(self, app: &App) {
+        match self {
+            Self::Fine => app.wait_for_tick().await,
+            Self::Coarse { logged } => app.wait_for_coarse_tick(logged).await,
+        }
+    }
+}
+
+/// Deliver a message and acknowledge it, or say why not.
+async fn accept(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Result<()> {
+    let request_id = submission.request_id.clone();
+    let outcome = match &request_id {
+        None => send(app, &new_message(app, event, submission), async |_| Ok(())).await,
+        Some(request) => send_once(app, event, submission, request).await,
+    };
+    let Err(error) = outcome else { return Ok(()) };
+    app.report(&error);
+    let code = if error.is_ours() { ErrorCode::Unavailable } else { ErrorCode::BadRequest };
+    app.wait_for_tick().await;
+    refuse(app, event, code, &error.problem().detail, request_id.as_ref()).await
+}
+
+fn new_message(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Message {
+    Message {
+        id: app.ids.message(app.clock.now_ms()),
+        sender: event.user.clone(),
+        to: submission.to,
+        content: submission.content.to_owned(),
+        timestamp: event.arrived,
+    }
+}
+
+/// Send, unless this request has been sent before, and acknowledge. A first attempt that died on its way is taken up
+/// with the id that it had: the same key and the same content, so doing it again is safe.
+async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, request: &RequestId) -> Result<()> {
+    let mut message = new_message(app, event, submission);
+    let digest = Digest::of(&message.to, &message.content);
+    let sent = Sent { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
+    if let Some(first) = app.table.begin(&event.user, request, &sent).await? {
+        if first.digest != digest {
+            let why = "requestId was used for another message in the last ten minutes";
+            return refuse(app, event, ErrorCode::RequestIdReused, why, Some(request)).await;
+        }
+        (message.id, message.timestamp) = (first.id, first.timestamp);
+        if first.done {
+            return acknowledge(app, event, request, &message).await;
+        }
+    }
+    let answer = async |tick: Tick| {
+        let acknowledged = async {
+            tick.wait(app).await;
+            acknowledge(app, event, request, &message).await
+        };
+        let (finished, acknowledged) = futures::join!(app.table.finish(&event.user, request), acknowledged);
+        // It is delivered all the same; only a repeat would deliver it again.
+        finished.unwrap_or_else(|error| app.report(&error));
+        acknowledged
+    };
+    send(app, &message, answer).await
+}
+
+async fn acknowledge(app: &App, event: &SocketEvent, request: &RequestId, message: &Message) -> Result<()> {
+    let ack = encode(&Ack { request_id: request, id: message.id, timestamp: message.timestamp });
+    // A client that is gone will ask again.
+    app.pusher()?.post(&event.connection, &ack).await;
+    Ok(())
+}
+
+/// Write the message to its log, if it is not withheld, and push it. It is answered as soon as it is accepted: pushes may
+/// still be under way then.
+async fn send(app: &App, message: &Message, answer: impl AsyncFnOnce(Tick) -> Result<()>) -> Result<()> {
+    match &message.to {
+        Address::User(receiver) => send_to_user(app, message, receiver, answer).await,
+        Address::Group(group) => send_to_group(app, message, group, answer).await,
+    }
+}
+
+/// The one write.
+async fn log(app: &App, message: &Message) -> Result<()> {
+    app.table.log(message).await?;
+    app.metrics.count(Metric::Accepted);
+    Ok(())
+}
+
+async fn send_to_user(
+    app: &App,
+    message: &Message,
+    receiver: &UserId,
+    answer: impl AsyncFnOnce(Tick) -> Result<()>,
+) -> Result<()> {
+    let standing = app.table.standing(&message.sender, receiver).await?;
+    let fate = if standing.friends && !standing.blocked { Fate::Delivered } else { Fate::Withheld };
+    match fate {
+        Fate::Delivered => log(app, message).await?,
+        Fate::Withheld => app.table.log_withheld(message, receiver).await?,
+    }
+    let logged = app.clock.now_ms();
+    let frame = encode(message);
+    let parcel = Parcel::logged(&frame, message, logged).to(1);
+    let state = Ok(app.table.state(receiver).await?);
+    let answering = async {
+        match parcel.settled().await.pop() {
+            Some((_, error)) => Err(error),
+            None => answer(tick(&parcel, logged)).await,
+        }
+    };
+    let ((), answered) = futures::join!(push::to_user(app, &parcel, receiver, &state, fate), answering);
+    answered
+}
+
+fn tick(parcel: &Parcel<'_>, logged: Ms) -> Tick {
+    if parcel.meets_connections() { Tick::Coarse { logged } } else { Tick::Fine }
+}
+
+async fn send_to_group(
+    app: &App,
+    message: &Message,
+    group: &GroupId,
+    answer: impl AsyncFnOnce(Tick) -> Result<()>,
+) -> Result<()> {
+    if app.table.membership(group, &message.sender).await?.is_none() {
+        app.metrics.count(Metric::Withheld);
+        return answer(Tick::Fine).await;
+    }
+    log(app, message).await?;
+    let logged = app.clock.now_ms();
+    let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
+    // Dissolved in between: nobody is in it.
+    let Some(roster) = roster else { return answer(Tick::Fine).await };
+    let is_receiver = |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
+    let receivers = |members: Vec<RosterMember>| -> Vec<UserId> {
+        members.into_iter().filter(is_receiver).map(|member| member.user).collect()
+    };
+    let shards: Vec<Vec<UserId>> = roster.shards.into_iter().map(receivers).collect();
+    let all = shards.concat();
+    if let Some(queue) = app.queue.as_ref().filter(|_| all.len() > app.fanout_members) {
+        app.metrics.add(Metric::Withheld, all.iter().filter(|user| blockers.contains(user)).count());
+        queue.send(&job::cut(group, message.id, logged, &shards, &blockers)).await?;
+        return answer(Tick::Fine).await;
+    }
+    let frame = encode(message);
+    let parcel = Parcel::logged(&frame, message, logged).to(all.len());
+    let answering = async {
+        let failed = parcel.settled().await;
+        leave_to_queue(app, group, message, logged, shards, &blockers, failed).await?;
+        answer(tick(&parcel, logged)).await
+    };
+    let ((), answered) = futures::join!(push::to_users(app, &parcel, &all, &blockers), answering);
+    answered
+}
+
+/// Leave the receivers to the queue for whom the delivery failed: the message is accepted for all others.
+async fn leave_to_queue(
+    app: &App,
+    group: &GroupId,
+    message: &Message,
+    logged: Ms,
+    mut shards: Vec<Vec<UserId>>,
+    blockers: &BTreeSet<UserId>,
+    mut failed: Vec<(UserId, Error)>,
+) -> Result<()> {
+    match (&app.queue, failed.pop()) {
+        (_, None) => Ok(()),
+        (None, Some((_, error))) => Err(error),
+        (Some(queue), Some((last, error))) => {
+            app.report(&error);
+            let failed: BTreeSet<UserId> = failed.into_iter().map(|(user, _)| user).chain([last]).collect();
+            shards.iter_mut().for_each(|users| users.retain(|user| failed.contains(user)));
+            queue.send(&job::cut(group, message.id, logged, &shards, blockers)).await
+        }
+    }
+}
+
+async fn refuse(
+    app: &App,
+    event: &SocketEvent,
+    code: ErrorCode,
+    message: &str,
+    request_id: Option<&RequestId>,
+) -> Result<()> {
+    let frame = encode(&ErrorFrame { code, message, request_id });
+    app.pusher()?.post(&event.connection, &frame).await;
+    Ok(())
+}
