@@ -24,7 +24,7 @@ pub(crate) fn view(id: GroupId, roster: Roster) -> Group {
 pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
     match app.table.is_in_groups(user, app.max_groups).await? {
         false => Ok(()),
-        true => Err(Error::Forbidden(format!("you have reached the limit of {} groups", app.max_groups))),
+        true => Err(Error::Forbidden(format!("you have reached the limit of groups: {}", app.max_groups))),
     }
 }
 
