@@ -59,7 +59,7 @@ pub(crate) enum Needs {
 pub(crate) enum Handler {
     Authorizer(for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, Result<String, Failure>>),
     Socket(socket::Handler),
-    Rest(rest::Handler),
+    Rest(rest::Endpoint),
     Internal(Endpoint),
     Queue(sqs::Handler),
 }
@@ -83,15 +83,17 @@ impl Function {
         Self { name, trigger: Trigger::Socket(route_keys), needs, handler: Handler::Socket(handler) }
     }
 
-    /// A function for one route of the public HTTP API.
+    /// A function for one route of the public HTTP API, which reads these query parameters besides the token.
     pub(crate) const fn rest(
         name: &'static str,
         method: &'static str,
         path: &'static str,
+        parameters: &'static [&'static str],
         handler: rest::Handler,
     ) -> Self {
+        let endpoint = rest::Endpoint { method, parameters, handler };
         let trigger = Trigger::Rest(Route { method, path });
-        Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(handler) }
+        Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(endpoint) }
     }
 
     /// A function for routes of the internal HTTP API, and for direct invocations.
@@ -115,6 +117,15 @@ impl Function {
             Trigger::Rest(route) => std::slice::from_ref(route),
             Trigger::Internal(routes) => routes,
             Trigger::Authorizer | Trigger::Socket(_) | Trigger::Queue => &[],
+        }
+    }
+
+    /// The query parameters that the function reads, besides the token.
+    pub fn parameters(&self) -> &'static [&'static str] {
+        match &self.handler {
+            Handler::Rest(endpoint) => endpoint.parameters,
+            Handler::Internal(endpoint) => endpoint.parameters,
+            Handler::Authorizer(_) | Handler::Socket(_) | Handler::Queue(_) => &[],
         }
     }
 

@@ -12,7 +12,7 @@ use crate::all::methods_of;
 use crate::call::decode::Event;
 use crate::call::{internal, rest, socket, sqs, token};
 use crate::failure::Failure;
-use crate::function::{Function, Handler, Trigger};
+use crate::function::{Function, Handler};
 
 impl Function {
     /// Runs one invocation: the event as JSON in, the result as JSON out.
@@ -23,13 +23,7 @@ impl Function {
         match &self.handler {
             Handler::Authorizer(handler) => handler(app, event).await,
             Handler::Socket(handler) => http(event, |request| socket::answer(app, *handler, request)).await,
-            Handler::Rest(handler) => {
-                let method = match self.trigger {
-                    Trigger::Rest(route) => route.method,
-                    _ => "",
-                };
-                http(event, |request| rest::answer(app, method, *handler, methods_of, request)).await
-            }
+            Handler::Rest(endpoint) => http(event, |request| rest::answer(app, *endpoint, methods_of, request)).await,
             Handler::Queue(handler) => sqs::answer(app, *handler, event).await,
             Handler::Internal(endpoint) => match internal::is_http(event) {
                 true => http(event, |request| internal::answer(app, *endpoint, request)).await,

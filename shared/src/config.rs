@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 
 use crate::clock::Ms;
-use crate::coverage::MAX_REDELIVER_MS;
+use crate::rules::timing::MAX_REDELIVER_MS;
 
 /// The secret of a local stack that was given none. Everybody knows it, so it is refused anywhere else.
 pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";

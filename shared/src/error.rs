@@ -27,6 +27,9 @@ pub enum Error {
     /// The path exists, but not for this method.
     #[error("method not allowed; allowed: {0}")]
     MethodNotAllowed(String),
+    /// Not now, but once something else is done; the text is for the client.
+    #[error("conflict: {0}")]
+    Conflict(String),
     /// More of something than there may be at once; the text is for the client.
     #[error("too many: {0}")]
     TooMany(String),
@@ -82,6 +85,7 @@ impl Error {
             Self::TokenGivenTwice => (401, "Unauthorized", "access_token is given twice; give it once".to_owned()),
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
+            Self::Conflict(detail) => (409, "Conflict", detail.clone()),
             Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),
             Self::TooLarge { limit } => {
                 (413, "Content Too Large", format!("the body is too large; the limit is {limit} bytes"))

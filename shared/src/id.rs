@@ -54,6 +54,8 @@ pub enum User {}
 pub enum Group {}
 /// The kind of [`InviteId`].
 pub enum Invite {}
+/// The kind of [`PageToken`].
+pub enum Page {}
 
 /// A user: the `sub` of a token.
 pub type UserId = Id<User>;
@@ -61,6 +63,8 @@ pub type UserId = Id<User>;
 pub type GroupId = Id<Group>;
 /// An invitation, `requestId` in the REST API.
 pub type InviteId = Id<Invite>;
+/// What names a page of missed messages that was shown: nobody can guess it.
+pub type PageToken = Id<Page>;
 
 impl<Kind> Id<Kind> {
     /// The id that `text` spells, or why it spells none.
@@ -284,9 +288,18 @@ impl Ids {
 
     /// The id of a new group: a random UUID.
     pub fn group(&self) -> GroupId {
+        Id::from_valid(self.uuid().to_string())
+    }
+
+    /// A token of a page.
+    pub fn page(&self) -> PageToken {
+        Id::from_valid(self.uuid().to_string())
+    }
+
+    fn uuid(&self) -> Uuid {
         let mut bytes = [0; 16];
         self.lock().1.fill_bytes(&mut bytes);
-        Id::from_valid(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
     /// A random number below `bound`, for jitter.

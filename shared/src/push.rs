@@ -13,7 +13,7 @@ use crate::id::ConnectionId;
 pub enum Push {
     /// The gateway took it for an open connection.
     Taken,
-    /// There is no such connection, or not yet: see [`crate::coverage::Connection::is_settled`].
+    /// There is no such connection, or not yet: see [`crate::rules::coverage::Connection::is_settled`].
     Gone,
     /// Neither is known: throttled, a server error or a timeout, after the SDK's retries.
     Failed,

@@ -4,7 +4,7 @@
 use functions::Function;
 use serde_json::{Value, json};
 
-use crate::fuzz::strangers::{ENDPOINTS, needed};
+use crate::fuzz::strangers::{endpoints as public_endpoints, needed};
 use crate::inside::{Inside, Rest, call, escaped, socket_event};
 use crate::world::Deployment;
 
@@ -125,12 +125,10 @@ struct Endpoint {
 
 /// Every endpoint of both HTTP APIs. Of groups and invitations the id is one that nothing has.
 fn endpoints() -> Vec<Endpoint> {
-    let public = ENDPOINTS.iter().map(|(function, method, path, variable)| {
-        let mut call = call(method, "alice", path, None, needed(function), None);
-        if !variable.is_empty() {
-            call.path.push_str("none");
-            call.variables = vec![((*variable).to_owned(), "none".to_owned())];
-        }
+    let public = public_endpoints().into_iter().map(|(function, route)| {
+        let of_route = Rest::of(route, |_| "none".to_owned());
+        let mut call = call(route.method, "alice", &of_route.path, None, needed(function), None);
+        call.variables = of_route.variables;
         if function.name == "invite" {
             call.body = Some(json!({ "groupId": "none", "userId": "bob" }).to_string());
         }
@@ -239,17 +237,6 @@ async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
     }
 }
 
-/// By function, the parameters that an endpoint reads and that may be misspelt.
-const PARAMETERS: [(&str, &[&str]); 7] = [
-    ("pull_messages", &["sort", "drop", "type", "after", "since"]),
-    ("drop_messages", &["until", "type"]),
-    ("create_group", &["name"]),
-    ("rename_group", &["name"]),
-    ("list_groups", &["detailed"]),
-    ("leave_group", &["userId"]),
-    ("notification", &["type", "to", "from"]),
-];
-
 #[tokio::test(start_paused = true)]
 async fn another_spelling_of_a_parameter_is_refused() {
     if Deployment::is_elsewhere() {
@@ -270,8 +257,7 @@ async fn another_spelling_of_a_parameter_is_refused() {
     };
     for endpoint in endpoints() {
         let name = endpoint.function.name;
-        let Some((_, parameters)) = PARAMETERS.iter().find(|(function, _)| *function == name) else { continue };
-        for parameter in *parameters {
+        for parameter in endpoint.function.parameters() {
             for spelling in spellings(parameter) {
                 let mut event = endpoint.call.event();
                 event["rawQueryString"] = json!(format!("{}&{spelling}=false", endpoint.call.query));

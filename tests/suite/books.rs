@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use shared::aws::{self, SharedHttpClient};
 use shared::clock::Ms;
 use shared::config::Config;
-use shared::coverage::Taken;
 use shared::frame::Address;
 use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
 use shared::metrics::Metrics;
-use shared::table::{Announced, Books, DropPlan, Kind, MAX_KNOWN, Missed, State, Table, Tails};
+use shared::rules::gaps::Taken;
+use shared::table::{Announced, DropPlan, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails};
 
 use crate::inside::SECRET;
 use crate::simulation::config;
@@ -56,9 +56,9 @@ impl Scene {
 
     /// No connection took a message of that time.
     async fn miss(&self, time: Ms) {
-        let missed = Missed::new(&Address::User(self.user.clone()), MessageId::first_at(time));
+        let missed = MissedRef::new(&Address::User(self.user.clone()), MessageId::first_at(time));
         let state = self.state().await;
-        self.table.add_missed(Books::Of(&self.user), &missed, &state).await.expect("it is written down");
+        self.table.add_missed(MissTarget::Of(&self.user), &missed, &state).await.expect("it is written down");
     }
 
     async fn state(&self) -> State {
@@ -117,7 +117,8 @@ async fn where_a_pull_may_be_dropping_a_time_it_starts_again() {
     let time = scene.world.now_ms() - 16_000;
     let version = scene.state().await.version;
     scene.miss(time).await;
-    let drop = DropPlan { version, mark: "pull".to_owned(), until: vec![(Kind::Unicast, time)], ..DropPlan::default() };
+    let drop =
+        DropPlan { version, mark: "pull".to_owned(), until: vec![(MessageKind::Unicast, time)], ..DropPlan::default() };
     assert!(!scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
     assert_eq!(scene.names().await, 1);
     assert!(!scene.covers(time).await);
@@ -127,7 +128,8 @@ async fn where_a_pull_may_be_dropping_a_time_it_starts_again() {
 async fn where_there_is_no_room_for_a_name_a_time_that_was_dropped_is_missed_again() {
     let Some(scene) = Scene::new().await else { return };
     let time = scene.world.now_ms() - 50_000;
-    let drop = DropPlan { mark: "pull".to_owned(), until: vec![(Kind::Unicast, time + 100)], ..DropPlan::default() };
+    let drop =
+        DropPlan { mark: "pull".to_owned(), until: vec![(MessageKind::Unicast, time + 100)], ..DropPlan::default() };
     assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
     scene.miss(time).await;
     assert_eq!(scene.names().await, 1);
@@ -209,8 +211,8 @@ async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
     // Senders that have read the state before it was full.
     let empty = State::default();
     for n in 0..30 {
-        let missed = Missed::new(&group, MessageId::first_at(now + n));
-        scene.table.add_missed(Books::Of(&scene.user), &missed, &empty).await.expect("it is written down");
+        let missed = MissedRef::new(&group, MessageId::first_at(now + n));
+        scene.table.add_missed(MissTarget::Of(&scene.user), &missed, &empty).await.expect("it is written down");
     }
     assert_eq!(scene.names().await, 2_000);
     let item = scene.stored();
@@ -229,7 +231,7 @@ async fn so_many_young_messages_may_be_dropped_and_no_sender_reads_them() {
     let drop = |version, count| DropPlan {
         version,
         mark: format!("pull-{count}"),
-        until: vec![(Kind::Unicast, 1)],
+        until: vec![(MessageKind::Unicast, 1)],
         tails: Some(tails(count)),
         ..DropPlan::default()
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::config::Config;
 use shared::frame::MAX_FRAME_BYTES;
 use shared::id::{MAX_ID_BYTES, MAX_REQUEST_ID_BYTES};
-use shared::page::MAX_PAGE_BYTES;
+use shared::rules::page::MAX_PAGE_BYTES;
 
 use crate::stack::Local;
 use crate::world::deployment::free_ports;

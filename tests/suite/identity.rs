@@ -1,29 +1,25 @@
 //! Section 1: who is calling.
 
+use functions::Trigger;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 
+use crate::world::call::filled;
 use crate::world::clock::now_s;
 use crate::world::device::{new_request_id, unicast};
 use crate::world::scene::friends;
 use crate::world::{Api, Call, Claims, Device, Handshake, User, within};
 
-/// Every call of the REST API that wants a token.
-const ENDPOINTS: [(Method, &str); 13] = [
-    (Method::GET, "/api/message"),
-    (Method::DELETE, "/api/message?until=00000000000000000000000000"),
-    (Method::POST, "/api/group?name=g"),
-    (Method::PUT, "/api/group/g?name=g"),
-    (Method::GET, "/api/group/g"),
-    (Method::GET, "/api/group"),
-    (Method::DELETE, "/api/group/g"),
-    (Method::DELETE, "/api/group/g?userId=u"),
-    (Method::POST, "/api/request"),
-    (Method::GET, "/api/request"),
-    (Method::PUT, "/api/request/r"),
-    (Method::DELETE, "/api/request/r"),
-    (Method::GET, "/api/group?detailed=false"),
-];
+/// Every call of the public REST API, with its variables filled in.
+fn endpoints() -> Vec<(Method, String)> {
+    let routes = functions::ALL.iter().filter_map(|function| match function.trigger {
+        Trigger::Rest(route) => {
+            Some((Method::from_bytes(route.method.as_bytes()).expect("a method"), filled(route.path)))
+        }
+        _ => None,
+    });
+    routes.collect()
+}
 
 /// A token that a deployment refuses, at the handshake and at a call.
 async fn assert_refused(user: &User, token: String) {
@@ -89,8 +85,8 @@ async fn a_call_without_a_token_is_refused() {
 #[tokio::test]
 async fn every_endpoint_wants_a_token() {
     let alice = alice();
-    for (method, path) in ENDPOINTS {
-        alice.anonymous_call(method, path).send().await.refused(401, "");
+    for (method, path) in endpoints() {
+        alice.anonymous_call(method, &path).send().await.refused(401, "");
     }
 }
 

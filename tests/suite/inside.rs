@@ -40,6 +40,18 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// A call of a route, with these values of its variables.
+    pub(crate) fn of(route: functions::Route, mut value: impl FnMut(&str) -> String) -> Self {
+        let mut call = Self { method: route.method.to_owned(), ..Self::default() };
+        for segment in route.path.split('/').skip(1) {
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let segment = name.map_or_else(|| segment.to_owned(), &mut value);
+            call.variables.extend(name.map(|name| (name.to_owned(), segment.clone())));
+            call.path.push_str(&format!("/{segment}"));
+        }
+        call
+    }
+
     /// The event, in payload format 2.0.
     pub(crate) fn event(&self) -> Value {
         let mut event: Value =

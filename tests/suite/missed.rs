@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use functions::pull_messages;
 use futures::future::{join, join_all};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::inside::{Inside, body, call};
 use crate::world::page::{BEGINNING, Sender};
@@ -402,54 +402,59 @@ async fn since_returns_nothing_of_ones_own() {
 }
 
 /// `DELETE /api/message`.
-async fn drop_until(user: &User, params: &[(&str, &str)]) {
-    user.delete("/api/message", params).await.empty();
+async fn drop_page(user: &User, page: &Page) {
+    user.delete("/api/message", &[("page", page.token.as_deref().expect("a token"))]).await.empty();
 }
 
 #[tokio::test]
-async fn drop_until_drops_up_to_and_including_an_id() {
-    let (bob, bea, abe) = bob_who_missed_four().await;
+async fn a_page_that_was_shown_is_dropped_by_its_token() {
+    let (bob, ..) = bob_who_missed_four().await;
     let page = bob.pull_with(&[("drop", "false")]).await;
-    let ids = page.sorted_ids();
-    drop_until(&bob, &[("until", &ids[1])]).await;
-    let rest = bob.pull_with(&[("drop", "false")]).await;
-    assert_eq!((rest.contents_by(&bea), rest.contents_by(&abe)), (vec![Value::from(4)], vec![Value::from(3)]));
-    drop_until(&bob, &[("until", &ids[1])]).await;
-    assert_eq!(bob.pull_with(&[("drop", "false")]).await.senders, rest.senders);
-    drop_until(&bob, &[("until", &ids[3]), ("type", "all")]).await;
+    drop_page(&bob, &page).await;
     assert!(bob.pull().await.is_empty());
+    drop_page(&bob, &page).await;
 }
 
 #[tokio::test]
-async fn drop_until_of_one_type_leaves_the_other() {
+async fn a_page_of_one_type_leaves_the_other() {
     let (_, bob, _) = bob_who_missed_both_kinds().await;
-    let last = bob.pull_with(&[("drop", "false")]).await.ids().pop().unwrap();
-    drop_until(&bob, &[("until", &last), ("type", "unicast")]).await;
-    assert_eq!(bob.pull_with(&[("drop", "false")]).await.contents(), ["to all"]);
-    drop_until(&bob, &[("until", &last), ("type", "multicast")]).await;
+    let private = bob.pull_with(&[("drop", "false"), ("type", "unicast")]).await;
+    drop_page(&bob, &private).await;
+    let page = bob.pull_with(&[("drop", "false")]).await;
+    assert_eq!(page.contents(), ["to all"]);
+    drop_page(&bob, &page).await;
     assert!(bob.pull().await.is_empty());
 }
 
 #[tokio::test]
-async fn drop_until_leaves_what_comes_later() {
+async fn what_came_after_a_page_stays() {
     let (alice, bob) = friends().await;
     let mut alice = alice.connect().await;
-    let first = alice.send(&bob, "first").await;
+    alice.send(&bob, "first").await;
+    let page = bob.pull_with(&[("drop", "false")]).await;
     let second = alice.send(&bob, "second").await;
-    drop_until(&bob, &[("until", &first.id)]).await;
-    alice.send(&bob, "third").await;
+    drop_page(&bob, &page).await;
     let page = bob.pull().await;
-    assert_eq!(page.contents(), ["second", "third"]);
-    assert_eq!(page.ids()[0], second.id);
+    assert_eq!(page.contents(), ["second"]);
+    assert_eq!((page.ids()[0].as_str(), page.token), (second.id.as_str(), None));
 }
 
 #[tokio::test]
-async fn drop_until_wants_an_id_and_a_type_that_exists() {
+async fn only_a_page_that_stays_has_a_token() {
     let (bob, ..) = bob_who_missed_four().await;
-    bob.delete("/api/message", &[]).await.refused(400, "until");
-    for ill_formed in ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
-        bob.delete("/api/message", &[("until", ill_formed)]).await.refused(400, "until");
-    }
-    bob.delete("/api/message", &[("until", BEGINNING), ("type", "broadcast")]).await.refused(400, "type");
+    assert_eq!(bob.since(BEGINNING).await.token, None);
+    assert!(bob.pull_with(&[("drop", "false")]).await.token.is_some());
+    assert_eq!(bob.pull().await.token, None);
+    assert_eq!(bob.pull_with(&[("drop", "false")]).await.token, None, "nothing is on it");
+}
+
+#[tokio::test]
+async fn a_drop_wants_a_page() {
+    let (bob, ..) = bob_who_missed_four().await;
+    let token = bob.pull_with(&[("drop", "false")]).await.token.expect("a token");
+    bob.delete("/api/message", &[]).await.refused(400, "page");
+    bob.delete("/api/message", &[("until", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")]).await.refused(400, "page");
+    bob.delete("/api/message", &[("page", "x"), ("page", &token)]).await.refused(403, "page");
+    bob.delete("/api/message", &vec![("page", token.as_str()); 21]).await.refused(400, "page");
     assert_eq!(bob.pull().await.contents().len(), 4);
 }

@@ -258,7 +258,7 @@ async fn an_id_in_a_path_leads_nowhere_else() {
         for id in TRAVERSALS {
             for method in ["GET", "PUT", "DELETE"] {
                 let line = format!(
-                    "{method} {base}{id}?name=mine&until=7ZZZZZZZZZZZZZZZZZZZZZZZZZ&access_token={}",
+                    "{method} {base}{id}?name=mine&page=00000000-0000-4000-8000-000000000000&access_token={}",
                     alice.token()
                 );
                 let (status, body) = send_raw(&local.deployment().public, request(&line, "localhost").as_bytes()).await;
@@ -359,7 +359,7 @@ async fn an_id_in_a_body_or_a_query_is_an_id() {
         alice.post_json("/api/request", &json!({ "groupId": group, "userId": id })).await.refused(400, "userId");
         alice.post_json("/api/request", &json!({ "groupId": id, "userId": "bob" })).await.refused(400, "groupId");
         alice.delete(&format!("/api/group/{group}"), &[("userId", id)]).await.refused(400, "userId");
-        bob.delete("/api/message", &[("until", id)]).await.refused(400, "until");
+        bob.delete("/api/message", &[("page", id)]).await.refused(403, "page");
     }))
     .await;
     assert_eq!(alice.group(&group).await.users_id.len(), 2);

@@ -25,7 +25,7 @@ pub static FUNCTION: Function = Function::internal(
     "notification",
     &[Route { method: "POST", path: "/notification" }],
     Needs::Pushes,
-    Endpoint { http, direct, max_body_bytes: usize::MAX, refusal: forbidden },
+    Endpoint { parameters: &["from", "type", "to"], http, direct, max_body_bytes: usize::MAX, refusal: forbidden },
 );
 
 /// The largest frame that API Gateway pushes, in bytes.
@@ -48,7 +48,6 @@ struct Parameters {
 
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        input.misspelt(&["from", "type", "to"])?;
         let parameter = |name| input.parameter(name);
         let parameters = Parameters { from: parameter("from")?, kind: parameter("type")?, to: parameter("to")? };
         notify(app, parameters, input.object()?).await?;

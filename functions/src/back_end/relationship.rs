@@ -6,10 +6,10 @@
 //! All idempotent. 400: a wrong id or method.
 
 use futures::future::BoxFuture;
-use shared::block::Block;
 use shared::frame::encode;
 use shared::id::UserId;
 use shared::json::Object;
+use shared::rules::block::Block;
 use shared::{Error, Result};
 
 use crate::App;
@@ -28,7 +28,7 @@ pub static FUNCTION: Function = Function::internal(
         Route { method: "DELETE", path: "/relationship/{userId}/blocks/{otherId}" },
     ],
     Needs::Table,
-    Endpoint { http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
+    Endpoint { parameters: &[], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
 );
 
 /// What of two users is asked for.

@@ -156,7 +156,7 @@ impl Input {
 
     /// Refuses a parameter that differs from one of these in case or by brackets, such as `Drop` or `drop[]`: it is a
     /// mistake, and the call would do what nobody asked for.
-    pub(crate) fn misspelt(&self, names: &[&str]) -> Result<()> {
+    pub(crate) fn refuse_misspelt(&self, names: &[&str]) -> Result<()> {
         let spells = |given: &str, name: &str| {
             let given = given.trim().split('[').next().unwrap_or_default();
             given.eq_ignore_ascii_case(name)
@@ -315,11 +315,11 @@ mod tests {
             "drop+=1",
             "drop=false&Drop=1",
         ] {
-            let refused = with_query(query).misspelt(&["sort", "drop"]).unwrap_err();
+            let refused = with_query(query).refuse_misspelt(&["sort", "drop"]).unwrap_err();
             assert_eq!(refused.problem().detail, "drop must be spelt exactly so, without brackets", "{query}");
         }
         for query in ["", "drop=false", "drops=1", "_drop", "sort=asc&drop=1&drop=2", "[]=1", "x[drop]=1"] {
-            assert!(with_query(query).misspelt(&["sort", "drop"]).is_ok(), "{query}");
+            assert!(with_query(query).refuse_misspelt(&["sort", "drop"]).is_ok(), "{query}");
         }
     }
 

@@ -13,6 +13,8 @@ use crate::failure::Failure;
 /// What an internal function does with either kind of call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Endpoint {
+    /// The query parameters that it reads.
+    pub(crate) parameters: &'static [&'static str],
     /// A request of the HTTP API.
     pub(crate) http: for<'a> fn(&'a App, &'a Input) -> BoxFuture<'a, Result<Reply>>,
     /// A direct invocation with this payload.
@@ -33,6 +35,7 @@ pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> R
     let input = Input::new(request);
     let outcome = async {
         input.require_readable(endpoint.max_body_bytes)?;
+        input.refuse_misspelt(endpoint.parameters)?;
         (endpoint.http)(app, &input).await
     };
     respond(app, async { outcome.await.map_err(endpoint.refusal) }).await

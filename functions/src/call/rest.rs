@@ -13,6 +13,18 @@ use crate::App;
 /// What answers a call of the public HTTP API.
 pub(crate) type Handler = for<'a> fn(&'a App, &'a Call) -> BoxFuture<'a, Result<Reply>>;
 
+/// A call of the public HTTP API that a function answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endpoint {
+    /// The HTTP method.
+    pub(crate) method: &'static str,
+    /// The query parameters that it reads, besides the token. One that is spelt otherwise (`Drop`, `drop[]`) is refused: a
+    /// typing mistake must not drop what was to stay.
+    pub(crate) parameters: &'static [&'static str],
+    /// What answers.
+    pub(crate) handler: Handler,
+}
+
 /// A call by a user whose token is valid.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -21,12 +33,10 @@ pub(crate) struct Call {
     pub(crate) input: Input,
 }
 
-/// Answers a request. `method` is the one that the handler is for; `allowed` returns the methods of a path, for a request
-/// with any other.
+/// Answers a request. `allowed` returns the methods of a path, for a request with another method.
 pub(crate) async fn answer(
     app: &App,
-    method: &'static str,
-    handler: Handler,
+    endpoint: Endpoint,
     allowed: impl Fn(&str) -> String,
     request: Request,
 ) -> Response<Body> {
@@ -36,11 +46,12 @@ pub(crate) async fn answer(
     }
     let input = Input::new(request);
     let outcome = async {
-        if input.method() != method {
+        if input.method() != endpoint.method {
             return Err(Error::MethodNotAllowed(allowed(input.route())));
         }
         let call = authenticate(app, input).await?;
-        let outcome = handler(app, &call).await;
+        call.input.refuse_misspelt(endpoint.parameters)?;
+        let outcome = (endpoint.handler)(app, &call).await;
         if matches!(outcome, Err(Error::Forbidden(_))) {
             // What does not exist is found sooner than what belongs to somebody else.
             app.wait_for_tick().await;

@@ -13,12 +13,13 @@ use std::time::Duration;
 use futures::future::{BoxFuture, Either, join_all, select};
 use futures::{StreamExt, stream};
 use shared::clock::Ms;
-use shared::coverage::Connection;
 use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
 use shared::metrics::Metric;
 use shared::push::Push;
-use shared::table::{Books, Kind, Missed, State};
+use shared::rules::coverage::Connection;
+use shared::rules::must_be_recorded::Delivered;
+use shared::table::{MessageKind, MissTarget, MissedRef, State};
 use shared::{Error, Result};
 use tokio::sync::{Semaphore, watch};
 
@@ -37,10 +38,6 @@ const POST_MS: Ms = 500;
 /// How many states are read by one call, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
 const MAX_CALLS: usize = 8;
-
-/// How long after its id was stamped a message may be written to its log and still be found by time. Only a repeated
-/// send takes longer.
-const PROMPT_MS: Ms = 15_000;
 
 /// Whether a message reaches a receiver.
 ///
@@ -72,10 +69,7 @@ struct Logged<'a> {
     log: &'a Address,
     id: MessageId,
     sender: &'a UserId,
-    /// It was written too late to be found by time, so it is written down for everyone who does not take it.
-    late: bool,
-    /// When it stood there, if its delivery has waited in a queue since.
-    queued: Option<Ms>,
+    delivered: Delivered,
 }
 
 impl<'a> Parcel<'a> {
@@ -97,12 +91,12 @@ impl<'a> Parcel<'a> {
 
     /// The frame of a message that stands in its log since `at`, which is just now.
     pub(crate) fn logged(frame: &'a str, message: &'a Message, at: Ms) -> Self {
-        Self::new(frame, Some(Logged::new(message, at, None)))
+        Self::new(frame, Some(Logged::new(message, Delivered::at_once(message.id.time_ms(), at))))
     }
 
     /// The frame of a message that stands in its log since `at`, and whose delivery has waited in a queue.
     pub(crate) fn queued(frame: &'a str, message: &'a Message, at: Ms) -> Self {
-        Self::new(frame, Some(Logged::new(message, at, Some(at))))
+        Self::new(frame, Some(Logged::new(message, Delivered::queued(message.id.time_ms(), at))))
     }
 
     /// The same for so many receivers, none of whom is settled.
@@ -131,16 +125,11 @@ impl<'a> Parcel<'a> {
         self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
     }
 
-    /// Whether it is pushed to an open connection of a user in that state. If it has waited in a queue, a connection
-    /// that began when it stood in its log is left out where a pull finds it there: its client has pulled since, or
-    /// will.
+    /// Whether it is pushed to an open connection of a user in that state.
     fn is_for(&self, state: &State, connection: &Connection, now: Ms) -> bool {
-        match &self.logged {
-            Some(logged @ Logged { queued: Some(at), .. }) => {
-                !connection.began_after(*at) || logged.must_be_named(state, &BTreeSet::new(), now)
-            }
-            _ => true,
-        }
+        let is_for =
+            |logged: &Logged<'_>| logged.delivered.is_pushed_to(connection, state.receiver(logged.kind(), now));
+        self.logged.as_ref().is_none_or(is_for)
     }
 }
 
@@ -252,16 +241,15 @@ async fn write_down(
     took: &BTreeSet<&ConnectionId>,
     fate: Fate,
 ) -> Result<()> {
-    let Some(logged) = parcel.logged.as_ref().filter(|logged| logged.must_be_named(state, took, app.clock.now_ms()))
-    else {
-        return Ok(());
-    };
+    let now = app.clock.now_ms();
+    let is_needed = |logged: &&Logged<'_>| logged.delivered.must_be_recorded(state.receiver(logged.kind(), now), took);
+    let Some(logged) = parcel.logged.as_ref().filter(is_needed) else { return Ok(()) };
     let books = match fate {
-        Fate::Delivered => Books::Of(user),
-        Fate::Withheld => Books::Withheld { receiver: user, sender: logged.sender },
+        Fate::Delivered => MissTarget::Of(user),
+        Fate::Withheld => MissTarget::Withheld { receiver: user, sender: logged.sender },
     };
     // Boxed for the same reason.
-    Box::pin(app.table.add_missed(books, &Missed::new(logged.log, logged.id), state)).await
+    Box::pin(app.table.add_missed(books, &MissedRef::new(logged.log, logged.id), state)).await
 }
 
 fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
@@ -281,21 +269,12 @@ fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
 }
 
 impl<'a> Logged<'a> {
-    fn new(message: &'a Message, at: Ms, queued: Option<Ms>) -> Self {
-        let late = at.saturating_sub(message.id.time_ms()) > PROMPT_MS;
-        Self { log: &message.to, id: message.id, sender: &message.sender, late, queued }
+    fn new(message: &'a Message, delivered: Delivered) -> Self {
+        Self { log: &message.to, id: message.id, sender: &message.sender, delivered }
     }
 
-    /// Whether a pull would not find the message by its time, so that it must be written down by name.
-    ///
-    /// A connection that covers its time, or may once it is stamped, hides the message from pulls. So each of these must
-    /// have taken it: that another one did says nothing, since that one may have died unnoticed. And if nobody took it,
-    /// its time must not have been dropped.
-    fn must_be_named(&self, state: &State, took: &BTreeSet<&ConnectionId>, now: Ms) -> bool {
-        let time = self.id.time_ms();
-        let is_hidden = state.connections.iter().any(|(id, c)| !took.contains(id) && c.hides(time, now));
-        let is_dropped = self.late || time <= state.dropped(Kind::of(self.log)).until;
-        is_hidden || (is_dropped && took.is_empty())
+    fn kind(&self) -> MessageKind {
+        MessageKind::of(self.log)
     }
 }
 
@@ -310,79 +289,4 @@ pub(crate) async fn tell(app: &App, connection: &ConnectionId, frame: &str) -> R
 pub(crate) async fn close(app: &App, user: &UserId, connection: &ConnectionId) -> Result<()> {
     app.pusher()?.close(connection).await?;
     app.table.mark_closed(user, connection, app.clock.now_ms()).await.map(|_| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whether a message of that time is written down that these connections took.
-    fn is_named(state: &State, time: Ms, took: &[&str]) -> bool {
-        let user = UserId::parse("u").unwrap();
-        let (log, id) = (Address::User(user.clone()), MessageId::first_at(time));
-        let took: Vec<ConnectionId> = took.iter().map(|id| ConnectionId::new(*id)).collect();
-        let logged = Logged { log: &log, id, sender: &user, late: false, queued: None };
-        logged.must_be_named(state, &took.iter().collect(), 60)
-    }
-
-    fn must_be_named(state: &State, time: Ms) -> bool {
-        is_named(state, time, &[])
-    }
-
-    fn with(from: Option<Ms>, to: Option<Ms>) -> State {
-        let connection = Connection { announced: 10, from, to, clean: false };
-        State { connections: [(ConnectionId::new("c"), connection)].into(), ..State::default() }
-    }
-
-    #[test]
-    fn a_message_in_a_gap_needs_no_name() {
-        assert!(!must_be_named(&State::default(), 50));
-        assert!(!must_be_named(&with(Some(60), None), 50));
-        assert!(!must_be_named(&with(Some(10), Some(40)), 50));
-    }
-
-    /// Whether a message of time 50 that stood in its log at 60 is pushed to the connection of that state.
-    fn is_pushed(state: &State, is_queued: bool) -> bool {
-        let message = Message {
-            id: MessageId::first_at(50),
-            sender: UserId::parse("u").unwrap(),
-            to: Address::User(UserId::parse("v").unwrap()),
-            content: Default::default(),
-            timestamp: 50,
-        };
-        let parcel = if is_queued { Parcel::queued } else { Parcel::logged }("", &message, 60);
-        parcel.is_for(state, &state.connections[&ConnectionId::new("c")], 70)
-    }
-
-    #[test]
-    fn a_queued_message_is_not_pushed_to_one_who_pulls_it_anyway() {
-        assert!(is_pushed(&with(Some(50), None), true), "it covers the message");
-        assert!(is_pushed(&with(Some(65), None), true), "by another clock it may have begun before");
-        assert!(!is_pushed(&with(Some(66), None), true), "its client pulls what stood there before");
-        assert!(is_pushed(&with(Some(66), None), false), "it was announced when the message stood there");
-        assert!(is_pushed(&with(None, None), true), "it is being opened, and may cover the message");
-        let mut state = with(Some(66), None);
-        state.unicast.until = 50;
-        assert!(is_pushed(&state, true), "no gap holds the message any more");
-    }
-
-    #[test]
-    fn a_message_that_a_gap_will_not_hold_needs_one() {
-        assert!(must_be_named(&with(Some(50), None), 50), "covered");
-        assert!(must_be_named(&with(None, None), 50), "about to be covered");
-        let mut state = State::default();
-        state.unicast.until = 50;
-        assert!(must_be_named(&state, 50), "dropped with its time");
-    }
-
-    #[test]
-    fn every_connection_that_covers_a_message_must_have_taken_it() {
-        let mut state = with(Some(10), None);
-        assert!(!is_named(&state, 50, &["c"]));
-        let other = Connection { announced: 20, from: Some(25), to: Some(55), clean: false };
-        state.connections.insert(ConnectionId::new("d"), other);
-        assert!(is_named(&state, 50, &["c"]), "d has ended since, and covers it");
-        assert!(!is_named(&state, 50, &["c", "d"]));
-        assert!(!is_named(&state, 57, &["c"]), "d does not cover it");
-    }
 }

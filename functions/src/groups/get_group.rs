@@ -11,7 +11,7 @@ use crate::call::rest::Call;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("get_group", "GET", "/api/group/{groupId}", handle);
+pub static FUNCTION: Function = Function::rest("get_group", "GET", "/api/group/{groupId}", &[], handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -20,7 +20,7 @@ use crate::function::Function;
 const MAX_ATTEMPTS: u32 = 5;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("leave_group", "DELETE", "/api/group/{groupId}", handle);
+pub static FUNCTION: Function = Function::rest("leave_group", "DELETE", "/api/group/{groupId}", &["userId"], handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
@@ -37,7 +37,6 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 /// Refuses what a client may have meant as `userId`: a body, or a parameter of another name. Read as a call without it, the
 /// manager's would dissolve the group.
 fn require_nothing_else(input: &Input) -> Result<()> {
-    input.misspelt(&["userId"])?;
     input.require_only(&["userId", "access_token"])?;
     let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
     if is_empty {

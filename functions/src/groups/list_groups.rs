@@ -13,14 +13,13 @@ use crate::call::rest::Call;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("list_groups", "GET", "/api/group", handle);
+pub static FUNCTION: Function = Function::rest("list_groups", "GET", "/api/group", &["detailed"], handle);
 
 /// How many groups are read at once.
 const MAX_IN_FLIGHT: usize = 8;
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        call.input.misspelt(&["detailed"])?;
         let detailed = call.input.choice("detailed", &["true", "false"])? == "true";
         let joined = app.table.joined_groups(&call.user).await?.into_iter().map(|(group, _)| group).collect::<Vec<_>>();
         match detailed {

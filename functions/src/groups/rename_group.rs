@@ -10,7 +10,7 @@ use crate::call::rest::Call;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("rename_group", "PUT", "/api/group/{groupId}", handle);
+pub static FUNCTION: Function = Function::rest("rename_group", "PUT", "/api/group/{groupId}", &["name"], handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -30,7 +30,6 @@ pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
 
 /// The parameter `name` of a group.
 pub(crate) fn name(input: &Input) -> Result<String> {
-    input.misspelt(&["name"])?;
     let name = input.parameter("name")?.ok_or_else(|| Error::field("name", "is missing"))?;
     shared::name::check(&name).map_err(|why| Error::field("name", why))?;
     Ok(name)

@@ -7,8 +7,8 @@
 //! clock its id is of.
 
 use futures::future::BoxFuture;
-use shared::coverage::STAMP_MS;
 use shared::id::{InviteId, UserId};
+use shared::rules::timing::STAMP_MS;
 use shared::table::{Accepted, Invitation};
 use shared::{Error, Result};
 
@@ -20,7 +20,7 @@ use crate::function::Function;
 use crate::groups::rules::require_room;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("accept_invite", "PUT", "/api/request/{requestId}", handle);
+pub static FUNCTION: Function = Function::rest("accept_invite", "PUT", "/api/request/{requestId}", &[], handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -20,7 +20,7 @@ use crate::function::Function;
 use crate::groups::rules::not_a_member;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("invite", "POST", "/api/request", handle);
+pub static FUNCTION: Function = Function::rest("invite", "POST", "/api/request", &[], handle);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

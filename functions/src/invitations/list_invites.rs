@@ -15,7 +15,7 @@ use crate::call::rest::Call;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("list_invites", "GET", "/api/request", handle);
+pub static FUNCTION: Function = Function::rest("list_invites", "GET", "/api/request", &[], handle);
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

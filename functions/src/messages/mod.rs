@@ -3,5 +3,7 @@
 pub mod drop_messages;
 pub mod pull_messages;
 
+mod cursor;
 mod missed;
 mod parameters;
+mod reader;

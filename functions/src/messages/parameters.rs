@@ -1,7 +1,7 @@
-//! What the functions for missed messages share: parameters.
+//! The parameters of the functions for missed messages.
 
 use shared::id::MessageId;
-use shared::table::Kind;
+use shared::table::MessageKind;
 use shared::{Error, Result};
 
 use crate::call::http::Input;
@@ -10,11 +10,11 @@ use crate::call::http::Input;
 pub(crate) const MAX_ATTEMPTS: u32 = 16;
 
 /// The parameter `type`: which kinds of messages.
-pub(crate) fn kinds(input: &Input) -> Result<Vec<Kind>> {
+pub(crate) fn kinds(input: &Input) -> Result<Vec<MessageKind>> {
     Ok(match input.choice("type", &["all", "unicast", "multicast"])? {
-        "unicast" => vec![Kind::Unicast],
-        "multicast" => vec![Kind::Multicast],
-        _ => vec![Kind::Unicast, Kind::Multicast],
+        "unicast" => vec![MessageKind::Unicast],
+        "multicast" => vec![MessageKind::Multicast],
+        _ => MessageKind::ALL.to_vec(),
     })
 }
 

@@ -5,9 +5,10 @@
 //! connection open is covered, and every message that is covered was pushed.
 
 use futures::future::{BoxFuture, join_all};
-use shared::coverage::STAMP_MS;
 use shared::frame::{ErrorCode, ErrorFrame, encode};
 use shared::id::ConnectionId;
+use shared::rules::forget::Forgettable;
+use shared::rules::timing::STAMP_MS;
 use shared::table::{Announced, State};
 use shared::{Error, Result};
 
@@ -51,7 +52,8 @@ async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     match announced {
         Announced::Yes(state) if state.open(now).count() <= BURST * app.max_connections => return Ok(state),
         Announced::Yes(_) => {
-            app.table.forget(&event.user, std::slice::from_ref(&event.connection), &[]).await?;
+            let refused = Forgettable { connections: vec![event.connection.clone()], uncovered: Vec::new() };
+            app.table.forget(&event.user, &refused).await?;
         }
         Announced::NoRoom(_) => {}
     }
@@ -84,9 +86,7 @@ async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Res
 }
 
 async fn forget(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
-    let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
-    let uncovered = state.uncovered_by_forgetting(now, oldest);
-    app.table.forget(&event.user, &state.forgettable(now, oldest), &uncovered).await
+    app.table.forget(&event.user, &state.forgettable(app.clock.now_ms(), app.table.oldest())).await
 }
 
 /// The oldest open connections that are too many, the new one being counted and kept.

@@ -1,11 +1,11 @@
 //! `$disconnect`: a connection is over. It covers the time until the gateway saw its end, and no longer.
 //!
-//! Whether its client closed it decides how much of what it took last comes again, see [`shared::coverage::Taken`].
+//! Whether its client closed it decides how much of what it took last comes again, see [`shared::rules::gaps::Taken`].
 
 use futures::future::BoxFuture;
 use shared::Result;
 use shared::clock::Ms;
-use shared::coverage::MAX_CONNECTION_MS;
+use shared::rules::timing::MAX_CONNECTION_MS;
 
 use crate::App;
 use crate::call::http::Reply;

@@ -18,12 +18,12 @@ pub(super) fn number(value: impl ToString) -> AttributeValue {
 }
 
 /// A string attribute.
-pub(super) fn read_text<'a>(item: &'a Item, name: &'static str) -> Result<&'a str> {
+pub(super) fn read_text<'a>(item: &'a Item, name: &str) -> Result<&'a str> {
     item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str).ok_or_else(|| corrupt(name))
 }
 
 /// A whole number that may be absent.
-pub(super) fn read_optional_number(item: &Item, name: &'static str) -> Result<Option<u64>> {
+pub(super) fn read_optional_number(item: &Item, name: &str) -> Result<Option<u64>> {
     match item.get(name) {
         None => Ok(None),
         Some(value) => value.as_n().ok().and_then(|n| n.parse().ok()).map(Some).ok_or_else(|| corrupt(name)),
@@ -31,12 +31,12 @@ pub(super) fn read_optional_number(item: &Item, name: &'static str) -> Result<Op
 }
 
 /// A whole number.
-pub(super) fn read_number(item: &Item, name: &'static str) -> Result<u64> {
+pub(super) fn read_number(item: &Item, name: &str) -> Result<u64> {
     read_optional_number(item, name)?.ok_or_else(|| corrupt(name))
 }
 
 /// A set of strings, empty if absent.
-pub(super) fn read_set<'a>(item: &'a Item, name: &'static str) -> Result<&'a [String]> {
+pub(super) fn read_set<'a>(item: &'a Item, name: &str) -> Result<&'a [String]> {
     match item.get(name) {
         None => Ok(&[]),
         Some(value) => value.as_ss().map(Vec::as_slice).map_err(|_| corrupt(name)),
@@ -44,10 +44,10 @@ pub(super) fn read_set<'a>(item: &'a Item, name: &'static str) -> Result<&'a [St
 }
 
 /// Whatever reads or parses an attribute, with its failure named.
-pub(super) fn parsed<T, E>(name: &'static str, value: Result<T, E>) -> Result<T> {
+pub(super) fn parsed<T, E>(name: &str, value: Result<T, E>) -> Result<T> {
     value.map_err(|_| corrupt(name))
 }
 
-pub(super) fn corrupt(name: &'static str) -> Error {
+pub(super) fn corrupt(name: &str) -> Error {
     Error::unavailable("reading an item", format!("its attribute {name} is missing or malformed"))
 }

@@ -10,7 +10,7 @@
 //! | u is in g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
-//! | what pulls offered ([`super::offered`]) | `USER#u` | `OFFERED#type#ulid` |
+//! | a page that was shown ([`super::pages`]) | `USER#u` | `PAGE#token` |
 //! | what drops returned that is young ([`super::state`]) | `USER#u` | `VIEW#TAIL#mark` |
 //! | in place of what is withheld ([`super::withheld`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
 //! | group message | `GROUP#g` | `LOG#ulid` |
@@ -25,9 +25,8 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::Kind;
 use crate::frame::Address;
-use crate::id::{GroupId, InviteId, MessageId, RequestId, UserId};
+use crate::id::{GroupId, InviteId, MessageId, PageToken, RequestId, UserId};
 
 /// The primary key of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,20 +81,9 @@ pub(super) fn state(user: &UserId) -> Key {
     of_user(user, "STATE".to_owned())
 }
 
-/// What was offered by the page that ends with a message, of a pull of these kinds.
-pub(super) fn offered(user: &UserId, kinds: &[Kind], last: MessageId) -> Key {
-    of_user(user, format!("{}{last}", offered_prefix(kinds)))
-}
-
-/// That, and what pages offered that end later.
-pub(super) fn offered_from(user: &UserId, kinds: &[Kind], last: MessageId) -> Range {
-    let first = offered(user, kinds, last);
-    Range { pk: first.pk, from: first.sk, to: format!("{}~", offered_prefix(kinds)) }
-}
-
-fn offered_prefix(kinds: &[Kind]) -> String {
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-    format!("OFFERED#{}#", kinds.join("+"))
+/// A page that was shown.
+pub(super) fn page(user: &UserId, token: &PageToken) -> Key {
+    of_user(user, format!("PAGE#{token}"))
 }
 
 /// Where something of that kind is written that is withheld from its receiver: in the same partition, over the last one
@@ -219,10 +207,6 @@ mod tests {
             assert!(!holds(&members(&group, 3, &b, &d), &member(&group, 0, &id)), "{id}");
         }
         let (early, late) = (MessageId::first_at(5), MessageId::last_at(6));
-        let both = [Kind::Unicast, Kind::Multicast];
-        assert!(holds(&offered_from(&user, &both, early), &offered(&user, &both, late)));
-        assert!(!holds(&offered_from(&user, &both, late), &offered(&user, &both, early)));
-        assert!(!holds(&offered_from(&user, &both, early), &offered(&user, &[Kind::Unicast], late)));
         let log = Address::Group(group.clone());
         assert!(!holds(&roster(&group, 0), &message(&log, MessageId::last_at(u64::MAX))));
         let behind = messages_and_meta(&group, late);

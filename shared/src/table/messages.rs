@@ -3,11 +3,11 @@
 use serde_json::value::RawValue;
 
 use super::item::{self, Item};
-use super::{Missed, Table, groups, keys};
-use crate::coverage::Span;
+use super::{MissedRef, Table, groups, keys};
 use crate::error::{Error, Result};
 use crate::frame::{Address, Message};
 use crate::id::{GroupId, MessageId, UserId};
+use crate::rules::coverage::Span;
 
 /// Where a log is read on from.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Table {
     }
 
     /// The messages of these names that are still there, in order.
-    pub async fn missed_messages(&self, user: &UserId, missed: &[Missed]) -> Result<Vec<Message>> {
+    pub async fn missed_messages(&self, user: &UserId, missed: &[MissedRef]) -> Result<Vec<Message>> {
         let keys = missed.iter().map(|missed| keys::message(&missed.log(user), missed.id)).collect();
         let items = self.get_all(keys).await?;
         let mut messages = Vec::with_capacity(items.len());

@@ -12,10 +12,10 @@ use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
 use super::{MAX_ATTEMPTS, Table, Tails, Transaction};
-use crate::block::Block;
-use crate::coverage::Span;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, UserId};
+use crate::rules::block::Block;
+use crate::rules::coverage::Span;
 
 /// How one user stands to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,19 +15,19 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 
 use super::item::{self, Item};
 use super::keys::{self, Key};
-use super::{MAX_ATTEMPTS, Table};
+use super::{MAX_ATTEMPTS, ShownPage, Table};
 use crate::clock::Ms;
-use crate::coverage::{Connection, STAMP_MS};
 use crate::error::{Error, Result};
 use crate::frame::Address;
 use crate::id::{ConnectionId, GroupId, MessageId, UserId};
-use crate::page::Dropped;
+use crate::rules::coverage::Connection;
+use crate::rules::dropped::{Dropped, Shown};
+use crate::rules::forget::Forgettable;
+use crate::rules::must_be_recorded::Receiver;
+use crate::rules::timing::STAMP_MS;
 
 /// The most connections that one write forgets: an expression has a limit of its own.
 const MAX_FORGOTTEN: usize = 100;
-
-/// How many connections that have ended are remembered: some 25 KB of the item.
-pub const MAX_ENDED: usize = 256;
 
 /// How many connections are remembered, those among them whose handshakes are under way or have failed: some 50 KB of the
 /// item. Beyond, no handshake is let in.
@@ -40,16 +40,22 @@ const MAX_UNCOVERED: usize = 40;
 /// holds them.
 const MAX_TAIL: usize = 10_000;
 
+/// How often a state is read that names tails which are not there.
+const MAX_READS: usize = 3;
+
 /// A kind of message, which a pull can ask for alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum MessageKind {
     /// Private messages.
     Unicast,
     /// Group messages.
     Multicast,
 }
 
-impl Kind {
+impl MessageKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::Unicast, Self::Multicast];
+
     /// The kind of a message in that log.
     pub fn of(log: &Address) -> Self {
         match log {
@@ -82,14 +88,14 @@ impl Kind {
 
 /// A message that a user missed though some connection covers its time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Missed {
+pub struct MissedRef {
     /// The message. First, so that the order is that of time.
     pub id: MessageId,
     /// The group in whose log it is; none for the user's own.
     pub group: Option<GroupId>,
 }
 
-impl Missed {
+impl MissedRef {
     /// The message of that log.
     pub fn new(log: &Address, id: MessageId) -> Self {
         match log {
@@ -99,8 +105,8 @@ impl Missed {
     }
 
     /// Its kind.
-    pub fn kind(&self) -> Kind {
-        if self.group.is_some() { Kind::Multicast } else { Kind::Unicast }
+    pub fn kind(&self) -> MessageKind {
+        if self.group.is_some() { MessageKind::Multicast } else { MessageKind::Unicast }
     }
 
     /// The log that it is in.
@@ -108,14 +114,14 @@ impl Missed {
         self.group.clone().map_or_else(|| Address::User(user.clone()), Address::Group)
     }
 
-    fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         match &self.group {
             None => format!("u/{}", self.id),
             Some(group) => format!("g/{group}/{}", self.id),
         }
     }
 
-    fn decode(text: &str) -> Option<Self> {
+    pub(super) fn decode(text: &str) -> Option<Self> {
         let (log, id) = text.rsplit_once('/')?;
         let id = MessageId::parse(id).ok()?;
         match log.strip_prefix("g/") {
@@ -135,16 +141,18 @@ pub struct State {
     /// What is dropped of the group messages.
     pub multicast: Dropped,
     /// What was missed by name.
-    pub missed: BTreeSet<Missed>,
-    /// How often something was dropped.
+    pub missed: BTreeSet<MissedRef>,
+    /// How often something was dropped, or the time of a message uncovered.
     pub version: u64,
+    /// How often the time of a message was uncovered.
+    pub uncovers: u64,
     /// By what the item is known that holds the tails. They are not read with the state, see [`Tails`].
     pub tail: Option<String>,
 }
 
 /// Where it is written down that a message was missed.
 #[derive(Debug, Clone, Copy)]
-pub enum Books<'a> {
+pub enum MissTarget<'a> {
     /// In the state of the user who missed it.
     Of(&'a UserId),
     /// In a decoy beside that state: the message is withheld from the receiver. See `withheld`.
@@ -156,7 +164,7 @@ pub enum Books<'a> {
     },
 }
 
-impl Books<'_> {
+impl MissTarget<'_> {
     fn receiver(&self) -> &UserId {
         let (Self::Of(receiver) | Self::Withheld { receiver, .. }) = self;
         receiver
@@ -180,11 +188,23 @@ impl Books<'_> {
 
 impl State {
     /// What is dropped of one kind.
-    pub fn dropped(&self, kind: Kind) -> &Dropped {
+    pub fn dropped(&self, kind: MessageKind) -> &Dropped {
         match kind {
-            Kind::Unicast => &self.unicast,
-            Kind::Multicast => &self.multicast,
+            MessageKind::Unicast => &self.unicast,
+            MessageKind::Multicast => &self.multicast,
         }
+    }
+
+    /// What is dropped of one kind once pages are dropped as well.
+    pub fn with_pages(&self, kind: MessageKind, pages: &[ShownPage]) -> Dropped {
+        let shown = |page: &ShownPage| {
+            let (_, shown) = page.kinds.iter().find(|(of, _)| *of == kind)?;
+            let is_complete = page.uncovers == self.uncovers;
+            Some(if is_complete { shown.clone() } else { Shown { floor: 0, ..shown.clone() } })
+        };
+        let mut all: Vec<Shown> = pages.iter().filter_map(shown).collect();
+        all.sort_by_key(|shown| (shown.after, shown.floor));
+        all.iter().fold(self.dropped(kind).clone(), |dropped, shown| dropped.with(shown))
     }
 
     /// The connections that are pushed to.
@@ -192,64 +212,28 @@ impl State {
         self.connections.iter().filter(move |(_, connection)| connection.is_open(now))
     }
 
-    /// The connections that no longer say anything: handshakes that failed, and what ended before everything that a
-    /// pull may still ask for. Of the others the newest [`MAX_ENDED`] are kept; where an older one is forgotten, a
-    /// pull may repeat what that one took.
-    pub fn forgettable(&self, now: Ms, oldest: Ms) -> Vec<ConnectionId> {
-        let (mut said, ended) = self.over(now, oldest);
-        let surplus = ended.len().saturating_sub(MAX_ENDED);
-        said.extend(ended[..surplus].iter().map(|(_, id)| (*id).clone()));
-        said
-    }
-
-    /// From when on connections cover at the earliest where those ended ones are forgotten that are too many: the time
-    /// before an ended one, which its beginning had uncovered, stays uncovered.
-    pub fn uncovered_by_forgetting(&self, now: Ms, oldest: Ms) -> Vec<(ConnectionId, Ms)> {
-        let (_, ended) = self.over(now, oldest);
-        let surplus = &ended[..ended.len().saturating_sub(MAX_ENDED)];
-        let is_kept = |id: &&ConnectionId| surplus.iter().all(|(_, forgotten)| forgotten != id);
-        let begin =
-            |forgotten: &ConnectionId| self.connections.get(forgotten).and_then(|c| Some((c.announced, c.from?)));
-        let begins: Vec<(Ms, Ms)> = surplus.iter().filter_map(|(_, id)| begin(id)).collect();
-        let kept = self.connections.iter().filter(|(id, _)| is_kept(id));
-        let raised = kept.filter_map(|(id, connection)| {
-            let span = connection.span()?;
-            let was_open = |announced: Ms| span.from < announced && announced <= span.to;
-            let from = begins.iter().filter(|(announced, _)| was_open(*announced)).map(|(_, from)| *from).max()?;
-            Some((id.clone(), from))
-        });
-        raised.collect()
-    }
-
-    /// The connections that no longer say anything, and the others that have ended, each with its end, in that order.
-    fn over(&self, now: Ms, oldest: Ms) -> (Vec<ConnectionId>, Vec<(Ms, &ConnectionId)>) {
+    /// The connections that need not be remembered any more; nothing from before `oldest` is asked for.
+    pub fn forgettable(&self, now: Ms, oldest: Ms) -> Forgettable {
         let needed_from = self.unicast.until.min(self.multicast.until).max(oldest);
-        let (mut said, mut ended) = (Vec::new(), Vec::new());
-        for (id, connection) in &self.connections {
-            // One that ended before its stamp still uncovers what another took before it.
-            let end = connection.span().map(|span| span.to).or_else(|| connection.from.max(connection.to));
-            match (connection.from, end) {
-                (None, Some(_)) => said.push(id.clone()),
-                (None, None) if connection.is_settled(now) => said.push(id.clone()),
-                (Some(_), Some(end)) if end < needed_from => said.push(id.clone()),
-                (Some(_), Some(end)) if end < now => ended.push((end, id)),
-                _ => {}
-            }
-        }
-        ended.sort_unstable();
-        (said, ended)
+        Forgettable::of(&self.connections, needed_from, now)
+    }
+
+    /// The user as a receiver of a message of that kind.
+    pub fn receiver(&self, kind: MessageKind, now: Ms) -> Receiver<'_> {
+        Receiver { connections: &self.connections, dropped_until: self.dropped(kind).until, now }
     }
 
     fn read(item: &Item) -> Result<Self> {
         let mut state = Self {
-            unicast: read_until(item, Kind::Unicast)?,
-            multicast: read_until(item, Kind::Multicast)?,
+            unicast: read_until(item, MessageKind::Unicast)?,
+            multicast: read_until(item, MessageKind::Multicast)?,
             version: item::read_optional_number(item, "version")?.unwrap_or(0),
+            uncovers: item::read_optional_number(item, "uncovers")?.unwrap_or(0),
             tail: item.contains_key("tail").then(|| item::read_text(item, "tail")).transpose()?.map(str::to_owned),
             ..Self::default()
         };
         for text in item::read_set(item, "missed")? {
-            state.missed.insert(Missed::decode(text).ok_or_else(|| item::corrupt("missed"))?);
+            state.missed.insert(MissedRef::decode(text).ok_or_else(|| item::corrupt("missed"))?);
         }
         for (name, value) in item {
             let Some(id) = name.strip_prefix("c#") else { continue };
@@ -269,7 +253,7 @@ fn read_connection(map: &Item) -> Result<Connection> {
     })
 }
 
-fn read_until(item: &Item, kind: Kind) -> Result<Dropped> {
+fn read_until(item: &Item, kind: MessageKind) -> Result<Dropped> {
     let until = item::read_optional_number(item, kind.until())?.unwrap_or(0);
     Ok(Dropped { until, tail: BTreeSet::new() })
 }
@@ -286,17 +270,21 @@ pub struct Tails {
 }
 
 impl Tails {
+    fn len(&self) -> usize {
+        self.unicast.len() + self.multicast.len()
+    }
+
     /// The tails that an item holds, if it is one that holds tails.
     pub(super) fn read(item: &Item) -> Result<Option<Self>> {
         if !item.contains_key("tailMark") {
             return Ok(None);
         }
-        let ids = |kind: Kind| {
+        let ids = |kind: MessageKind| {
             let ids = item::read_set(item, kind.tail())?.iter().map(|id| MessageId::parse(id));
             item::parsed(kind.tail(), ids.collect())
         };
         let mark = item::read_text(item, "tailMark")?.to_owned();
-        Ok(Some(Self { mark, unicast: ids(Kind::Unicast)?, multicast: ids(Kind::Multicast)? }))
+        Ok(Some(Self { mark, unicast: ids(MessageKind::Unicast)?, multicast: ids(MessageKind::Multicast)? }))
     }
 }
 
@@ -308,17 +296,22 @@ pub struct DropPlan {
     /// What this drop is known by: a write whose answer was lost is seen to be our own.
     pub mark: String,
     /// Up to when all is then dropped, of the kinds that were pulled.
-    pub until: Vec<(Kind, Ms)>,
+    pub until: Vec<(MessageKind, Ms)>,
     /// What is then dropped beyond, of both kinds. Nothing if that stays as it is.
     pub tails: Option<Tails>,
     /// By what the item with the present tails is known.
     pub old_tail: Option<String>,
     /// What is then no longer missed by name.
-    pub no_longer_missed: Vec<Missed>,
-    /// Closed connections that nothing asks for any more.
-    pub forgotten: Vec<ConnectionId>,
-    /// From when on others cover then, at the earliest.
-    pub uncovered: Vec<(ConnectionId, Ms)>,
+    pub no_longer_missed: Vec<MissedRef>,
+    /// What is then forgotten of the connections.
+    pub forgotten: Forgettable,
+}
+
+impl DropPlan {
+    /// Whether there is room for what it drops beyond the time up to which everything is.
+    pub fn fits(&self) -> bool {
+        self.tails.as_ref().is_none_or(|tails| tails.len() <= MAX_TAIL)
+    }
 }
 
 /// What became of an announcement.
@@ -334,6 +327,28 @@ impl Table {
     /// The state of a user.
     pub async fn state(&self, user: &UserId) -> Result<State> {
         self.get(&keys::state(user)).await?.as_ref().map_or_else(|| Ok(State::default()), State::read)
+    }
+
+    /// The state of a user with its tails.
+    pub async fn state_with_tails(&self, user: &UserId) -> Result<State> {
+        for read in 1.. {
+            let mut state = self.state(user).await?;
+            let Some(mark) = &state.tail else { return Ok(state) };
+            let item = self.get(&keys::tails(user, mark)).await?;
+            match item.as_ref().map(Tails::read).transpose()?.flatten() {
+                Some(tails) => {
+                    (state.unicast.tail, state.multicast.tail) = (tails.unicast, tails.multicast);
+                    return Ok(state);
+                }
+                None if read >= MAX_READS => {
+                    // It has expired. If drops came in between instead, the drop that follows fails and starts again.
+                    state.tail = None;
+                    return Ok(state);
+                }
+                None => {}
+            }
+        }
+        unreachable!("the last read returns")
     }
 
     /// The states of users, each by itself: that one can not be read says nothing of the others.
@@ -462,18 +477,13 @@ impl Table {
         Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
-    /// Forget connections, and uncover what others then no longer cover.
-    pub async fn forget(
-        &self,
-        user: &UserId,
-        connections: &[ConnectionId],
-        uncovered: &[(ConnectionId, Ms)],
-    ) -> Result<()> {
-        let connections = &connections[..connections.len().min(MAX_FORGOTTEN)];
+    /// Forgets connections, after it has uncovered what others then no longer cover.
+    pub async fn forget(&self, user: &UserId, forgotten: &Forgettable) -> Result<()> {
+        let connections = first_forgotten(forgotten);
         if connections.is_empty() {
             return Ok(());
         }
-        self.uncover_all(user, uncovered).await?;
+        self.uncover_all(user, &forgotten.uncovered).await?;
         let (removals, names) = forgetting(connections);
         let update = self
             .update(&keys::state(user))
@@ -497,7 +507,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
-    pub async fn add_missed(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
+    pub async fn add_missed(&self, books: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<()> {
         if state.missed.len() < self.max_missed_names && self.add_name(books, missed).await? {
             return Ok(());
         }
@@ -505,7 +515,7 @@ impl Table {
     }
 
     /// Whether there was room for the name.
-    async fn add_name(&self, books: Books<'_>, missed: &Missed) -> Result<bool> {
+    async fn add_name(&self, books: MissTarget<'_>, missed: &MissedRef) -> Result<bool> {
         let update = self
             .update(&books.key())
             .update_expression(books.change())
@@ -519,14 +529,14 @@ impl Table {
     }
 
     /// Let a pull find the time of a message: no connection covers it, and it is not among what is dropped by time.
-    async fn uncover(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<()> {
+    async fn uncover(&self, books: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<()> {
         let receiver = books.receiver();
         tracing::warn!(%receiver, "too many messages are missed by name; the time of another is uncovered instead");
         let mut state = state.clone();
         for attempt in 0..2 * MAX_ATTEMPTS {
             let written = self.uncover_some(books, missed, &state).await?;
             // A decoy has no connections, so its write changes nothing.
-            if written == Some(0) || matches!(books, Books::Withheld { .. }) {
+            if written == Some(0) || matches!(books, MissTarget::Withheld { .. }) {
                 return Ok(());
             }
             if written.is_none() {
@@ -538,10 +548,10 @@ impl Table {
     }
 
     /// Uncover the time of a message on some connections: how many are left. Nothing if the state has changed.
-    async fn uncover_some(&self, books: Books<'_>, missed: &Missed, state: &State) -> Result<Option<usize>> {
+    async fn uncover_some(&self, books: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<Option<usize>> {
         let (time, now) = (missed.id.time_ms(), self.clock.now_ms());
         // A pull that has read the state before may be about to drop that time: it starts again.
-        let mut sets = vec!["#version = :next".to_owned(), "#user = :user".to_owned()];
+        let mut sets = ["#version = :next", "uncovers = :uncovers", "#user = :user"].map(str::to_owned).to_vec();
         let never_dropped = if state.version == 0 { "attribute_not_exists(#version) OR " } else { "" };
         let mut conditions = vec![format!("({never_dropped}#version = :version)")];
         let mut names =
@@ -549,6 +559,7 @@ impl Table {
         let mut values = HashMap::from([
             (":next".to_owned(), item::number(state.version + 1)),
             (":version".to_owned(), item::number(state.version)),
+            (":uncovers".to_owned(), item::number(state.uncovers + 1)),
             (":user".to_owned(), item::text(books.receiver().as_str())),
         ]);
         if time <= state.dropped(missed.kind()).until {
@@ -589,7 +600,7 @@ impl Table {
     /// [`Error::Unavailable`], also where more young messages would be dropped than an item has room for: half a minute
     /// later they are not young any more.
     pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
-        self.uncover_all(user, &plan.uncovered).await?;
+        self.uncover_all(user, &plan.forgotten.uncovered).await?;
         let tail = match &plan.tails {
             // The state names it only once it is there.
             Some(tails) => self.put_tails(user, tails).await?.then(|| tails.mark.clone()),
@@ -607,7 +618,7 @@ impl Table {
 
     /// Put the item with the tails. Whether there is anything in it.
     async fn put_tails(&self, user: &UserId, tails: &Tails) -> Result<bool> {
-        match tails.unicast.len() + tails.multicast.len() {
+        match tails.len() {
             0 => return Ok(false),
             1..=MAX_TAIL => {}
             _ => return Err(Error::unavailable("dropping messages", "too many of the last half minute")),
@@ -615,7 +626,7 @@ impl Table {
         let mut item = keys::tails(user, &tails.mark).attributes();
         item.insert("tailMark".to_owned(), item::text(&tails.mark));
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), self.retention_ms()));
-        for (kind, ids) in [(Kind::Unicast, &tails.unicast), (Kind::Multicast, &tails.multicast)] {
+        for (kind, ids) in [(MessageKind::Unicast, &tails.unicast), (MessageKind::Multicast, &tails.multicast)] {
             if !ids.is_empty() {
                 let ids = ids.iter().map(ToString::to_string).collect();
                 item.insert(kind.tail().to_owned(), AttributeValue::Ss(ids));
@@ -652,8 +663,8 @@ impl Table {
             }
             None => removals.push("tail".to_owned()),
         }
-        if !plan.forgotten.is_empty() {
-            let forgotten = &plan.forgotten[..plan.forgotten.len().min(MAX_FORGOTTEN)];
+        let forgotten = first_forgotten(&plan.forgotten);
+        if !forgotten.is_empty() {
             let (paths, forgotten_names) = forgetting(forgotten);
             removals.push(paths);
             names.extend(forgotten_names);
@@ -662,7 +673,7 @@ impl Table {
         }
         if !plan.no_longer_missed.is_empty() {
             deletions.push("missed :missed");
-            let missed = plan.no_longer_missed.iter().map(Missed::encode).collect();
+            let missed = plan.no_longer_missed.iter().map(MissedRef::encode).collect();
             values.insert(":missed".to_owned(), AttributeValue::Ss(missed));
         }
         let mut expression = format!("SET {}", sets.join(", "));
@@ -699,6 +710,11 @@ fn connection_name(connection: &ConnectionId) -> String {
     format!("c#{connection}")
 }
 
+/// The connections that one write forgets.
+fn first_forgotten(forgotten: &Forgettable) -> &[ConnectionId] {
+    &forgotten.connections[..forgotten.connections.len().min(MAX_FORGOTTEN)]
+}
+
 /// The paths that a REMOVE names, and their names.
 fn forgetting(connections: &[ConnectionId]) -> (String, HashMap<String, String>) {
     let names = connections.iter().enumerate().map(|(i, c)| (format!("#c{i}"), connection_name(c))).collect();
@@ -714,44 +730,12 @@ mod tests {
     fn a_missed_message_is_read_back_as_it_was_written() {
         let id = MessageId::first_at(1_764_000_000_000);
         for group in [None, Some(GroupId::parse("a:b@c").unwrap())] {
-            let missed = Missed { id, group };
-            assert_eq!(Missed::decode(&missed.encode()), Some(missed));
+            let missed = MissedRef { id, group };
+            assert_eq!(MissedRef::decode(&missed.encode()), Some(missed));
         }
         for wrong in ["", "u", "u/1", &format!("x/{id}"), &format!("g//{id}"), &format!("g/a b/{id}")] {
-            assert_eq!(Missed::decode(wrong), None, "{wrong}");
+            assert_eq!(MissedRef::decode(wrong), None, "{wrong}");
         }
-    }
-
-    fn state(connections: &[(&str, Option<Ms>, Option<Ms>)]) -> State {
-        let connection = |(id, from, to): &(&str, Option<Ms>, Option<Ms>)| {
-            (ConnectionId::new(*id), Connection { announced: from.unwrap_or(100), from: *from, to: *to, clean: false })
-        };
-        State { connections: connections.iter().map(connection).collect(), ..State::default() }
-    }
-
-    #[test]
-    fn only_connections_that_say_nothing_are_forgotten() {
-        let now = 1_000_000;
-        let mut state = state(&[
-            ("open", Some(500), None),
-            ("shaking hands", None, None),
-            ("old", Some(10), Some(20)),
-            ("needed", Some(10), Some(40)),
-        ]);
-        state.connections.get_mut(&ConnectionId::new("shaking hands")).unwrap().announced = now;
-        state.unicast.until = 30;
-        assert!(state.forgettable(now, 0).is_empty(), "group messages of that time were not dropped");
-        state.multicast.until = 30;
-        assert_eq!(state.forgettable(now, 0), [ConnectionId::new("old")]);
-        assert_eq!(state.forgettable(now, 41), ["needed", "old"].map(ConnectionId::new));
-        assert_eq!(state.forgettable(now + 40_000, 0), ["old", "shaking hands"].map(ConnectionId::new));
-    }
-
-    #[test]
-    fn no_more_ended_connections_are_kept_than_fit() {
-        let names: Vec<String> = (0..MAX_ENDED + 2).map(|i| format!("{i:04}")).collect();
-        let ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
-        assert_eq!(state(&ended).forgettable(1_000_000, 0), ["0000", "0001"].map(ConnectionId::new));
     }
 
     #[test]

@@ -58,7 +58,7 @@ const WORDS: &[&str] = &[
     "drop",
     "after",
     "since",
-    "until",
+    "page",
     "detailed",
     "sub",
     "exp",

@@ -1,7 +1,7 @@
 //! What anybody can send: calls of the REST API, handshakes and frames, with alice's and bob's tokens and with none.
 //! Carol, dave and erin have nothing to do with them, and what is theirs is to stay theirs.
 
-use functions::Function;
+use functions::{Function, Route, Trigger};
 use serde_json::{Value, json};
 
 use super::mutate::Mutator;
@@ -9,21 +9,14 @@ use super::parsers::frame;
 use super::{Findings, INPUTS};
 use crate::inside::{Inside, Rest, escaped, socket_event, token};
 
-/// The REST API: function, method, path, and the variable in it.
-pub(crate) static ENDPOINTS: [(&Function, &str, &str, &str); 12] = [
-    (&functions::pull_messages::FUNCTION, "GET", "/api/message", ""),
-    (&functions::drop_messages::FUNCTION, "DELETE", "/api/message", ""),
-    (&functions::create_group::FUNCTION, "POST", "/api/group", ""),
-    (&functions::list_groups::FUNCTION, "GET", "/api/group", ""),
-    (&functions::get_group::FUNCTION, "GET", "/api/group/", "groupId"),
-    (&functions::rename_group::FUNCTION, "PUT", "/api/group/", "groupId"),
-    (&functions::leave_group::FUNCTION, "DELETE", "/api/group/", "groupId"),
-    (&functions::invite::FUNCTION, "POST", "/api/request", ""),
-    (&functions::invite::FUNCTION, "POST", "/api/request", ""),
-    (&functions::list_invites::FUNCTION, "GET", "/api/request", ""),
-    (&functions::accept_invite::FUNCTION, "PUT", "/api/request/", "requestId"),
-    (&functions::decline_invite::FUNCTION, "DELETE", "/api/request/", "requestId"),
-];
+/// The functions of the public REST API, each with its route.
+pub(crate) fn endpoints() -> Vec<(&'static Function, Route)> {
+    let endpoint = |function: &&'static Function| match function.trigger {
+        Trigger::Rest(route) => Some((*function, route)),
+        _ => None,
+    };
+    functions::ALL.iter().filter_map(endpoint).collect()
+}
 
 /// Parameters, and what they are likely to be.
 const PARAMETERS: [(&str, &[&str]); 9] = [
@@ -32,7 +25,7 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
     ("type", &["all", "unicast", "multicast"]),
     ("after", &["00000000000000000000000000"]),
     ("since", &["00000000000000000000000000"]),
-    ("until", &["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
+    ("page", &["00000000-0000-4000-8000-000000000000"]),
     ("name", &["walkers", "跑步"]),
     ("detailed", &["true", "false"]),
     OF_MEMBERS,
@@ -43,20 +36,8 @@ const OF_MEMBERS: (&str, &[&str]) = ("userId", &["alice", "bob", "carol"]);
 pub(crate) fn needed(function: &Function) -> &'static str {
     match function.name {
         "create_group" | "rename_group" => "&name=runners",
-        "drop_messages" => "&until=7ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        "drop_messages" => "&page=00000000-0000-4000-8000-000000000000",
         _ => "",
-    }
-}
-
-/// The parameters whose misspelling an endpoint refuses.
-fn reads(function: &Function) -> &'static [&'static str] {
-    match function.name {
-        "pull_messages" => &["sort", "drop", "type", "after", "since"],
-        "drop_messages" => &["until", "type"],
-        "create_group" | "rename_group" => &["name"],
-        "list_groups" => &["detailed"],
-        "leave_group" => &["userId"],
-        _ => &[],
     }
 }
 
@@ -134,9 +115,24 @@ async fn settle(inside: &Inside, mutator: &mut Mutator) {
     }
 }
 
+/// Lets alice and bob miss a message of each other. The tokens of the pages that show these.
+async fn shown_pages(inside: &Inside) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for (from, to) in [("alice", "bob"), ("bob", "alice")] {
+        let frame = json!({ "type": "unicast", "receiverId": to, "content": 1 }).to_string();
+        let event = socket_event("unicast", from, "nowhere", Some(&frame)).to_string();
+        inside.invoke(&functions::message::FUNCTION, &event).await.expect("it is accepted");
+        let pull = call("GET", "/api/message", to, "&drop=false", None);
+        let page = inside.rest(&functions::pull_messages::FUNCTION, &pull).await;
+        tokens.push(page["headers"]["x-page"].as_str().expect("a token").to_owned());
+    }
+    tokens
+}
+
 pub(super) async fn fuzz(seed: u64) -> Findings {
     let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
     settle(&inside, &mut mutator).await;
+    let pages = shown_pages(&inside).await;
     let before = what_is_theirs(&inside).await;
     assert!(before.len() == 5 && before[0].to_string().contains(PRIVATE), "{before:?}");
     let mut connections = Vec::new();
@@ -145,7 +141,7 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
     }
     for _ in 0..INPUTS {
         match mutator.below(10) {
-            0..6 => rest(&inside, &mut mutator, &mut findings).await,
+            0..6 => rest(&inside, &mut mutator, &mut findings, &pages).await,
             6 => handshake(&inside, &mut mutator, &mut findings).await,
             _ => {
                 let (user, connection) = mutator.pick(&connections).clone();
@@ -182,10 +178,15 @@ fn access(mutator: &mut Mutator) -> (String, bool) {
     }
 }
 
-async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
-    let (function, method, path, variable) = *mutator.pick(&ENDPOINTS);
+async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, pages: &[String]) {
+    // One endpoint is picked more often: few of its calls are good.
+    let mut all = endpoints();
+    all.extend(endpoints().into_iter().filter(|(function, _)| function.name == "invite"));
+    let (function, route) = *mutator.pick(&all);
     let (mut query, is_good) = access(mutator);
-    if mutator.in_a_hundred(60) {
+    if function.name == "drop_messages" && mutator.in_a_hundred(60) {
+        query.push_str(&format!("&page={}", mutator.pick(pages)));
+    } else if mutator.in_a_hundred(60) {
         query.push_str(needed(function));
     }
     let mut is_misspelt = false;
@@ -194,7 +195,7 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
         let is_only_one = function.name == "leave_group" && mutator.in_a_hundred(80);
         let (name, likely) = if is_only_one { OF_MEMBERS } else { *mutator.pick(&PARAMETERS) };
         let misspelt = mutator.in_a_hundred(10).then(|| mutator.misspelling(name));
-        is_misspelt |= misspelt.is_some() && reads(function).contains(&name);
+        is_misspelt |= misspelt.is_some() && function.parameters().contains(&name);
         let value = if mutator.in_a_hundred(70) { (*mutator.pick(likely)).to_owned() } else { mutator.word() };
         let value = if mutator.in_a_hundred(90) { escaped(&value) } else { value };
         query.push_str(&format!("&{}={value}", misspelt.as_deref().unwrap_or(name)));
@@ -202,13 +203,9 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     if mutator.in_a_hundred(3) {
         query.push_str(&format!("&x={}", mutator.hard_to_read()));
     }
-    let mut call = Rest { method: method.to_owned(), path: path.to_owned(), query, ..Rest::default() };
-    if !variable.is_empty() {
-        let id = if mutator.in_a_hundred(50) { mutator.known() } else { mutator.word() };
-        call.path.push_str(&id);
-        call.variables.push((variable.to_owned(), id));
-    }
-    if path == "/api/request" || mutator.in_a_hundred(10) {
+    let mut call =
+        Rest { query, ..Rest::of(route, |_| if mutator.in_a_hundred(50) { mutator.known() } else { mutator.word() }) };
+    if route.path == "/api/request" || mutator.in_a_hundred(10) {
         let users = ["alice", "bob", "erin"];
         let user = if mutator.in_a_hundred(50) { (*mutator.pick(&users)).to_owned() } else { mutator.word() };
         let mut body = json!({ "groupId": mutator.word(), "userId": user });

@@ -14,7 +14,7 @@ use shared::clock::Ms;
 use shared::id::{Ids, MessageId};
 
 use super::history::{During, Fault, History, Pulled, Sent, Spells};
-use super::plan::{Act, Plan, Step, To, Track, User, Who};
+use super::plan::{Act, Drops, Plan, Step, To, Track, User, Who};
 use super::world::{Phase, Skewed, Wire, World};
 
 /// How long it takes at most until the gateway sees that a client has closed.
@@ -51,6 +51,17 @@ pub(super) struct Answer {
     pub(super) body: String,
     has_more: bool,
     next: Option<String>,
+    page: Option<String>,
+}
+
+/// A page of missed messages.
+#[derive(Debug)]
+struct Page {
+    messages: Vec<Value>,
+    /// Where the next page begins, if there is more.
+    next: Option<String>,
+    /// What drops it.
+    token: Option<String>,
 }
 
 impl Answer {
@@ -454,8 +465,8 @@ impl Run {
         let mut parameters: serde_json::Map<String, Value> =
             query.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         parameters.insert("access_token".to_owned(), json!(token));
-        let query: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+        let all = query.iter().copied().chain([("access_token", token.as_str())]);
+        let query: Vec<String> = all.map(|(name, value)| format!("{name}={value}")).collect();
         let event = json!({
             "version": "2.0", "routeKey": format!("{method} /api"), "rawPath": "/api", "rawQueryString": query.join("&"),
             "headers": { "host": "gateway.simulated", "content-type": "application/json" },
@@ -479,6 +490,7 @@ impl Run {
             has_more: answer["headers"]["x-has-more"] == "true"
                 || answer["multiValueHeaders"]["x-has-more"][0] == "true",
             next: answer["headers"]["x-next"].as_str().map(str::to_owned),
+            page: answer["headers"]["x-page"].as_str().map(str::to_owned),
         })
     }
 
@@ -488,7 +500,9 @@ impl Run {
             Act::Take(kind) => {
                 self.take(user, kind).await;
             }
-            Act::Show { kind, pages, drops } => self.show(user, kind, pages, drops).await,
+            Act::Show { kind, pages, drops } => {
+                self.show(user, kind, pages, drops).await;
+            }
             Act::Resume => {
                 let since = seen.take().unwrap_or_else(|| "0".repeat(26));
                 *seen = Some(self.resume(user, since).await);
@@ -499,13 +513,8 @@ impl Run {
     }
 
     /// One call of a pull: its messages in order, and where it goes on if there are more. Nothing if there was no answer.
-    async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<(Vec<Value>, Option<String>)> {
-        let from = self.world.now_ms();
+    async fn pull(&self, user: User, query: &[(&str, &str)]) -> Option<Page> {
         let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await;
-        if query.contains(&("drop", "false")) {
-            let during = During { from, to: self.world.now_ms() };
-            self.history.note(|notes| notes.shown.entry(user).or_default().push(during));
-        }
         let answer = answer.filter(|answer| answer.status == 200)?;
         let senders = answer.json();
         let of_sender = |sender: &Value| sender["messages"].as_array().expect("messages").clone();
@@ -525,16 +534,14 @@ impl Run {
         if answer.has_more != answer.next.is_some() {
             self.wrong("a page that has more says where to go on", format!("{user}: {senders}"));
         }
-        Some((messages, answer.next))
+        Some(Page { messages, next: answer.next, token: answer.page })
     }
 
     pub(super) fn wrong(&self, promise: &'static str, by: String) {
         self.history.note(|notes| notes.faults.push(Fault::new(promise, by)));
     }
 
-    fn note_pulled(&self, user: User, from: Ms, messages: &[Value], dropped: bool, resumed: bool) {
-        let during = During { from, to: self.world.now_ms() };
-        let dropped = dropped.then_some(during.to);
+    fn note_pulled(&self, user: User, during: During, messages: &[Value], dropped: Option<Ms>, resumed: bool) {
         let pulled = messages.iter().map(|message| Pulled { message: message.clone(), during, dropped, resumed });
         self.history.note(|notes| notes.pulled.entry(user).or_default().extend(pulled));
     }
@@ -543,57 +550,79 @@ impl Run {
     pub(super) async fn take(&self, user: User, kind: &str) -> bool {
         if self.world.is_faulty() {
             // An answer that is lost takes its page along, so nobody does it who can't afford that.
-            self.show(user, kind, 1, true).await;
-            return false;
+            return self.show(user, kind, 1, Drops::InOrder).await;
         }
         let from = self.world.now_ms();
-        let Some((messages, next)) = self.pull(user, &[("type", kind)]).await else {
+        let Some(page) = self.pull(user, &[("type", kind)]).await else {
             let took = self.world.now_ms() - from;
             self.wrong("a pull is answered", format!("{user}, given up after {took} ms"));
             return false;
         };
-        self.note_pulled(user, from, &messages, true, false);
-        next.is_some()
+        let during = During { from, to: self.world.now_ms() };
+        self.note_pulled(user, during, &page.messages, Some(during.to), false);
+        page.next.is_some()
     }
 
-    /// Pull so many pages, and perhaps drop what they showed.
-    async fn show(&self, user: User, kind: &str, pages: usize, drops: bool) {
-        let (begin, mut shown, mut after, mut until) =
-            (self.world.now_ms(), Vec::new(), None::<String>, None::<String>);
+    /// Pulls so many pages, and drops them in some way. Returns whether there is more.
+    async fn show(&self, user: User, kind: &str, pages: usize, drops: Drops) -> bool {
+        let (mut shown, mut after) = (Vec::new(), None::<String>);
         for _ in 0..pages {
             let mut query = vec![("type", kind), ("drop", "false")];
             query.extend(after.as_deref().map(|after| ("after", after)));
-            let Some((messages, next)) = self.pull(user, &query).await else { break };
-            until = messages.last().and_then(|last| last["id"].as_str()).map(str::to_owned).or(until);
-            shown.extend(messages);
-            if next.is_none() {
+            let from = self.world.now_ms();
+            let Some(page) = self.pull(user, &query).await else { break };
+            if page.token.is_some() != (!page.messages.is_empty() || page.next.is_some()) {
+                self.wrong("a page that can be dropped has a token", format!("{user}: {page:?}"));
+            }
+            after = page.next.clone();
+            shown.push((During { from, to: self.world.now_ms() }, page));
+            if after.is_none() {
                 break;
             }
-            after = next;
             self.world.pause(1_000).await;
         }
-        let mut dropped = false;
-        if let Some(until) = until.filter(|_| drops) {
+        if drops != Drops::None {
             self.world.pause(3_000).await;
-            let asked = (self.world.now_ms(), until.clone());
-            self.history.note(|notes| notes.drops.entry(user).or_default().push(asked));
-            let query = [("type", kind), ("until", until.as_str())];
-            let drop = self.call(&functions::drop_messages::FUNCTION, "DELETE", user, ("", ""), &query, None).await;
-            dropped = drop.is_some_and(|answer| answer.status == 200);
         }
-        self.note_pulled(user, begin, &shown, dropped, false);
+        let all: Vec<usize> = (0..shown.len()).collect();
+        let calls: Vec<Vec<usize>> = match drops {
+            Drops::None => Vec::new(),
+            Drops::InOrder => all.chunks(1).map(<[_]>::to_vec).collect(),
+            Drops::Reversed => all.chunks(1).rev().map(<[_]>::to_vec).collect(),
+            Drops::Together => vec![all],
+            Drops::Last => all.last().map(|last| vec![*last]).into_iter().collect(),
+        };
+        let mut dropped = vec![None; shown.len()];
+        for pages in calls {
+            let tokens = pages.iter().filter_map(|page| shown[*page].1.token.as_deref());
+            let query: Vec<_> = tokens.map(|token| ("page", token)).collect();
+            if query.is_empty() {
+                continue;
+            }
+            let drop = self.call(&functions::drop_messages::FUNCTION, "DELETE", user, ("", ""), &query, None).await;
+            match drop.map(|answer| answer.status) {
+                Some(200) => pages.iter().for_each(|page| dropped[*page] = Some(self.world.now_ms())),
+                Some(503) | None if self.world.is_faulty() => {}
+                other => self.wrong("a page that was shown can be dropped", format!("{user}: {other:?}")),
+            }
+        }
+        for ((during, page), dropped) in shown.iter().zip(dropped) {
+            self.note_pulled(user, *during, &page.messages, dropped, false);
+        }
+        after.is_some()
     }
 
     /// Everything after a message, missed or not. The last one that came.
     pub(super) async fn resume(&self, user: User, mut since: String) -> String {
         loop {
             let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
-            let Some((messages, next)) = self.pull(user, &query).await else { return since };
-            self.note_pulled(user, from, &messages, false, true);
-            if let Some(last) = messages.last().and_then(|last| last["id"].as_str()) {
+            let Some(page) = self.pull(user, &query).await else { return since };
+            let during = During { from, to: self.world.now_ms() };
+            self.note_pulled(user, during, &page.messages, None, true);
+            if let Some(last) = page.messages.last().and_then(|last| last["id"].as_str()) {
                 since = last.to_owned();
             }
-            match next {
+            match page.next {
                 Some(next) => since = next,
                 None => return since,
             }

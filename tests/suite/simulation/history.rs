@@ -201,10 +201,6 @@ pub(super) struct Notes {
     pub(super) dissolved: BTreeMap<usize, During>,
     /// What pulls returned, by user.
     pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
-    /// Up to which message users asked to drop, and when.
-    pub(super) drops: BTreeMap<User, Vec<(Ms, String)>>,
-    /// When a user was shown what he missed, or would have been if the answer had come.
-    pub(super) shown: BTreeMap<User, Vec<During>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
     /// When a user's connections were announced, of those that were opened.
@@ -326,7 +322,7 @@ impl Notes {
                             true => taken.iter().any(|taken| taken.read) || self.is_excused(sent, user, &taken),
                             false => !taken.is_empty(),
                         };
-                        if !is_live && missed.is_empty() && !self.was_seen_and_dropped(user, &pulled) {
+                        if !is_live && missed.is_empty() {
                             faults.push(Fault::new("no accepted message is lost", about()));
                         }
                         // What no client read, for it had died and nobody knew, is there for one who resumes.
@@ -395,15 +391,6 @@ impl Notes {
         During { to: sent.during.to.max(delivered.copied().unwrap_or(0)), ..sent.during }
     }
 
-    /// Whether a user saw a message when he resumed, and then dropped everything up to it or a later one.
-    fn was_seen_and_dropped(&self, user: User, pulled: &[&Pulled]) -> bool {
-        let drops = self.drops.get(user).map_or(&[][..], Vec::as_slice);
-        let covers = |pulled: &&Pulled| {
-            drops.iter().any(|(time, until)| pulled.during.to <= *time && id_of(&pulled.message) <= until.as_str())
-        };
-        pulled.iter().any(covers)
-    }
-
     /// Delivered or withheld, a sender sees the same.
     fn judge_answers(&self, sent: &Sent, faulty: bool, faults: &mut Vec<Fault>) {
         if sent.named && sent.was_open && !faulty && sent.acks.len() != 1 {
@@ -430,10 +417,7 @@ impl Notes {
         faults: &mut Vec<Fault>,
     ) {
         let quiet = during.to.saturating_add(settled);
-        // What one place was shown before the message was there, another that ends alike does not drop.
-        let until_quiet = During { to: quiet, ..during };
-        let shown_without = self.shown.get(user).into_iter().flatten().any(|shown| shown.overlaps(until_quiet));
-        for first in missed.iter().filter(|first| first.during.from > quiet && !shown_without) {
+        for first in missed.iter().filter(|first| first.during.from > quiet) {
             let Some(dropped) = first.dropped else { continue };
             if let Some(again) = missed.iter().find(|again| again.during.from > dropped) {
                 let by = format!("{user}: {sent:?} at {:?} and at {:?}", first.during, again.during);

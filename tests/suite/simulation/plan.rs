@@ -69,6 +69,32 @@ pub(super) struct Step {
     pub(super) chance: u64,
 }
 
+/// How the pages of a reader are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drops {
+    /// Not at all.
+    None,
+    /// One after the other.
+    InOrder,
+    /// One after the other, the last first.
+    Reversed,
+    /// By one call.
+    Together,
+    /// The last one only.
+    Last,
+}
+
+const DROPS: [Drops; 8] = [
+    Drops::None,
+    Drops::InOrder,
+    Drops::InOrder,
+    Drops::Together,
+    Drops::Together,
+    Drops::Together,
+    Drops::Reversed,
+    Drops::Last,
+];
+
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Connect,
@@ -90,7 +116,7 @@ pub(super) enum Act {
     Show {
         kind: &'static str,
         pages: usize,
-        drops: bool,
+        drops: Drops,
     },
     /// What came since the last message that this reader saw, missed or not.
     Resume,
@@ -275,7 +301,7 @@ impl Plan {
             let kind = draw.of(&["all", "all", "unicast", "multicast"]);
             match draw.below(5) {
                 0 | 1 => Act::Take(kind),
-                2 | 3 => Act::Show { kind, pages: draw.number(1, 3), drops: !draw.one_in(5) },
+                2 | 3 => Act::Show { kind, pages: draw.number(1, 3), drops: draw.of(&DROPS) },
                 _ => Act::Resume,
             }
         });

@@ -6,6 +6,12 @@ use serde_json::Value;
 use super::document::Exchange;
 use super::{Answer, Api, within};
 
+/// A path whose variables are filled in.
+pub(crate) fn filled(path: &str) -> String {
+    let segments = path.split('/').map(|segment| if segment.starts_with('{') { "x" } else { segment });
+    segments.collect::<Vec<_>>().join("/")
+}
+
 /// A request that has not been sent yet.
 #[derive(Debug)]
 pub(crate) struct Call {

@@ -279,9 +279,13 @@ impl<'a> Place<'a> {
             if parameter.value["in"] != "query" {
                 continue;
             }
-            match exchange.url.query_pairs().find(|(key, _)| key == name) {
-                Some((_, value)) => {
-                    parameter.holds("schema", &json!(value)).map_err(|why| format!("{name} was accepted: {why}"))?;
+            let values: Vec<_> =
+                exchange.url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| json!(value)).collect();
+            let is_array = parameter.value["schema"]["type"] == "array";
+            match values.first() {
+                Some(first) => {
+                    let value = if is_array { json!(values) } else { first.clone() };
+                    parameter.holds("schema", &value).map_err(|why| format!("{name} was accepted: {why}"))?;
                 }
                 None if parameter.value["required"] == true => return Err(format!("{name} was not required")),
                 None => {}

@@ -17,6 +17,8 @@ pub(crate) struct Page {
     pub(crate) has_more: bool,
     /// Where a call without a drop goes on, if there is more.
     pub(crate) next: Option<String>,
+    /// What drops this page later, if it was not dropped.
+    pub(crate) token: Option<String>,
     /// The size of the body.
     pub(crate) bytes: usize,
 }
@@ -42,7 +44,8 @@ impl Page {
         };
         let next = answer.header("x-next").map(str::to_owned);
         assert_eq!(next.is_some(), has_more, "{}: X-Next is {next:?}; {}", answer.what, answer.body);
-        Self { bytes: answer.body.len(), senders: answer.json(), has_more, next }
+        let token = answer.header("x-page").map(str::to_owned);
+        Self { bytes: answer.body.len(), senders: answer.json(), has_more, next, token }
     }
 
     /// Whether it holds nothing.

@@ -1,105 +1,12 @@
-//! What a user's connections took, told from when they were open.
+//! The time of which a user's connections took nothing: what a pull reads of the logs.
 //!
-//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. A message that no
-//! connection covers is found by a pull, by its time; one that is covered and was not taken must be written down by name,
-//! see [`crate::table::State`]. All of this reckons in the milliseconds of message ids.
-//!
-//! A client does not see the last of what is pushed to it: a browser discards what arrives once `close()` was called, and
-//! a phone that lost its network discards more. So a pull counts less as taken than connections cover, see [`Taken`].
-//! Whether a message needs a name goes by all that is covered: a name too many is harmless, one too few is a loss.
+//! A client does not see the last of what is pushed to it: a browser discards what arrives after `close()`, and a phone
+//! that lost its network discards more. So a pull counts less as taken than connections cover. Whether a message must be
+//! recorded by name goes by everything that is covered: one record too many is harmless, one too few is a loss.
 
+use super::coverage::{Connection, Span};
+use super::timing::CLEAN_MS;
 use crate::clock::Ms;
-
-/// How far ahead of the clock a connection is stamped: more than the clocks of two functions may differ.
-pub const STAMP_MS: Ms = 5;
-
-/// API Gateway closes a connection of that age. One that is older counts as closed then, whatever its record says.
-pub const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
-
-/// How long a function may run.
-pub const FUNCTION_MS: Ms = 15_000;
-
-/// Longer than a function may run, so longer than a write to a log can be under way: nothing older can still appear.
-pub const MARGIN_MS: Ms = 30_000;
-
-/// What a connection that its client closed counts as not having taken: its last 2 seconds.
-pub const CLEAN_MS: Ms = 2_000;
-
-/// What any other connection counts as not having taken, at most.
-pub const MAX_REDELIVER_MS: Ms = 15_000;
-
-// A pull drops by time what is older than the margin. By then it is known when a connection ended.
-const _: () = assert!(MAX_REDELIVER_MS + FUNCTION_MS <= MARGIN_MS);
-const _: () = assert!(CLEAN_MS + FUNCTION_MS <= MARGIN_MS);
-
-/// One connection of a user, as its STATE item holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
-    /// When it was announced: from then on it is pushed to.
-    pub announced: Ms,
-    /// From when on it covers. Absent while its handshake is under way.
-    pub from: Option<Ms>,
-    /// Until when it covers. Absent while it is open.
-    pub to: Option<Ms>,
-    /// Whether its client closed it, as a browser does that leaves a page.
-    pub clean: bool,
-}
-
-/// A stretch of time, both ends within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
-    /// Its first millisecond.
-    pub from: Ms,
-    /// Its last millisecond.
-    pub to: Ms,
-}
-
-impl Connection {
-    /// The time that it covers: none before it is stamped, and without end while it is open and young.
-    pub fn span(&self) -> Option<Span> {
-        let from = self.from?;
-        let to = self.to.unwrap_or(Ms::MAX).min(from.saturating_add(MAX_CONNECTION_MS));
-        (from <= to).then_some(Span { from, to })
-    }
-
-    /// Whether it keeps a message of that time from being found by its time: it covers the time, or it is being opened and
-    /// may cover it once it is stamped.
-    pub fn hides(&self, time: Ms, now: Ms) -> bool {
-        match self.span() {
-            Some(span) => span.contains(time),
-            None => self.is_opening(now),
-        }
-    }
-
-    /// Whether it may still be stamped: its function can still run, and nobody has written its end.
-    fn is_opening(&self, now: Ms) -> bool {
-        self.from.is_none() && self.to.is_none() && !self.is_settled(now)
-    }
-
-    /// Whether a message is pushed to it: it has no end, and cannot have outlived the gateway's limit.
-    pub fn is_open(&self, now: Ms) -> bool {
-        // A minute more than the limit, since the gateway closes late rather than early.
-        self.to.is_none() && now < self.announced.saturating_add(MAX_CONNECTION_MS + 60_000)
-    }
-
-    /// Whether its client saw it open only after that time, by whatever clock: what it pulls is read later yet.
-    pub fn began_after(&self, time: Ms) -> bool {
-        self.from.unwrap_or(self.announced.saturating_add(STAMP_MS)) > time.saturating_add(STAMP_MS)
-    }
-
-    /// Whether *gone* means that it is over. Until `$connect` has returned, the gateway also answers *gone* for a
-    /// connection that is about to live, and that one must not be closed in the books.
-    pub fn is_settled(&self, now: Ms) -> bool {
-        now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)
-    }
-}
-
-impl Span {
-    /// Whether the time is within it.
-    pub fn contains(&self, time: Ms) -> bool {
-        self.from <= time && time <= self.to
-    }
-}
 
 /// What a pull counts as taken by a user's connections: the time that they covered, without the last of it that their
 /// clients may not have seen.
@@ -213,34 +120,6 @@ mod tests {
 
     fn gaps(whole: Span, connections: &[Connection]) -> Vec<Span> {
         Taken::of(connections, 0, 1_000).gaps(whole)
-    }
-
-    #[test]
-    fn an_announced_connection_covers_nothing() {
-        let announced = Connection { announced: 1, from: None, to: None, clean: false };
-        assert_eq!(announced.span(), None);
-        assert!(announced.is_open(1));
-    }
-
-    #[test]
-    fn a_connection_hides_what_it_covers_or_may_cover() {
-        assert!(closed(10, 20).hides(20, 1_000) && !closed(10, 20).hides(21, 1_000));
-        let unstamped = Connection { from: None, ..open(10) };
-        assert!(unstamped.hides(50, 1_000));
-        assert!(!unstamped.hides(50, 11 + MARGIN_MS), "its function is over");
-        assert!(!Connection { to: Some(15), ..unstamped }.hides(50, 1_000), "it can not be stamped any more");
-    }
-
-    #[test]
-    fn a_connection_closed_before_its_stamp_covers_nothing() {
-        assert_eq!(closed(10, 9).span(), None);
-    }
-
-    #[test]
-    fn a_connection_counts_as_closed_after_two_hours() {
-        assert!(open(0).hides(MAX_CONNECTION_MS, 0));
-        assert!(!open(0).hides(MAX_CONNECTION_MS + 1, 0));
-        assert!(!open(0).is_open(MAX_CONNECTION_MS + 60_000));
     }
 
     #[test]

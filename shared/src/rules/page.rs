@@ -1,13 +1,11 @@
-//! How a page of missed messages is cut, and what is remembered once it has been dropped.
+//! How a page of missed messages is cut.
 
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use crate::clock::Ms;
-use crate::coverage::MARGIN_MS;
 use crate::frame::{Message, encode};
-use crate::id::{MessageId, UserId};
+use crate::id::UserId;
 use crate::json::escaped_bytes;
 
 /// The most bytes of one page, as it stands in a function's answer: that is a JSON document that holds the page as a
@@ -87,46 +85,11 @@ pub fn text(messages: &[Message], descending: bool) -> String {
     encode(&senders)
 }
 
-/// What has been dropped of one kind of message (private, or group).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Up to this time everything is dropped; 0 if nothing ever was.
-    pub until: Ms,
-    /// What is dropped of the time after it.
-    pub tail: BTreeSet<MessageId>,
-}
-
-impl Dropped {
-    /// Whether a message found in a gap was dropped already.
-    pub fn contains(&self, id: MessageId) -> bool {
-        id.time_ms() <= self.until || self.tail.contains(&id)
-    }
-
-    /// This, and what one pull drops as well: all that it returned of this kind.
-    ///
-    /// `until` never passes a message younger than the margin, for a neighbour of it may still be on its way to the
-    /// log, nor `first_left`, the first message that the log still holds for the next page. What was returned beyond
-    /// that is remembered by name.
-    #[must_use]
-    pub fn advanced(
-        &self,
-        end: Ms,
-        first_left: Option<MessageId>,
-        returned: impl IntoIterator<Item = MessageId>,
-    ) -> Self {
-        let limit = first_left.map_or(Ms::MAX, |id| id.time_ms().saturating_sub(1));
-        let until = self.until.max(end.saturating_sub(MARGIN_MS).min(limit));
-        let tail = self.tail.iter().copied().chain(returned).filter(|id| id.time_ms() > until).collect();
-        Self { until, tail }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::Address;
-    use crate::id::{Ids, UserId};
-    use proptest::prelude::*;
+    use crate::id::{Ids, MessageId, UserId};
 
     fn message(id: MessageId, bytes: usize) -> Message {
         let text = "x".repeat(bytes);
@@ -203,32 +166,5 @@ mod tests {
         };
         assert_eq!(order(false), [("b".to_owned(), vec![5, 6]), ("a".to_owned(), vec![5, 7])]);
         assert_eq!(order(true), [("a".to_owned(), vec![7, 5]), ("b".to_owned(), vec![6, 5])]);
-    }
-
-    #[test]
-    fn a_drop_stops_before_the_margin_and_before_what_is_left() {
-        let id = MessageId::first_at;
-        let none = Dropped::default();
-        let young = none.advanced(100_000, None, [id(60_000), id(90_000)]);
-        assert_eq!(young, Dropped { until: 70_000, tail: [id(90_000)].into() });
-        let cut = none.advanced(100_000, Some(id(50_000)), [id(40_000), id(50_000)]);
-        assert_eq!(cut, Dropped { until: 49_999, tail: [id(50_000)].into() });
-        assert_eq!(young.advanced(80_000, None, []), young, "it never goes back");
-        assert_eq!(young.advanced(130_000, None, []), Dropped { until: 100_000, tail: BTreeSet::new() });
-    }
-
-    proptest! {
-        #[test]
-        fn a_drop_takes_what_was_returned_and_nothing_left_or_unseen(
-            times in proptest::collection::btree_set(0..100_000u64, 0..20),
-            end in 30_000..120_000u64, returned in 0..20usize,
-        ) {
-            let ids: Vec<_> = times.into_iter().filter(|t| *t <= end).map(MessageId::first_at).collect();
-            let cut = returned.min(ids.len());
-            let dropped = Dropped::default().advanced(end, ids.get(cut).copied(), ids[..cut].iter().copied());
-            prop_assert!(ids[..cut].iter().all(|id| dropped.contains(*id)));
-            prop_assert!(ids[cut..].iter().all(|id| !dropped.contains(*id)));
-            prop_assert!(dropped.until <= end - MARGIN_MS);
-        }
     }
 }

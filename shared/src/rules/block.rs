@@ -1,7 +1,7 @@
 //! Blocks over time: what a user does not get of a sender whom he blocks now, or blocked when it was sent.
 
+use super::coverage::Span;
 use crate::clock::Ms;
-use crate::coverage::Span;
 
 /// How many spells of a block are remembered: some 8 KB of its item. What was sent during an older one is shown again if it
 /// still waits.

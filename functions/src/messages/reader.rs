@@ -1,0 +1,135 @@
+//! What a pull reads of the logs, and what it keeps of that.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use shared::clock::Ms;
+use shared::frame::{Address, Message};
+use shared::id::{MessageId, UserId};
+use shared::rules::coverage::Span;
+use shared::rules::gaps::{Taken, coalesce};
+use shared::table::{MessageKind, MissedRef, State, View};
+
+use crate::App;
+
+/// How many spans of one log have queries of their own. Where there are more gaps, the pull reads over the smallest holes
+/// between them.
+const MAX_SPANS: usize = 4;
+
+/// How many messages one query asks for.
+pub(super) const MESSAGES_PER_QUERY: usize = 250;
+
+/// How many bytes the first queries of all logs read together, and how many more may be read in vain.
+pub(super) const READ_BYTES: usize = 16 * 1024 * 1024;
+
+/// The bytes of the longest message.
+pub(super) const LONGEST_BYTES: usize = 33 * 1024;
+
+/// What a message counts beside its content when it is read in vain.
+const BESIDE_BYTES: usize = 512;
+
+/// How many bytes a call may still read in vain, in all its attempts together.
+#[derive(Debug)]
+pub(crate) struct Budget(AtomicUsize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(READ_BYTES))
+    }
+}
+
+impl Budget {
+    pub(super) fn is_left(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
+    pub(super) fn spend(&self, bytes: usize) {
+        // The closure always returns a value, so this cannot fail.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(bytes)));
+    }
+}
+
+/// What a pull asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The kinds of messages.
+    pub(crate) kinds: Vec<MessageKind>,
+    /// Only messages after this one.
+    pub(crate) after: Option<MessageId>,
+    /// All messages, whether they were missed or not.
+    pub(crate) all: bool,
+}
+
+/// One pull: what it asks for, and what is known of its user.
+pub(super) struct Reader<'a> {
+    pub(super) app: &'a App,
+    pub(super) user: &'a UserId,
+    pub(super) request: &'a Request,
+    pub(super) state: &'a State,
+    pub(super) view: &'a View,
+    pub(super) taken: Taken,
+    pub(super) end: Ms,
+    pub(super) floor: Ms,
+    pub(super) budget: &'a Budget,
+}
+
+impl Reader<'_> {
+    /// The spans of a log that hold what is asked for, and little besides.
+    pub(super) fn spans(&self, log: &Address, joined: Ms) -> Vec<Span> {
+        let after = self.request.after.map_or(0, MessageId::time_ms);
+        let dropped = if self.request.all { 0 } else { self.state.dropped(MessageKind::of(log)).until + 1 };
+        let whole = Span { from: after.max(dropped).max(joined).max(self.app.table.oldest()), to: self.end };
+        coalesce(self.taken.gaps(whole), MAX_SPANS)
+    }
+
+    /// The names that are asked for, and those whose messages are not the user's any more.
+    pub(super) fn names(&self) -> (Vec<MissedRef>, Vec<MissedRef>) {
+        let asked = |missed: &&MissedRef| !self.request.all && self.request.kinds.contains(&missed.kind());
+        let is_mine = |missed: &MissedRef| match &missed.group {
+            None => true,
+            Some(group) => self.view.groups.get(group).is_some_and(|member| member.joined <= missed.id.time_ms()),
+        };
+        let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
+        // A young one may be of a group that was joined after the memberships were read and before the state was.
+        let is_old = |missed: &MissedRef| missed.id.time_ms() < self.floor;
+        let void = foreign.into_iter().filter(is_old).collect();
+        (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
+    }
+
+    fn is_in_bounds(&self, id: MessageId) -> bool {
+        self.request.after.is_none_or(|after| id > after)
+    }
+
+    /// Whether a message of a log is returned.
+    pub(super) fn keeps(&self, message: &Message) -> bool {
+        self.is_in_bounds(message.id) && self.is_missed(message)
+    }
+
+    /// Whether a missed message lies in the millisecond of `after`, up to and with it.
+    pub(super) fn is_beside(&self, message: &Message) -> bool {
+        let is_beside = |after: MessageId| message.id <= after && message.id.time_ms() == after.time_ms();
+        self.request.after.is_some_and(is_beside) && self.is_missed(message)
+    }
+
+    fn is_missed(&self, message: &Message) -> bool {
+        let is_dropped = || self.state.dropped(MessageKind::of(&message.to)).contains(message.id);
+        let is_in_gap = || !self.taken.contains(message.id.time_ms()) && !is_dropped();
+        (self.request.all || is_in_gap()) && self.keeps_sender(message)
+    }
+
+    /// Whether the sender of a message is neither the user nor blocked by them, now or when it was sent.
+    pub(super) fn keeps_sender(&self, message: &Message) -> bool {
+        let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
+        message.sender != *self.user && !withheld
+    }
+
+    /// Keeps of messages what is for the user, and counts the others as read in vain.
+    pub(super) fn keep(&self, messages: &mut Vec<Message>, is_kept: impl Fn(&Message) -> bool) {
+        let mut vain = 0;
+        messages.retain(|message| {
+            let kept = is_kept(message);
+            vain += if kept { 0 } else { message.content.get().len() + BESIDE_BYTES };
+            kept
+        });
+        self.budget.spend(vain);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a user has dropped: everything up to a time, and some messages after it.
+
+use std::collections::BTreeSet;
+
+use super::timing::MARGIN_MS;
+use crate::clock::Ms;
+use crate::id::MessageId;
+
+/// What has been dropped of one kind of message (private, or group).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Everything up to this time is dropped; 0 if nothing ever was.
+    pub until: Ms,
+    /// The messages after that time that are dropped.
+    pub tail: BTreeSet<MessageId>,
+}
+
+/// What a page shows of one kind of message, for a drop that comes later.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The page holds messages after this one.
+    pub after: Option<MessageId>,
+    /// Messages of the millisecond of `after`, up to and with it, that were missed when the page was read. Nothing if
+    /// there are too many to be remembered.
+    pub beside: Option<BTreeSet<MessageId>>,
+    /// The page holds everything that was missed after `after` and up to this time, and nothing can appear there any more.
+    pub floor: Ms,
+    /// The messages of the page.
+    pub ids: BTreeSet<MessageId>,
+}
+
+/// The time up to which a pull that ends at `end` may drop everything. Not within the margin, where a message may still
+/// be on its way to the log; and not from the first message on that the page has no room for.
+pub fn limit(end: Ms, first_left: Option<MessageId>) -> Ms {
+    let before_left = first_left.map_or(Ms::MAX, |id| id.time_ms().saturating_sub(1));
+    end.saturating_sub(MARGIN_MS).min(before_left)
+}
+
+impl Dropped {
+    /// Whether a message in a gap is dropped.
+    pub fn contains(&self, id: MessageId) -> bool {
+        id.time_ms() <= self.until || self.tail.contains(&id)
+    }
+
+    /// Drops everything up to `limit`, and `returned`.
+    #[must_use]
+    pub fn advanced(&self, limit: Ms, returned: impl IntoIterator<Item = MessageId>) -> Self {
+        let until = self.until.max(limit);
+        let tail = self.tail.iter().copied().chain(returned).filter(|id| id.time_ms() > until).collect();
+        Self { until, tail }
+    }
+
+    /// Drops a page.
+    ///
+    /// The page says nothing about the time before it. So `until` moves over the page only if everything before it is
+    /// dropped already; otherwise the messages of the page go to the tail one by one.
+    #[must_use]
+    pub fn with(&self, page: &Shown) -> Self {
+        let limit = if self.reaches(page) { page.floor } else { 0 };
+        self.advanced(limit, page.ids.iter().copied())
+    }
+
+    /// Whether everything before a page is dropped.
+    fn reaches(&self, page: &Shown) -> bool {
+        let Some(after) = page.after else { return true };
+        let are_dropped = |ids: &BTreeSet<MessageId>| ids.iter().all(|id| self.contains(*id));
+        after.time_ms() <= self.until
+            || (after.time_ms() <= self.until.saturating_add(1) && page.beside.as_ref().is_some_and(are_dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const AT: fn(Ms) -> MessageId = MessageId::first_at;
+
+    #[test]
+    fn a_drop_stops_before_the_margin_and_before_what_is_left() {
+        let none = Dropped::default();
+        let young = none.advanced(limit(100_000, None), [AT(60_000), AT(90_000)]);
+        assert_eq!(young, Dropped { until: 70_000, tail: [AT(90_000)].into() });
+        let cut = none.advanced(limit(100_000, Some(AT(50_000))), [AT(40_000), AT(50_000)]);
+        assert_eq!(cut, Dropped { until: 49_999, tail: [AT(50_000)].into() });
+        assert_eq!(young.advanced(limit(80_000, None), []), young, "it never goes back");
+        assert_eq!(young.advanced(limit(130_000, None), []), Dropped { until: 100_000, tail: BTreeSet::new() });
+    }
+
+    #[test]
+    fn a_page_out_of_order_is_dropped_message_by_message() {
+        let second =
+            Shown { after: Some(AT(50)), beside: Some([AT(50)].into()), floor: 90, ids: [AT(60), AT(95)].into() };
+        let dropped = Dropped::default().with(&second);
+        assert_eq!(dropped, Dropped { until: 0, tail: [AT(60), AT(95)].into() });
+        let first = Shown { floor: 49, ids: [AT(40), AT(50)].into(), ..Shown::default() };
+        let both = Dropped { until: 90, tail: [AT(95)].into() };
+        assert_eq!(dropped.with(&first).with(&second), both);
+        assert_eq!(Dropped::default().with(&first).with(&second), both);
+    }
+
+    #[test]
+    fn a_neighbour_of_the_millisecond_before_a_page_stays() {
+        let [neighbour, last] = [AT(50), MessageId::last_at(50)];
+        let page = Shown { after: Some(last), beside: Some([neighbour, last].into()), floor: 90, ids: [AT(60)].into() };
+        let dropped = Dropped { until: 49, tail: [last].into() }.with(&page);
+        assert!(!dropped.contains(neighbour) && dropped.contains(AT(60)));
+        let unknown = Shown { beside: None, ..page };
+        assert!(!Dropped { until: 49, tail: [last].into() }.with(&unknown).contains(neighbour));
+    }
+
+    proptest! {
+        #[test]
+        fn a_drop_takes_what_was_returned_and_nothing_left_or_unseen(
+            times in proptest::collection::btree_set(0..100_000u64, 0..20),
+            end in 30_000..120_000u64, returned in 0..20usize,
+        ) {
+            let ids: Vec<_> = times.into_iter().filter(|t| *t <= end).map(AT).collect();
+            let cut = returned.min(ids.len());
+            let limit = limit(end, ids.get(cut).copied());
+            let dropped = Dropped::default().advanced(limit, ids[..cut].iter().copied());
+            prop_assert!(ids[..cut].iter().all(|id| dropped.contains(*id)));
+            prop_assert!(ids[cut..].iter().all(|id| !dropped.contains(*id)));
+            prop_assert!(dropped.until <= end - MARGIN_MS);
+        }
+
+        /// Messages in a few milliseconds, pages of them that begin anywhere, drops of some of these in any order.
+        #[test]
+        fn pages_drop_exactly_what_they_show(
+            times in proptest::collection::vec(0..8u64, 0..12),
+            pages in proptest::collection::vec((proptest::option::of(0..12usize), 0..5usize, 0..10u64), 0..6),
+        ) {
+            let ids = crate::id::Ids::seeded(1);
+            let mut log: Vec<MessageId> = times.iter().map(|time| ids.message(100 + time)).collect();
+            log.sort_unstable();
+            let (mut dropped, mut shown_ever) = (Dropped::default(), BTreeSet::new());
+            for (after, size, margin) in pages {
+                let after = after.and_then(|place| log.get(place).copied());
+                let missed: Vec<_> = log.iter().copied().filter(|id| !dropped.contains(*id)).collect();
+                let behind: Vec<_> = missed.iter().copied().filter(|id| Some(*id) > after).collect();
+                let shown = &behind[..size.min(behind.len())];
+                let beside = missed.iter().copied().filter(|id| {
+                    after.is_some_and(|after| *id <= after && id.time_ms() == after.time_ms())
+                });
+                let floor = limit(100 + margin + MARGIN_MS, behind.get(shown.len()).copied());
+                let ids = shown.iter().copied().collect();
+                let page = Shown { after, beside: Some(beside.collect()), floor, ids };
+                dropped = dropped.with(&page);
+                shown_ever.extend(page.ids);
+                prop_assert!(log.iter().all(|id| dropped.contains(*id) == shown_ever.contains(id)));
+            }
+        }
+    }
+}

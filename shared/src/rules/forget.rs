@@ -1,0 +1,108 @@
+//! Which connections a user's state no longer has to remember.
+
+use std::collections::BTreeMap;
+
+use super::coverage::Connection;
+use crate::clock::Ms;
+use crate::id::ConnectionId;
+
+/// How many connections that have ended are remembered: about 25 KB of the state.
+pub const MAX_ENDED: usize = 256;
+
+/// The connections that are no longer needed, and what forgetting them changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Forgettable {
+    /// Failed handshakes, and connections that ended before everything that a pull may still ask for. Of the others the
+    /// newest [`MAX_ENDED`] are kept. Where an older one is forgotten, a pull may repeat what that one took.
+    pub connections: Vec<ConnectionId>,
+    /// From when on other connections cover at the earliest then. The time before a forgotten connection, which its
+    /// beginning had uncovered, stays uncovered.
+    pub uncovered: Vec<(ConnectionId, Ms)>,
+}
+
+impl Forgettable {
+    /// What can be forgotten of these connections. No pull asks for a time before `needed_from`.
+    pub fn of(connections: &BTreeMap<ConnectionId, Connection>, needed_from: Ms, now: Ms) -> Self {
+        let (mut silent, mut ended) = (Vec::new(), Vec::new());
+        for (id, connection) in connections {
+            // One that ended before its stamp still uncovers what another connection took before it.
+            let end = connection.span().map(|span| span.to).or_else(|| connection.from.max(connection.to));
+            match (connection.from, end) {
+                (None, Some(_)) => silent.push(id.clone()),
+                (None, None) if connection.is_settled(now) => silent.push(id.clone()),
+                (Some(_), Some(end)) if end < needed_from => silent.push(id.clone()),
+                (Some(_), Some(end)) if end < now => ended.push((end, id)),
+                _ => {}
+            }
+        }
+        ended.sort_unstable();
+        let surplus: Vec<&ConnectionId> =
+            ended[..ended.len().saturating_sub(MAX_ENDED)].iter().map(|(_, id)| *id).collect();
+        let uncovered = uncovered_without(connections, &surplus);
+        silent.extend(surplus.into_iter().cloned());
+        Self { connections: silent, uncovered }
+    }
+}
+
+/// From when on the other connections cover at the earliest once these are forgotten.
+fn uncovered_without(
+    connections: &BTreeMap<ConnectionId, Connection>,
+    forgotten: &[&ConnectionId],
+) -> Vec<(ConnectionId, Ms)> {
+    let begin = |id: &&ConnectionId| connections.get(*id).and_then(|one| Some((one.announced, one.from?)));
+    let begins: Vec<(Ms, Ms)> = forgotten.iter().filter_map(begin).collect();
+    let kept = connections.iter().filter(|(id, _)| !forgotten.contains(id));
+    let raised = kept.filter_map(|(id, connection)| {
+        let span = connection.span()?;
+        let was_open = |announced: Ms| span.from < announced && announced <= span.to;
+        let from = begins.iter().filter(|(announced, _)| was_open(*announced)).map(|(_, from)| *from).max()?;
+        Some((id.clone(), from))
+    });
+    raised.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(all: &[(&str, Option<Ms>, Option<Ms>)]) -> BTreeMap<ConnectionId, Connection> {
+        let connection = |(id, from, to): &(&str, Option<Ms>, Option<Ms>)| {
+            (ConnectionId::new(*id), Connection { announced: from.unwrap_or(100), from: *from, to: *to, clean: false })
+        };
+        all.iter().map(connection).collect()
+    }
+
+    #[test]
+    fn only_connections_that_nobody_asks_for_are_forgotten() {
+        let now = 1_000_000;
+        let mut all = connections(&[
+            ("open", Some(500), None),
+            ("opening", None, None),
+            ("old", Some(10), Some(20)),
+            ("needed", Some(10), Some(40)),
+        ]);
+        all.get_mut(&ConnectionId::new("opening")).unwrap().announced = now;
+        let forgotten = |needed_from, now| Forgettable::of(&all, needed_from, now).connections;
+        assert!(forgotten(0, now).is_empty());
+        assert_eq!(forgotten(30, now), [ConnectionId::new("old")]);
+        assert_eq!(forgotten(41, now), ["needed", "old"].map(ConnectionId::new));
+        assert_eq!(forgotten(30, now + 40_000), ["old", "opening"].map(ConnectionId::new));
+    }
+
+    #[test]
+    fn no_more_ended_connections_are_kept_than_fit() {
+        let names: Vec<String> = (0..MAX_ENDED + 2).map(|i| format!("{i:04}")).collect();
+        let ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
+        let forgettable = Forgettable::of(&connections(&ended), 0, 1_000_000);
+        assert_eq!(forgettable.connections, ["0000", "0001"].map(ConnectionId::new));
+    }
+
+    #[test]
+    fn what_a_forgotten_connection_uncovered_stays_uncovered() {
+        let names: Vec<String> = (0..MAX_ENDED + 1).map(|i| format!("{i:04}")).collect();
+        let mut ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
+        ended.push(("long", Some(50), None));
+        let forgettable = Forgettable::of(&connections(&ended), 0, 1_000_000);
+        assert_eq!(forgettable.uncovered, [(ConnectionId::new("long"), 100)]);
+    }
+}

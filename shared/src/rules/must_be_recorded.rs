@@ -1,0 +1,133 @@
+//! Whether a message must be recorded by name for a receiver, because a pull would not find it by its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::coverage::Connection;
+use super::timing::PROMPT_MS;
+use crate::clock::Ms;
+use crate::id::ConnectionId;
+
+/// A message in a log, as its delivery sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// The time of its id.
+    time: Ms,
+    /// When its log write was over.
+    logged: Ms,
+    /// Whether its delivery waited in a queue.
+    queued: bool,
+}
+
+/// What is known of a receiver when a message is delivered.
+#[derive(Debug, Clone, Copy)]
+pub struct Receiver<'a> {
+    /// Their connections.
+    pub connections: &'a BTreeMap<ConnectionId, Connection>,
+    /// The time up to which they have dropped everything of the kind of the message.
+    pub dropped_until: Ms,
+    /// The time now.
+    pub now: Ms,
+}
+
+impl Delivered {
+    /// A message with an id of `time`, whose log write was over at `logged`, and whose delivery follows at once.
+    pub fn at_once(time: Ms, logged: Ms) -> Self {
+        Self { time, logged, queued: false }
+    }
+
+    /// The same for a message whose delivery waited in a queue.
+    pub fn queued(time: Ms, logged: Ms) -> Self {
+        Self { time, logged, queued: true }
+    }
+
+    /// Whether a pull would not find the message by its time.
+    ///
+    /// A connection that covers the time, or may cover it once it is stamped, hides the message from pulls. So each of
+    /// these must have taken it: another one that took it may have died unnoticed. And if no connection took it, its time
+    /// must not be dropped.
+    pub fn must_be_recorded(&self, receiver: Receiver<'_>, took: &BTreeSet<&ConnectionId>) -> bool {
+        let hides = |connection: &Connection| connection.hides(self.time, receiver.now);
+        let is_hidden = receiver.connections.iter().any(|(id, connection)| !took.contains(id) && hides(connection));
+        let is_dropped = self.is_late() || self.time <= receiver.dropped_until;
+        is_hidden || (is_dropped && took.is_empty())
+    }
+
+    /// Whether the message is pushed to an open connection of a receiver. If it waited in a queue, it is not pushed to a
+    /// connection that began after the log write when a pull finds it: the client of that connection pulls it.
+    pub fn is_pushed_to(&self, connection: &Connection, receiver: Receiver<'_>) -> bool {
+        !self.queued || !connection.began_after(self.logged) || self.must_be_recorded(receiver, &BTreeSet::new())
+    }
+
+    /// Whether the log write was so late that a pull may have dropped the time of the message.
+    fn is_late(&self) -> bool {
+        self.logged.saturating_sub(self.time) > PROMPT_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Connections = BTreeMap<ConnectionId, Connection>;
+
+    fn connection(from: Option<Ms>, to: Option<Ms>) -> Connection {
+        Connection { announced: 10, from, to, clean: false }
+    }
+
+    fn one(from: Option<Ms>, to: Option<Ms>) -> Connections {
+        [(ConnectionId::new("c"), connection(from, to))].into()
+    }
+
+    fn receiver(connections: &Connections, dropped_until: Ms) -> Receiver<'_> {
+        Receiver { connections, dropped_until, now: 60 }
+    }
+
+    /// Whether a message of time 50 is recorded that these connections took.
+    fn is_recorded(connections: &Connections, dropped_until: Ms, took: &[&str]) -> bool {
+        let took: Vec<ConnectionId> = took.iter().map(|id| ConnectionId::new(*id)).collect();
+        Delivered::at_once(50, 50).must_be_recorded(receiver(connections, dropped_until), &took.iter().collect())
+    }
+
+    #[test]
+    fn a_message_in_a_gap_is_not_recorded() {
+        assert!(!is_recorded(&Connections::new(), 0, &[]));
+        assert!(!is_recorded(&one(Some(60), None), 0, &[]));
+        assert!(!is_recorded(&one(Some(10), Some(40)), 0, &[]));
+    }
+
+    #[test]
+    fn a_message_that_no_gap_will_hold_is_recorded() {
+        assert!(is_recorded(&one(Some(50), None), 0, &[]), "covered");
+        assert!(is_recorded(&one(None, None), 0, &[]), "may be covered soon");
+        assert!(is_recorded(&Connections::new(), 50, &[]), "its time is dropped");
+        let late = Delivered::at_once(50, 51 + PROMPT_MS);
+        assert!(late.must_be_recorded(receiver(&Connections::new(), 0), &BTreeSet::new()), "its time may be dropped");
+    }
+
+    #[test]
+    fn every_connection_that_covers_a_message_must_have_taken_it() {
+        let mut connections = one(Some(10), None);
+        assert!(!is_recorded(&connections, 0, &["c"]));
+        let other = Connection { announced: 20, ..connection(Some(25), Some(55)) };
+        connections.insert(ConnectionId::new("d"), other);
+        assert!(is_recorded(&connections, 0, &["c"]), "d covers it, and has ended since");
+        assert!(!is_recorded(&connections, 0, &["c", "d"]));
+        connections.insert(ConnectionId::new("d"), Connection { to: Some(49), ..other });
+        assert!(!is_recorded(&connections, 0, &["c"]), "d does not cover it");
+    }
+
+    #[test]
+    fn a_queued_message_is_not_pushed_to_a_client_that_pulls_it() {
+        let is_pushed = |from: Option<Ms>, message: Delivered, dropped_until| {
+            let connections = one(from, None);
+            message.is_pushed_to(&connection(from, None), receiver(&connections, dropped_until))
+        };
+        let queued = Delivered::queued(50, 60);
+        assert!(is_pushed(Some(50), queued, 0), "the connection covers it");
+        assert!(is_pushed(Some(65), queued, 0), "by another clock it began before");
+        assert!(!is_pushed(Some(66), queued, 0), "its client pulls what was in the log before");
+        assert!(is_pushed(Some(66), Delivered::at_once(50, 60), 0), "it was announced before the log write was over");
+        assert!(is_pushed(None, queued, 0), "it is opening, and may cover the message");
+        assert!(is_pushed(Some(66), queued, 50), "no gap holds it any more");
+    }
+}
