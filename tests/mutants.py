@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants"
-SIMULATION = "simulation::nothing_is_lost_and_nobody_gets_what_is_not_his"
+SIMULATION = "simulation::nothing_is_lost_or_misdelivered"
 
 SWITCH = """
 /// Whether this mistake is made.
