@@ -41,8 +41,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- instructions: begin -->\n", "<!-- instructions: end -->"
-TEST = "instructions::operations_do_again_what_they_did"
-READING = "instructions::inputs_are_read_to_their_end"
+TEST = "instructions::operations_repeat_their_calls"
+READING = "instructions::inputs_are_read_completely"
 
 # By name: what it is, and how often it is done in the shorter of two runs.
 OPERATIONS = {

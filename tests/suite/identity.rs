@@ -1,4 +1,4 @@
-//! Section 1: who is calling.
+//! Section 1: tokens and the identity of the caller.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
@@ -8,7 +8,7 @@ use crate::world::device::{new_request_id, unicast};
 use crate::world::scene::friends;
 use crate::world::{Api, Call, Claims, Device, Handshake, User, within};
 
-/// Every call of the REST API that wants a token.
+/// Every call of the REST API that needs a token.
 const ENDPOINTS: [(Method, &str); 13] = [
     (Method::GET, "/api/message"),
     (Method::DELETE, "/api/message?until=00000000000000000000000000"),
@@ -25,7 +25,7 @@ const ENDPOINTS: [(Method, &str); 13] = [
     (Method::GET, "/api/group?detailed=false"),
 ];
 
-/// A token that a deployment refuses, at the handshake and at a call.
+/// Asserts that a token is refused at the handshake and at a call.
 async fn assert_refused(user: &User, token: String) {
     let impostor = user.with_token(token);
     Handshake::of(&impostor).refused().await;
@@ -51,7 +51,7 @@ async fn the_user_is_the_subject_of_the_token() {
 }
 
 #[tokio::test]
-async fn rest_takes_a_bearer_token() {
+async fn rest_accepts_a_bearer_token() {
     let alice = alice();
     let bearer = format!("Bearer {}", alice.token());
     alice.anonymous_call(Method::GET, "/api/group").header("authorization", &bearer).send().await.ok();
@@ -62,7 +62,7 @@ async fn rest_takes_a_bearer_token() {
 }
 
 #[tokio::test]
-async fn a_socket_takes_a_token_among_the_subprotocols_and_answers_chat() {
+async fn a_token_in_the_subprotocols_opens_a_socket() {
     let alice = alice();
     let mut device = Handshake::of(&alice).query("").protocols(&["chat", alice.token()]).accepted().await;
     assert_eq!(device.protocol(), Some("chat"));
@@ -70,7 +70,7 @@ async fn a_socket_takes_a_token_among_the_subprotocols_and_answers_chat() {
 }
 
 #[tokio::test]
-async fn a_forged_token_among_the_subprotocols_opens_no_socket() {
+async fn a_forged_token_in_the_subprotocols_is_refused() {
     let alice = alice();
     let forged = Claims::of(alice.id()).signed("another secret");
     Handshake::of(&alice).query("").protocols(&["chat", &forged]).refused().await;
@@ -87,7 +87,7 @@ async fn a_call_without_a_token_is_refused() {
 }
 
 #[tokio::test]
-async fn every_endpoint_wants_a_token() {
+async fn every_endpoint_needs_a_token() {
     let alice = alice();
     for (method, path) in ENDPOINTS {
         alice.anonymous_call(method, path).send().await.refused(401, "");
@@ -111,7 +111,7 @@ async fn an_expired_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_never_expires_is_refused() {
+async fn a_token_without_expiry_is_refused() {
     let alice = alice();
     assert_refused(&alice, Claims::of(alice.id()).without("exp").signed(&alice.deployment().secret)).await;
 }
@@ -124,7 +124,7 @@ async fn a_token_signed_with_another_secret_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_with_another_claim_spliced_in_is_refused() {
+async fn a_token_with_the_signature_of_another_is_refused() {
     let (alice, mallory) = (alice(), User::new("mallory"));
     let (signed, _) = alice.token().rsplit_once('.').unwrap();
     let (_, signature) = mallory.token().rsplit_once('.').unwrap();
@@ -142,7 +142,7 @@ async fn an_unsigned_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_algorithm_not_configured_is_refused() {
+async fn a_token_with_an_unconfigured_algorithm_is_refused() {
     let alice = alice();
     let key = EncodingKey::from_secret(alice.deployment().secret.as_bytes());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
@@ -159,7 +159,7 @@ async fn a_token_without_a_user_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_id_is_1_to_128_bytes_of_its_alphabet() {
+async fn a_user_id_has_1_to_128_allowed_characters() {
     let alice = alice();
     for subject in ["", "with space", "a/b", "a#b", "émile", "a\nb", &"x".repeat(129)] {
         assert_refused(&alice, Claims::of(subject).signed(&alice.deployment().secret)).await;
@@ -172,7 +172,7 @@ async fn a_user_id_is_1_to_128_bytes_of_its_alphabet() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_twice_is_refused_and_named() {
+async fn two_tokens_in_the_query_are_refused() {
     let alice = alice();
     alice.call(Method::GET, "/api/group").param("access_token", alice.token()).send().await.refused(401, "twice");
     let twice = format!("access_token={0}&access_token={0}", alice.token());
@@ -180,13 +180,13 @@ async fn a_token_in_the_query_twice_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_and_one_among_the_subprotocols_are_refused() {
+async fn tokens_in_the_query_and_the_subprotocols_are_refused() {
     let alice = alice();
     Handshake::of(&alice).protocols(&["chat", alice.token()]).refused().await;
 }
 
 #[tokio::test]
-async fn a_header_of_the_host_application_is_not_read_beside_a_token_in_the_query() {
+async fn with_a_token_in_the_query_the_authorization_header_is_ignored() {
     let alice = alice();
     for header in ["Bearer x", "Basic x", "", &format!("Bearer {}", alice.token())] {
         alice.call(Method::GET, "/api/group").header("authorization", header).send().await.ok();
@@ -199,7 +199,7 @@ async fn a_header_of_the_host_application_is_not_read_beside_a_token_in_the_quer
 }
 
 #[tokio::test]
-async fn a_refused_call_does_nothing_else() {
+async fn a_refused_call_changes_nothing() {
     let alice = alice();
     let group = alice.create_group("walkers").await;
     let impostor = alice.with_token(Claims::of(alice.id()).signed("another secret"));
@@ -225,7 +225,7 @@ fn about_to_expire(user: &User) -> User {
     user.with_token(claims.signed(&user.deployment().secret))
 }
 
-/// Wait, by frames that are malformed anyway, until the server finds the token expired. The socket is closing then.
+/// Sends malformed frames until the server finds the token expired. The socket is then closing.
 async fn until_expired(device: &mut Device) {
     loop {
         device.send_text(r#"{"type":"bogus"}"#).await;
@@ -239,14 +239,14 @@ async fn until_expired(device: &mut Device) {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_connected_ends_the_connection() {
+async fn an_expired_token_ends_its_connection() {
     let mut device = about_to_expire(&alice()).connect().await;
     within("the token to expire", until_expired(&mut device)).await;
     device.expect_close().await;
 }
 
 #[tokio::test]
-async fn a_message_sent_by_an_expired_token_is_not_accepted() {
+async fn a_message_with_an_expired_token_is_refused() {
     let (alice, bob) = friends().await;
     let alice = about_to_expire(&alice);
     let (mut first, mut second) = (alice.connect().await, alice.connect().await);
@@ -271,7 +271,7 @@ async fn a_ping_runs_no_function_even_when_the_token_has_expired() {
 }
 
 #[tokio::test]
-async fn a_good_token_stays_good_for_the_life_of_its_connection() {
+async fn a_valid_token_keeps_its_connection_open() {
     let mut device = alice().connect().await;
     for _ in 0..3 {
         device.send_text("{}").await;
@@ -281,7 +281,7 @@ async fn a_good_token_stays_good_for_the_life_of_its_connection() {
 }
 
 #[tokio::test]
-async fn the_internal_interface_wants_no_token_and_gives_no_way_in() {
+async fn the_internal_address_has_no_public_endpoints() {
     let alice = alice();
     let http = reqwest::Client::new();
     let answer =

@@ -1,5 +1,6 @@
-//! Section 3: several places of one user that read what he missed, each by two steps. What one of them drops is what it
-//! was shown, and not what reached a log in between, nor what only another place was shown.
+//! Section 3: several devices of one user read missed messages, and each pulls and drops in two steps. A drop removes
+//! what its own page showed. It keeps messages that reached a log in between, and messages that only another device was
+//! shown.
 
 use functions::{drop_messages, pull_messages};
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use crate::inside::{Inside, body, call};
 use crate::world::Deployment;
 
-/// Alice wrote to bob, who is away. Ten seconds ago, a second apart, but for one message that is still on its way.
+/// Alice writes to bob, who is away. The messages are ten seconds old and a second apart. One of them reaches its log
+/// late.
 struct Scene {
     inside: Inside,
     now: u64,
@@ -24,12 +26,12 @@ impl Scene {
         (!Deployment::is_elsewhere()).then_some(Self { inside, now })
     }
 
-    /// A message of that second reaches the log.
+    /// The message of that second reaches the log.
     fn logged(&self, second: u64) -> String {
         self.inside.log("alice", "bob", self.now - 10_000 + 1_000 * second, 0)
     }
 
-    /// A message to a group of both.
+    /// Sends a message to a group of both users.
     async fn sent_to_group(&self) -> String {
         let inside = &self.inside;
         let group = inside.create_group("bob").await;
@@ -41,7 +43,7 @@ impl Scene {
         inside.frames(&connection)[0]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The ids that a pull of bob's shows.
+    /// The ids that a pull of bob returns.
     async fn pull(&self, query: &str) -> Vec<String> {
         let pull = call("GET", "bob", "/api/message", None, query, None);
         let answer = self.inside.rest(&pull_messages::FUNCTION, &pull).await;
@@ -64,12 +66,12 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_another_place_was_shown_stays() {
+async fn a_drop_keeps_what_only_another_device_was_shown() {
     let Some(scene) = Scene::new() else { return };
     let (first, last) = (scene.logged(1), scene.logged(5));
     assert_eq!(scene.show("").await, [&first, &last].map(Clone::clone));
     let late = scene.logged(3);
-    // The other place, whose answer is lost.
+    // Another device pulls, and its answer is lost.
     assert_eq!(scene.show("").await, [&first, &late, &last].map(Clone::clone));
     scene.delete(&last, "").await;
     assert_eq!(scene.show("").await, [late.as_str()]);
@@ -78,7 +80,7 @@ async fn what_only_another_place_was_shown_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_place_was_shown_behind_it_stays() {
+async fn a_drop_keeps_later_messages_shown_to_another_device() {
     let Some(scene) = Scene::new() else { return };
     let (first, last) = (scene.logged(1), scene.logged(5));
     scene.show("").await;
@@ -89,7 +91,7 @@ async fn what_another_place_was_shown_behind_it_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_that_go_on_from_each_other_are_dropped_by_the_last() {
+async fn dropping_the_last_page_drops_the_pages_before_it() {
     let Some(scene) = Scene::with_pages_of("2") else { return };
     let mut ids = Vec::new();
     for second in [1, 3, 5, 7] {
@@ -103,7 +105,7 @@ async fn pages_that_go_on_from_each_other_are_dropped_by_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drop_that_ends_within_a_page_takes_what_that_showed() {
+async fn a_drop_may_end_within_a_page() {
     let Some(scene) = Scene::new() else { return };
     let mut ids = Vec::new();
     for second in [1, 3, 5] {
@@ -116,7 +118,7 @@ async fn a_drop_that_ends_within_a_page_takes_what_that_showed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn places_that_read_different_types_are_not_in_each_others_way() {
+async fn devices_may_pull_different_types() {
     let Some(scene) = Scene::new() else { return };
     let to_group = scene.sent_to_group().await;
     let private = scene.inside.log("alice", "bob", scene.inside.world().now_ms(), 0);
@@ -127,10 +129,10 @@ async fn places_that_read_different_types_are_not_in_each_others_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_dropped_by_time_was_shown_whole() {
+async fn old_messages_are_dropped_by_time() {
     let Some(scene) = Scene::new() else { return };
     let (first, last) = (scene.logged(1), scene.logged(5));
-    // Once shown while it is young, and again when it is not.
+    // The messages are shown once while young, and again when old.
     scene.show("").await;
     tokio::time::advance(std::time::Duration::from_secs(600)).await;
     assert_eq!(scene.show("").await, [first, last.clone()]);
@@ -138,9 +140,9 @@ async fn what_was_dropped_by_time_was_shown_whole() {
     assert!(scene.pull("").await.is_empty());
 }
 
-/// What is dropped of the last half minute is one item, which has room for so many ids.
+/// Drops of the last half minute are stored in one item, which has room for this many ids.
 #[tokio::test(start_paused = true)]
-async fn of_the_last_half_minute_ten_thousand_messages_are_dropped_and_the_rest_later() {
+async fn ten_thousand_young_messages_can_be_dropped_at_once() {
     let Some(scene) = Scene::new() else { return };
     for number in 0..10_001 {
         scene.inside.log("alice", "bob", scene.now, number);
