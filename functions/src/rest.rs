@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_parameters_are_refused() {
+    fn another_spelling_of_a_parameter_is_refused() {
         for query in [
             "Drop=false",
             "DROP",
