@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Breaks one rule of delivery at a time, and shows that the simulation detects it.
 
-Each mutant is a mistake that a developer could make. All mutants are put into a copy of the sources, behind a switch, and
-built once. Then the simulation runs with one mutant switched on at a time, until a seed fails. If a mutant survives
+Each mutant is a mistake that a developer could make. All mutants are put into a copy of the sources, behind a switch,
+and built once. Then the simulation runs with one mutant switched on at a time, until a seed fails. If a mutant survives
 all seeds, the simulation has failed, and so does this command.
 
     tests/mutants.py [--seeds 0..10000] [NAME...]
