@@ -1,4 +1,4 @@
-/** The pull after a connection was opened: what was missed, and what a dead connection may have taken. */
+/** The pull after a connection is opened: missed messages, and messages that a dead connection may have received. */
 
 import type { ChatApi, Page } from "./api.js";
 import type { Inbox } from "./inbox.js";
@@ -7,7 +7,7 @@ import type { Message } from "./protocol.js";
 export interface CatchUp {
   api: Pick<ChatApi, "pull" | "drop">;
   inbox: Inbox;
-  /** Read everything behind this id too, missed or not; undefined for missed messages only. */
+  /** Also read everything after this id, missed or not. If undefined, only missed messages are read. */
   since: string | undefined;
   signal: AbortSignal;
 }
@@ -50,7 +50,7 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
 
 interface Entry {
   message: Message;
-  /** To be called when the last message of a page has been given on. */
+  /** Called when the last message of a page has been delivered. */
   endsPage: (() => Promise<void>) | undefined;
 }
 
