@@ -6,8 +6,7 @@
  * - `unauthorized`: the token is not accepted, even a new one.
  * - `forbidden`: the user may not do this, or there is no such group or invitation.
  * - `not_found`, `rejected`: any other refusal of a REST call; see `status`.
- * - `unavailable`: the service failed or is too busy. A repeat may succeed. `retryAfterMs` says when, if the server
- * says so.
+ * - `unavailable`: the service failed or is too busy. A repeat may succeed. `retryAfterMs` says when, if it is known.
  * - `network`: no answer came.
  * - `token`: the application's `token` callback failed or took too long.
  * - `token_expired`: the token expired while its connection was open. The client connects again with a new one.
