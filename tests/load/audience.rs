@@ -103,7 +103,7 @@ impl Audience {
                         times.push(at - sent);
                     }
                 }
-                Arrival::Refused(frame) => return Err(format!("the manager is told {frame}").into()),
+                Arrival::Refused(frame) => return Err(format!("the manager got {frame}").into()),
                 Arrival::Ended => return Err("a connection ended".into()),
             }
         }

@@ -66,7 +66,7 @@ async fn foreign_and_absent_groups_and_invitations_look_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn removing_as_a_member_does_not_tell_who_else_is_a_member() {
+async fn removing_does_not_tell_who_is_a_member() {
     if Deployment::is_elsewhere() {
         return;
     }

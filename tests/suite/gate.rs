@@ -104,7 +104,7 @@ async fn pass_requests(
     }
 }
 
-/// Passes answers pass_answers until one is lost.
+/// Passes answers back until one is lost.
 async fn pass_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_lost: &AtomicBool) {
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {

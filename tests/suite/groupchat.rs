@@ -273,7 +273,7 @@ async fn assert_gets_nothing(outsider: &User, mut insider: Device, group: &str) 
 }
 
 #[tokio::test]
-async fn a_member_who_left_gets_nothing_not_even_missed_messages() {
+async fn a_member_who_left_gets_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut alice = alice.connect().await;
     alice.send_group(&group, "missed").await;
@@ -283,7 +283,7 @@ async fn a_member_who_left_gets_nothing_not_even_missed_messages() {
 }
 
 #[tokio::test]
-async fn a_removed_member_gets_nothing_not_even_missed_messages() {
+async fn a_removed_member_gets_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut carol_online = carol.connect().await;
     carol_online.send_group(&group, "missed").await;
@@ -293,7 +293,7 @@ async fn a_removed_member_gets_nothing_not_even_missed_messages() {
 }
 
 #[tokio::test]
-async fn members_of_a_dissolved_group_get_nothing_not_even_missed_messages() {
+async fn members_of_a_dissolved_group_get_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut carol = carol.connect().await;
     carol.send_group(&group, "missed").await;

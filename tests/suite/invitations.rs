@@ -17,7 +17,7 @@ async fn bob_invited() -> (User, User, String, Invitation) {
 }
 
 #[tokio::test]
-async fn an_invitation_says_who_invites_whom_to_what() {
+async fn an_invitation_has_its_group_invitee_and_inviter() {
     let (alice, bob, group, invitation) = bob_invited().await;
     let expected = Invitation {
         id: invitation.id.clone(),

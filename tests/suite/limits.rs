@@ -52,7 +52,7 @@ async fn at_the_limit_of_groups_creating_is_refused() {
 }
 
 #[tokio::test]
-async fn at_the_limit_of_groups_accepting_is_refused_and_the_invitation_stays() {
+async fn at_the_limit_of_groups_accepting_keeps_the_invitation() {
     let Some(local) = Local::start(with(&[("MAX_GROUPS", "1")])).await else { return };
     let (alice, bob) = (local.user("alice"), local.user("bob"));
     let [group] = groups(&alice, ["walkers"]).await;

@@ -303,7 +303,8 @@ async fn a_user_who_reconnects_often_loses_nothing() {
     assert!(strange.is_empty(), "{strange:?} were never sent");
 }
 
-/// Bob connects eight times. Each time he receives one message long before he leaves, and then misses one.
+/// Bob connects eight times. Each time, a message arrives long before the end of the connection, and the next one is
+/// missed.
 #[tokio::test(start_paused = true)]
 async fn only_messages_between_two_connections_are_missed() {
     if Deployment::is_elsewhere() {

@@ -421,7 +421,7 @@ async fn replacing_an_invitation_makes_the_same_calls_as_keeping_it() {
         let group = scene.group(ALICE).await;
         scene.bring(&group, ALICE, CAROL).await;
         scene.invite(&group, ALICE, BRIAN).await;
-        // In each case brian blocks somebody, because his blocks are read.
+        // In each case, brian blocks somebody, because the functions read brian's blocks.
         scene.relate(BRIAN, "blockedId", blocked.unwrap_or("other")).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = scene.stored_for(BRIAN);

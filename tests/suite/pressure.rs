@@ -270,7 +270,7 @@ async fn acks_of_delivered_and_withheld_messages_take_the_same_time() {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ states of others
+// ---------------------------------------------------------------------------------------------------- states of others
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_state_fails_only_its_own_user() {
     let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
@@ -298,7 +298,7 @@ async fn a_state_survives_a_hundred_handshakes_at_once() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let alice = scene.inside.connect("alice").await;
-    let knock = async |inside: &Inside| {
+    let handshake = async |inside: &Inside| {
         let connection = inside.world().open("bob");
         let event = socket_event("$connect", "bob", &connection, None).to_string();
         let answer = inside.invoke(&connect::FUNCTION, &event).await.expect("an answer");
@@ -310,7 +310,7 @@ async fn a_state_survives_a_hundred_handshakes_at_once() {
         status
     };
     for _ in 0..6 {
-        let statuses = futures::future::join_all((0..100).map(|_| knock(&scene.inside))).await;
+        let statuses = futures::future::join_all((0..100).map(|_| handshake(&scene.inside))).await;
         assert!(statuses.iter().all(|status| [200, 403, 429].map(|s| json!(s)).contains(status)), "{statuses:?}");
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -322,7 +322,7 @@ async fn a_state_survives_a_hundred_handshakes_at_once() {
     assert_eq!(scene.inside.frames(&open).len(), 1);
 }
 
-// ------------------------------------------------------------------------------------------------------- logs of others
+// ------------------------------------------------------------------------------------------------------ logs of others
 /// A group of alice, carol and mallory. Alice blocks mallory, who fills its log while alice is away.
 async fn group_filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
     let group = scene.inside.create_group("alice").await;

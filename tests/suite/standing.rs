@@ -57,7 +57,7 @@ impl Scene {
         (contents, self.inside.take_calls())
     }
 
-    /// Whether bob's partition has his membership.
+    /// Whether bob's partition has the membership.
     fn has_membership(&self) -> bool {
         let items = self.inside.world().partition("USER#bob");
         items.iter().any(|item| item["groupId"]["S"] == self.group.as_str() && item["joined"].is_object())

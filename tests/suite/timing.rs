@@ -112,15 +112,15 @@ fn judge(what: &str, [one, other]: [&str; 2], [ones, others]: &[Vec<f64>; 2]) {
     let (slower, z) = rank_sum(ones, others);
     let right = classified(ones, others);
     let half_width = 1.96 * (right * (1.0 - right) / count(ones.len())).sqrt();
-    let told = format!(
+    let summary = format!(
         "{what}: {} pairs; {one} {:.0} us, {other} {:.0} us; {other} is slower in {slower:.3}, z = {z:.1}; a threshold \
          is right in {right:.3} ± {half_width:.3}",
         ones.len(),
         median(ones),
         median(others),
     );
-    println!("{told}");
-    assert!((slower - 0.5).abs() < MAX_BIAS, "{told}");
+    println!("{summary}");
+    assert!((slower - 0.5).abs() < MAX_BIAS, "{summary}");
 }
 
 const OUTCOMES: [&str; 2] = ["delivered", "withheld"];

@@ -202,7 +202,7 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
     let seconds = variable("SIMULATION_SECONDS", "180", |text| text.parse().ok());
     let patience = seconds.map_or(Duration::MAX, Duration::from_secs);
     let (next, all) = (AtomicU64::new(seeds.start), Mutex::new((BTreeMap::new(), Tally::default())));
-    let (began, told) = (Instant::now(), AtomicU64::new(0));
+    let (began, printed) = (Instant::now(), AtomicU64::new(0));
     let tell = |failed: usize, all: &Tally| {
         let (done, of, took) = (all.seeds, seeds.end - seeds.start, began.elapsed().as_secs());
         let (calls, [not, perhaps, surely]) = (all.calls, all.owed);
@@ -226,7 +226,7 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
                 failed.insert(seed, one.faults);
             }
             let tens = began.elapsed().as_secs() / 10;
-            if told.fetch_max(tens, Relaxed) < tens {
+            if printed.fetch_max(tens, Relaxed) < tens {
                 tell(failed.len(), all);
             }
         }

@@ -173,17 +173,17 @@ impl Plan {
         // Mostly few tracks, sometimes many.
         let tracks = draw.of(&[2, 3, 3, 4, 4, 5, 6, 8, 14]);
         // At least one device, because only devices send.
-        let somebody = plan.somebody(&mut draw);
-        plan.add_device(&mut draw, pace, somebody, 0);
+        let likely_user = plan.likely_user(&mut draw);
+        plan.add_device(&mut draw, pace, likely_user, 0);
         for number in 1..tracks {
             match draw.below(15) {
                 0..6 => {
-                    let somebody = plan.somebody(&mut draw);
-                    plan.add_device(&mut draw, pace, somebody, number);
+                    let likely_user = plan.likely_user(&mut draw);
+                    plan.add_device(&mut draw, pace, likely_user, number);
                 }
                 6..10 => {
-                    let somebody = plan.somebody(&mut draw);
-                    plan.add_reader(&mut draw, pace, somebody);
+                    let likely_user = plan.likely_user(&mut draw);
+                    plan.add_reader(&mut draw, pace, likely_user);
                 }
                 10 | 11 => plan.add_place(&mut draw, pace),
                 12 => plan.add_tie(&mut draw, pace),
@@ -243,7 +243,7 @@ impl Plan {
     }
 
     /// Returns the first user in at least half of the draws, so that events about one user coincide.
-    fn somebody(&self, draw: &mut Draw) -> User {
+    fn likely_user(&self, draw: &mut Draw) -> User {
         if draw.one_in(2) { self.users[0] } else { draw.of(&self.users) }
     }
 
@@ -255,7 +255,7 @@ impl Plan {
             acts.push(Act::Connect);
             for step in 0..draw.below(sends) {
                 let to = if self.groups.is_empty() || draw.one_in(2) {
-                    To::User(self.somebody(draw))
+                    To::User(self.likely_user(draw))
                 } else {
                     To::Group(draw.number(0, self.groups.len() as u64 - 1))
                 };
