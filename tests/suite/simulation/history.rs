@@ -320,7 +320,7 @@ impl Notes {
                 }
                 match owed {
                     Certainty::Never if got => {
-                        faults.push(Fault::new("nobody gets a message that is not for them", about()))
+                        faults.push(Fault::new("nobody gets a message that is not for them", about()));
                     }
                     Certainty::Surely if sent.accepted => {
                         let is_live = match discards {
