@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The known advisories about the crates in Cargo.lock, pinned for machines that do not reach RustSec's database.
+"""The known advisories about the crates in Cargo.lock, pinned for machines that cannot reach RustSec's database.
 
-  .ci/advisories.py pin CLONE       write .ci/advisories.json from a clone of github.com/RustSec/advisory-db
-  .ci/advisories.py repository DIR  make a repository of what is pinned, which cargo-deny reads as that database
-  .ci/advisories.py report          say of which day it is, and which crates of Cargo.lock it knows nothing of
+  .ci/advisories.py pin CLONE       writes .ci/advisories.json from a clone of github.com/RustSec/advisory-db
+  .ci/advisories.py repository DIR  makes a repository of the pinned advisories, which cargo-deny reads as that database
+  .ci/advisories.py report          prints the day of the list, and the crates of Cargo.lock that it does not cover
 
-What is pinned are facts of RustSec's advisories: ids, titles, dates, addresses and versions, which are in the public
-domain (CC0), or, where an advisory names another licence, are kept with that and with its address.
+The pinned facts of RustSec's advisories are ids, titles, dates, addresses and versions. They are in the public domain
+(CC0). If an advisory names another licence, that licence and the address are kept.
 """
 
 import json
@@ -33,7 +33,7 @@ def git(folder, *arguments):
 
 
 def read(text):
-    """The facts of an advisory, which stand in a block of TOML before its text."""
+    """The facts of an advisory, from the block of TOML before its text."""
     _, front, rest = text.split("```", 2)
     front = tomllib.loads(front.removeprefix("toml"))
     facts = {
@@ -59,11 +59,11 @@ def pin(clone):
 
 
 def write(advisory):
-    """An advisory as its database has it."""
+    """An advisory in the form of the database."""
     lines = ["```toml"]
     for table in KEPT:
         lines.append(f"[{table}]")
-        # Strings and lists of strings are the same in both.
+        # Strings and lists of strings are the same in JSON and TOML.
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in advisory.get(table, {}).items()]
     return "\n".join([*lines, "```", "", f"# {advisory['title']}", "", "See its address.", ""])
 
@@ -82,7 +82,7 @@ def repository(folder):
 def report():
     pinned = json.loads(PINNED.read_text())
     new = sorted(set(crates()) - set(pinned["crates"]))
-    unknown = f"; it knows nothing of {', '.join(new)}" if new else ""
+    unknown = f"; it does not cover {', '.join(new)}" if new else ""
     print(f"the pinned list of {pinned['as_of']} has {len(pinned['advisories'])} advisories{unknown}")
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the examples of the documentation as they stand there, against a local stack at the ports that they name.
+"""Runs the examples of the documentation unchanged, against a local stack at the ports that they name.
 
-The shell of README.md's walk, all but what needs a second terminal, and the program of clients/typescript/README.md with
-the package as `npm pack` makes it. An example fails if a command does, or a call is answered with an error.
+It runs the shell of README.md's walk, except what needs a second terminal. It also runs the program of
+clients/typescript/README.md with the package that `npm pack` makes. It fails if a command fails or a call is answered
+with an error.
 
     cargo build && npm --prefix clients/typescript ci && tests/examples.py
 """
@@ -16,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "clients/typescript"
 
-# What is answered with an error is an error.
+# A call that is answered with an error fails.
 SHELL = """
 set -euo pipefail
 curl() { command curl --fail-with-body --silent --show-error "$@"; echo; }
@@ -30,14 +31,14 @@ def main():
             sys.exit("the local stack did not start")
         walk = section((ROOT / "README.md").read_text(), "## A walk")
         shell = [block for block in blocks(walk, "sh") if "wscat" not in block]
-        expect(len(shell) >= 4, "the walk of README.md is gone")
+        expect(len(shell) >= 4, "the walk of README.md is missing")
         said = run(["bash", "-c", SHELL + "\n".join(shell)], ROOT)
         expect('"managerId":"alice","usersId":["alice","bob"]' in said, f"the group is not as the walk makes it: {said}")
         two_users((CLIENT / "README.md").read_text())
     finally:
         stack.terminate()
         stack.wait()
-    print("the examples do what they say")
+    print("the examples work")
 
 
 def two_users(readme):

@@ -1,29 +1,29 @@
 #!/usr/bin/env python3
-"""Counts the instructions of operations, and compares them with the table in docs/benchmarks.md.
+"""Counts the instructions of operations and compares them with the table in docs/benchmarks.md.
 
-What is counted is what a function computes: the decoder of the event, the handler, and the clients of the SDK, which
-serialise, sign, time, repeat and parse. The answers of DynamoDB and of the gateway are those that the engine gave once,
-given again; so neither the engine nor the network nor TLS is in it. See tests/suite/instructions.rs.
+What is counted is the work of a function: the decoder of the event, the handler, and the clients of the SDK, which
+serialise, sign, time, repeat and parse. The answers of DynamoDB and of the gateway are recorded once from the engine
+and replayed. So the engine, the network and TLS are not counted. See tests/suite/instructions.rs.
 
-Each operation is done some times and thrice as often under callgrind, in the release profile; the difference is that of
-the operations between, without whatever comes before. An operation that is off by more than {tolerance:.0%} in either
-direction is a failure of this command: one that needs fewer is to be written down, so that it is noticed when it needs
-more again. From run to run counts differ by up to 0.5 %, since maps hash by another seed each time.
+Each operation runs some times, and three times as often, under callgrind in the release profile. The difference is the
+cost of the additional runs, without the start. The command fails if an operation is off by more than {tolerance:.0%} in
+either direction. A lower count must be written to the table too, so that a later rise is noticed. Counts differ by up
+to 0.5 % from run to run, because the seeds of hash maps are random.
 
-Inputs of endpoints are counted at their largest and at half of that: what takes more than {growth} times as much for twice
-the input grows faster than the input, and is a failure too. What is constant makes the factor smaller.
+Inputs of endpoints are counted at their largest size and at half of it. The command also fails if twice the input takes
+more than {growth} times as much, because then the work grows faster than the input. A constant part lowers the factor.
 
-    tests/instructions.py [NAME...]             count and compare, all of them or these
-    tests/instructions.py --write [NAME...]     count and write the table
-    tests/instructions.py --profile NAME        the functions in which the instructions are, with what they call
+    tests/instructions.py [NAME...]             counts and compares all operations and inputs, or these
+    tests/instructions.py --write [NAME...]     counts and writes the table
+    tests/instructions.py --profile NAME        shows the most expensive functions, with what they call
 
-Counts of another machine can be compared as long as it is x86-64 with AVX2: valgrind shows programs one and the same
-such processor, without SHA extensions, AVX-512 and so on, whatever the real one has. Other processors run other
-instructions, and are refused (exit status 3). So signatures weigh more here than on a processor that hashes by itself:
-a quarter of a private message is SHA-256. And a copy weighs less than it takes where it does not fit the caches.
+Counts can be compared between machines if all are x86-64 with AVX2. Valgrind shows programs the same such processor on
+each, without SHA extensions, AVX-512 and so on. Other processors run other instructions, and are refused (exit status
+3). So signatures cost more here than on a processor with SHA instructions: a quarter of a private message is SHA-256. A
+copy costs less here than it takes in reality, if the data does not fit the caches.
 
---profile needs symbols, which the release profile strips. It builds everything once more, in target/profile, which
-takes about six minutes the first time.
+--profile needs symbols, which the release profile strips. It builds everything again in target/profile, which takes
+about six minutes the first time.
 """
 
 import argparse
@@ -41,10 +41,10 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- instructions: begin -->\n", "<!-- instructions: end -->"
-TEST = "instructions::operations_do_again_what_they_did"
-READING = "instructions::inputs_are_read_to_their_end"
+TEST = "instructions::operations_repeat_their_calls"
+READING = "instructions::inputs_are_read_completely"
 
-# By name: what it is, and how often it is done in the shorter of two runs.
+# By name: a description, and the number of runs in the shorter measurement.
 OPERATIONS = {
     "private": ("a private message, its receiver has one connection", 20),
     "private-once": ("the same with requestId, and the ACK", 20),
@@ -55,7 +55,7 @@ OPERATIONS = {
     "authorize": ("a token is verified for a new connection", 100),
 }
 
-# By name: what it is, and how often it is read in a run.
+# By name: a description, and the number of reads in a measurement.
 INPUTS = {
     "frame-fields": ("a frame of 32 KiB that is all fields", 30),
     "frame-too-long": ("a frame of 128 KiB that is no JSON", 10),
@@ -67,25 +67,25 @@ INPUTS = {
     "relationship": ("a payload of 16 KiB that is all fields", 30),
 }
 
-# The most that twice the input may take, in times.
+# The highest allowed factor for twice the input.
 GROWTH = 2.3
 
-# How many times as often in the longer.
+# How many times longer the longer measurement is.
 LONGER = 3
 
-# Ten times what one and the same binary differs by from run to run.
+# Ten times the difference between runs of the same binary.
 TOLERANCE = 0.05
 
-# Without this, glibc copies more than 2 KB by one instruction that is repeated, which valgrind counts once for each byte.
+# Without this, glibc copies more than 2 KB by one repeated instruction, which valgrind counts once for each byte.
 COPIES = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS"}
 
-# What the command ends with on a machine whose counts say nothing.
+# The exit status on a machine whose counts cannot be compared.
 INCOMPARABLE = 3
 
-# How many functions a profile shows.
+# The number of functions that a profile shows.
 SHOWN = 20
 
-# With symbols, and in a directory of its own, since everything is built anew for them.
+# With symbols, in a directory of its own, because everything is built again for them.
 PROFILED = {"CARGO_TARGET_DIR": str(ROOT / "target" / "profile"), "CARGO_PROFILE_RELEASE_STRIP": "none",
             "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only"}
 
@@ -96,7 +96,7 @@ def refuse(why, code=1):
 
 
 def check_machine():
-    """Refuse a machine on which nothing can be counted, or not the same."""
+    """Refuses a machine that cannot count, or whose counts cannot be compared."""
     if not shutil.which("valgrind"):
         refuse("valgrind is missing: apt-get install valgrind")
     flags = re.search(r"(?m)^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text())
@@ -118,8 +118,8 @@ def build(environment):
 
 
 def callgrind(binary, operation, times, out, *options):
-    """Do an operation, or read an input, so many times under callgrind, which writes to a file what it counted."""
-    # Neither a deployment elsewhere nor the options of other tests.
+    """Runs an operation or reads an input several times under callgrind, which writes its counts to a file."""
+    # Without the variables of a deployment and of other tests.
     inherited = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
     test, variable = (TEST, "INSTRUCTIONS_OF") if operation in OPERATIONS else (READING, "INSTRUCTIONS_INPUT")
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *options, binary, test, "--exact",
@@ -131,14 +131,14 @@ def callgrind(binary, operation, times, out, *options):
 
 
 def counted(binary, operation, times):
-    """The instructions of a whole run."""
+    """The number of instructions of a whole run."""
     with tempfile.NamedTemporaryFile(prefix="callgrind.") as out:
         callgrind(binary, operation, times, out.name)
         return int(re.search(r"(?m)^(?:summary|totals): (\d+)", pathlib.Path(out.name).read_text())[1])
 
 
 def count(binary, operations):
-    """By operation, the instructions of doing it once, each as soon as it is known."""
+    """The instructions of one run of each operation, as soon as they are known."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {}
         for operation in operations:
@@ -149,13 +149,13 @@ def count(binary, operations):
 
 
 def grow(binary, inputs):
-    """Print what twice an input takes, in times, and fail where it is too much."""
+    """Prints the factor for twice an input, and fails if it is too high."""
     steep = []
     print(f"{'input':18}{'half':>11}{'thousands':>11}{'times':>7}", flush=True)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {}
         for name in inputs:
-            # A run that reads nothing has what comes before.
+            # A run without reads measures the start.
             sizes = [(f"{name}/{parts}", times) for parts, times in ((2, 0), (2, INPUTS[name][1]), (1, INPUTS[name][1]))]
             runs[name] = [pool.submit(counted, binary, *size) for size in sizes]
         for name, run in runs.items():
@@ -170,7 +170,7 @@ def grow(binary, inputs):
 
 
 def table():
-    """What stands in the document before the table, the instructions that it keeps by operation, and what is behind."""
+    """The document before the table, the instructions in the table by operation, and the document behind it."""
     before, rest = DOCUMENT.read_text().split(BEGIN)
     rows, behind = rest.split(END)
     kept = re.findall(r"(?m)^\| ([a-z0-9-]+) \| .+ \| ([0-9,]+) \|$", rows)
@@ -178,7 +178,7 @@ def table():
 
 
 def compare(binary, operations):
-    """Print what is counted beside what is kept, and fail unless it is the same."""
+    """Prints the counts beside those of the table, and fails if they differ."""
     _, kept, _ = table()
     off = []
     print(f"{'operation':14}{'thousands':>11}{'kept':>11}{'change':>9}", flush=True)
@@ -190,7 +190,7 @@ def compare(binary, operations):
         if change is None or abs(change) > TOLERANCE:
             off.append(operation)
     if off:
-        refuse(f"off by more than {TOLERANCE:.0%}: {', '.join(off)}. If it is meant so, --write writes it anew")
+        refuse(f"off by more than {TOLERANCE:.0%}: {', '.join(off)}. If this is intended, --write updates the table")
 
 
 def write(binary, operations):
@@ -205,16 +205,16 @@ def write(binary, operations):
 
 
 def profile(operation):
-    """Print the functions in which an operation spends its instructions, each with what it calls."""
+    """Prints the functions with the most instructions of an operation, each with what it calls."""
     with tempfile.NamedTemporaryFile(prefix="callgrind.") as out:
-        # Only what is done within a function of ours: not the engine, whose calls are answered by tasks of their own.
+        # Only instructions within a function of this project. The engine answers calls in tasks of its own.
         callgrind(build(PROFILED), operation, LONGER * OPERATIONS[operation][1], out.name, "--toggle-collect=*Function*invoke*")
         command = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", out.name]
         text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     shown, known = [], set()
     for line in text.splitlines():
-        # Instructions, share, file:function [object]. What holds everything else says nothing; with lines known, one
-        # function stands there once for each file that is inlined into it.
+        # Instructions, share, file:function [object]. Functions that contain everything are left out. With line tables,
+        # a function appears once for each file that is inlined into it.
         found = re.match(r"\s*([\d,]+) \(\s*([\d.]+)%\)\s+\S+?:(.+?)(?: \[.+\])?$", line)
         if found and float(found[2]) < 99 and found[3] not in known:
             known.add(found[3])

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Breaks one rule of delivery at a time, and shows that the simulation notices.
+"""Breaks one rule of delivery at a time, and shows that the simulation detects it.
 
-Each mutant is a mistake that somebody could make. All of them are put into a copy of the sources, behind a switch, and
-built once; then the simulation runs with one switched on after the other, until a seed fails. A mutant that lives
-through all seeds is a failure of the simulation, and of this command.
+Each mutant is a mistake that a developer could make. All mutants are put into a copy of the sources, behind a switch,
+and built once. Then the simulation runs with one mutant switched on at a time, until a seed fails. If a mutant survives
+all seeds, the simulation has failed, and so does this command.
 
     tests/mutants.py [--seeds 0..10000] [NAME...]
 """
@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants"
-SIMULATION = "simulation::nothing_is_lost_and_nobody_gets_what_is_not_his"
+SIMULATION = "simulation::nothing_is_lost_or_misdelivered"
 
 SWITCH = """
 /// Whether this mistake is made.
@@ -35,10 +35,10 @@ pub static EARLY: std::sync::Mutex<std::collections::BTreeMap<String, id::Reques
     std::sync::Mutex::new(std::collections::BTreeMap::new());
 """
 
-# Two mistakes are none of these any more, since what they lose comes again as the last seconds of a connection: a late
-# send that does not ask what has been dropped, and a 410 that closes a connection whose handshake is under way.
+# Two mistakes are no longer mutants, because the messages that they lose are pulled again as the last seconds of a
+# connection: a late send that ignores what was dropped, and a 410 that closes a connection during its handshake.
 #
-# By name: what is wrong, and each edit of it: the file, what stands there, what stands there instead.
+# By name: the mistake, and its edits: the file, the old text and the new text.
 MUTANTS = {
     "nostamp": ("a connection covers the time since its client knocked", [
         ("functions/src/sockets/connect.rs", "let from = app.clock.now_ms() + STAMP_MS;",

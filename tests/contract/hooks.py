@@ -1,4 +1,4 @@
-"""What OpenAPI has no words for: which parameters go together. Said here, so that what is right is known to be right."""
+"""Which parameters go together, because OpenAPI cannot say that. So valid calls are known to be valid."""
 
 import schemathesis
 from schemathesis import GenerationMode

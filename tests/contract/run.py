@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Schemathesis against a local stack of its own: calls that follow from the documents, one by one and one after another.
+"""Runs Schemathesis against a local stack of its own, with calls that follow from the documents.
 
-It makes good and bad calls of every operation, and fails if one is answered in a way that its document does not
-describe, if what is right is refused or what is wrong is taken, if a call without a token is answered, or by a 5xx.
+It makes valid and invalid calls of every operation. It fails if an answer is not described in the document, if a valid
+call is refused or an invalid one accepted, if a call without a token is answered, or if an answer is a 5xx.
 
     cargo build --package localstack
     tests/contract/run.py [--examples 30] [--seed N]
 
-SCHEMATHESIS is its program (.venv/schemathesis/bin/st), LOCALSTACK that of the stack (target/debug/localstack).
+SCHEMATHESIS names its program (.venv/schemathesis/bin/st), LOCALSTACK the program of the stack
+(target/debug/localstack).
 """
 
 import argparse
@@ -28,8 +29,8 @@ ENVIRONMENT = {**os.environ, "JWT_SECRET": "the-secret-of-the-contract-and-of-no
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=30, help="how many calls of an operation are made up, at most")
-    parser.add_argument("--seed", type=int, default=1, help="what they follow from")
+    parser.add_argument("--examples", type=int, default=30, help="the most calls that are generated for an operation")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the calls")
     arguments = parser.parse_args()
     ports = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"]
     stack = subprocess.Popen([LOCALSTACK, *ports], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -53,7 +54,7 @@ def token(user):
 
 
 def invite(public, count):
-    """Some invitations for alice, which she may accept or decline."""
+    """Invitations for alice, to accept or decline."""
     headers = {"authorization": f"Bearer {token('bob')}", "content-type": "application/json"}
     for number in range(count):
         ask = urllib.request.Request(f"{public}/api/group?name=group-{number}", method="POST", headers=headers)
@@ -63,11 +64,11 @@ def invite(public, count):
 
 
 def schemathesis(name, address, arguments):
-    """Run it with a document as the stack serves it."""
+    """Runs Schemathesis with a document that the stack serves."""
     document = json.load(urllib.request.urlopen(f"{address}/{name}.json"))
     options = ["--url", address, "--max-examples", str(arguments.examples), "--seed", str(arguments.seed)]
     if name == "openapi-internal":
-        # Signatures are checked by API Gateway; the local stack asks for none.
+        # API Gateway checks signatures. The local stack needs none.
         document.pop("security", None)
         document["components"].pop("securitySchemes", None)
         # An HTTP API answers 404 to a method that it has no route for. The public one has routes for them.

@@ -1,4 +1,4 @@
-//! The REST API, as far as groups are made by it.
+//! The calls of the REST API that create groups.
 
 use reqwest::{Client, RequestBuilder};
 use serde::Deserialize;
@@ -7,13 +7,13 @@ use serde_json::json;
 use crate::Failure;
 use crate::server::{Server, token, user};
 
-/// The answer to a call. An error does not name the address, which holds a token.
+/// The answer to a call. An error does not contain the address, because the address holds a token.
 pub(crate) async fn answer(call: RequestBuilder) -> Result<String, Failure> {
     let answer = async { call.send().await?.error_for_status()?.text().await };
     Ok(answer.await.map_err(reqwest::Error::without_url)?)
 }
 
-/// A user makes a group: its id.
+/// Creates a group and returns its id.
 pub(crate) async fn create_group(http: &Client, server: &Server, manager: usize) -> Result<String, Failure> {
     let url = format!("http://{}/api/group?name=load&access_token={}", server.public, token(manager)?);
     Ok(serde_json::from_str(&answer(http.post(url)).await?)?)
@@ -24,7 +24,7 @@ struct Invitation {
     id: String,
 }
 
-/// A member invites a user, who has no other invitation and accepts.
+/// A member invites a user, who has no other invitation, and the user accepts.
 pub(crate) async fn bring(
     http: &Client,
     server: &Server,

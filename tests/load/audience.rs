@@ -1,4 +1,4 @@
-//! The members of a group who are online, and what reaches each of them.
+//! The online members of a group, and the messages that reach each of them.
 
 use std::time::{Duration, Instant};
 
@@ -11,35 +11,35 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::server::{Socket, send_all};
 use crate::{Failure, progress};
 
-/// How long the next of the receivers may take.
+/// The longest time until the next receiver has a message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After how long without a frame no more are waited for that nobody needs.
+/// How long no frame may come until the rest is assumed to be over.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A manager who sends, and those who receive.
+/// A manager who sends, and the receivers.
 pub(crate) struct Audience {
     group: String,
     frames: UnboundedSender<String>,
     arrivals: UnboundedReceiver<(Instant, Arrival)>,
     online: usize,
-    /// By message, how often each receiver has got it.
+    /// By message, how often each receiver got it.
     got: Vec<Vec<u32>>,
 }
 
-/// What has come to one of them.
+/// An event on one of the connections.
 enum Arrival {
-    /// To the manager: that his message is accepted.
+    /// To the manager: the acknowledgement of a message.
     Acknowledged(usize),
-    /// To the manager: that it is not, or something else.
+    /// To the manager: any other frame.
     Refused(String),
-    /// To that receiver: the message of that number.
+    /// To a receiver: a message, by their numbers.
     Message(usize, usize),
     /// A connection has ended.
     Ended,
 }
 
-/// How long after it was sent a message was acknowledged, if its sender could be told, and had by its receivers.
+/// The times from sending until the acknowledgement, if it can come, and until the receivers have the message.
 pub(crate) struct Times {
     pub(crate) acknowledged: Option<Duration>,
     pub(crate) first: Duration,
@@ -47,7 +47,7 @@ pub(crate) struct Times {
     pub(crate) last: Duration,
 }
 
-/// A frame, as far as it matters here. The content of a message is its number.
+/// The fields of a frame that matter here. The content of a message is its number.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Frame {
@@ -69,14 +69,14 @@ impl Audience {
         Self { group: group.to_owned(), frames, arrivals, online, got: Vec::new() }
     }
 
-    /// The frame of the next message, which is to be sent now.
+    /// The frame of the next message, to be sent now.
     pub(crate) fn next_frame(&mut self) -> Value {
         let number = self.got.len();
         self.got.push(vec![0; self.online]);
         json!({ "type": "multicast", "groupId": self.group, "content": number, "requestId": number.to_string() })
     }
 
-    /// The manager sends a message. Done when it is acknowledged and everybody online has it.
+    /// The manager sends a message. Returns when it is acknowledged and all online members have it.
     pub(crate) async fn send(&mut self) -> Result<Times, Failure> {
         let frame = self.next_frame().to_string();
         let sent = Instant::now();
@@ -84,7 +84,8 @@ impl Audience {
         self.follow(sent, true).await
     }
 
-    /// Wait until everybody online has the last message, which was sent at that time, and perhaps for its acknowledgement.
+    /// Waits until all online members have the last message, which was sent at `sent`, and until it is acknowledged if
+    /// `is_acknowledged`.
     pub(crate) async fn follow(&mut self, sent: Instant, is_acknowledged: bool) -> Result<Times, Failure> {
         let (mut acknowledged, mut times) = (None, Vec::with_capacity(self.online));
         let number = self.got.len().saturating_sub(1);
@@ -102,7 +103,7 @@ impl Audience {
                         times.push(at - sent);
                     }
                 }
-                Arrival::Refused(frame) => return Err(format!("the manager is told {frame}").into()),
+                Arrival::Refused(frame) => return Err(format!("the manager got {frame}").into()),
                 Arrival::Ended => return Err("a connection ended".into()),
             }
         }
@@ -115,14 +116,14 @@ impl Audience {
         format!("message {number}: {receivers} of the {} online have it", self.online)
     }
 
-    /// Note that a receiver has got a message. Whether it is for the first time.
+    /// Records that a receiver got a message. Returns whether it is the first time.
     fn note(&mut self, receiver: usize, number: usize) -> Result<bool, Failure> {
-        let got = self.got.get_mut(number).ok_or("a message arrived that nobody has sent")?;
+        let got = self.got.get_mut(number).ok_or("a message arrived that was never sent")?;
         got[receiver] += 1;
         Ok(got[receiver] == 1)
     }
 
-    /// Until nothing arrives any more: how often a message has come to one who had it.
+    /// Waits until nothing more arrives. Returns how often a receiver got a message again.
     pub(crate) async fn repeats(&mut self) -> Result<u64, Failure> {
         while let Ok(Some((_, arrival))) = tokio::time::timeout(QUIET, self.arrivals.recv()).await {
             if let Arrival::Message(receiver, number) = arrival {
@@ -133,19 +134,19 @@ impl Audience {
     }
 }
 
-/// Say what comes to a receiver.
+/// Reports what comes to a receiver.
 async fn listen(mut socket: Socket, receiver: usize, arrived: UnboundedSender<(Instant, Arrival)>) {
     while let Some(Ok(message)) = socket.next().await {
         let now = Instant::now();
         if let Some(number) = read(message).ok().and_then(|frame| frame.content) {
-            // Nobody waits any more.
+            // The audience may be gone.
             let _ = arrived.send((now, Arrival::Message(receiver, number)));
         }
     }
     let _ = arrived.send((Instant::now(), Arrival::Ended));
 }
 
-/// Send the manager's frames, and say what comes back.
+/// Sends the manager's frames, and reports what comes back.
 async fn manage(socket: Socket, frames: UnboundedReceiver<String>, arrived: UnboundedSender<(Instant, Arrival)>) {
     let (sink, mut stream) = socket.split();
     let sending = send_all(sink, frames);

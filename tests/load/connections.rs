@@ -1,4 +1,4 @@
-//! What the local stack does with many open connections: what one costs in memory, and how fast messages are meanwhile.
+//! The local stack with many open connections: the memory of each, and the speed of messages.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::server::{Server, Socket, open, user};
 use crate::{Failure, process, progress};
 
-/// Open many connections, and send messages between some of them: memory of each.
+/// Open many connections, and send messages between some of them: the memory of each connection.
 ///
-/// `ulimit -n` must allow each process as many files as there are connections, and a third more.
+/// `ulimit -n` must allow each process a third more files than there are connections.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many connections to open, each of a user of its own
+    /// How many connections to open, each of its own user
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// How many to open at once
@@ -64,10 +64,10 @@ fn mib(bytes: u64) -> String {
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-    format!("{}, taken by the receiver after {:.1?} (median), {:.1?} (99 of 100)", times.len(), at(50), at(99))
+    format!("{}, received after {:.1?} (median), {:.1?} (99 of 100)", times.len(), at(50), at(99))
 }
 
-/// Messages from each user to the next: how long each was on its way.
+/// Sends messages from each user to the next. Returns how long each took.
 async fn talk(server: &Server, clients: &mut [Socket], messages: usize) -> Result<Vec<Duration>, Failure> {
     let pairs = (clients.len() / 2).min(messages);
     let http = Client::new();
@@ -98,7 +98,7 @@ async fn talk(server: &Server, clients: &mut [Socket], messages: usize) -> Resul
 
 async fn close(clients: Vec<Socket>, at_once: usize) {
     let closing = stream::iter(clients).for_each_concurrent(at_once.max(1), async |mut client| {
-        // Until the server has taken leave too.
+        // Until the server has closed too.
         if client.close(None).await.is_ok() {
             while let Some(Ok(_)) = client.next().await {}
         }

@@ -1,7 +1,7 @@
-//! How long a message to a large group takes, and what it needs.
+//! The time that a message to a large group takes, and the resources that it needs.
 //!
-//! One message after the other, each sent when everybody online has the one before. The clients are in this process and
-//! take their share of the same processors, so the times are those of server and clients together.
+//! Messages are sent one after the other, each when all online members have the one before. The clients run in this
+//! process on the same processors. So the times are those of server and clients together.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::server::{Server, open_each, places};
 use crate::weigh::{Weighed, weigh};
 use crate::{Failure, progress};
 
-/// Beyond how many receivers a message goes through the queue: the default of a deployment.
+/// Messages to more receivers go through the queue: the default of a deployment.
 const FANOUT_MEMBERS: usize = 1_000;
 
-/// Places at the server for other connections than those of the members who are online.
+/// Connections at the server besides those of the online members.
 const OTHER_PLACES: usize = 100;
 
 /// How many connections to open at once.
 const AT_ONCE: usize = 64;
 
-/// Send messages to large groups: how long each takes until the last member online has it, and what the functions need.
+/// Send messages to large groups: the time until the last online member has each, and the resources of the functions.
 ///
-/// All members but two are written into the table, as an acceptance leaves them. The functions `message` and `fanout`, as a
-/// deployment runs them, are then started as processes of their own, from beside this program, with the local stack's table,
-/// queue and connections: what memory they need, and how long they run. It fails if a message does not reach everybody
-/// online, or a function needs too much memory.
+/// All members except two are written into the table, as acceptances write them. Then the functions `message` and
+/// `fanout` are started as in a deployment: as processes of their own, from beside this program. They use the local
+/// stack's table, queue and connections. Their memory and run time are measured. The command fails if a message does
+/// not reach all online members, or if a function needs too much memory.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How many members the groups have
     #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
     members: Vec<usize>,
-    /// What share of them is online, if the limit of open files (ulimit -n) allows as many
+    /// Which share of them is online, if the limit of open files (ulimit -n) allows that many
     #[arg(long, default_value_t = 0.2)]
     online: f64,
     /// How many messages to send, one after the other
@@ -50,14 +50,14 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// All of it, and the machine that it was measured on.
+/// All measurements, and the machine.
 #[derive(Debug, Serialize)]
 struct Report {
     machine: String,
     measured: Vec<Measured>,
 }
 
-/// What was measured for a group.
+/// The measurement of one group.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Measured {
@@ -68,23 +68,23 @@ struct Measured {
     functions: [Weighed; 2],
 }
 
-/// What became of the messages.
+/// The delivery of the messages.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Delivery {
     messages: Vec<Sent>,
-    /// How many pushes brought a message to one who had it.
+    /// How many pushes repeated a message to a receiver.
     repeats: u64,
-    /// Until the last push.
+    /// The time until the last push.
     median_ms: f64,
     most_ms: f64,
     pushes_per_second: f64,
-    /// Of the server.
+    /// Of the server process.
     processor_ms_each_push: f64,
     resident_mib: f64,
 }
 
-/// The times of a message, in ms since it was sent.
+/// The times of a message in ms since it was sent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sent {
@@ -124,7 +124,7 @@ async fn measure(options: &Options, program: Option<&Path>, members: usize) -> R
     Ok(Measured { members, online, delivery, functions })
 }
 
-/// How many members are to be online: said, and why it is fewer than wanted.
+/// The number of members to be online. Prints it, and why it is lower than wanted.
 fn online(share: f64, members: usize) -> Result<usize, Failure> {
     let wanted = ((share * members as f64).round() as usize).clamp(1, members - 1);
     let allowed = places()?.saturating_sub(OTHER_PLACES).max(1);
@@ -139,21 +139,21 @@ fn online(share: f64, members: usize) -> Result<usize, Failure> {
 
 async fn start(program: Option<&Path>) -> Result<Server, Failure> {
     let [members, fanout, shard] = [MOST_MEMBERS, FANOUT_MEMBERS, SHARD].map(|number| number.to_string());
-    // Whoever only receives is not idle for as long as all others take to come in.
+    // Receivers must not be closed as idle while the others still connect.
     let arguments = ["--max-connections", &places()?.to_string(), "--idle-timeout", "7200"];
     let variables =
         [("MAX_GROUP_MEMBERS", &*members), ("FANOUT_MEMBERS", fanout.as_str()), ("ROSTER_SHARD", shard.as_str())];
     Server::start_with(program, &arguments, &variables).await
 }
 
-/// Let so many members come in, and the manager.
+/// Connects this many members, and the manager.
 async fn gather(server: &Server, roster: &Roster, online: usize) -> Result<Audience, Failure> {
     let receivers = open_each(server, &roster.some(online), AT_ONCE).await?;
     let manager = open_each(server, &[MANAGER], 1).await?.pop().ok_or("the manager has no connection")?;
     Ok(Audience::new(&roster.group, manager, receivers))
 }
 
-/// Send so many messages, and say of each how long it took.
+/// Sends this many messages, and prints how long each took.
 async fn deliver(server: &Server, audience: &mut Audience, count: usize, online: usize) -> Result<Delivery, Failure> {
     println!("{:<9}{:>10}{:>10}{:>10}{:>10}", "message", "ACK ms", "first ms", "half ms", "last ms");
     let (spent, mut messages) = (server.processor_time()?, Vec::new());
@@ -204,7 +204,7 @@ impl From<Times> for Sent {
     }
 }
 
-/// What the functions needed: at first, and after all that they were given.
+/// Prints what the functions needed, at first and at most.
 fn say_functions(functions: &[Weighed]) {
     println!(
         "{:<9}{:>8}{:>13}{:>8}{:>15}{:>8}{:>13}{:>8}",

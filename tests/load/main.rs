@@ -1,4 +1,5 @@
-//! What the local stack does under load, measured from outside: a process of its own, called by clients in this one.
+//! Measures the local stack under load from outside. The stack is a process of its own, and the clients run in this
+//! process.
 //!
 //! `cargo run --release -p tests --bin load -- --help`
 
@@ -24,12 +25,12 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measure the local stack under load.
 ///
-/// The server is a process of its own, whose processor time and memory are read from /proc (Linux only). Build it first,
-/// by `cargo build --release`; the one beside this program is taken. What is measured goes to standard output, progress
-/// to standard error.
+/// The server is a process of its own. Its processor time and memory are read from /proc (Linux only). Build it first
+/// with `cargo build --release`. The one beside this program is started. Results go to standard output, progress to
+/// standard error.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The program to start instead of the one beside this
+    /// The program to start instead of the one beside this program
     #[arg(long, value_name = "FILE", global = true)]
     server: Option<PathBuf>,
     #[command(subcommand)]
@@ -54,10 +55,10 @@ async fn main() -> Result<(), Failure> {
     }
 }
 
-/// Say on a terminal how far it has come.
+/// Prints progress on a terminal.
 fn progress(text: &str) {
     if std::io::stderr().is_terminal() {
-        // Nobody needs to read it.
+        // A failure to print progress does not matter.
         let _ = write!(std::io::stderr(), "\r{text:<70}\r");
     }
 }

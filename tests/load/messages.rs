@@ -1,8 +1,8 @@
-//! How many messages the local stack takes, and how long each is on its way.
+//! The rate of messages that the local stack can take, and the time that each takes.
 //!
-//! First as many as it takes: so many senders, each of whom waits for its message to arrive before it sends the next.
-//! Then at a fixed rate below that, whether or not earlier ones have arrived (an open loop): the time of a message is
-//! counted from when it was due, so a stall is seen by all that were due meanwhile.
+//! First the highest rate is measured: each of several senders waits until its message has arrived, and then sends the
+//! next. Then messages are sent at a fixed lower rate, even if earlier ones have not arrived (an open loop). The time
+//! of a message counts from when it was due. So a stall counts for all messages that were due during it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,19 +20,20 @@ use crate::process::{machine, mib};
 use crate::server::{Server, Socket, open, send_all, user};
 use crate::{Failure, plot, progress};
 
-/// How many messages are under way at most while the rate is found, each of a sender of its own.
+/// The most messages under way while the highest rate is measured. Each has its own sender.
 const MOST_UNDER_WAY: usize = 64;
 
-/// How many members a group has.
+/// The number of members of a group.
 const MEMBERS: usize = 10;
 
 /// How long the last messages may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Send messages between connections, as fast as they are taken, then at a fixed rate: how many, how long each takes.
+/// Send messages between connections, first as fast as possible, then at a fixed rate: the rate, and the time of each
+/// message.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many connections are open, each of a user of its own
+    /// How many connections are open, each of its own user
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000")]
     connections: Vec<usize>,
     /// What is sent
@@ -41,10 +42,10 @@ pub(crate) struct Options {
     /// How many seconds each measurement takes
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// The fixed rate, as a share of what was taken at most
+    /// The fixed rate, as a share of the highest rate
     #[arg(long, default_value_t = 0.7)]
     share: f64,
-    /// The fixed rate instead, in messages a second: to compare two builds
+    /// The fixed rate in messages a second, instead of a share, to compare two builds
     #[arg(long)]
     rate: Option<f64>,
     /// Where to write the figures as JSON
@@ -59,24 +60,24 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// To one user, until he has it
+    /// To one user, until they have it
     Private,
     /// To one user with a request id, until the sender has the acknowledgement
     Acknowledged,
-    /// To a group of ten, until all nine have it
+    /// To a group of ten, until all nine receivers have it
     Group,
 }
 
-/// What was measured for one kind and number of connections.
+/// The measurement of one kind and number of connections.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Measured {
     pub(crate) kind: Kind,
     pub(crate) connections: usize,
-    /// Messages a second, and processor time of the server for each, while the next was sent when one had arrived.
+    /// The highest rate in messages a second, and the server's processor time for each message.
     pub(crate) most_per_second: f64,
     pub(crate) processor_ms_each: f64,
-    /// At that fixed rate, the times in ms.
+    /// The fixed rate, and the times in ms at that rate.
     pub(crate) rate: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
@@ -85,7 +86,7 @@ pub(crate) struct Measured {
     pub(crate) resident_mib: f64,
 }
 
-/// All of it, and the machine that it was measured on.
+/// All measurements, and the machine.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     machine: String,
@@ -146,11 +147,11 @@ async fn measure(
     let field = Field::new(sockets, parties, kind);
     let time = Duration::from_secs(options.seconds);
 
-    progress("as many as are taken");
-    // Until everything is warm.
-    field.as_many_as_are_taken(time.min(Duration::from_secs(2))).await?;
+    progress("at the highest rate");
+    // Warms up the server and the connections.
+    field.at_highest_rate(time.min(Duration::from_secs(2))).await?;
     let (spent, began) = (server.processor_time()?, Instant::now());
-    let sent = field.as_many_as_are_taken(time).await?;
+    let sent = field.at_highest_rate(time).await?;
     let most_per_second = sent as f64 / began.elapsed().as_secs_f64();
     let processor_ms_each = (server.processor_time()? - spent).as_secs_f64() * 1e3 / sent.max(1) as f64;
 
@@ -177,7 +178,7 @@ async fn measure(
     })
 }
 
-/// Make friends, or groups: what the frames of each party are addressed to.
+/// Creates friendships or groups. Returns the address for the frames of each party.
 async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<String>, Failure> {
     let http = Client::new();
     let http = &http;
@@ -207,7 +208,7 @@ async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<Str
     Ok(addresses)
 }
 
-/// What comes by a socket, as far as it matters here: whose message it is, by its number.
+/// The fields of a frame that matter here. They identify a message by its number.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Frame {
@@ -217,18 +218,18 @@ struct Frame {
     request_id: Option<String>,
 }
 
-/// A message has reached one who waits for it: which party's, which number, when.
+/// The number of a message that reached a receiver, and the time.
 type Arrival = (u64, Instant);
 
-/// Pairs, or groups, of connections: the first of each sends.
+/// Pairs or groups of connections. The first of each sends.
 struct Field {
     kind: Kind,
     senders: Vec<UnboundedSender<String>>,
     addresses: Vec<String>,
-    /// By party, what arrives.
+    /// The arrivals, by party.
     arrivals: Vec<tokio::sync::Mutex<UnboundedReceiver<Arrival>>>,
     numbers: AtomicU64,
-    /// How many arrivals make a message arrived.
+    /// The number of arrivals until a message has arrived everywhere.
     wanted: usize,
 }
 
@@ -246,7 +247,7 @@ impl Field {
                 if n == 0 {
                     senders.push(sender);
                 } else {
-                    // Whoever only receives has nothing to send.
+                    // A receiver never sends, but its channel must stay open.
                     std::mem::forget(sender);
                 }
             }
@@ -265,13 +266,14 @@ impl Field {
             }
             Kind::Group => json!({ "type": "multicast", "groupId": to, "content": number }),
         };
-        // A connection that has ended is noticed by what does not arrive.
+        // If the connection has ended, the message does not arrive, and that is noticed.
         let _ = self.senders[party].send(frame.to_string());
         number
     }
 
-    /// Each of the senders waits for its message to arrive, and sends the next. How many arrived.
-    async fn as_many_as_are_taken(&self, time: Duration) -> Result<u64, Failure> {
+    /// Each sender waits for its message to arrive, and then sends the next. Returns the number of messages that
+    /// arrived.
+    async fn at_highest_rate(&self, time: Duration) -> Result<u64, Failure> {
         let (end, sent) = (Instant::now() + time, AtomicU64::new(0));
         let sent_by = async |party: usize| -> Result<(), Failure> {
             let mut arrivals = self.arrivals[party].lock().await;
@@ -293,8 +295,8 @@ impl Field {
         Ok(sent.into_inner())
     }
 
-    /// Send at a fixed rate, by one party after the other: how long each message took from when it was due until the last
-    /// of its receivers had it.
+    /// Sends at a fixed rate, by one party after the other. Returns how long each message took, from when it was due
+    /// until its last receiver had it.
     async fn at_rate(&self, rate: f64, time: Duration) -> Result<Vec<Duration>, Failure> {
         let count = (rate * time.as_secs_f64()) as u64;
         let (began, first) = (Instant::now() + Duration::from_millis(10), self.numbers.load(Relaxed));
@@ -328,7 +330,7 @@ impl Field {
     }
 }
 
-/// Send what there is to send, and say what arrives.
+/// Sends the given frames, and reports arrivals.
 async fn converse(socket: Socket, frames: UnboundedReceiver<String>, arrived: UnboundedSender<Arrival>) {
     let (sink, mut stream) = socket.split();
     let sending = send_all(sink, frames);
@@ -338,11 +340,11 @@ async fn converse(socket: Socket, frames: UnboundedReceiver<String>, arrived: Un
             let Ok(frame) = serde_json::from_slice::<Frame>(&message.into_data()) else { continue };
             let number = match frame.kind.as_str() {
                 "ACK" => frame.request_id.and_then(|id| id.parse().ok()),
-                // Counted by its acknowledgement.
+                // The acknowledgement counts for these.
                 _ => frame.content.and_then(|content| content.as_u64()),
             };
             if let Some(number) = number {
-                // Nobody waits any more.
+                // The receiver of the channel may be gone.
                 let _ = arrived.send((number, now));
             }
         }

@@ -1,15 +1,15 @@
-//! What Linux says of a process.
+//! Reads from Linux what a process uses.
 
 use std::time::Duration;
 
 use crate::Failure;
 
-/// The memory that a process has resident.
+/// The resident memory of a process.
 pub(crate) fn resident_bytes(process: u32) -> Result<u64, Failure> {
     status(process, "VmRSS:")
 }
 
-/// The most memory that it has had resident.
+/// The highest resident memory of a process.
 pub(crate) fn peak_bytes(process: u32) -> Result<u64, Failure> {
     status(process, "VmHWM:")
 }
@@ -20,17 +20,17 @@ fn status(process: u32, name: &str) -> Result<u64, Failure> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
-/// The time that processors have spent on it, to 10 ms.
+/// The processor time of a process, to 10 ms.
 pub(crate) fn processor_time(process: u32) -> Result<Duration, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // Behind the name, which may hold anything: user and system time are the 12th and 13th field, in ticks of 10 ms.
+    // The name may contain anything. Behind it, user and system time are the 12th and 13th field, in ticks of 10 ms.
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
     let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
 }
 
-/// The same to the nanosecond, of one that is at rest and whose threads all still run: the time of each thread is brought
-/// up to date when it stops for something.
+/// The processor time of an idle process, to the nanosecond. All its threads must still run. The time of a thread is
+/// updated when the thread stops.
 pub(crate) fn processor_time_at_rest(process: u32) -> Result<Duration, Failure> {
     let mut nanoseconds = 0;
     for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
@@ -40,12 +40,12 @@ pub(crate) fn processor_time_at_rest(process: u32) -> Result<Duration, Failure> 
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// In MiB.
+/// Converts bytes to MiB.
 pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// What all of it was measured on, in a line.
+/// Describes the machine in one line.
 pub(crate) fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);

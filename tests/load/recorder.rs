@@ -1,4 +1,4 @@
-//! A pass-through in front of the local stack's queue, which keeps the jobs that are put in.
+//! A proxy in front of the local stack's queue that records the jobs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,22 +13,22 @@ use tokio::net::TcpListener;
 
 use crate::Failure;
 
-/// The pass-through.
+/// The proxy.
 pub(crate) struct Recorder {
-    /// Where functions are to send what is for the queue.
+    /// The URL that functions must use for the queue.
     pub(crate) url: String,
     state: Arc<Recorded>,
 }
 
 struct Recorded {
     http: Client,
-    /// Where the queue is.
+    /// The URL of the queue.
     queue: String,
     jobs: Mutex<Vec<String>>,
 }
 
 impl Recorder {
-    /// Start it, in front of the queue at that address.
+    /// Starts a proxy in front of the queue at that URL.
     pub(crate) async fn start(queue: &str) -> Result<Self, Failure> {
         let state = Arc::new(Recorded { http: Client::new(), queue: queue.to_owned(), jobs: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -38,7 +38,7 @@ impl Recorder {
         Ok(Self { url, state })
     }
 
-    /// The jobs that went through since this was asked the last time.
+    /// The jobs that passed since this was last called.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.jobs.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -49,7 +49,7 @@ async fn pass(State(state): State<Arc<Recorded>>, mut headers: HeaderMap, body: 
     let entries = request["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
     let jobs = entries.iter().filter_map(|entry| entry["MessageBody"].as_str()).map(str::to_owned);
     state.jobs.lock().unwrap_or_else(PoisonError::into_inner).extend(jobs);
-    // The client says where it goes, and how long it is.
+    // The client sets these for its own request.
     headers.remove(header::HOST);
     headers.remove(header::CONTENT_LENGTH);
     let answer = async {

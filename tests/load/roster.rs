@@ -1,8 +1,8 @@
-//! A large group: made by the API, and filled in the table.
+//! A large group: created by the API, and filled directly in the table.
 //!
-//! To invite a hundred thousand users and let each accept would take the better part of an hour. So one accepts, and the
-//! item by which the group knows him is copied for all others, as their acceptances would leave it: a copy differs in the
-//! user's id and in the shard of the roster.
+//! Inviting a hundred thousand users through the API would take most of an hour. So one user accepts, and that user's
+//! item in the group is copied for all others. A copy differs in the user id and in the shard of the roster, as after a
+//! real acceptance.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Client;
@@ -12,7 +12,7 @@ use crate::api::{answer, bring, create_group};
 use crate::server::{Server, user};
 use crate::{Failure, progress};
 
-/// The user who makes the group.
+/// The user who creates the group.
 pub(crate) const MANAGER: usize = 0;
 
 /// The user who is invited and accepts.
@@ -21,28 +21,28 @@ const ACCEPTED: usize = 1;
 /// The local stack's only table.
 pub(crate) const TABLE: &str = "chat";
 
-/// How many members a group can have at most, if the server is told so.
+/// The highest limit of group members that can be configured.
 pub(crate) const MOST_MEMBERS: usize = 100_000;
 
-/// Beyond how many members a roster is spread over more partitions: the default, which the server is given too.
+/// The number of members beyond which a roster uses more partitions. This is the default, and the server gets it too.
 pub(crate) const SHARD: usize = 2_000;
 
-/// How many items one call writes at most, and how many calls are under way at once.
+/// The most items of one call, and the most concurrent calls.
 const BATCH: usize = 25;
 const CALLS: usize = 4;
 
 /// A large group.
 pub(crate) struct Roster {
-    /// Its id.
+    /// The group id.
     pub(crate) group: String,
-    /// Its members without the manager, shard by shard.
+    /// The members without the manager, shard by shard.
     others: Vec<usize>,
 }
 
 impl Roster {
-    /// Make a group of so many members, the manager among them.
+    /// Creates a group with this many members, including the manager.
     pub(crate) async fn make(server: &Server, members: usize) -> Result<Self, Failure> {
-        // Dropped when it is done: what it holds open takes the place of a client.
+        // Dropped at the end, because its open connections take the place of clients.
         let http = Client::new();
         let group = create_group(&http, server, MANAGER).await?;
         bring(&http, server, &group, MANAGER, ACCEPTED).await?;
@@ -60,32 +60,33 @@ impl Roster {
         Ok(Self { group, others: others.into_iter().map(|(_, n)| n).collect() })
     }
 
-    /// So many of its members, as many of each shard as its size makes it.
+    /// Returns `count` members, from each shard in proportion to its size.
     pub(crate) fn some(&self, count: usize) -> Vec<usize> {
         (0..count).map(|n| self.others[n * self.others.len() / count]).collect()
     }
 }
 
-/// The shard of a member who finds so many others, if chance spreads them evenly: `shard_of_next` of the table.
+/// The shard of a member who joins when there are `members` others, if shards fill evenly: `shard_of_next` of the
+/// table.
 fn shard_of(members: usize) -> usize {
     let first = (members / SHARD).checked_ilog2().map_or(0, |doubled| 1 << doubled);
     if first == 0 { 0 } else { first + members % first }
 }
 
-/// The table, as any AWS tool reaches it.
+/// The table, called as any AWS tool calls it.
 struct Table {
     http: Client,
     url: String,
 }
 
 impl Table {
-    /// All that is in it: little, as long as there is one group of two.
+    /// All items. There are few, because there is one group of two members.
     async fn scan(&self) -> Result<Vec<Value>, Failure> {
         let found = self.call("Scan", &json!({ "TableName": TABLE })).await?;
         Ok(found["Items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// Write the member's item again for others, each in that shard.
+    /// Writes the member's item again for others, each in the given shard.
     async fn write(&self, accepted: &Value, others: &[(usize, usize)]) -> Result<(), Failure> {
         let calls = others.chunks(BATCH).map(|batch| self.write_batch(accepted, batch));
         let mut written = 0;
@@ -107,7 +108,7 @@ impl Table {
         }
     }
 
-    /// Let META say how many members there are, and which is the last shard of their roster.
+    /// Sets the member count and the last shard in META.
     async fn grow(&self, meta: &Value, members: usize, last: usize) -> Result<(), Failure> {
         let mut change = "SET memberCount = :members".to_owned();
         let mut values = json!({ ":members": { "N": members.to_string() } });
@@ -130,7 +131,7 @@ impl Table {
             .post(&self.url)
             .header("content-type", "application/x-amz-json-1.0")
             .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
-            // Asked for, and not verified.
+            // Required, but not verified.
             .header("x-amz-date", "20260101T000000Z")
             .header("authorization", "AWS4-HMAC-SHA256 Credential=load, SignedHeaders=host, Signature=none")
             .body(body.to_string());
@@ -138,7 +139,7 @@ impl Table {
     }
 }
 
-/// A member's item, as that of another in a shard. How its key begins is the table's affair.
+/// Copies a member's item for another user in a shard. The prefix of the key stays.
 fn copy(accepted: &Value, shard: usize, n: usize) -> Value {
     let mut item = accepted.clone();
     for name in ["sk", "user"] {

@@ -1,4 +1,4 @@
-//! A function as a process of its own, which asks a runtime API like Lambda's for events, one after the other.
+//! A function as a process of its own. It asks an API like Lambda's runtime API for events, one after the other.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -19,16 +19,16 @@ use tokio::task::JoinHandle;
 
 use crate::{Failure, process};
 
-/// How long a function may take for its next step.
+/// The longest time until the next step of a function.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a function does.
+/// A step of a function.
 enum Step {
-    /// It asks for an event.
+    /// The function asks for an event.
     Asks,
-    /// It answers the one that it was given.
+    /// The function answers its event.
     Answers(String),
-    /// It says that it has failed.
+    /// The function reports a failure.
     Fails(String),
 }
 
@@ -40,18 +40,18 @@ pub(crate) struct Running {
     api: JoinHandle<std::io::Result<()>>,
 }
 
-/// What one event took.
+/// The result and the cost of one event.
 pub(crate) struct Invocation {
     pub(crate) answer: String,
-    /// Until the answer.
+    /// The time until the answer.
     pub(crate) time: Duration,
-    /// Until the function asked for the next.
+    /// The processor time until the function asked for the next event.
     pub(crate) processor_time: Duration,
 }
 
 impl Running {
-    /// Start a function with these variables in its environment, beside those that Lambda sets, and no others. Done when
-    /// it asks for its first event.
+    /// Starts a function with these environment variables and those that Lambda sets, and no others. Returns when the
+    /// function asks for its first event.
     pub(crate) async fn start(program: &Path, variables: &[(&str, String)]) -> Result<Self, Failure> {
         let (events, to_give) = unbounded_channel();
         let (step, steps) = unbounded_channel();
@@ -62,7 +62,7 @@ impl Running {
         let mut command = Command::new(program);
         command.env_clear().envs(LAMBDA).env("AWS_LAMBDA_RUNTIME_API", address);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        // A line for each invocation.
+        // A function prints a line for each invocation.
         command.stdout(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let mut running = Self { child, events, steps, api };
@@ -70,7 +70,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Give it an event, and wait until it has answered and asks for the next.
+    /// Gives the function an event, and waits until it has answered and asks for the next.
     pub(crate) async fn invoke(&mut self, event: String) -> Result<Invocation, Failure> {
         let before = process::processor_time_at_rest(self.id()?)?;
         let began = Instant::now();
@@ -85,7 +85,7 @@ impl Running {
         Ok(Invocation { answer, time, processor_time: process::processor_time_at_rest(self.id()?)? - before })
     }
 
-    /// The most memory that it has had resident.
+    /// The highest resident memory of the function.
     pub(crate) fn peak_bytes(&self) -> Result<u64, Failure> {
         process::peak_bytes(self.id()?)
     }
@@ -118,7 +118,7 @@ impl Drop for Running {
     }
 }
 
-/// What Lambda sets for each function.
+/// The variables that Lambda sets for each function.
 const LAMBDA: [(&str, &str); 3] = [
     ("AWS_LAMBDA_FUNCTION_NAME", "weighed"),
     ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
@@ -144,7 +144,7 @@ fn api(api: Arc<Api>) -> Router {
 }
 
 fn tell(api: &Api, step: Step) -> StatusCode {
-    // Nobody waits any more.
+    // The receiver may be gone.
     let _ = api.step.send(step);
     StatusCode::ACCEPTED
 }

@@ -1,4 +1,4 @@
-//! The local stack as a process of its own, and clients of it.
+//! The local stack as a process of its own, and clients for it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Server {
         Self::start_with(program, &[], &[]).await
     }
 
-    /// Start it with these arguments and variables beside the usual ones.
+    /// Starts the server with these arguments and variables in addition to the usual ones.
     pub(crate) async fn start_with(
         program: Option<&Path>,
         arguments: &[&str],
@@ -47,7 +47,7 @@ impl Server {
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("the output is piped")?).lines();
         let mut line = String::new();
-        // A wrapper, such as a profiler, may have something to say first.
+        // A wrapper such as a profiler may print something first.
         while !line.starts_with("ready ") {
             line = lines.next_line().await?.ok_or("the server did not start")?;
         }
@@ -57,12 +57,12 @@ impl Server {
         Ok(Self { child, public, internal, dynamodb })
     }
 
-    /// The memory that the process has resident.
+    /// The resident memory of the process.
     pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
         process::resident_bytes(self.id()?)
     }
 
-    /// The time that processors have spent on the process.
+    /// The processor time of the process.
     pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
         process::processor_time(self.id()?)
     }
@@ -77,8 +77,7 @@ pub(crate) fn beside(name: &str) -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?.with_file_name(name))
 }
 
-/// How many connections the server lets clients have, if it is not told to take fewer: three quarters of the files that a
-/// process may open.
+/// The server's default limit of connections: three quarters of the files that a process may open.
 pub(crate) fn places() -> Result<usize, Failure> {
     let (files, _) = rlimit::getrlimit(rlimit::Resource::NOFILE)?;
     Ok(usize::try_from(files / 4 * 3).unwrap_or(usize::MAX))
@@ -87,12 +86,12 @@ pub(crate) fn places() -> Result<usize, Failure> {
 /// A client's end of a connection.
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
-/// Open connections, each of a user of its own, so many at once.
+/// Opens connections, each of its own user, `at_once` at a time.
 pub(crate) async fn open(server: &Server, connections: usize, at_once: usize) -> Result<Vec<Socket>, Failure> {
     open_each(server, &(0..connections).collect::<Vec<_>>(), at_once).await
 }
 
-/// Open a connection of each of these users, so many at once.
+/// Opens a connection for each of these users, `at_once` at a time.
 pub(crate) async fn open_each(server: &Server, users: &[usize], at_once: usize) -> Result<Vec<Socket>, Failure> {
     let mut clients = Vec::with_capacity(users.len());
     let opening = stream::iter(users).map(|n| connect(server, *n));
@@ -109,7 +108,7 @@ pub(crate) async fn open_each(server: &Server, users: &[usize], at_once: usize) 
 
 async fn connect(server: &Server, n: usize) -> Result<Socket, Failure> {
     let socket = TcpSocket::new_v4()?;
-    // An address has about 28,000 ports to call from.
+    // A client address has about 28,000 ports.
     socket.bind(([127, 0, 0, 1 + u8::try_from(n / 20_000)?], 0).into())?;
     let stream = socket.connect(server.public).await?;
     let url = format!("ws://{}/ws?access_token={}", server.public, token(n)?);
@@ -117,7 +116,7 @@ async fn connect(server: &Server, n: usize) -> Result<Socket, Failure> {
     Ok(client_async_with_config(url, stream, Some(config)).await?.0)
 }
 
-/// Send what there is to send, for as long as somebody takes it.
+/// Sends all frames until the connection ends.
 pub(crate) async fn send_all(mut sink: SplitSink<Socket, Message>, mut frames: UnboundedReceiver<String>) {
     while let Some(frame) = frames.recv().await {
         if sink.send(Message::text(frame)).await.is_err() {
@@ -126,7 +125,7 @@ pub(crate) async fn send_all(mut sink: SplitSink<Socket, Message>, mut frames: U
     }
 }
 
-/// A token of that user.
+/// A token for that user.
 pub(crate) fn token(n: usize) -> Result<String, Failure> {
     let claims = json!({ "sub": user(n), "exp": jsonwebtoken::get_current_timestamp() + 3600 });
     let key = EncodingKey::from_secret(DEVELOPMENT_SECRET.as_bytes());

@@ -1,5 +1,5 @@
-//! What the functions need for a message to a large group, as a deployment runs them: each a process of its own, which
-//! reaches the local stack by its ports.
+//! Measures what the functions need for a message to a large group, as in a deployment: each is a process of its own,
+//! and calls the local stack's ports.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::runtime::{Invocation, Running};
 use crate::server::{Server, beside, user};
 use crate::{Failure, progress};
 
-/// How many messages go through the process of `message`, and how many jobs through that of `fanout`.
+/// How many messages the process of `message` handles, and how many jobs the process of `fanout`.
 const MESSAGES: usize = 3;
 const JOBS: usize = 20;
 
@@ -25,18 +25,18 @@ const JOBS: usize = 20;
 pub(crate) struct Weighed {
     pub(crate) function: &'static str,
     pub(crate) events: usize,
-    /// The most memory that it had resident after its first event, and after the last.
+    /// The highest resident memory after the first event, and after the last.
     pub(crate) first_mib: f64,
     pub(crate) most_mib: f64,
-    /// Processor time of an event.
+    /// The processor time of an event.
     pub(crate) first_processor_ms: f64,
     pub(crate) median_processor_ms: f64,
-    /// From an event to its answer.
+    /// The time from an event to its answer.
     pub(crate) first_ms: f64,
     pub(crate) median_ms: f64,
 }
 
-/// Send messages by a process of `message`, and deliver some of the last one's jobs again by one of `fanout`.
+/// Sends messages by a process of `message`, and repeats some jobs of the last message by a process of `fanout`.
 pub(crate) async fn weigh(server: &Server, audience: &mut Audience) -> Result<[Weighed; 2], Failure> {
     let recorder = Recorder::start(&server.internal).await?;
     let variables = variables(server, &recorder);
@@ -47,7 +47,7 @@ pub(crate) async fn weigh(server: &Server, audience: &mut Audience) -> Result<[W
 
 type Variables = [(&'static str, String)];
 
-/// The local stack delivers the jobs. Those of the last message stay with the recorder.
+/// The local stack delivers the jobs. The recorder keeps those of the last message.
 async fn weigh_message(
     variables: &Variables,
     recorder: &Recorder,
@@ -65,7 +65,7 @@ async fn weigh_message(
     message.result()
 }
 
-/// Everybody online has what these jobs bring.
+/// All online members already have the message of these jobs.
 async fn weigh_fanout(variables: &Variables, jobs: &[String], audience: &mut Audience) -> Result<Weighed, Failure> {
     let before = audience.repeats().await?;
     let mut fanout = Scale::start("fanout", variables).await?;
@@ -80,11 +80,11 @@ async fn weigh_fanout(variables: &Variables, jobs: &[String], audience: &mut Aud
     progress("");
     match audience.repeats().await? > before {
         true => fanout.result(),
-        false => Err("what fanout has pushed has reached nobody".into()),
+        false => Err("no push of fanout has reached a receiver".into()),
     }
 }
 
-/// A function, and what its events have taken.
+/// A function, and the measurements of its events.
 struct Scale {
     function: &'static str,
     running: Running,
@@ -98,7 +98,7 @@ impl Scale {
         Ok(Self { function, running, first_bytes: 0, invocations: Vec::new() })
     }
 
-    /// Give it an event: the answer.
+    /// Gives the function an event, and returns its answer.
     async fn weigh(&mut self, event: Value) -> Result<Value, Failure> {
         let failed = |error| format!("{}: {error}", self.function);
         let invocation = self.running.invoke(event.to_string()).await.map_err(failed)?;
@@ -127,7 +127,7 @@ impl Scale {
     }
 }
 
-/// In ms.
+/// Returns the first time and the median, in ms.
 fn first_and_median(times: impl Iterator<Item = Duration>) -> (f64, f64) {
     let mut times: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
     let first = times.first().copied().unwrap_or_default();
@@ -135,7 +135,7 @@ fn first_and_median(times: impl Iterator<Item = Duration>) -> (f64, f64) {
     (first, times.get(times.len() / 2).copied().unwrap_or_default())
 }
 
-/// The environment of a function, as the local stack configures its own.
+/// The environment of a function, as the local stack configures it.
 fn variables(server: &Server, recorder: &Recorder) -> [(&'static str, String); 9] {
     [
         ("AWS_REGION", "us-east-1".to_owned()),
@@ -150,7 +150,7 @@ fn variables(server: &Server, recorder: &Recorder) -> [(&'static str, String); 9
     ]
 }
 
-/// The event of a frame of the manager. It names a connection of his that has ended since, so nobody is acknowledged.
+/// The event of a frame from the manager. Its connection has already ended, so there is no acknowledgement.
 fn socket_event(frame: &Value) -> Value {
     let mut event = genuine(include_str!("../events/websocket-unicast.json"));
     let context = &mut event["requestContext"];
@@ -161,7 +161,7 @@ fn socket_event(frame: &Value) -> Value {
     event
 }
 
-/// The event of a job. Its digest is not that of the body, which nobody asks for.
+/// The event of a job. Its digest does not match the body, and no function checks it.
 fn queue_event(job: &str) -> Value {
     let mut event = genuine(include_str!("../events/sqs-fanout.json"));
     event["Records"][0]["body"] = json!(job);

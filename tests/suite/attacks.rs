@@ -1,5 +1,5 @@
-//! Inputs that were found to break something, as tables: contents that other clients cannot read, and bodies, queries and
-//! headers that mislead. Each is run over every endpoint that it can reach.
+//! Inputs that once broke something, as tables: contents that other clients cannot read, and misleading bodies, queries
+//! and headers. Each runs against every endpoint that it can reach.
 
 use functions::Function;
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use crate::fuzz::strangers::{endpoints as public_endpoints, needed};
 use crate::inside::{Inside, Rest, call, escaped, socket_event};
 use crate::world::Deployment;
 
-/// The longest frame that a message function takes, and the longest that it sees.
+/// The longest frame that a message function accepts, and the longest that the gateway passes on.
 const FRAME_BYTES: usize = 32 * 1024;
 const GATEWAY_BYTES: usize = 128 * 1024;
 
-/// The most that a function may answer, which Lambda counts as JSON.
+/// The largest answer of a function. Lambda counts it as JSON.
 const RESULT_BYTES: usize = 6 * 1024 * 1024 - 16 * 1024;
 
-/// Texts that are JSON, and whether they may be the content of a message.
+/// JSON texts, and whether each may be the content of a message.
 fn contents() -> Vec<(String, bool)> {
     let nested = |open: &str, close: &str, depth: usize| format!("{}1{}", open.repeat(depth), close.repeat(depth));
     let mut contents = vec![
@@ -29,7 +29,7 @@ fn contents() -> Vec<(String, bool)> {
         (format!("[-1.{}]", "0".repeat(5_000)), false),
         (format!("1e-{}", "0".repeat(5_000)), false),
         (format!("\"{}\"", "9".repeat(5_000)), true),
-        // As large as a frame lets them, and larger where they are escaped again.
+        // The largest contents that a frame allows. Escaping makes some of them larger.
         (format!("[{}]", "\n".repeat(32_600)), true),
         (format!("\"{}\"", "\\\"".repeat(16_000)), true),
         (format!("\"{}\"", "\\u0000".repeat(5_000)), true),
@@ -47,18 +47,18 @@ fn contents() -> Vec<(String, bool)> {
         ("1e400", true),
         ("-0.0", true),
     ];
-    // A NUL may only stand escaped.
+    // A NUL is allowed only escaped.
     contents.extend(texts.map(|(text, may)| (text.replace('\0', "\\u0000"), may)));
     contents
 }
 
-/// The event of a frame of alice's.
+/// The event of a frame from alice.
 fn frame_event(connection: &str, kind: &str, frame: &str) -> String {
     socket_event(kind, "alice", connection, Some(frame)).to_string()
 }
 
 #[tokio::test(start_paused = true)]
-async fn contents_that_others_cannot_read_reach_nobody() {
+async fn contents_that_other_clients_cannot_read_are_refused() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -88,7 +88,7 @@ async fn contents_that_others_cannot_read_reach_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_that_is_refused_is_known_by_its_request_id() {
+async fn a_refused_frame_is_named_by_its_request_id() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -115,15 +115,15 @@ async fn a_frame_that_is_refused_is_known_by_its_request_id() {
     }
 }
 
-/// An endpoint of HTTP, and a good call of it.
+/// An HTTP endpoint and a valid call of it.
 struct Endpoint {
     function: &'static Function,
     call: Rest,
-    /// What it answers to a query or a body that is wrong.
+    /// The status for a wrong query or body.
     wrong: u64,
 }
 
-/// Every endpoint of both HTTP APIs. Of groups and invitations the id is one that nothing has.
+/// Every endpoint of both HTTP APIs. Group and invitation ids exist nowhere.
 fn endpoints() -> Vec<Endpoint> {
     let public = public_endpoints().into_iter().map(|(function, route)| {
         let of_route = Rest::of(route, |_| "none".to_owned());
@@ -159,7 +159,7 @@ fn endpoints() -> Vec<Endpoint> {
     endpoints
 }
 
-/// Invoke an endpoint: the status of its answer, which is no failure of the server's, and what it says.
+/// Invokes an endpoint and returns the status and the body. Asserts that the status is not a server error.
 async fn status(inside: &Inside, endpoint: &Endpoint, event: &Value) -> (u64, String) {
     let name = endpoint.function.name;
     let result =
@@ -171,7 +171,7 @@ async fn status(inside: &Inside, endpoint: &Endpoint, event: &Value) -> (u64, St
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_that_is_not_utf_8_is_refused_everywhere() {
+async fn queries_that_are_not_utf_8_are_refused_everywhere() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -190,7 +190,7 @@ async fn a_query_that_is_not_utf_8_is_refused_everywhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
+async fn bodies_that_are_too_large_or_encoded_are_refused() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -217,7 +217,7 @@ async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
             let expected = if is_notification { 403 } else { 415 };
             assert_eq!(status, if is_refused { expected } else { usual }, "{name}: {encoding:?}: {why}");
         }
-        // Its own body with a byte order mark is its own body.
+        // A byte order mark before the body changes nothing.
         if let Some(body) = &endpoint.call.body {
             let (marked, why) = status(&inside, &endpoint, &with("body", json!(format!("\u{feff}{body}")))).await;
             assert_eq!(marked, usual, "{name}: {why}");
@@ -226,9 +226,9 @@ async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
                 let more: Vec<String> = (own.len()..fields).map(|n| format!(",\"{n}\":0")).collect();
                 let body = format!("{}{}}}", body.strip_suffix('}').expect("an object"), more.concat());
                 let (status, why) = status(&inside, &endpoint, &with("body", json!(body))).await;
-                let is_for_them = why.contains("fields");
+                let names_fields = why.contains("fields");
                 assert_eq!(
-                    (status, is_for_them),
+                    (status, names_fields),
                     (if is_refused { endpoint.wrong } else { usual }, is_refused),
                     "{name}: {why}"
                 );
@@ -238,7 +238,7 @@ async fn a_body_is_as_large_as_it_may_be_and_not_encoded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_spelling_of_a_parameter_is_refused() {
+async fn misspelt_parameters_are_refused() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -269,7 +269,7 @@ async fn another_spelling_of_a_parameter_is_refused() {
     }
 }
 
-/// Work that grows with the square of the input does not come to an end here; see `tests/instructions.py` for counts.
+/// An algorithm of quadratic cost would not finish here. `tests/instructions.py` counts instructions.
 #[tokio::test(start_paused = true)]
 async fn the_largest_inputs_are_answered() {
     if Deployment::is_elsewhere() {
@@ -314,7 +314,7 @@ async fn the_largest_inputs_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_friends_than_an_answer_holds_are_refused_with_words() {
+async fn too_many_friends_for_one_answer_is_a_400() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -325,7 +325,7 @@ async fn more_friends_than_an_answer_holds_are_refused_with_words() {
             "pk": { "S": "USER#alice" }, "sk": { "S": format!("FRIEND#{friend}") }, "user": { "S": friend },
         }));
     };
-    // Each is 128 bytes, two escaped quotes and a comma.
+    // Each friend takes 128 bytes, two escaped quotes and a comma.
     let (all, frame) = (5_500_000, r#""{\"friends\":[],\"blocks\":[]}""#.len());
     let fit = (all - frame + 1) / 133;
     (0..fit).for_each(befriend);
@@ -344,6 +344,6 @@ async fn more_friends_than_an_answer_holds_are_refused_with_words() {
     let refused = inside.rest(function, &read).await;
     assert_eq!(refused["statusCode"], 400, "{refused}");
     assert!(refused["body"].as_str().is_some_and(|why| why.contains("too many friends")), "{refused}");
-    let refused = inside.invoke(function, &payload).await.expect_err("it is too much");
+    let refused = inside.invoke(function, &payload).await.expect_err("there are too many friends");
     assert_eq!(refused.error_type, "BadRequest", "{refused:?}");
 }

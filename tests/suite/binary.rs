@@ -1,5 +1,4 @@
-//! The local stack as a newcomer has it: a program on the command line. Skipped, by name, where the suite runs against a
-//! deployment elsewhere.
+//! The local stack as a program on the command line. Skipped if the suite runs against a deployment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use crate::world::device::Closed;
 use crate::world::scene::{friends_at, group_of};
 use crate::world::{Deployment, Device, User, within};
 
-/// The program, built as this suite was.
+/// The program, built with the same profile as this suite.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let suite = std::env::current_exe().expect("a running program has a path");
     let profile = suite.ancestors().nth(2).expect("the suite lies in {target}/{profile}/deps");
@@ -26,7 +25,7 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     program
 });
 
-/// `cargo test` builds no programs of other packages, so have it built; it is quick where that was done.
+/// Builds the program, because `cargo test` builds no programs of other packages. This is quick if it is built already.
 fn build(profile: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Blocking::new(cargo);
@@ -35,17 +34,17 @@ fn build(profile: &Path) {
     if profile.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }
-    // Without cargo, as where the suite was copied to, a program that lies beside it will do.
+    // Without cargo, an existing program beside the suite is used.
     let built = command.status().is_ok_and(|status| status.success());
     assert!(built || profile.join("localstack").is_file(), "the program `localstack` could not be built");
 }
 
-/// A command that runs the program with nothing of this process's configuration.
+/// A command for the program, without the configuration of this process.
 fn command(arguments: &[&str]) -> Command {
     command_under("true", arguments)
 }
 
-/// The same, after a line of shell that limits what the program may do.
+/// The same, after a line of shell that limits the program.
 fn command_under(limit: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(&*PROGRAM);
@@ -56,7 +55,7 @@ fn command_under(limit: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The program at work.
+/// The running program.
 pub(crate) struct Running {
     child: Child,
     pub(crate) deployment: Deployment,
@@ -65,12 +64,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Start it on free ports, and wait until it says that it is ready.
+    /// Starts the program on free ports, and waits for its ready line.
     async fn start(more: &[&str]) -> Self {
         Self::under("true", more).await
     }
 
-    /// Start it after a line of shell that limits what it may do.
+    /// Starts the program after a line of shell that limits it.
     pub(crate) async fn under(limit: &str, more: &[&str]) -> Self {
         let free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
         Self::of(&mut command_under(limit, &[&free[..], more].concat())).await
@@ -91,12 +90,12 @@ impl Running {
         Self { child, deployment, dynamodb, log }
     }
 
-    /// The process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it is running")
     }
 
-    /// Let no file of it grow beyond that.
+    /// Limits the size of each file that the program writes.
     #[cfg(target_os = "linux")]
     pub(crate) fn limit_files(&self, bytes: u64) {
         let id = i32::try_from(self.id()).expect("it is running");
@@ -104,7 +103,8 @@ impl Running {
         rlimit::prlimit(id, rlimit::Resource::FSIZE, limit, None).expect("a child can be limited");
     }
 
-    /// Start it on a new directory that keeps its data. None where the suite runs against a deployment elsewhere.
+    /// Starts the program on a new directory that keeps its data, or returns nothing if the suite runs against a
+    /// deployment.
     async fn keeping() -> Option<(Directory, Self)> {
         if Deployment::is_elsewhere() {
             return None;
@@ -118,12 +118,12 @@ impl Running {
         Self::start(&["--data", directory.path().to_str().expect("the directory has a plain name")]).await
     }
 
-    /// End it as an operator does.
+    /// Stops the program by SIGTERM.
     async fn terminate(self) -> ExitStatus {
         self.stop().await.0
     }
 
-    /// End it as an operator does, and read its log.
+    /// Stops the program by SIGTERM, and returns its log.
     pub(crate) async fn stop(mut self) -> (ExitStatus, String) {
         let id = self.id().to_string();
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
@@ -132,13 +132,14 @@ impl Running {
         (status, within("the end of the log", self.log).await.expect("the log is read"))
     }
 
-    /// End it as a power failure does.
+    /// Kills the program, as a power failure does.
     async fn kill(mut self) {
         self.child.kill().await.expect("a child can be killed");
     }
 }
 
-/// `ready public=http://… internal=http://… dynamodb=http://…`: the deployment, and where its database is.
+/// Parses `ready public=http://… internal=http://… dynamodb=http://…`. Returns the deployment and the address of its
+/// database.
 fn addresses_of(line: &str) -> (Deployment, String) {
     let words: Vec<&str> = line.split(' ').collect();
     let ["ready", public, internal, dynamodb] = words[..] else { panic!("expected the ready line; got {line:?}") };
@@ -151,12 +152,12 @@ fn addresses_of(line: &str) -> (Deployment, String) {
     (Deployment::local(&public, &ws, &address(internal, "internal")), address(dynamodb, "dynamodb"))
 }
 
-/// Run it to its end, which comes at once.
+/// Runs the program to its end, which comes at once.
 async fn run(arguments: &[&str]) -> Output {
     within("the end of the program", command(arguments).output()).await.expect("the program can be run")
 }
 
-/// It ended with code 2 and one line that names the culprit.
+/// Asserts that the program exited with code 2 and an error that contains `named`.
 fn assert_refused(output: &Output, named: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -169,7 +170,7 @@ fn is_one_line(output: &Output) -> bool {
 }
 
 #[tokio::test]
-async fn it_says_when_and_where_it_is_ready() {
+async fn it_prints_its_addresses_when_it_is_ready() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -182,7 +183,7 @@ async fn it_says_when_and_where_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_refused_in_one_line() {
+async fn a_used_port_is_a_one_line_error() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -200,7 +201,7 @@ async fn a_port_that_is_taken_is_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_template_that_cannot_be_read_is_refused_in_one_line() {
+async fn an_unreadable_template_is_a_one_line_error() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -220,7 +221,7 @@ async fn a_wrong_option_is_refused() {
 }
 
 #[tokio::test]
-async fn it_helps_a_newcomer() {
+async fn it_prints_help() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -233,7 +234,7 @@ async fn it_helps_a_newcomer() {
 }
 
 #[tokio::test]
-async fn it_prints_a_token_that_works() {
+async fn it_prints_a_valid_token() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -259,7 +260,7 @@ async fn sigterm_is_a_graceful_stop() {
     running.kill().await;
 }
 
-/// Send until the server is gone: the ids that were acknowledged.
+/// Sends until the server is gone. Returns the acknowledged ids.
 async fn send_until_killed(mut device: Device, to: User) -> Vec<String> {
     let mut accepted = Vec::new();
     while let Some(message) = device.try_send(&to, accepted.len()).await {
@@ -269,7 +270,7 @@ async fn send_until_killed(mut device: Device, to: User) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
+async fn every_acknowledged_message_survives_a_kill_during_traffic() {
     let Some((directory, running)) = Running::keeping().await else { return };
     let (alice, bob) = friends_at(&running.deployment).await;
     let mut traffic = Vec::new();
@@ -292,7 +293,7 @@ async fn every_acknowledged_message_survives_a_kill_in_the_middle_of_traffic() {
 }
 
 #[tokio::test]
-async fn one_whose_connection_ended_with_the_server_misses_nothing() {
+async fn a_user_connected_at_a_kill_loses_no_message() {
     let Some((directory, running)) = Running::keeping().await else { return };
     let (alice, bob) = friends_at(&running.deployment).await;
     let group = group_of(&alice, &[&bob]).await;
@@ -300,7 +301,7 @@ async fn one_whose_connection_ended_with_the_server_misses_nothing() {
     running.kill().await;
     online.vanish();
 
-    // Nobody has told the database that bob's connection is over.
+    // The database does not know that bob's connection has ended.
     let running = Running::start_on(&directory).await;
     let [alice, bob] = [&alice, &bob].map(|user| user.moved_to(&running.deployment));
     let mut online = alice.connect().await;

@@ -1,5 +1,5 @@
-//! The books that are kept of a user, write by write: what they say stays true whatever write comes again or late. The
-//! table is used in this process, over the engine.
+//! The delivery state of a user, write by write. It stays correct if writes are late or repeated. The tests call the
+//! table in this process, over the engine.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::simulation::config;
 use crate::simulation::world::{Skewed, TABLE, Wire, World};
 use crate::world::Deployment;
 
-/// A user who has missed one message by name.
+/// A user with one missed message by name.
 struct Scene {
     world: Arc<World>,
     table: Table,
@@ -42,10 +42,10 @@ impl Scene {
         let table = Table::new(client, &config, clock, Arc::new(Ids::seeded(1)));
         let user = UserId::parse("bob").expect("an id");
         let scene = Self { world, table, user, connection: ConnectionId::new("phone") };
-        let begun = scene.world.now_ms() - 60_000;
-        scene.table.announce(&scene.user, &scene.connection, begun).await.expect("it is announced");
-        assert!(scene.stamp(begun).await);
-        scene.miss(begun + 1).await;
+        let began = scene.world.now_ms() - 60_000;
+        scene.table.announce(&scene.user, &scene.connection, began).await.expect("it is announced");
+        assert!(scene.stamp(began).await);
+        scene.miss(began + 1).await;
         assert_eq!(scene.names().await, 1);
         Some(scene)
     }
@@ -54,7 +54,7 @@ impl Scene {
         self.table.stamp(&self.user, &self.connection, from).await.expect("it is stamped")
     }
 
-    /// No connection took a message of that time.
+    /// Records a message of that time that no connection received.
     async fn miss(&self, time: Ms) {
         let missed = MissedRef::new(&Address::User(self.user.clone()), MessageId::first_at(time));
         let state = self.state().await;
@@ -83,7 +83,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_no_room_for_a_name_its_time_is_uncovered() {
+async fn a_name_without_room_uncovers_its_time() {
     let Some(scene) = Scene::new().await else { return };
     let now = scene.world.now_ms();
     assert!(scene.covers(now).await);
@@ -93,17 +93,17 @@ async fn where_there_is_no_room_for_a_name_its_time_is_uncovered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_uncovered_stays_so_when_the_stamp_comes_again() {
+async fn a_repeated_stamp_keeps_a_time_uncovered() {
     let Some(scene) = Scene::new().await else { return };
     let now = scene.world.now_ms();
     scene.miss(now).await;
-    // Its first answer was lost, so the SDK sends it again.
+    // The answer to the first stamp was lost, so the SDK repeats it.
     assert!(scene.stamp(now - 60_000).await, "it is stamped");
     assert!(!scene.covers(now).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_stamped_stays_so_when_the_announcement_comes_again() {
+async fn a_repeated_announcement_keeps_the_stamp() {
     let Some(scene) = Scene::new().await else { return };
     let now = scene.world.now_ms();
     scene.table.announce(&scene.user, &scene.connection, now).await.expect("it is announced");
@@ -111,9 +111,9 @@ async fn what_was_stamped_stays_so_when_the_announcement_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_a_pull_may_be_dropping_a_time_it_starts_again() {
+async fn uncovering_a_time_restarts_a_pull_that_may_drop_it() {
     let Some(scene) = Scene::new().await else { return };
-    // A pull that has read the state already drops what is older than half a minute by the time it writes.
+    // A pull that has already read the state drops what is older than half a minute when it writes.
     let time = scene.world.now_ms() - 16_000;
     let version = scene.state().await.version;
     scene.miss(time).await;
@@ -125,7 +125,7 @@ async fn where_a_pull_may_be_dropping_a_time_it_starts_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_no_room_for_a_name_a_time_that_was_dropped_is_missed_again() {
+async fn a_name_without_room_makes_a_dropped_time_missed_again() {
     let Some(scene) = Scene::new().await else { return };
     let time = scene.world.now_ms() - 50_000;
     let drop =
@@ -136,10 +136,9 @@ async fn where_there_is_no_room_for_a_name_a_time_that_was_dropped_is_missed_aga
     assert_eq!(scene.state().await.unicast.until, time - 1);
 }
 
-/// A hundred handshakes at once, or a `$connect` that died between its two writes, leave connections that were never
-/// stamped.
+/// A burst of handshakes, or a `$connect` killed between its two writes, leaves connections that were never stamped.
 #[tokio::test(start_paused = true)]
-async fn connections_that_were_never_stamped_neither_hide_messages_nor_lift_the_limit_of_names() {
+async fn connections_without_a_stamp_hide_no_messages() {
     let Some(scene) = Scene::new().await else { return };
     for n in 0..100 {
         let connection = ConnectionId::new(format!("burst-{n}"));
@@ -148,7 +147,7 @@ async fn connections_that_were_never_stamped_neither_hide_messages_nor_lift_the_
     }
     let now = scene.world.now_ms();
     let is_hidden = |state: &State| state.connections.values().filter(|c| c.hides(now, now)).count();
-    assert_eq!(is_hidden(&scene.state().await), 1, "only by the one that is open");
+    assert_eq!(is_hidden(&scene.state().await), 1, "only by the open connection");
     for n in 0..20 {
         scene.miss(now + n).await;
     }
@@ -157,13 +156,13 @@ async fn connections_that_were_never_stamped_neither_hide_messages_nor_lift_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_is_uncovered_on_more_connections_than_one_write_holds() {
+async fn a_time_is_uncovered_on_a_hundred_connections() {
     let Some(scene) = Scene::new().await else { return };
     let now = scene.world.now_ms();
     for n in 0..100 {
         let connection = ConnectionId::new(format!("tab-{n}"));
         scene.table.announce(&scene.user, &connection, now - 10).await.expect("it is announced");
-        // Half of them are being opened, and would be stamped before the message.
+        // Half of the connections are still opening, and are later stamped with a time before the message.
         if n % 2 == 0 {
             scene.table.stamp(&scene.user, &connection, now - 5).await.expect("it is stamped");
         }
@@ -176,21 +175,21 @@ async fn a_time_is_uncovered_on_more_connections_than_one_write_holds() {
     assert_eq!(scene.names().await, 1);
 }
 
-/// How many bytes an item has, as DynamoDB counts them, or a little more.
+/// The size of an item as DynamoDB counts it, or a little more.
 fn size(item: &Value) -> usize {
     item.to_string().len()
 }
 
-/// Everything in a state that others can make grow has a limit that nothing bypasses, and all of it together fits into
-/// the 400 KB of an item.
+/// Each part of a state that others can make grow has a limit. All parts at their limits fit into the 400 KB of an
+/// item.
 #[tokio::test(start_paused = true)]
-async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
+async fn a_state_at_every_limit_fits_into_an_item() {
     let Some(scene) = Scene::with_names(2_000).await else { return };
     let group = Address::Group(GroupId::parse(&"g".repeat(128)).expect("an id"));
     let now = scene.world.now_ms();
     let mut refused = 0;
     for n in 0..MAX_KNOWN + 20 {
-        // Sixteen characters, as API Gateway's are.
+        // 16 characters, as API Gateway's ids have.
         let connection = ConnectionId::new(format!("{n:016}"));
         match scene.table.announce(&scene.user, &connection, now).await.expect("an answer") {
             Announced::Yes(_) => {
@@ -200,7 +199,7 @@ async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
             Announced::NoRoom(_) => refused += 1,
         }
     }
-    assert_eq!(refused, 21, "all but the phone and those that fit beside it");
+    assert_eq!(refused, 21, "all that do not fit beside the phone");
     let names: Vec<String> = (0..1_990).map(|n| format!("g/{}/{}", "g".repeat(128), MessageId::first_at(n))).collect();
     scene.world.update(&json!({
         "TableName": TABLE,
@@ -208,7 +207,7 @@ async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
         "UpdateExpression": "SET missed = :names",
         "ExpressionAttributeValues": { ":names": { "SS": names } },
     }));
-    // Senders that have read the state before it was full.
+    // Senders that read the state before it was full.
     let empty = State::default();
     for n in 0..30 {
         let missed = MissedRef::new(&group, MessageId::first_at(now + n));
@@ -220,7 +219,7 @@ async fn a_state_that_is_filled_to_every_limit_fits_into_an_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_young_messages_may_be_dropped_and_no_sender_reads_them() {
+async fn dropped_young_messages_are_limited_and_outside_the_state() {
     let Some(scene) = Scene::new().await else { return };
     let before = size(&scene.stored());
     let tails = |count: u64| Tails {

@@ -1,5 +1,5 @@
-//! What each operation costs: capacity of the database as it counts it, calls of the SDK, pushes. The tables stand in
-//! `docs/benchmarks.md`, and these tests compare the two; `UPDATE_COSTS=1` writes them instead.
+//! The cost of each operation: capacity of the database as it counts it, SDK calls, and pushes. The tables are in
+//! `docs/benchmarks.md`, and these tests compare them. `UPDATE_COSTS=1` writes them instead.
 
 mod queued;
 
@@ -21,7 +21,7 @@ use crate::inside::{Inside, body, call, socket_event};
 use crate::simulation::world::{TABLE, Wire, World};
 use crate::world::Deployment;
 
-/// Where the tables stand, each between two marks of its name.
+/// The document with the tables. Each table is between two marks with its name.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
 
 /// Held while the document is read or written.
@@ -34,13 +34,13 @@ const INVOCATION_USD: f64 = 0.20;
 const GATEWAY_USD: f64 = 1.00;
 const QUEUE_USD: f64 = 0.40;
 
-/// The sizes of groups that come to be by invitations.
+/// The sizes of groups that are made by invitations.
 const MEMBERS: [usize; 4] = [2, 10, 100, 1_000];
 
-/// The largest size that may be configured. Its members are written past the functions.
+/// The largest size that may be configured. Its members are written directly to the table.
 const VAST: usize = 10_000;
 
-/// How many connections each member has who is online.
+/// The number of connections of each online member.
 const DEVICES: [usize; 2] = [1, 3];
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -50,11 +50,11 @@ struct Cost {
     reads: f64,
     /// Calls of the SDK.
     calls: u32,
-    /// The longest chain of calls of which each began when the one before it was over.
+    /// The longest chain of calls in which each began after the one before it was over.
     in_sequence: u32,
-    /// Calls for a connection: posts, and looks where a message is withheld.
+    /// Calls for a connection: posts, or looks if a message is withheld.
     pushes: u32,
-    /// What SQS counts as requests: of a call, each 64 KiB that it carries.
+    /// SQS requests: a call counts as one for each 64 KiB that it carries.
     queue: u32,
 }
 
@@ -63,7 +63,7 @@ struct Cost {
 struct Meter {
     wire: Wire,
     cost: Arc<Mutex<Cost>>,
-    /// Read units by partition, of those that hold groups.
+    /// Read units by partition, for partitions of groups.
     partitions: Arc<Mutex<BTreeMap<String, f64>>>,
 }
 
@@ -72,7 +72,7 @@ impl Meter {
         change(&mut self.cost.lock().expect("nobody panics that holds it"))
     }
 
-    /// What was spent since this was asked the last time.
+    /// The cost since this was last called.
     fn take(&self) -> Cost {
         self.change(std::mem::take)
     }
@@ -96,7 +96,7 @@ impl Meter {
         let units =
             |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_else(|| panic!("{operation}: {body}"));
         let spent = match &body["ConsumedCapacity"] {
-            // A condition that does not hold costs as much as the write of that item, which is small here.
+            // A failed condition costs as much as the write of that item, which is small here.
             _ if answer.status().as_u16() == 400 && body["__type"].as_str().is_some_and(is_failed_condition) => 1.0,
             Value::Array(tables) => tables.iter().map(units).sum(),
             consumed => units(consumed),
@@ -112,7 +112,7 @@ impl Meter {
         });
     }
 
-    /// Note which partitions a read was of, where that is a query or a batch whose items have 4 KB each at most.
+    /// Records the partitions of a read, if it is a query or a batch whose items have at most 4 KB each.
     fn note_partitions(&self, asked: &Value, spent: f64) {
         let queried = asked["ExpressionAttributeValues"][":pk"]["S"].as_str().map(|pk| (pk, spent));
         let keys = asked["RequestItems"][TABLE]["Keys"].as_array().into_iter().flatten();
@@ -124,7 +124,7 @@ impl Meter {
     }
 }
 
-/// What SQS counts a call with so many bytes as.
+/// The number of requests that SQS counts for a call with this many bytes.
 fn queue_requests(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(64 * 1024).max(1)).expect("calls have a limit")
 }
@@ -163,13 +163,13 @@ fn is_failed_condition(name: &str) -> bool {
 struct Row {
     operation: String,
     cost: Cost,
-    /// Functions that run, and requests and frames that the gateway takes.
+    /// The functions that run, and the requests and frames that the gateway receives.
     invocations: u32,
     requests: u32,
 }
 
 impl Row {
-    /// Dollars for a million of it: the database, the gateway, invocations. Not the time that functions run.
+    /// Dollars for a million operations: the database, the gateway and invocations, without the run time of functions.
     fn price(&self) -> f64 {
         WRITE_USD * self.cost.writes
             + READ_USD * self.cost.reads
@@ -178,13 +178,13 @@ impl Row {
             + QUEUE_USD * f64::from(self.cost.queue)
     }
 
-    /// What no design can save of the price of a message: that the frame is taken, a function runs, the message is written
-    /// once, and each open connection is sent it.
+    /// The part of a message's price that no design can save: the frame is received, a function runs, the message is
+    /// written once, and each open connection gets a push.
     fn floor(&self) -> f64 {
         WRITE_USD + INVOCATION_USD + GATEWAY_USD * f64::from(self.requests + self.cost.pushes)
     }
 
-    /// Assert the most that it may cost.
+    /// Asserts the highest cost.
     fn within(self, writes: f64, reads: f64, in_sequence: u32) -> Self {
         let Cost { writes: w, reads: r, in_sequence: s, .. } = self.cost;
         let about =
@@ -204,7 +204,7 @@ impl Bench {
         Self::with(&[])
     }
 
-    /// With these variables in the environment of the functions.
+    /// With these environment variables for the functions.
     fn with(variables: &[(&str, &str)]) -> Self {
         let world = World::new(1);
         let meter = Meter { wire: Wire(world.clone()), cost: Arc::default(), partitions: Arc::default() };
@@ -220,7 +220,7 @@ impl Bench {
         connections
     }
 
-    /// What it costs to send a frame.
+    /// The cost of sending a frame.
     async fn send(&self, operation: &str, user: &str, connection: &str, frame: &Value) -> Row {
         let kind = frame["type"].as_str().expect("a type");
         let event = socket_event(kind, user, connection, Some(&frame.to_string())).to_string();
@@ -229,7 +229,7 @@ impl Bench {
         Row { operation: operation.to_owned(), cost: self.meter.take(), invocations: 1, requests: 1 }
     }
 
-    /// What a call of the REST API costs, and its answer.
+    /// The cost of a call of the REST API, and its answer.
     async fn rest<T: serde::de::DeserializeOwned>(
         &self,
         operation: &str,
@@ -254,7 +254,7 @@ impl Bench {
         (Row { operation: operation.to_owned(), cost, invocations: 1, requests: 1 }, answer)
     }
 
-    /// A group of a manager and others: its id, and what making it and the last invitation and acceptance cost.
+    /// Creates a group. Returns its id, and the cost of creating it and of the last invitation and acceptance.
     async fn group(&self, manager: &str, others: &[String]) -> (String, Vec<Row>) {
         let create = call("POST", manager, "/api/group", None, "&name=walkers", None);
         let (row, group) = self.rest::<String>("create a group", &functions::create_group::FUNCTION, &create).await;
@@ -274,7 +274,8 @@ impl Bench {
         (group, rows)
     }
 
-    /// What messages to a group cost while a fifth of its members are online, with one connection each and with three.
+    /// The cost of messages to a group while a fifth of its members are online, with one connection each and with
+    /// three.
     async fn messages_to(&self, group: &str, others: &[String]) -> Vec<GroupRow> {
         let members = others.len() + 1;
         let online = &others[..members.div_ceil(5).min(others.len())];
@@ -294,14 +295,14 @@ impl Bench {
     }
 }
 
-/// A message to a group of so many, of whom those who are online have so many connections.
+/// A message to a group. Each online member has `devices` connections.
 struct GroupRow {
     members: usize,
     devices: usize,
     row: Row,
 }
 
-/// Assert the most that a message to a group may cost, with so many connections open.
+/// Asserts the highest cost of a message to a group with this many open connections.
 fn within_limits(row: Row, members: usize, open: usize) -> Row {
     assert_eq!(row.cost.pushes as usize, open, "{}: one push for each open connection", row.operation);
     assert!((row.cost.writes - 1.0).abs() < 1e-9, "{}: {} writes instead of one", row.operation, row.cost.writes);
@@ -335,7 +336,7 @@ async fn private_messages(rows: &mut Vec<Row>) {
         rows.push(bench.send(&name, "alice", &sender, &frame).await.within(1.0, 3.0, 4));
     }
     let name = "private message with `requestId`, 3 connections";
-    // The last two are under way at once, where the first takes longer than the next tick is away: see `wait_for_tick`.
+    // The last two overlap if the first takes longer than the next tick: see `wait_for_tick`.
     rows.push(bench.send(name, "alice", &sender, &named).await.within(3.0, 3.0, 7));
     named["content"] = frame["content"].clone();
     rows.push(bench.send("the same frame again", "alice", &sender, &named).await.within(1.0, 1.0, 3));
@@ -358,7 +359,7 @@ fn others(members: usize) -> Vec<String> {
     (1..members).map(|number| format!("member-{number:05}")).collect()
 }
 
-/// What it costs to make a group and to come in, and messages to groups of every size.
+/// The cost of creating and joining a group, and of messages to groups of every size.
 async fn group_messages(rows: &mut Vec<Row>) -> Vec<GroupRow> {
     let mut messages = Vec::new();
     for members in MEMBERS {
@@ -375,7 +376,7 @@ async fn group_messages(rows: &mut Vec<Row>) -> Vec<GroupRow> {
     messages
 }
 
-/// What it costs not to come in, to go, and to dissolve a group of ten.
+/// The cost of declining, of leaving, and of dissolving a group of ten.
 async fn departures(rows: &mut Vec<Row>) {
     let (bench, others) = (Bench::new(), others(11));
     let (group, _) = bench.group("manager", &others).await;
@@ -395,7 +396,7 @@ async fn departures(rows: &mut Vec<Row>) {
     }
 }
 
-/// What it costs to drop by a second step what a pull has shown.
+/// The cost of dropping in a second step what a pull has shown.
 async fn drops(rows: &mut Vec<Row>) {
     let bench = Bench::new();
     bench.inside.tie("alice", "friendId", "bob").await;
@@ -412,7 +413,7 @@ async fn drops(rows: &mut Vec<Row>) {
     let drop = call("DELETE", "alice", "/api/message", None, &format!("&page={token}"), None);
     let name = "drop what it has shown";
     let (row, _) = bench.rest::<Value>(name, &functions::drop_messages::FUNCTION, &drop).await;
-    // Besides what was shown: the state, and what it names as dropped. That is an item of its own, as in a pull.
+    // Besides the messages: the state, and its list of dropped ids. That list is an item of its own, as in a pull.
     rows.push(row.within(2.0, 3.0, 3));
 }
 
@@ -440,14 +441,14 @@ async fn pulls(rows: &mut Vec<Row>) {
             let (row, _) = bench.rest::<Value>(&name, &functions::pull_messages::FUNCTION, &pull).await;
             // Besides the messages: the state, memberships and blocks together, the log of private messages, and the log
             // of each group.
-            // What is young is dropped by an item of its own, before the state names it.
+            // Young messages are dropped by an item of their own, before the state names it.
             let (writes, calls) = if messages == 0 { (0.0, 2) } else { (2.0, 4) };
             rows.push(row.within(writes, f64::from(groups) + messages as f64 / 4.0 + 3.0, calls));
         }
     }
 }
 
-/// The line that lies nearest to the points: by how much it rises, and where it begins.
+/// The line that fits the points best: its slope and its intercept.
 fn fitted(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
@@ -458,7 +459,7 @@ fn fitted(points: &[(f64, f64)]) -> (f64, f64) {
     (slope, y - slope * x)
 }
 
-/// The lines fitted to what messages to groups cost, by members; and the most by which a point lies off.
+/// The lines fitted to the cost of group messages by members, and the largest distance of a point.
 fn fits(messages: &[GroupRow]) -> String {
     let mut text = "| message to a group of n | for each member | and | the farthest point is off by |\n".to_owned();
     text.push_str("| --- | --- | --- | --- |\n");
@@ -479,7 +480,7 @@ fn fits(messages: &[GroupRow]) -> String {
     text
 }
 
-/// How far from the floor each message to a group is.
+/// How far each group message is from the floor.
 fn floors(messages: &[GroupRow]) -> String {
     let mut text =
         "| members | connections of each who is online | USD per million | floor | times the floor |\n".to_owned();
@@ -510,7 +511,7 @@ fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_table_of_costs_is_true() {
+async fn the_table_of_costs_is_up_to_date() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -526,7 +527,7 @@ async fn the_table_of_costs_is_true() {
     compare("costs", &format!("{}\n{}\n{}", table(all), fits(&messages), floors(&messages)));
 }
 
-/// The table of that name in the document is this one; or write it.
+/// Compares the table of that name in the document with this one, or writes it.
 fn compare(name: &str, table: &str) {
     let _in_use = DOCUMENT_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
@@ -541,7 +542,7 @@ fn compare(name: &str, table: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_is_written_past_the_functions_costs_what_a_real_one_does() {
+async fn a_directly_written_group_costs_as_much_as_a_real_one() {
     if Deployment::is_elsewhere() {
         return;
     }

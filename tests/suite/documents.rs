@@ -1,5 +1,5 @@
-//! The documents in `docs/` that describe the APIs for programs. That answers and frames are as they say is seen in all
-//! other tests, by `world::document`; which routes there are, by `localstack/tests/template.rs`. Here is the rest.
+//! The documents in `docs/` that describe the APIs for programs. `world::document` checks the answers and frames of all
+//! other tests against them, and `localstack/tests/template.rs` checks the routes. This module checks the rest.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::world::deployment::free_ports;
 use crate::world::document::{Document, INTERNAL, PUBLIC, Place, SOCKET};
 use crate::world::{BackEnd, Deployment, User};
 
-/// What the stack serves, and where: at the public address, or at the internal one.
+/// The documents that the stack serves, and whether the public or the internal address serves them.
 const SERVED: [(&str, bool, &str); 3] = [
     ("openapi", true, include_str!("../../docs/openapi.yaml")),
     ("asyncapi", true, include_str!("../../docs/asyncapi.yaml")),
@@ -25,7 +25,7 @@ fn all() -> [&'static Document; 3] {
 }
 
 #[tokio::test]
-async fn the_local_stack_serves_each_where_its_api_is() {
+async fn the_local_stack_serves_each_document_at_the_address_of_its_api() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let (user, back_end) = (local.user("alice"), local.user("bob").back_end());
     for (name, is_public, text) in SERVED {
@@ -46,7 +46,7 @@ async fn the_local_stack_serves_each_where_its_api_is() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_may_read_what_is_public() {
+async fn other_sites_may_read_the_public_documents() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let call =
         local.user("alice").anonymous_call(Method::GET, "/openapi.yaml").header("origin", "https://editor.example");
@@ -54,18 +54,18 @@ async fn a_page_of_another_site_may_read_what_is_public() {
     local.stop().await;
 }
 
-/// Each object of a document, wherever it is.
+/// Collects every object of a document.
 fn walk<'a>(place: &Place<'a>, found: &mut Vec<Place<'a>>) {
     let Some(fields) = place.value().as_object() else {
         return place.items().iter().for_each(|item| walk(item, found));
     };
     found.push(place.clone());
-    // What is referred to is seen where it stands, and examples are not descriptions.
+    // References are followed at their target. Examples are not descriptions.
     let own = fields.iter().filter(|(key, value)| !key.starts_with("example") && value.get("$ref").is_none());
     own.filter_map(|(key, _)| place.get(key)).for_each(|child| walk(&child, found));
 }
 
-/// The examples that stand beside a schema, and the key of that schema.
+/// The examples beside a schema, and the key of that schema.
 fn examples(place: &Place<'_>) -> Vec<(&'static str, Value)> {
     let value = place.value();
     let one = value.get("example").cloned();
@@ -77,7 +77,7 @@ fn examples(place: &Place<'_>) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn examples_are_what_they_are_examples_of() {
+fn examples_match_their_schemas() {
     let mut counted = Vec::new();
     for document in all() {
         let mut places = Vec::new();
@@ -101,14 +101,14 @@ fn every_answer_and_every_message_has_an_example() {
             let value = place.value();
             value.get("payload").is_some() || (value.get("schema").is_some() && value.get("in").is_none())
         };
-        // A header's schema is its description.
+        // A schema of a header describes the header.
         let bodies = places.iter().filter(is_body).filter(|place| !place.is_header());
         bodies.for_each(|place| assert!(!examples(place).is_empty(), "{}", place.value()));
     }
 }
 
 #[test]
-fn what_two_documents_name_alike_is_alike() {
+fn schemas_with_the_same_name_are_equal() {
     let schemas = |document: &'static Document| document.place("/components/schemas").expect("there are schemas");
     let mut compared = 0;
     for (one, other) in [(&*PUBLIC, &*SOCKET), (&*PUBLIC, &*INTERNAL)] {
@@ -146,7 +146,7 @@ fn limit(config: &Config, variable: &str) -> u64 {
 }
 
 #[test]
-fn limits_that_can_be_set_are_those_of_the_configuration() {
+fn documented_limits_match_the_configuration() {
     let unset = with("", "").expect("nothing else is needed");
     for document in [&*PUBLIC, &*SOCKET] {
         for (variable, bounds) in document.place("/x-limits").expect("there are limits").entries() {
@@ -163,7 +163,7 @@ fn limits_that_can_be_set_are_those_of_the_configuration() {
 }
 
 #[test]
-fn lengths_are_those_of_the_code() {
+fn documented_lengths_match_the_code() {
     let number = |document: &'static Document, pointer: &str| {
         document.place(pointer).and_then(|place| place.value().as_u64()).unwrap_or_else(|| panic!("{pointer}"))
     };
@@ -185,7 +185,7 @@ fn lengths_are_those_of_the_code() {
 }
 
 #[test]
-fn a_length_in_bytes_is_said_to_people_too() {
+fn lengths_in_bytes_are_also_in_the_descriptions() {
     for ((_, _, text), document) in SERVED.into_iter().zip([&*PUBLIC, &*SOCKET, &*INTERNAL]) {
         for (name, bytes) in document.place("/x-bytes").expect("there are lengths").entries() {
             let bytes = bytes.value().to_string();
@@ -195,7 +195,7 @@ fn a_length_in_bytes_is_said_to_people_too() {
 }
 
 #[tokio::test]
-async fn a_name_may_be_as_long_as_it_says() {
+async fn a_name_may_have_the_documented_length() {
     let most = PUBLIC.place("/components/schemas/GroupName/maxLength").and_then(|place| place.value().as_u64());
     let name = "ä".repeat(usize::try_from(most.expect("a number")).expect("a length"));
     let alice = User::new("alice");
@@ -204,7 +204,7 @@ async fn a_name_may_be_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_notification_may_be_as_long_as_it_says() {
+async fn a_notification_may_have_the_documented_length() {
     let most = INTERNAL.place("/x-bytes/notification").and_then(|place| place.value().as_u64());
     let most = usize::try_from(most.expect("a number")).expect("a length");
     let overhead = json!({"type": "NOTIFICATION", "notificationType": "n", "content": ""}).to_string().len();
@@ -215,7 +215,7 @@ async fn a_notification_may_be_as_long_as_it_says() {
 }
 
 #[test]
-fn a_field_that_is_not_described_is_noticed() {
+fn an_undescribed_field_fails_the_check() {
     if Deployment::is_elsewhere() {
         return;
     }

@@ -1,4 +1,5 @@
-//! What is foreign and what is absent look the same: in the answer, byte for byte, and in the calls that it takes.
+//! Foreign and absent things look the same: the answers are equal byte for byte, and so are the calls that the
+//! functions make.
 
 use functions::Function;
 use serde_json::{Value, json};
@@ -6,18 +7,18 @@ use serde_json::{Value, json};
 use crate::inside::{Inside, Rest, call, socket_event};
 use crate::world::Deployment;
 
-/// An id of each kind that nothing has.
+/// An id that no group and no invitation has.
 const ABSENT: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Alice's group with bob in it and carol invited: the group and the invitation.
-async fn settle(inside: &Inside) -> (String, String) {
+/// Alice's group with bob in it and carol invited. Returns the group and the invitation.
+async fn arrange(inside: &Inside) -> (String, String) {
     let group = inside.create_group("alice").await;
     inside.bring("alice", &group, "bob").await;
     let invitation = inside.invite("alice", &group, "carol").await;
     (group, invitation)
 }
 
-/// What a call is answered, and the calls that it took.
+/// The answer to a call, and the calls that the function made.
 async fn seen(inside: &Inside, function: &Function, call: &Rest) -> (Value, Vec<String>) {
     inside.take_calls();
     let answer = inside.rest(function, call).await;
@@ -25,12 +26,12 @@ async fn seen(inside: &Inside, function: &Function, call: &Rest) -> (Value, Vec<
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_group_or_invitation_is_as_an_absent_one() {
+async fn foreign_and_absent_groups_and_invitations_look_the_same() {
     if Deployment::is_elsewhere() {
         return;
     }
     let inside = Inside::new(1);
-    let (group, invitation) = settle(&inside).await;
+    let (group, invitation) = arrange(&inside).await;
     let of_group =
         |method, query| move |id: &str| call(method, "mallory", "/api/group", Some(("groupId", id)), query, None);
     let of_invitation =
@@ -65,13 +66,13 @@ async fn a_foreign_group_or_invitation_is_as_an_absent_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_who_manages_nothing_learns_nothing_of_who_is_in_it() {
+async fn removing_does_not_tell_who_is_a_member() {
     if Deployment::is_elsewhere() {
         return;
     }
     let inside = Inside::new(2);
-    let (group, _) = settle(&inside).await;
-    // Bob may look; but removing by him fails the same way whoever is named.
+    let (group, _) = arrange(&inside).await;
+    // Bob may read the group. But removing fails in the same way for every named user.
     let remove =
         |user: &str| call("DELETE", "bob", "/api/group", Some(("groupId", &group)), &format!("&userId={user}"), None);
     let first = seen(&inside, &functions::leave_group::FUNCTION, &remove("alice")).await;
@@ -81,12 +82,12 @@ async fn a_member_who_manages_nothing_learns_nothing_of_who_is_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_a_message_is_withheld_from_takes_the_same_calls() {
+async fn every_withheld_message_makes_the_same_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
     let inside = Inside::new(3);
-    let (group, _) = settle(&inside).await;
+    let (group, _) = arrange(&inside).await;
     inside.tie("mallory", "friendId", "dave").await;
     inside.tie("dave", "blockedId", "mallory").await;
     let connection = inside.connect("mallory").await;

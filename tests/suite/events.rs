@@ -1,5 +1,5 @@
-//! Genuine events of API Gateway, as files in `tests/events`, through the decoder that runs in Lambda: what the
-//! handlers rely on is there.
+//! Genuine events of API Gateway, from `tests/events`, go through the decoder that runs in Lambda. The tests assert
+//! that all the fields that the handlers need are there.
 
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayWebsocketProxyRequest, ApiGatewayWebsocketProxyRequestContext};
 use lambda_http::request::{RequestContext, from_str};
@@ -16,7 +16,7 @@ fn socket(request: &Request) -> &ApiGatewayWebsocketProxyRequestContext {
     }
 }
 
-/// Whose connection it is, as every event after the handshake tells.
+/// Asserts the user and the connection, which every event after the handshake has.
 fn assert_authorized(request: &Request) {
     let context = socket(request);
     assert_eq!(context.connection_id.as_deref(), Some("SdQ8yfeNliACJ9w="));
@@ -37,7 +37,7 @@ fn query(request: &Request, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_authorizer_sees_every_token_the_origin_and_the_subprotocols() {
+fn an_authorize_event_has_all_tokens_the_origin_and_subprotocols() {
     let event = include_str!("../events/websocket-authorize.json");
     let request: ApiGatewayWebsocketProxyRequest = serde_json::from_str(event).unwrap();
     let tokens = &request.multi_value_query_string_parameters;
@@ -48,7 +48,7 @@ fn the_authorizer_sees_every_token_the_origin_and_the_subprotocols() {
 }
 
 #[test]
-fn a_connection_that_opens_names_its_user_its_end_and_its_subprotocol() {
+fn a_connect_event_has_the_user_the_expiry_and_the_subprotocol() {
     let request = decoded(include_str!("../events/websocket-connect.json"));
     assert_authorized(&request);
     assert_eq!(socket(&request).route_key.as_deref(), Some("$connect"));
@@ -56,7 +56,7 @@ fn a_connection_that_opens_names_its_user_its_end_and_its_subprotocol() {
 }
 
 #[test]
-fn a_frame_carries_its_text_untouched_and_its_time_of_arrival() {
+fn a_message_event_has_the_exact_text_and_its_arrival_time() {
     let request = decoded(include_str!("../events/websocket-unicast.json"));
     assert_authorized(&request);
     assert_eq!(socket(&request).route_key.as_deref(), Some("unicast"));
@@ -67,7 +67,7 @@ fn a_frame_carries_its_text_untouched_and_its_time_of_arrival() {
 }
 
 #[test]
-fn a_frame_that_is_not_json_comes_by_the_default_route() {
+fn a_frame_that_is_not_json_has_the_default_route() {
     let request = decoded(include_str!("../events/websocket-default.json"));
     assert_authorized(&request);
     assert_eq!(socket(&request).route_key.as_deref(), Some("$default"));
@@ -75,14 +75,14 @@ fn a_frame_that_is_not_json_comes_by_the_default_route() {
 }
 
 #[test]
-fn a_binary_frame_is_no_text() {
+fn a_binary_frame_is_decoded_as_bytes() {
     let request = decoded(include_str!("../events/websocket-binary.json"));
     assert_authorized(&request);
     assert!(matches!(request.body(), Body::Binary(bytes) if bytes[..] == [0, 1, 2, 3, 255]), "{request:?}");
 }
 
 #[test]
-fn a_connection_that_broke_names_its_user() {
+fn a_disconnect_event_has_the_user() {
     let request = decoded(include_str!("../events/websocket-disconnect.json"));
     assert_authorized(&request);
     assert_eq!(socket(&request).route_key.as_deref(), Some("$disconnect"));
@@ -90,7 +90,7 @@ fn a_connection_that_broke_names_its_user() {
 }
 
 #[test]
-fn a_pull_shows_each_value_of_each_parameter() {
+fn a_pull_event_has_each_value_of_each_parameter() {
     let request = decoded(include_str!("../events/http-pull.json"));
     assert_eq!((request.method().as_str(), request.raw_http_path()), ("GET", "/api/message"));
     assert_eq!(query(&request, "access_token"), ["one", "two"]);
@@ -101,7 +101,7 @@ fn a_pull_shows_each_value_of_each_parameter() {
 }
 
 #[test]
-fn a_name_in_the_query_is_decoded_once() {
+fn a_query_value_is_decoded_once() {
     let request = decoded(include_str!("../events/http-rename.json"));
     assert_eq!((request.method().as_str(), request.raw_http_path()), ("PUT", "/api/group/g:1"));
     assert_eq!(query(&request, "name"), ["跑步 & more"]);
@@ -109,7 +109,7 @@ fn a_name_in_the_query_is_decoded_once() {
 }
 
 #[test]
-fn an_invitation_brings_its_body_and_a_bearer_token() {
+fn an_invite_event_has_its_body_and_bearer_token() {
     let request = decoded(include_str!("../events/http-invite.json"));
     assert_eq!(request.headers()["authorization"], "Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmVk");
     assert_eq!(query(&request, "access_token"), [""; 0]);
@@ -123,7 +123,7 @@ fn a_body_in_base64_is_decoded() {
 }
 
 #[test]
-fn a_call_without_query_path_parameters_or_body_is_decoded() {
+fn an_event_without_query_path_parameters_and_body_is_decoded() {
     let request = decoded(include_str!("../events/http-bare.json"));
     assert_eq!((request.method().as_str(), request.raw_http_path()), ("GET", "/api/group"));
     assert!(request.query_string_parameters().is_empty());
@@ -132,7 +132,7 @@ fn a_call_without_query_path_parameters_or_body_is_decoded() {
 }
 
 #[test]
-fn a_notification_by_a_signed_call_shows_its_parameters_and_body() {
+fn a_notification_event_has_its_parameters_and_body() {
     let request = decoded(include_str!("../events/http-notification.json"));
     assert_eq!((request.method().as_str(), request.raw_http_path()), ("POST", "/notification"));
     assert_eq!(query(&request, "type"), ["multicast"]);
@@ -142,7 +142,7 @@ fn a_notification_by_a_signed_call_shows_its_parameters_and_body() {
 }
 
 #[test]
-fn a_relationship_is_named_by_its_path() {
+fn a_relationship_event_has_its_path_parameters() {
     let request = decoded(include_str!("../events/http-relationship.json"));
     assert_eq!(request.method().as_str(), "PUT");
     assert_eq!(request.path_parameters().first("userId"), Some("alice"));

@@ -1,5 +1,5 @@
-//! Section 2: messages to a group that is too large for one function. The local stack is told that one receiver is as
-//! many as a function takes. Skipped, by name, where the suite runs against a deployment elsewhere.
+//! Section 2: messages to a group that is too large for one function. The local stack is configured so that two
+//! receivers are too many. Skipped if the suite runs against a deployment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::world::device::{Device, multicast};
 use crate::world::scene::group_of;
 use crate::world::{Deployment, User, within};
 
-/// The names of the queues, as in the template.
+/// The names of the queues in the template.
 const QUEUE: &str = "FanoutQueue";
 const DEAD_LETTERS: &str = "FanoutDeadLetters";
 
@@ -21,7 +21,7 @@ fn large_groups() -> Options {
     with(&[("FANOUT_MEMBERS", "1")])
 }
 
-/// A group of alice and three others.
+/// A group of alice and three other members.
 async fn group(local: &Local) -> (User, [User; 3], String) {
     let alice = local.user("alice");
     let others = ["bob", "carol", "dave"].map(|name| local.user(name));
@@ -29,7 +29,7 @@ async fn group(local: &Local) -> (User, [User; 3], String) {
     (alice, others, group)
 }
 
-/// A call of SQS.
+/// Calls SQS.
 async fn sqs(deployment: &Deployment, operation: &str, queue: &str, mut request: Value) -> (u16, Value) {
     request["QueueUrl"] = json!(format!("{}/000000000000/{queue}", deployment.internal));
     let call = reqwest::Client::new().post(&deployment.internal).body(request.to_string());
@@ -38,7 +38,7 @@ async fn sqs(deployment: &Deployment, operation: &str, queue: &str, mut request:
     (answer.status().as_u16(), answer.json().await.expect("the queue answers with JSON"))
 }
 
-/// Wait until a queue counts so many: visible, and not.
+/// Waits until a queue has this many visible and this many hidden messages.
 async fn wait_for(deployment: &Deployment, queue: &str, visible: &str, hidden: &str) {
     let counting = async {
         let mut again = tokio::time::interval(Duration::from_millis(20));
@@ -79,7 +79,7 @@ async fn a_message_reaches_every_connection_of_a_large_group() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_id_is_one_message_to_a_large_group() {
+async fn a_repeated_request_id_sends_one_message_to_a_large_group() {
     let Some(local) = Local::start(large_groups()).await else { return };
     let (alice, [bob, carol, _], group) = group(&local).await;
     let (mut sender, mut online) = (alice.connect().await, bob.connect().await);
@@ -109,7 +109,7 @@ async fn many_messages_at_once_reach_a_large_group() {
         while taken.len() < accepted.len() {
             taken.push(device.next("a message of the group").await.id());
         }
-        // Jobs run side by side, so the order of arrival is not that of acceptance.
+        // Jobs run in parallel, so the order of arrival may differ from that of acceptance.
         taken.sort_unstable();
         assert_eq!(taken, accepted);
     }
@@ -124,7 +124,7 @@ async fn expect_all(devices: &mut [Device], group: &str, from: &User, content: &
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_read_is_put_aside_and_holds_nobody_up() {
+async fn unreadable_jobs_go_to_the_dead_letters_and_delay_nobody() {
     let options = Options { visibility_timeout: Some(Duration::from_millis(50)), ..large_groups() };
     let Some(local) = Local::start(options).await else { return };
     let (alice, [bob, carol, _], group) = group(&local).await;
@@ -143,12 +143,12 @@ async fn a_job_that_cannot_be_read_is_put_aside_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn what_is_queued_when_the_stack_stops_is_done_before() {
+async fn the_stack_runs_queued_jobs_before_it_stops() {
     if Deployment::is_elsewhere() {
         return;
     }
     let directory = Directory::new();
-    // Without the last seconds of a connection, which come again, a pull has what was done neither before nor after.
+    // Without the last seconds of a connection, which are pulled again, a pull returns exactly what no job delivered.
     let variables = [("FANOUT_MEMBERS", "1"), ("REDELIVER_SECONDS", "0")];
     let options = || Options { data: Some(directory.path()), ..with(&variables) };
     let Some(local) = Local::start(options()).await else { return };
@@ -166,7 +166,7 @@ async fn what_is_queued_when_the_stack_stops_is_done_before() {
     stopping.await.expect("the stack stops");
     let local = Local::start(options()).await.expect("the suite runs here");
     let missed = bob.moved_to(local.deployment()).pull().await.ids();
-    // What was slow to be taken is missed as well.
+    // A message that was slow to be received is missed as well.
     let all: BTreeSet<String> = taken.into_iter().chain(missed).collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), accepted);
     for user in [carol, dave] {

@@ -1,5 +1,5 @@
-//! Clients that take too much, too slowly or forever, and a machine that runs out of something: they get a bounded
-//! answer, and the others go on. Skipped, by name, where the suite runs against a deployment elsewhere.
+//! Clients that take too much, read too slowly or never finish, and a machine that runs out of a resource. They get a
+//! bounded answer, and other users are still served. Skipped if the suite runs against a deployment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn address(deployment: &Deployment) -> &str {
     deployment.public.strip_prefix("http://").expect("the local stack speaks HTTP")
 }
 
-/// A socket whose client has little room for what it does not read.
+/// A socket with a small receive buffer.
 pub(crate) async fn narrow(user: &User) -> Device {
     let open = async {
         let socket = TcpSocket::new_v4()?;
@@ -46,8 +46,8 @@ pub(crate) async fn narrow(user: &User) -> Device {
     Device::new(user.clone(), stream, None)
 }
 
-/// A socket, opened as soon as there is a place for it.
-async fn in_the_end(user: &User) -> Device {
+/// Opens a socket, and retries until there is room for it.
+async fn connect_eventually(user: &User) -> Device {
     let trying = async {
         let mut again = tokio::time::interval(Duration::from_millis(50));
         loop {
@@ -58,10 +58,10 @@ async fn in_the_end(user: &User) -> Device {
             }
         }
     };
-    within("a place", trying).await
+    within("room for a connection", trying).await
 }
 
-/// The ids of all that a user has missed, page by page.
+/// The ids of all missed messages of a user, page by page.
 async fn all_missed(user: &User) -> Vec<String> {
     let mut ids = Vec::new();
     loop {
@@ -74,19 +74,19 @@ async fn all_missed(user: &User) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_who_does_not_read_holds_nobody_up_and_loses_nothing() {
+async fn a_client_that_does_not_read_delays_nobody_and_loses_nothing() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     let (carol, dave) = friends_at(local.deployment()).await;
     let (mut alice, mut slow) = (alice.connect().await, narrow(&bob).await);
     let (mut carol, mut dave) = (carol.connect().await, dave.connect().await);
 
-    // Each is acknowledged, whatever becomes of the push; some time there is no more room for one. One that was slow is
-    // missed as well, and taken later.
+    // Each message is acknowledged, even if its push fails. After a while there is no room for another frame. A message
+    // whose push was slow is missed as well, and arrives later.
     let (mut accepted, mut got) = (BTreeSet::new(), BTreeSet::new());
     while failed_pushes(local.deployment()).await == 0 {
-        assert!(accepted.len() < 1_000, "30 MB are waiting for one who does not read");
-        // Side by side, since each may wait for room.
+        assert!(accepted.len() < 1_000, "30 MB wait for a client that does not read");
+        // In parallel, because each may wait for room.
         let request_ids = [(); 16].map(|()| new_request_id());
         for request_id in &request_ids {
             alice.send_text(&unicast(bob.id(), Some(request_id), &format!("{:?}", bulk()))).await;
@@ -98,7 +98,7 @@ async fn one_who_does_not_read_holds_nobody_up_and_loses_nothing() {
         dave.expect_private(&carol, "hi").await;
         got.extend(all_missed(&bob).await);
     }
-    assert!(!got.is_empty(), "what was not taken is missed");
+    assert!(!got.is_empty(), "messages that were not received are missed");
     while !got.is_superset(&accepted) {
         got.insert(slow.next("what was waiting").await.id());
     }
@@ -107,7 +107,7 @@ async fn one_who_does_not_read_holds_nobody_up_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn beyond_its_places_it_refuses_and_those_inside_go_on() {
+async fn beyond_the_connection_limit_new_connections_get_429() {
     let Some(local) = Local::start(Options { max_connections: 2, ..free_ports() }).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     let (mut alice_online, mut bob_online) = (alice.connect().await, bob.connect().await);
@@ -120,23 +120,23 @@ async fn beyond_its_places_it_refuses_and_those_inside_go_on() {
     alice_online.send(&bob, "still here").await;
     bob_online.expect_private(&alice, "still here").await;
     bob_online.leave().await;
-    in_the_end(&carol).await.expect_nothing().await;
+    connect_eventually(&carol).await.expect_nothing().await;
     local.stop().await;
 }
 
 #[tokio::test]
-async fn one_who_vanished_without_a_word_loses_his_place() {
+async fn a_vanished_connection_frees_its_place() {
     let options = Options { max_connections: 1, idle_timeout: Duration::from_secs(1), ..free_ports() };
     let Some(local) = Local::start(options).await else { return };
     let vanished = local.user("alice").connect().await;
-    // Nobody answers the close there.
-    in_the_end(&local.user("bob")).await.leave().await;
+    // This client does not answer the close.
+    connect_eventually(&local.user("bob")).await.leave().await;
     drop(vanished);
     local.stop().await;
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_given_up() {
+async fn an_unfinished_request_times_out() {
     let options = Options { request_timeout: Duration::from_millis(500), ..free_ports() };
     let Some(local) = Local::start(options).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
@@ -156,14 +156,14 @@ async fn a_request_that_never_ends_is_given_up() {
         let is_late = answer.starts_with("HTTP/1.1 408 ");
         assert!(is_late || (answer.is_empty() && !begun.contains("\r\n\r\n")), "{begun:?}: {answer:?}");
     }
-    // A socket that says nothing is not a request.
+    // The request time-out does not apply to an idle socket.
     alice.connect().await.send(&bob, "hi").await;
     online.expect_private(&alice, "hi").await;
     local.stop().await;
 }
 
 #[tokio::test]
-async fn out_of_files_it_goes_on_for_those_inside() {
+async fn out_of_files_open_connections_still_work() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -174,18 +174,18 @@ async fn out_of_files_it_goes_on_for_those_inside() {
     alice_online.send(&bob, "still here").await;
     bob_online.expect_private(&alice, "still here").await;
     drop(flood);
-    in_the_end(&alice).await.send(&bob, "back again").await;
+    connect_eventually(&alice).await.send(&bob, "back again").await;
     bob_online.expect_private(&alice, "back again").await;
     let (status, log) = running.stop().await;
     assert!(status.success() && !log.contains("panicked"), "{status}: {log}");
 }
 
-/// Send until it is refused: what was accepted until then.
+/// Sends until a message is refused. Returns the ids that were accepted before.
 #[cfg(target_os = "linux")]
 async fn send_until_refused(device: &mut Device, to: &User) -> Vec<String> {
     let mut accepted = Vec::new();
     loop {
-        assert!(accepted.len() < 1_000, "30 MB find room where there is none");
+        assert!(accepted.len() < 1_000, "30 MB were stored beyond the limit");
         let request_id = new_request_id();
         device.send_text(&unicast(to.id(), Some(&request_id), &format!("{:?}", bulk()))).await;
         let answer = device.next("an ACK or an ERROR").await;
@@ -200,20 +200,20 @@ async fn send_until_refused(device: &mut Device, to: &User) -> Vec<String> {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn on_a_full_disk_it_refuses_and_keeps_what_it_accepted() {
+async fn on_a_full_disk_sends_are_refused_and_accepted_messages_kept() {
     if Deployment::is_elsewhere() {
         return;
     }
     let directory = Directory::new();
     let path = directory.path();
-    // The disk is full where a file reaches the limit. Without the trap that would be the end of the process.
+    // The disk is full when a file reaches the limit. Without the trap, the signal would end the process.
     let running = Running::under("trap '' XFSZ", &["--data", path.to_str().unwrap()]).await;
     let (alice, bob) = friends_at(&running.deployment).await;
     let mut online = alice.connect().await;
     let mut accepted = vec![online.send(&bob, "before").await.id];
     running.limit_files(2 << 20);
     accepted.extend(send_until_refused(&mut online, &bob).await);
-    // Nothing gets worse by trying again.
+    // Another attempt is refused in the same way.
     accepted.extend(send_until_refused(&mut online, &bob).await);
     running.limit_files(u64::MAX);
     accepted.push(online.send(&bob, "after").await.id);

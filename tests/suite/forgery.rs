@@ -1,4 +1,4 @@
-//! Section 1, on a local stack: tokens that an attacker makes, who knows the public keys, and has a key of his own.
+//! Section 1, on a local stack: forged tokens. The attacker knows the public keys and has another private key.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,14 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::keys::{KEY_SET, assert_refused, assert_taken, ec, ed, rsa, trusting};
+use crate::keys::{KEY_SET, assert_accepted, assert_refused, ec, ed, rsa, trusting};
 use crate::stack::Local;
 use crate::world::clock::now_s;
 use crate::world::deployment::free_ports;
 use crate::world::token::signed_as_is;
 use crate::world::{Claims, Handshake, User};
 
-/// The public keys by their ids, as everybody may have them.
+/// The public keys by id, which anybody may know.
 const PUBLIC_KEYS: [(&str, &str); 3] = [
     ("rsa", include_str!("../keys/rsa.pub.pem")),
     ("ec", include_str!("../keys/ec.pub.pem")),
@@ -24,18 +24,18 @@ fn claims(user: &User) -> String {
     json!({ "sub": user.id(), "exp": now_s() + 3600 }).to_string()
 }
 
-/// A user's token by that header, signed with that key all the same.
+/// A token of a user with this header, correctly signed with this key.
 fn signed(user: &User, header: &Value, algorithm: Algorithm, key: &EncodingKey) -> String {
     signed_as_is(&header.to_string(), &claims(user), algorithm, key)
 }
 
-/// Every form in which a public key may be taken for a secret.
+/// The forms in which a public key could be mistaken for a secret.
 fn forms(pem: &str) -> Vec<Vec<u8>> {
     let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(&base64).expect("a PEM is base64");
     let mut forms: Vec<Vec<u8>> = vec![pem.into(), pem.trim_end().into(), pem.replace('\n', "\r\n").into()];
     forms.extend([base64.into_bytes(), pem.replace('\n', "").into()]);
-    // The key alone behind what says of which kind it is: RSA's own form, the point of a curve.
+    // The key without its algorithm identifier: RSA's own form, or the point of a curve.
     for header in [0, 24, 26, 27, 12].into_iter().filter(|header| *header < der.len()) {
         forms.push(der[header..].to_vec());
     }
@@ -45,7 +45,7 @@ fn forms(pem: &str) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_public_key_in_any_form_is_no_shared_secret() {
+async fn a_public_key_in_any_form_is_not_a_shared_secret() {
     let secret = "a secret of the deployment's own, long enough";
     for more in [&[][..], &[("JWT_SECRET", secret)]] {
         let Some(local) = trusting(more).await else { return };
@@ -67,7 +67,7 @@ async fn a_public_key_in_any_form_is_no_shared_secret() {
 }
 
 #[tokio::test]
-async fn a_token_of_no_algorithm_is_refused_however_that_is_spelt() {
+async fn the_algorithm_none_is_refused_in_any_spelling() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let key = EncodingKey::from_secret(b"");
@@ -93,7 +93,7 @@ async fn a_token_of_no_algorithm_is_refused_however_that_is_spelt() {
     local.stop().await;
 }
 
-/// Key ids that mean something to a file system, a database or a URL, or nothing to anybody.
+/// Key ids that have a meaning for a file system, a database or a URL, or no meaning.
 fn injected() -> Vec<Value> {
     let texts = [
         "",
@@ -128,7 +128,7 @@ fn injected() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_key_id_is_a_name_in_the_key_set_and_nothing_else() {
+async fn key_ids_outside_the_key_set_are_refused() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let known_to_all = EncodingKey::from_secret(b"");
@@ -142,19 +142,19 @@ async fn a_key_id_is_a_name_in_the_key_set_and_nothing_else() {
             alice.with_token(token).get("/api/group", &[]).await.refused(401, "");
         }
     }
-    assert_taken(&alice, signed(&alice, &json!({ "alg": "RS256", "kid": "rsa" }), Algorithm::RS256, &rsa())).await;
+    assert_accepted(&alice, signed(&alice, &json!({ "alg": "RS256", "kid": "rsa" }), Algorithm::RS256, &rsa())).await;
     local.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_does_not_bring_its_own_key() {
+async fn keys_in_a_token_are_ignored() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let theirs = format!("http://{}/keys", listener.local_addr().expect("a bound listener has an address"));
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let keys: Value = serde_json::from_str(KEY_SET).expect("the key set is JSON");
     let certificate = STANDARD.encode("a certificate");
-    // The attacker's key is a good one, under an id of ours: it is not the key of that id.
+    // The attacker's key is in our key set, but under another id.
     for (id, attackers, algorithm, key) in [("rsa", "ed", Algorithm::EdDSA, ed()), ("ed", "ec", Algorithm::ES256, ec())]
     {
         let name = format!("{algorithm:?}");
@@ -172,13 +172,13 @@ async fn a_token_does_not_bring_its_own_key() {
             assert_refused(&alice, signed(&alice, &header, algorithm, &key)).await;
         }
     }
-    // Who has the right key may say the rest, and it is not read.
+    // With the right key, the other header fields are ignored.
     let header = json!({ "alg": "EdDSA", "kid": "ed", "jku": theirs, "x5u": theirs });
-    assert_taken(&alice, signed(&alice, &header, Algorithm::EdDSA, &ed())).await;
+    assert_accepted(&alice, signed(&alice, &header, Algorithm::EdDSA, &ed())).await;
     local.stop().await;
-    // Whoever had asked would wait in the listener's queue.
+    // A request to the address would wait in the listener's queue.
     let asked = futures::FutureExt::now_or_never(listener.accept());
-    assert!(asked.is_none(), "an address in a token was asked: {asked:?}");
+    assert!(asked.is_none(), "an address in a token was requested: {asked:?}");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_token_with_critical_extensions_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_written_as_it_was_signed_is_refused() {
+async fn altered_tokens_are_refused() {
     let alice = User::new("alice");
     let good = alice.token();
     let parts: Vec<&str> = good.split('.').collect();
@@ -217,7 +217,7 @@ async fn a_token_that_is_not_written_as_it_was_signed_is_refused() {
     ] {
         alice.with_token(spoilt).get("/api/group", &[]).await.refused(401, "");
     }
-    // What is long is not looked at, however genuine.
+    // A token that is too long is refused even if it is genuine.
     let padded = |bytes| Claims::of(alice.id()).with("padding", "x".repeat(bytes)).signed(&alice.deployment().secret);
     let (longest, too_long) = (padded(5_900), padded(6_100));
     assert!(longest.len() <= 8 * 1024 && too_long.len() > 8 * 1024, "{} {}", longest.len(), too_long.len());
@@ -226,7 +226,7 @@ async fn a_token_that_is_not_written_as_it_was_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_no_time_is_no_end() {
+async fn a_token_with_an_invalid_expiry_is_refused() {
     let alice = User::new("alice");
     let secret = &alice.deployment().secret;
     for end in

@@ -26,7 +26,7 @@ async fn an_acknowledgement_names_the_group_message_that_arrives() {
 }
 
 #[tokio::test]
-async fn a_sender_does_not_hear_himself() {
+async fn a_sender_does_not_receive_their_own_message() {
     let (alice, _, _, group) = three_in_a_group().await;
     let (mut phone, mut laptop) = (alice.connect().await, alice.connect().await);
     phone.send_group(&group, "hi").await;
@@ -70,7 +70,7 @@ async fn a_member_who_is_away_misses_a_group_message() {
 }
 
 #[tokio::test]
-async fn a_group_message_that_a_member_took_is_not_missed() {
+async fn a_group_message_that_a_member_received_is_not_missed() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
     once("nothing missed", async |number| {
@@ -81,7 +81,8 @@ async fn a_group_message_that_a_member_took_is_not_missed() {
     .await;
 }
 
-/// Where a deployment is told that this is a large group, as the one behind the emulator is, its queue has a part in it.
+/// A deployment with a low limit for large groups, such as the one behind the emulator, sends this message through its
+/// queue.
 #[tokio::test]
 async fn a_message_reaches_each_of_a_dozen_members() {
     let (alice, others) = (User::new("alice"), [(); 11].map(|()| User::new("member")));
@@ -104,7 +105,7 @@ async fn a_message_reaches_each_of_a_dozen_members() {
 }
 
 #[tokio::test]
-async fn a_member_who_blocks_the_sender_gets_nothing_of_his() {
+async fn a_member_who_blocks_the_sender_does_not_receive_them() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     bob.block(&alice).await;
     let (mut alice, mut bob, mut carol) = (alice.connect().await, bob.connect().await, carol.connect().await);
@@ -118,19 +119,19 @@ async fn a_member_who_blocks_the_sender_gets_nothing_of_his() {
 }
 
 #[tokio::test]
-async fn a_member_away_who_blocks_the_sender_misses_nothing_of_his() {
+async fn an_absent_member_who_blocks_the_sender_misses_nothing() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     bob.block(&alice).await;
     alice.connect().await.send_group(&group, "hi").await;
     assert!(bob.pull_with(&[("drop", "false")]).await.is_empty());
     bob.unblock(&alice).await;
-    assert!(bob.pull().await.is_empty(), "a message withheld stays withheld");
+    assert!(bob.pull().await.is_empty(), "a withheld message stays withheld");
     assert!(bob.since(BEGINNING).await.is_empty());
     assert_eq!(carol.pull().await.contents(), ["hi"]);
 }
 
 #[tokio::test]
-async fn a_sender_hears_whom_he_is_blocked_by() {
+async fn a_blocked_member_receives_the_blocker() {
     let (alice, bob, _, group) = three_in_a_group().await;
     bob.block(&alice).await;
     let mut alice = alice.connect().await;
@@ -138,7 +139,7 @@ async fn a_sender_hears_whom_he_is_blocked_by() {
     alice.expect_in_group(&group, &bob, "you will hear me").await;
 }
 
-/// The message is accepted as any other, and reaches nobody of those.
+/// Asserts that a message is accepted like any other, and that none of these members ever gets it.
 async fn assert_withheld(sender: &mut Device, group: &str, members: &mut [&mut Device]) {
     let accepted = sender.send_group(group, "withheld").await;
     assert!(is_ulid(&accepted.id) && accepted.timestamp > 0, "{accepted:?}");
@@ -152,7 +153,7 @@ async fn assert_withheld(sender: &mut Device, group: &str, members: &mut [&mut D
 }
 
 #[tokio::test]
-async fn an_outsider_is_withheld_from_a_group() {
+async fn a_message_from_an_outsider_is_withheld() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
     let mut mallory = User::new("mallory").connect().await;
@@ -160,7 +161,7 @@ async fn an_outsider_is_withheld_from_a_group() {
 }
 
 #[tokio::test]
-async fn an_invitee_is_an_outsider_until_he_accepts() {
+async fn an_invitee_is_an_outsider_until_acceptance() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = alice.create_group("walkers").await;
     alice.invite(&bob, &group).await.empty();
@@ -170,13 +171,13 @@ async fn an_invitee_is_an_outsider_until_he_accepts() {
 }
 
 #[tokio::test]
-async fn a_message_to_no_group_is_accepted_as_any_other() {
+async fn a_message_to_no_group_is_acknowledged() {
     let mut alice = User::new("alice").connect().await;
     assert_withheld(&mut alice, "no-such-group", &mut []).await;
 }
 
 #[tokio::test]
-async fn one_who_left_is_withheld() {
+async fn messages_of_a_member_who_left_are_withheld() {
     let (alice, bob, _, group) = three_in_a_group().await;
     bob.leave_group(&group).await.empty();
     let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
@@ -184,7 +185,7 @@ async fn one_who_left_is_withheld() {
 }
 
 #[tokio::test]
-async fn one_who_was_removed_is_withheld() {
+async fn messages_of_a_removed_member_are_withheld() {
     let (alice, bob, _, group) = three_in_a_group().await;
     alice.remove(&bob, &group).await.empty();
     let (mut alice, mut bob) = (alice.connect().await, bob.connect().await);
@@ -192,7 +193,7 @@ async fn one_who_was_removed_is_withheld() {
 }
 
 #[tokio::test]
-async fn a_dissolved_group_is_silent() {
+async fn messages_to_a_dissolved_group_are_withheld() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     alice.leave_group(&group).await.empty();
     let (mut alice, mut bob, mut carol) = (alice.connect().await, bob.connect().await, carol.connect().await);
@@ -228,7 +229,7 @@ async fn members_need_not_be_friends_and_friends_need_not_be_members() {
 }
 
 #[tokio::test]
-async fn groups_are_apart() {
+async fn a_group_message_reaches_only_its_group() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let one = group_of(&alice, &[&bob]).await;
     let other = group_of(&alice, &[]).await;
@@ -239,7 +240,7 @@ async fn groups_are_apart() {
 }
 
 #[tokio::test]
-async fn a_new_member_gets_what_is_sent_from_then_on() {
+async fn a_new_member_gets_only_later_messages() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let dave = User::new("dave");
     let (mut alice, mut online) = (alice.connect().await, dave.connect().await);
@@ -252,7 +253,7 @@ async fn a_new_member_gets_what_is_sent_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_new_member_who_is_away_misses_what_is_sent_from_then_on() {
+async fn an_absent_new_member_misses_only_later_messages() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let dave = User::new("dave");
     let mut alice = alice.connect().await;
@@ -262,8 +263,8 @@ async fn a_new_member_who_is_away_misses_what_is_sent_from_then_on() {
     assert_eq!(dave.pull().await.contents(), ["after"]);
 }
 
-/// Somebody is out of a group in which he missed a message and would hear the next.
-async fn assert_hears_nothing(outsider: &User, mut insider: Device, group: &str) {
+/// Asserts that a user outside a group gets neither its missed messages nor its next message.
+async fn assert_gets_nothing(outsider: &User, mut insider: Device, group: &str) {
     let mut online = outsider.connect().await;
     insider.send_group(group, "without you").await;
     online.expect_nothing().await;
@@ -272,37 +273,37 @@ async fn assert_hears_nothing(outsider: &User, mut insider: Device, group: &str)
 }
 
 #[tokio::test]
-async fn one_who_left_gets_nothing_more_missed_messages_included() {
+async fn a_member_who_left_gets_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut alice = alice.connect().await;
     alice.send_group(&group, "missed").await;
     bob.leave_group(&group).await.empty();
-    assert_hears_nothing(&bob, alice, &group).await;
+    assert_gets_nothing(&bob, alice, &group).await;
     assert_eq!(carol.pull().await.contents(), ["missed", "without you"]);
 }
 
 #[tokio::test]
-async fn one_who_was_removed_gets_nothing_more_missed_messages_included() {
+async fn a_removed_member_gets_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut carol_online = carol.connect().await;
     carol_online.send_group(&group, "missed").await;
     alice.remove(&bob, &group).await.empty();
-    assert_hears_nothing(&bob, carol_online, &group).await;
+    assert_gets_nothing(&bob, carol_online, &group).await;
     assert_eq!(alice.pull().await.contents(), ["missed", "without you"]);
 }
 
 #[tokio::test]
-async fn the_members_of_a_dissolved_group_get_nothing_more_missed_messages_included() {
+async fn members_of_a_dissolved_group_get_no_messages_at_all() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let mut carol = carol.connect().await;
     carol.send_group(&group, "missed").await;
     alice.leave_group(&group).await.empty();
-    assert_hears_nothing(&bob, carol, &group).await;
+    assert_gets_nothing(&bob, carol, &group).await;
     assert!(alice.pull().await.is_empty());
 }
 
 #[tokio::test]
-async fn one_who_comes_back_gets_nothing_of_the_time_between() {
+async fn a_member_who_rejoins_gets_nothing_from_the_time_between() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let mut alice = alice.connect().await;
     alice.send_group(&group, "first time").await;

@@ -6,14 +6,14 @@ use crate::world::groups::Group;
 use crate::world::scene::{group_of, three_in_a_group};
 use crate::world::{BackEnd, Deployment, User};
 
-/// Names that are no names.
+/// Names that are not valid.
 fn bad_names() -> [String; 10] {
     let texts = ["", " ", "\t\n\u{3000}", "\u{200b}\u{3164}", "\u{2800}\u{feff}", "a\nb", "a\0", "a\u{202e}b"];
     let [a, b, c, d, e, f, g, h] = texts.map(str::to_owned);
     [a, b, c, d, e, f, g, h, "x".repeat(101), "群".repeat(101)]
 }
 
-/// Ids that are no ids, escaped for a path.
+/// Ids that are not valid, escaped for a path.
 const ILL_FORMED: [&str; 4] = ["a%20b", "%C3%A9", "a%23b", "a%2Fb"];
 
 fn path(group: &str) -> String {
@@ -34,7 +34,7 @@ async fn a_new_group_has_its_creator_as_manager_and_first_member() {
 }
 
 #[tokio::test]
-async fn a_group_id_is_an_id_of_its_own() {
+async fn each_group_has_its_own_id() {
     let alice = User::new("alice");
     let (one, other) = (alice.create_group("walkers").await, alice.create_group("walkers").await);
     assert_ne!(one, other);
@@ -75,7 +75,7 @@ async fn the_manager_renames_a_group() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_manager_renames_a_group() {
+async fn only_the_manager_renames_a_group() {
     let (alice, bob, _, group) = three_in_a_group().await;
     bob.rename(&group, "mine").await.refused(403, "");
     User::new("mallory").rename(&group, "mine").await.refused(403, "");
@@ -83,7 +83,7 @@ async fn nobody_but_the_manager_renames_a_group() {
 }
 
 #[tokio::test]
-async fn a_group_is_not_renamed_to_nothing() {
+async fn renaming_to_a_bad_name_is_refused() {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
     alice.put(&path(&group), &[]).await.refused(400, "name");
@@ -106,7 +106,7 @@ async fn every_member_sees_a_group() {
 }
 
 #[tokio::test]
-async fn nobody_else_sees_a_group() {
+async fn only_members_see_a_group() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = alice.create_group("walkers").await;
     bob.see_group(&group).await.refused(403, "");
@@ -115,7 +115,7 @@ async fn nobody_else_sees_a_group() {
 }
 
 #[tokio::test]
-async fn the_list_of_groups_is_detailed_unless_told_otherwise() {
+async fn the_list_of_groups_is_detailed_by_default() {
     let alice = User::new("alice");
     let mut ids = vec![alice.create_group("walkers").await, alice.create_group("runners").await];
     ids.sort_unstable();
@@ -130,7 +130,7 @@ async fn the_list_of_groups_is_detailed_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn the_list_holds_the_groups_of_the_caller_alone() {
+async fn the_list_has_only_the_groups_of_the_caller() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let shared = group_of(&alice, &[&bob]).await;
     alice.create_group("without bob").await;
@@ -140,7 +140,7 @@ async fn the_list_holds_the_groups_of_the_caller_alone() {
 }
 
 #[tokio::test]
-async fn one_without_groups_has_an_empty_list() {
+async fn a_user_without_groups_has_an_empty_list() {
     let alice = User::new("alice");
     assert_eq!(alice.get("/api/group", &[]).await.ok().body, "[]");
     assert_eq!(alice.get("/api/group", &[("detailed", "false")]).await.ok().body, "[]");
@@ -166,14 +166,14 @@ async fn a_member_leaves_and_the_group_stays() {
 }
 
 #[tokio::test]
-async fn one_who_is_not_a_member_cannot_leave() {
+async fn an_outsider_cannot_leave() {
     let (_, bob, _, group) = three_in_a_group().await;
     User::new("mallory").leave_group(&group).await.refused(403, "");
     bob.leave_group(&group).await.empty();
     bob.leave_group(&group).await.refused(403, "");
 }
 
-/// Nobody is in the group any more, and nobody can do anything with it.
+/// Asserts that nobody is in the group and that nobody can use it.
 async fn assert_dissolved(group: &str, members: &[&User]) {
     let nobody = User::new("nobody");
     for member in members {
@@ -196,14 +196,14 @@ async fn the_manager_leaving_dissolves_the_group() {
 }
 
 #[tokio::test]
-async fn the_manager_naming_himself_dissolves_the_group() {
+async fn the_manager_removing_themself_dissolves_the_group() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     alice.remove(&alice, &group).await.empty();
     assert_dissolved(&group, &[&alice, &bob, &carol]).await;
 }
 
 #[tokio::test]
-async fn a_group_of_one_dissolves_too() {
+async fn a_group_of_one_can_be_dissolved() {
     let alice = User::new("alice");
     let group = alice.create_group("alone").await;
     alice.leave_group(&group).await.empty();
@@ -230,7 +230,7 @@ async fn the_manager_removes_a_member() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_manager_removes_a_member() {
+async fn only_the_manager_removes_a_member() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     bob.remove(&carol, &group).await.refused(403, "");
     bob.remove(&alice, &group).await.refused(403, "");
@@ -240,7 +240,7 @@ async fn nobody_but_the_manager_removes_a_member() {
 }
 
 #[tokio::test]
-async fn removing_one_who_is_no_member_changes_nothing() {
+async fn removing_an_outsider_changes_nothing() {
     let (alice, .., group) = three_in_a_group().await;
     let before = alice.group(&group).await;
     let stranger = User::new("stranger");
@@ -253,7 +253,7 @@ async fn removing_one_who_is_no_member_changes_nothing() {
 }
 
 #[tokio::test]
-async fn one_to_be_removed_is_named_by_an_id() {
+async fn removing_needs_a_valid_user_id() {
     let (alice, .., group) = three_in_a_group().await;
     for ill_formed in ["", "a b", "a/b", &"x".repeat(129)] {
         alice.delete(&path(&group), &[("userId", ill_formed)]).await.refused(400, "userId");
@@ -262,7 +262,7 @@ async fn one_to_be_removed_is_named_by_an_id() {
 }
 
 #[tokio::test]
-async fn a_user_id_in_the_wrong_place_dissolves_nothing() {
+async fn a_misplaced_user_id_does_not_dissolve_the_group() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let call = || alice.call(reqwest::Method::DELETE, &path(&group));
     for (body, named) in [
@@ -292,7 +292,7 @@ async fn a_user_id_in_the_wrong_place_dissolves_nothing() {
 async fn an_ill_formed_group_id_is_refused() {
     let alice = User::new("alice");
     let long = "x".repeat(129);
-    // A gateway may read an escaped slash as one, and so find no route.
+    // A gateway may unescape the slash and find no route.
     let is_routed = |id: &&str| !(Deployment::is_elsewhere() && id.contains("%2F"));
     for id in ILL_FORMED.into_iter().chain([long.as_str()]).filter(is_routed) {
         alice.get(&path(id), &[]).await.refused(400, "groupId");
@@ -302,7 +302,7 @@ async fn an_ill_formed_group_id_is_refused() {
 }
 
 #[tokio::test]
-async fn whether_a_group_exists_is_not_told() {
+async fn a_403_does_not_tell_whether_a_group_exists() {
     let (alice, mallory) = (User::new("alice"), User::new("mallory"));
     let real = alice.create_group("walkers").await;
     let unreal = format!("{real}x");
@@ -319,7 +319,7 @@ async fn whether_a_group_exists_is_not_told() {
 }
 
 #[tokio::test]
-async fn friends_and_blocks_are_no_matter_to_membership() {
+async fn membership_does_not_depend_on_blocks() {
     let (alice, bob, _, group) = three_in_a_group().await;
     bob.block(&alice).await;
     assert_eq!(bob.group(&group).await.users_id.len(), 3);

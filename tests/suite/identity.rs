@@ -1,4 +1,4 @@
-//! Section 1: who is calling.
+//! Section 1: tokens and the identity of the caller.
 
 use functions::Trigger;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -21,7 +21,7 @@ fn endpoints() -> Vec<(Method, String)> {
     routes.collect()
 }
 
-/// A token that a deployment refuses, at the handshake and at a call.
+/// Asserts that a token is refused at the handshake and at a call.
 async fn assert_refused(user: &User, token: String) {
     let impostor = user.with_token(token);
     Handshake::of(&impostor).refused().await;
@@ -47,7 +47,7 @@ async fn the_user_is_the_subject_of_the_token() {
 }
 
 #[tokio::test]
-async fn rest_takes_a_bearer_token() {
+async fn rest_accepts_a_bearer_token() {
     let alice = alice();
     let bearer = format!("Bearer {}", alice.token());
     alice.anonymous_call(Method::GET, "/api/group").header("authorization", &bearer).send().await.ok();
@@ -58,7 +58,7 @@ async fn rest_takes_a_bearer_token() {
 }
 
 #[tokio::test]
-async fn a_socket_takes_a_token_among_the_subprotocols_and_answers_chat() {
+async fn a_token_in_the_subprotocols_opens_a_socket() {
     let alice = alice();
     let mut device = Handshake::of(&alice).query("").protocols(&["chat", alice.token()]).accepted().await;
     assert_eq!(device.protocol(), Some("chat"));
@@ -66,7 +66,7 @@ async fn a_socket_takes_a_token_among_the_subprotocols_and_answers_chat() {
 }
 
 #[tokio::test]
-async fn a_forged_token_among_the_subprotocols_opens_no_socket() {
+async fn a_forged_token_in_the_subprotocols_is_refused() {
     let alice = alice();
     let forged = Claims::of(alice.id()).signed("another secret");
     Handshake::of(&alice).query("").protocols(&["chat", &forged]).refused().await;
@@ -83,7 +83,7 @@ async fn a_call_without_a_token_is_refused() {
 }
 
 #[tokio::test]
-async fn every_endpoint_wants_a_token() {
+async fn every_endpoint_needs_a_token() {
     let alice = alice();
     for (method, path) in endpoints() {
         alice.anonymous_call(method, &path).send().await.refused(401, "");
@@ -107,7 +107,7 @@ async fn an_expired_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_never_expires_is_refused() {
+async fn a_token_without_expiry_is_refused() {
     let alice = alice();
     assert_refused(&alice, Claims::of(alice.id()).without("exp").signed(&alice.deployment().secret)).await;
 }
@@ -120,7 +120,7 @@ async fn a_token_signed_with_another_secret_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_with_another_claim_spliced_in_is_refused() {
+async fn a_token_with_the_signature_of_another_is_refused() {
     let (alice, mallory) = (alice(), User::new("mallory"));
     let (signed, _) = alice.token().rsplit_once('.').unwrap();
     let (_, signature) = mallory.token().rsplit_once('.').unwrap();
@@ -138,7 +138,7 @@ async fn an_unsigned_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_algorithm_not_configured_is_refused() {
+async fn a_token_with_an_unconfigured_algorithm_is_refused() {
     let alice = alice();
     let key = EncodingKey::from_secret(alice.deployment().secret.as_bytes());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
@@ -155,7 +155,7 @@ async fn a_token_without_a_user_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_id_is_1_to_128_bytes_of_its_alphabet() {
+async fn a_user_id_has_1_to_128_allowed_characters() {
     let alice = alice();
     for subject in ["", "with space", "a/b", "a#b", "émile", "a\nb", &"x".repeat(129)] {
         assert_refused(&alice, Claims::of(subject).signed(&alice.deployment().secret)).await;
@@ -168,7 +168,7 @@ async fn a_user_id_is_1_to_128_bytes_of_its_alphabet() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_twice_is_refused_and_named() {
+async fn two_tokens_in_the_query_are_refused() {
     let alice = alice();
     alice.call(Method::GET, "/api/group").param("access_token", alice.token()).send().await.refused(401, "twice");
     let twice = format!("access_token={0}&access_token={0}", alice.token());
@@ -176,13 +176,13 @@ async fn a_token_in_the_query_twice_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_and_one_among_the_subprotocols_are_refused() {
+async fn tokens_in_the_query_and_the_subprotocols_are_refused() {
     let alice = alice();
     Handshake::of(&alice).protocols(&["chat", alice.token()]).refused().await;
 }
 
 #[tokio::test]
-async fn a_header_of_the_host_application_is_not_read_beside_a_token_in_the_query() {
+async fn with_a_token_in_the_query_the_authorization_header_is_ignored() {
     let alice = alice();
     for header in ["Bearer x", "Basic x", "", &format!("Bearer {}", alice.token())] {
         alice.call(Method::GET, "/api/group").header("authorization", header).send().await.ok();
@@ -195,7 +195,7 @@ async fn a_header_of_the_host_application_is_not_read_beside_a_token_in_the_quer
 }
 
 #[tokio::test]
-async fn a_refused_call_does_nothing_else() {
+async fn a_refused_call_changes_nothing() {
     let alice = alice();
     let group = alice.create_group("walkers").await;
     let impostor = alice.with_token(Claims::of(alice.id()).signed("another secret"));
@@ -221,7 +221,7 @@ fn about_to_expire(user: &User) -> User {
     user.with_token(claims.signed(&user.deployment().secret))
 }
 
-/// Wait, by frames that are malformed anyway, until the server finds the token expired. The socket is closing then.
+/// Sends malformed frames until the server finds the token expired. The socket is then closing.
 async fn until_expired(device: &mut Device) {
     loop {
         device.send_text(r#"{"type":"bogus"}"#).await;
@@ -235,14 +235,14 @@ async fn until_expired(device: &mut Device) {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_connected_ends_the_connection() {
+async fn an_expired_token_ends_its_connection() {
     let mut device = about_to_expire(&alice()).connect().await;
     within("the token to expire", until_expired(&mut device)).await;
     device.expect_close().await;
 }
 
 #[tokio::test]
-async fn a_message_sent_by_an_expired_token_is_not_accepted() {
+async fn a_message_with_an_expired_token_is_refused() {
     let (alice, bob) = friends().await;
     let alice = about_to_expire(&alice);
     let (mut first, mut second) = (alice.connect().await, alice.connect().await);
@@ -267,7 +267,7 @@ async fn a_ping_runs_no_function_even_when_the_token_has_expired() {
 }
 
 #[tokio::test]
-async fn a_good_token_stays_good_for_the_life_of_its_connection() {
+async fn a_valid_token_keeps_its_connection_open() {
     let mut device = alice().connect().await;
     for _ in 0..3 {
         device.send_text("{}").await;
@@ -277,7 +277,7 @@ async fn a_good_token_stays_good_for_the_life_of_its_connection() {
 }
 
 #[tokio::test]
-async fn the_internal_interface_wants_no_token_and_gives_no_way_in() {
+async fn the_internal_address_has_no_public_endpoints() {
     let alice = alice();
     let http = reqwest::Client::new();
     let answer =

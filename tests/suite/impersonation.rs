@@ -1,4 +1,4 @@
-//! Nobody is, reads, changes or answers for another, whatever he says of himself: who somebody is stands in his token.
+//! The token alone identifies the user. No other field of a call lets a user act as somebody else.
 
 use reqwest::Method;
 use serde_json::json;
@@ -8,11 +8,11 @@ use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, group_of};
 use crate::world::{Claims, Handshake, Page, User};
 
-/// Names by which a call might say who it is for.
+/// Fields in which a call might name another user.
 const CLAIMS: [&str; 10] =
     ["userId", "user", "user_id", "sub", "senderId", "from", "managerId", "invitedBy", "principalId", "X-User-Id"];
 
-/// Alice, and bob who missed a message of hers. Mallory is nobody to either.
+/// Alice, bob, who missed a message from alice, and mallory, a stranger to both.
 async fn bob_who_missed_one() -> (User, User, User) {
     let (alice, bob) = friends().await;
     alice.connect().await.send(&bob, "for bob").await;
@@ -20,7 +20,7 @@ async fn bob_who_missed_one() -> (User, User, User) {
 }
 
 #[tokio::test]
-async fn a_sender_is_whom_his_token_names() {
+async fn the_sender_is_the_user_of_the_token() {
     let (alice, bob) = friends().await;
     let carol = User::new("carol");
     carol.befriend(&bob).await;
@@ -37,7 +37,7 @@ async fn a_sender_is_whom_his_token_names() {
 }
 
 #[tokio::test]
-async fn a_group_message_is_its_senders_own() {
+async fn a_group_message_cannot_name_another_sender() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = group_of(&alice, &[&bob]).await;
     let mallory = User::new("mallory");
@@ -54,7 +54,7 @@ async fn a_group_message_is_its_senders_own() {
 }
 
 #[tokio::test]
-async fn a_handshake_opens_a_connection_of_the_tokens_user() {
+async fn a_connection_belongs_to_the_user_of_the_token() {
     let (alice, bob) = friends().await;
     let mallory = User::new("mallory");
     let query = format!("access_token={}&userId={1}&sub={1}&principalId={1}", mallory.token(), bob.id());
@@ -65,7 +65,7 @@ async fn a_handshake_opens_a_connection_of_the_tokens_user() {
 }
 
 #[tokio::test]
-async fn nobody_reads_or_drops_what_another_missed() {
+async fn nobody_pulls_or_drops_messages_of_another_user() {
     let (_, bob, mallory) = bob_who_missed_one().await;
     let token = bob.pull_with(&[("drop", "false")]).await.token.expect("a token");
     for claim in CLAIMS {
@@ -80,7 +80,7 @@ async fn nobody_reads_or_drops_what_another_missed() {
 }
 
 #[tokio::test]
-async fn a_group_is_made_by_whom_the_token_names() {
+async fn the_manager_of_a_new_group_is_the_user_of_the_token() {
     let (alice, mallory) = (User::new("alice"), User::new("mallory"));
     for claim in CLAIMS {
         let call = mallory.call(Method::POST, "/api/group").param("name", "mine").param(claim, alice.id());
@@ -92,7 +92,7 @@ async fn a_group_is_made_by_whom_the_token_names() {
 }
 
 #[tokio::test]
-async fn nobody_changes_a_group_in_its_managers_name() {
+async fn nobody_changes_a_group_as_its_manager() {
     let (alice, bob, mallory) = (User::new("alice"), User::new("bob"), User::new("mallory"));
     let group = group_of(&alice, &[&bob]).await;
     let before = alice.group(&group).await;
@@ -101,7 +101,7 @@ async fn nobody_changes_a_group_in_its_managers_name() {
         for claim in CLAIMS.into_iter().filter(|claim| *claim != "userId") {
             let rename = other.call(Method::PUT, &path).param("name", "mine").param(claim, alice.id());
             rename.header("x-user-id", alice.id()).send().await.refused(403, "");
-            // A parameter that is not known here is refused.
+            // An unknown parameter is refused here.
             let remove = other.call(Method::DELETE, &path).param("userId", alice.id()).param(claim, alice.id());
             remove.header("x-user-id", alice.id()).send().await.refused(400, "");
         }
@@ -110,7 +110,7 @@ async fn nobody_changes_a_group_in_its_managers_name() {
     }
     let look = mallory.call(Method::GET, &path).param("userId", alice.id()).param("managerId", mallory.id());
     look.send().await.refused(403, "");
-    // A group of one's own is no way into another.
+    // The caller's own group gives no access to another group.
     let own = mallory.create_group("mine").await;
     let look = mallory.call(Method::GET, &path).param("groupId", &own).send().await;
     look.refused(403, "");
@@ -120,7 +120,7 @@ async fn nobody_changes_a_group_in_its_managers_name() {
 }
 
 #[tokio::test]
-async fn nobody_invites_accepts_or_declines_in_anothers_name() {
+async fn nobody_invites_accepts_or_declines_as_another_user() {
     let (alice, bob, mallory) = (User::new("alice"), User::new("bob"), User::new("mallory"));
     let group = alice.create_group("walkers").await;
     for claim in CLAIMS.into_iter().filter(|claim| *claim != "userId") {
@@ -147,7 +147,7 @@ async fn nobody_invites_accepts_or_declines_in_anothers_name() {
 }
 
 #[tokio::test]
-async fn only_sub_says_who_somebody_is() {
+async fn only_the_claim_sub_names_the_user() {
     let alice = User::new("alice");
     let mallory = User::new("mallory");
     let group = alice.create_group("walkers").await;

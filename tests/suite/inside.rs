@@ -1,5 +1,5 @@
-//! The functions in this process, over the engine and by genuine events, with nothing between: for what cannot be seen
-//! from outside. Time is the simulation's.
+//! The functions in this process, over the engine, invoked with genuine events and nothing in between. For what cannot
+//! be seen from outside. Time is the simulation's.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,24 +17,24 @@ use shared::id::{Ids, MessageId};
 
 use crate::simulation::world::{Phase, Skewed, TABLE, Wire, World};
 
-/// The secret by which its tokens are signed.
+/// The secret that signs the tokens.
 pub(crate) const SECRET: &str = "the secret of the functions in this process";
 
-/// The functions and what surrounds them.
+/// The functions and their surroundings.
 pub(crate) struct Inside {
     world: Arc<World>,
     app: Arc<App>,
-    /// The calls that the functions made, by the name of the operation.
+    /// The calls that the functions made, by name of the operation.
     calls: Arc<Mutex<Vec<String>>>,
 }
 
-/// An event of the REST API, part by part.
+/// The parts of an event of the REST API.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rest {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) variables: Vec<(String, String)>,
-    /// As it stands in the address, token included.
+    /// The query string as in the address, with the token.
     pub(crate) query: String,
     pub(crate) body: Option<String>,
 }
@@ -71,7 +71,7 @@ impl Rest {
     }
 }
 
-/// A text as it stands in a query.
+/// Escapes a text for a query string.
 pub(crate) fn escaped(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
@@ -109,12 +109,12 @@ pub(crate) fn body<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
 }
 
 impl Inside {
-    /// Functions that nobody has called yet.
+    /// New functions over a new world.
     pub(crate) fn new(seed: u64) -> Self {
         Self::with(seed, &[])
     }
 
-    /// The same, with these variables in their environment.
+    /// The same, with these environment variables.
     pub(crate) fn with(seed: u64, variables: &[(&str, &str)]) -> Self {
         let (world, calls) = (World::new(1), Arc::new(Mutex::default()));
         let recorded = Recorded { wire: Wire(world.clone()), calls: Arc::clone(&calls) };
@@ -122,12 +122,12 @@ impl Inside {
         Self { calls, ..Self::configured(world, SharedHttpClient::new(recorded), seed, &config, 0) }
     }
 
-    /// The same in a world of the caller's choice, which its calls reach through `http`. It does not note them itself.
+    /// The same in the given world, which the functions reach through `http`. Calls are not recorded.
     pub(crate) fn over(world: Arc<World>, http: SharedHttpClient, variables: &[(&str, &str)]) -> Self {
         Self::configured(world, http, 1, &crate::simulation::config_with(SECRET, variables), 0)
     }
 
-    /// Others in the same world, on a machine whose clock is ahead.
+    /// Other functions in the same world, on a machine whose clock is ahead.
     pub(crate) fn with_clock_ahead(&self, ahead_ms: Ms) -> Self {
         let (world, config) = (self.world.clone(), crate::simulation::config(SECRET));
         Self::configured(world.clone(), SharedHttpClient::new(Wire(world)), ahead_ms, &config, ahead_ms)
@@ -139,31 +139,31 @@ impl Inside {
         Self { world, app: Arc::new(app), calls: Arc::default() }
     }
 
-    /// Invoke a function with an event.
+    /// Invokes a function with an event.
     pub(crate) async fn invoke(&self, function: &Function, event: &str) -> Result<String, Failure> {
         function.invoke(&self.app, event).await
     }
 
-    /// Call the REST API by a good event: the whole result.
+    /// Calls the REST API with a valid event, and returns the whole result.
     pub(crate) async fn rest(&self, function: &Function, call: &Rest) -> Value {
         let result = self.invoke(function, &call.event().to_string()).await.expect("a genuine event is answered");
         serde_json::from_str(&result).expect("a result is JSON")
     }
 
-    /// The same, which must be answered with 200.
+    /// The same, and asserts that the status is 200.
     pub(crate) async fn done(&self, function: &Function, call: &Rest) -> Value {
         let answer = self.rest(function, call).await;
         assert_eq!(answer["statusCode"], 200, "{call:?}: {answer}");
         answer
     }
 
-    /// A user makes a group: its id.
+    /// Creates a group and returns its id.
     pub(crate) async fn create_group(&self, manager: &str) -> String {
         let create = call("POST", manager, "/api/group", None, "&name=walkers", None);
         body(&self.done(&functions::create_group::FUNCTION, &create).await)
     }
 
-    /// A member invites a user, who has no other invitation: the invitation's id.
+    /// A member invites a user who has no other invitation. Returns the invitation's id.
     pub(crate) async fn invite(&self, member: &str, group: &str, user: &str) -> String {
         let wanted = json!({ "groupId": group, "userId": user });
         self.done(&functions::invite::FUNCTION, &call("POST", member, "/api/request", None, "", Some(wanted))).await;
@@ -190,13 +190,14 @@ impl Inside {
         self.done(&functions::leave_group::FUNCTION, &leave).await;
     }
 
-    /// A group of a manager and others: its id. But for the first two its members are written past the functions, as an
-    /// acceptance leaves them with the group.
+    /// Creates a group and returns its id. The first two members join through the functions. The others are written to
+    /// the table as an acceptance writes them.
     pub(crate) async fn written_group(&self, manager: &str, others: &[String]) -> String {
         let group = self.create_group(manager).await;
         self.bring(manager, &group, &others[0]).await;
         let items = self.world.partition(&format!("GROUP#{group}"));
-        let accepted = items.iter().find(|item| item["user"]["S"] == others[0].as_str()).expect("the one who accepted");
+        let accepted =
+            items.iter().find(|item| item["user"]["S"] == others[0].as_str()).expect("the member who accepted");
         let mut last = 0;
         for (members, user) in (2..).zip(&others[1..]) {
             let shard = shard(members);
@@ -219,18 +220,18 @@ impl Inside {
         group
     }
 
-    /// Tie two users: `friendId` or `blockedId`.
+    /// Makes two users friends (`friendId`), or lets the first block the second (`blockedId`).
     pub(crate) async fn tie(&self, user: &str, tie: &str, other: &str) {
         self.relate("PUT", user, tie, other).await;
     }
 
-    /// Tie two users, or untie them.
+    /// Creates or deletes a friendship or a block.
     pub(crate) async fn relate(&self, method: &str, user: &str, tie: &str, other: &str) {
         let payload = json!({ "method": method, "userId": user, tie: other }).to_string();
         self.invoke(&functions::relationship::FUNCTION, &payload).await.expect("ties are changed");
     }
 
-    /// Open a connection, and get its id.
+    /// Opens a connection and returns its id.
     pub(crate) async fn connect(&self, user: &str) -> String {
         let connection = self.world.open(user);
         let event = socket_event("$connect", user, &connection, None).to_string();
@@ -256,7 +257,7 @@ impl Inside {
         self.invoke(&functions::message::FUNCTION, &event).await.expect("a frame is answered");
     }
 
-    /// A private message reaches its log only now, which was accepted at that time: the so-manieth of its millisecond.
+    /// Writes a private message to its log now. It was accepted at `time`, as number `number` of its millisecond.
     pub(crate) fn log(&self, sender: &str, receiver: &str, time: Ms, number: u64) -> String {
         let id = format!("{}{number:016X}", &MessageId::first_at(time).to_string()[..10]);
         self.world.put(&json!({
@@ -266,28 +267,28 @@ impl Inside {
         id
     }
 
-    /// What surrounds the functions.
+    /// The surroundings of the functions.
     pub(crate) fn world(&self) -> &World {
         &self.world
     }
 
-    /// What was pushed to a connection.
+    /// The frames that were pushed to a connection.
     pub(crate) fn frames(&self, connection: &str) -> Vec<Value> {
         self.world.frames(connection)
     }
 
-    /// What was pushed to a user.
+    /// The frames that were pushed to a user.
     pub(crate) fn taken_by(&self, user: &str) -> Vec<Value> {
         self.world.taken_by(user).into_iter().map(|taken| taken.frame).collect()
     }
 
-    /// The calls that the functions have made since this was asked the last time.
+    /// The calls of the functions since this was last called.
     pub(crate) fn take_calls(&self) -> Vec<String> {
-        std::mem::take(&mut *self.calls.lock().expect("nobody panics that holds it"))
+        std::mem::take(&mut *self.calls.lock().expect("no holder of the lock panics"))
     }
 }
 
-/// The shard of the roster that the next member of a group gets, if each gets as many as the others.
+/// The shard of the roster for the next member of a group, if all shards fill evenly.
 fn shard(members: usize) -> usize {
     let first = (members / 2_000).checked_ilog2().map_or(0, |doubled| 1 << doubled);
     if first == 0 { 0 } else { first + members % first }
@@ -310,7 +311,7 @@ pub(crate) fn socket_event(route: &str, user: &str, connection: &str, frame: Opt
     event
 }
 
-/// The wire, with a note of each call.
+/// The wire with a record of each call.
 #[derive(Debug, Clone)]
 struct Recorded {
     wire: Wire,
@@ -321,7 +322,7 @@ impl HttpConnector for Recorded {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
         let name = operation.map_or_else(|| format!("{} @connections", request.method()), str::to_owned);
-        self.calls.lock().expect("nobody panics that holds it").push(name);
+        self.calls.lock().expect("no holder of the lock panics").push(name);
         self.wire.call(request)
     }
 }

@@ -1,11 +1,11 @@
-//! Operations whose instructions are counted: handler, decoder of the event and clients of the SDK, without the engine,
-//! the gateway and the network. Each is done once over the engine, while the answers to its calls are kept; then it is
-//! done again, over these answers.
+//! Operations whose instructions are counted: the handler, the decoder of the event and the clients of the SDK, without
+//! the engine, the gateway and the network. Each operation runs once over the engine, and the answers to its calls are
+//! recorded. It then runs again over the recorded answers.
 //!
-//! And inputs as large as they may be, and half as large: twice the input must not be much more than twice the work.
+//! Also inputs of the largest size and of half of it: twice the input must not cause much more than twice the work.
 //!
-//! `tests/instructions.py` counts, under callgrind: it names an operation by `INSTRUCTIONS_OF` and says how often it is
-//! done again by `INSTRUCTIONS_TIMES`. Without them this is a test that each operation does again what it did.
+//! `tests/instructions.py` counts under callgrind. It names an operation in `INSTRUCTIONS_OF` and the number of runs in
+//! `INSTRUCTIONS_TIMES`. Without them, this tests that each operation repeats its calls.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,27 +27,27 @@ use crate::jobs;
 use crate::simulation::world::{Wire, World};
 use crate::world::Deployment;
 
-/// Messages to groups of more receivers go through the queue, and a pull returns all that it finds.
+/// Messages to larger groups go through the queue, and a pull returns all that it finds.
 const VARIABLES: [(&str, &str); 3] =
     [("MAX_PAGE_MESSAGES", "1000"), ("FANOUT_MEMBERS", "100"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
 
-/// How long a kept answer takes on simulated time: as long as each of the engine's, so that calls which are under way
-/// at once come in the order in which they came.
-const WAY: Duration = Duration::from_millis(4);
+/// The simulated time of a recorded answer. It equals that of the engine, so that concurrent calls keep their order.
+const ANSWER_TIME: Duration = Duration::from_millis(4);
 
-/// How many messages a pull finds.
+/// The number of messages that a pull finds.
 const MISSED: usize = 100;
 
 /// An operation.
 struct Operation {
     name: &'static str,
-    /// Its calls of the SDK, and how many of them are posts to connections: what it would not make if it failed.
+    /// The number of SDK calls, and how many of them are posts to connections. Both would differ if the operation
+    /// failed.
     calls: usize,
     posts: usize,
     prepare: fn(&Stage) -> BoxFuture<'_, Prepared>,
 }
 
-/// What is invoked, and what of its result shows that it did what it should.
+/// A function, its event, and a check that the result shows success.
 struct Prepared {
     function: &'static Function,
     event: String,
@@ -74,7 +74,7 @@ fn message(frame: &Value, connection: &str) -> Prepared {
     Prepared { function: &functions::message::FUNCTION, event, is_done: is_ok }
 }
 
-/// A private message to somebody with one connection.
+/// A private message to a user with one connection.
 async fn private(stage: &Stage, request: Option<&str>) -> Prepared {
     stage.inside.tie("alice", "friendId", "bob").await;
     stage.inside.connect("bob").await;
@@ -85,7 +85,7 @@ async fn private(stage: &Stage, request: Option<&str>) -> Prepared {
     message(&frame, &stage.inside.connect("alice").await)
 }
 
-/// A message to a group of so many, a fifth of whom are online with one connection each.
+/// A message to a group of `members` users. A fifth of them are online with one connection each.
 async fn to_group(stage: &Stage, members: usize) -> Prepared {
     let others: Vec<String> = (1..members).map(|number| format!("member-{number:05}")).collect();
     let group = stage.inside.written_group("alice", &others).await;
@@ -103,7 +103,7 @@ async fn group(stage: &Stage) -> Prepared {
 /// One job of a message to 500 receivers, 100 of whom are online.
 async fn fanout(stage: &Stage) -> Prepared {
     let Prepared { function, event, .. } = to_group(stage, 501).await;
-    stage.inside.invoke(function, &event).await.expect("a message is taken");
+    stage.inside.invoke(function, &event).await.expect("a message is accepted");
     let jobs = stage.inside.world().take_jobs();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
     let event = jobs::event(&jobs);
@@ -114,8 +114,8 @@ async fn fanout(stage: &Stage) -> Prepared {
     }
 }
 
-/// A pull of what was missed, all of it old enough to be dropped with its time. But for the first, the messages are
-/// written past the functions, as that one stands in the log.
+/// A pull of missed messages that are all old enough to be dropped by time. The first message is sent. The others are
+/// copies of it in the log.
 async fn pull(stage: &Stage) -> Prepared {
     stage.inside.tie("alice", "friendId", "bob").await;
     let sender = stage.inside.connect("bob").await;
@@ -154,50 +154,50 @@ async fn authorize(_: &Stage) -> Prepared {
     Prepared { function: &functions::authorize::FUNCTION, event: event.to_string(), is_done }
 }
 
-/// Where an operation is done.
+/// The place where an operation runs.
 struct Stage {
     inside: Inside,
-    tape: Tape,
+    recorder: Recorder,
 }
 
 impl Stage {
     fn new() -> Self {
         let world = World::new(1);
-        let tape = Tape { wire: Wire(world.clone()), reel: Arc::default() };
-        let inside = Inside::over(world, SharedHttpClient::new(tape.clone()), &VARIABLES);
-        Self { inside, tape }
+        let recorder = Recorder { wire: Wire(world.clone()), recording: Arc::default() };
+        let inside = Inside::over(world, SharedHttpClient::new(recorder.clone()), &VARIABLES);
+        Self { inside, recorder }
     }
 
-    /// Do an operation over the engine, and then so many times over the answers that it got.
+    /// Runs an operation over the engine, and then `times` times over the recorded answers.
     async fn run(&self, operation: &Operation, times: usize) {
         let Operation { name, calls, posts, .. } = operation;
         let Prepared { function, event, is_done } = (operation.prepare)(self).await;
-        self.tape.turn(Mode::Record);
+        self.recorder.restart(Mode::Record);
         let result = self.inside.invoke(function, &event).await.expect("it is done");
         assert!(is_done(&result), "{name}: {result}");
-        assert_eq!(self.tape.recorded(), (*calls, *posts), "{name}: its calls, and the posts among them");
+        assert_eq!(self.recorder.recorded(), (*calls, *posts), "{name}: its calls, and the posts among them");
         for _ in 0..times {
-            self.tape.turn(Mode::Replay);
+            self.recorder.restart(Mode::Replay);
             let again = self.inside.invoke(function, &event).await;
             assert_eq!(again.as_ref(), Ok(&result), "{name}");
-            assert_eq!(self.tape.played(), *calls, "{name}: its calls");
+            assert_eq!(self.recorder.played(), *calls, "{name}: its calls");
         }
     }
 }
 
-/// The wire, with answers that are kept and given again.
+/// The wire with answers that are recorded and replayed.
 #[derive(Debug, Clone)]
-struct Tape {
+struct Recorder {
     wire: Wire,
-    reel: Arc<Mutex<Reel>>,
+    recording: Arc<Mutex<Recording>>,
 }
 
 #[derive(Debug, Default)]
-struct Reel {
+struct Recording {
     mode: Mode,
-    /// In the order in which the calls were begun.
+    /// In the order in which the calls began.
     calls: Vec<Recorded>,
-    /// How many of them have been made again.
+    /// How many of them have been replayed.
     played: usize,
 }
 
@@ -212,68 +212,68 @@ enum Mode {
 #[derive(Debug)]
 struct Recorded {
     operation: String,
-    /// The body, once it is there. Its status is 200.
+    /// The body, when it has come. The status is 200.
     answer: Option<SdkBody>,
 }
 
-impl Tape {
-    fn reel(&self) -> MutexGuard<'_, Reel> {
-        self.reel.lock().expect("nobody panics that holds it")
+impl Recorder {
+    fn recording(&self) -> MutexGuard<'_, Recording> {
+        self.recording.lock().expect("no holder of the lock panics")
     }
 
-    /// From the beginning, in that mode.
-    fn turn(&self, mode: Mode) {
-        let mut reel = self.reel();
-        (reel.mode, reel.played) = (mode, 0);
+    /// Starts from the first call, in this mode.
+    fn restart(&self, mode: Mode) {
+        let mut recording = self.recording();
+        (recording.mode, recording.played) = (mode, 0);
     }
 
-    /// How many calls were recorded, and how many of them are posts.
+    /// The number of recorded calls, and how many of them are posts.
     fn recorded(&self) -> (usize, usize) {
-        let calls = &self.reel().calls;
+        let calls = &self.recording().calls;
         (calls.len(), calls.iter().filter(|call| call.operation == "POST").count())
     }
 
     fn played(&self) -> usize {
-        self.reel().played
+        self.recording().played
     }
 
     fn record(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let calls = &mut self.reel().calls;
-        let (tape, place) = (self.clone(), calls.len());
+        let calls = &mut self.recording().calls;
+        let (recorder, place) = (self.clone(), calls.len());
         calls.push(Recorded { operation: operation(&request).to_owned(), answer: None });
         let answer = self.wire.call(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
-            // What is measured is no error path.
+            // Error paths are not measured.
             assert_eq!(answer.status().as_u16(), 200, "{answer:?}");
-            tape.reel().calls[place].answer = answer.body().try_clone();
+            recorder.recording().calls[place].answer = answer.body().try_clone();
             Ok(answer)
         })
     }
 
     fn replay(&self, request: &HttpRequest) -> HttpConnectorFuture {
-        let mut reel = self.reel();
+        let mut recording = self.recording();
         let Recorded { operation: recorded, answer } =
-            reel.calls.get(reel.played).expect("it makes no more calls than before");
-        assert_eq!(operation(request), recorded, "call {}", reel.played);
+            recording.calls.get(recording.played).expect("it makes no more calls than before");
+        assert_eq!(operation(request), recorded, "call {}", recording.played);
         let answer = answer.as_ref().and_then(SdkBody::try_clone).expect("a body in memory");
-        reel.played += 1;
+        recording.played += 1;
         HttpConnectorFuture::new(async move {
-            tokio::time::sleep(WAY).await;
+            tokio::time::sleep(ANSWER_TIME).await;
             Ok(HttpResponse::new(StatusCode::try_from(200).expect("a status"), answer))
         })
     }
 }
 
-/// The operation of DynamoDB, or the method by which a connection is reached.
+/// The DynamoDB operation, or the method of a call to a connection.
 fn operation(request: &HttpRequest) -> &str {
     let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
     target.unwrap_or_else(|| request.method())
 }
 
-impl HttpConnector for Tape {
+impl HttpConnector for Recorder {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let mode = self.reel().mode;
+        let mode = self.recording().mode;
         match mode {
             Mode::Pass => self.wire.call(request),
             Mode::Record => self.record(request),
@@ -282,14 +282,14 @@ impl HttpConnector for Tape {
     }
 }
 
-impl HttpClient for Tape {
+impl HttpClient for Recorder {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn operations_do_again_what_they_did() {
+async fn operations_repeat_their_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -303,17 +303,17 @@ async fn operations_do_again_what_they_did() {
     }
 }
 
-/// An input that is read to its end and then refused, by its size in bytes: what is counted is the reading.
+/// An input that is read to its end and then refused, by its size in bytes. The reading is counted.
 struct Input {
     name: &'static str,
-    /// The largest that there is. Half of it is read as well.
+    /// The largest size. Half of it is read as well.
     bytes: usize,
     function: &'static Function,
     event: fn(&str, usize) -> String,
     is_refused: fn(&str) -> bool,
 }
 
-/// Fields of an object, each with a name of its own.
+/// Fields of an object, with distinct names.
 fn fields(bytes: usize) -> String {
     (0..bytes / 11).map(|number| format!("\"{number:06}\":0,")).collect()
 }
@@ -400,9 +400,10 @@ const INPUTS: [Input; 8] = [
     },
 ];
 
-/// Read an input so many times. `INSTRUCTIONS_INPUT` is like `frame-fields/2`: half of the largest.
+/// Reads an input `INSTRUCTIONS_TIMES` times. `INSTRUCTIONS_INPUT` is for example `frame-fields/2`: half of the largest
+/// size.
 #[tokio::test(start_paused = true)]
-async fn inputs_are_read_to_their_end() {
+async fn inputs_are_read_completely() {
     if Deployment::is_elsewhere() {
         return;
     }

@@ -7,7 +7,7 @@ use crate::world::User;
 use crate::world::groups::Invitation;
 use crate::world::scene::three_in_a_group;
 
-/// Alice's group, and bob who is invited to it.
+/// Alice, bob, alice's group, and bob's invitation to it.
 async fn bob_invited() -> (User, User, String, Invitation) {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = alice.create_group("walkers").await;
@@ -17,7 +17,7 @@ async fn bob_invited() -> (User, User, String, Invitation) {
 }
 
 #[tokio::test]
-async fn an_invitation_says_who_invites_whom_to_what() {
+async fn an_invitation_has_its_group_invitee_and_inviter() {
     let (alice, bob, group, invitation) = bob_invited().await;
     let expected = Invitation {
         id: invitation.id.clone(),
@@ -32,13 +32,13 @@ async fn an_invitation_says_who_invites_whom_to_what() {
 }
 
 #[tokio::test]
-async fn invitations_are_listed_to_the_invitee_alone() {
+async fn only_the_invitee_sees_an_invitation() {
     let (alice, ..) = bob_invited().await;
     assert_eq!(alice.get("/api/request", &[]).await.ok().body, "[]");
 }
 
 #[tokio::test]
-async fn one_who_accepts_is_a_member() {
+async fn accepting_makes_a_member() {
     let (alice, bob, group, invitation) = bob_invited().await;
     bob.accept(&invitation.id).await.empty();
     let mut members = [alice.id(), bob.id()];
@@ -49,7 +49,7 @@ async fn one_who_accepts_is_a_member() {
 }
 
 #[tokio::test]
-async fn one_who_declines_is_no_member() {
+async fn declining_makes_no_member() {
     let (alice, bob, group, invitation) = bob_invited().await;
     bob.decline(&invitation.id).await.empty();
     assert!(bob.invitations().await.is_empty());
@@ -69,7 +69,7 @@ async fn an_invitation_is_answered_once() {
 }
 
 #[tokio::test]
-async fn one_who_declined_may_be_invited_again() {
+async fn a_user_who_declined_may_be_invited_again() {
     let (alice, bob, group, invitation) = bob_invited().await;
     bob.decline(&invitation.id).await.empty();
     alice.bring(&bob, &group).await;
@@ -77,7 +77,7 @@ async fn one_who_declined_may_be_invited_again() {
 }
 
 #[tokio::test]
-async fn one_who_left_may_be_invited_again() {
+async fn a_member_who_left_may_be_invited_again() {
     let (alice, bob, _, group) = three_in_a_group().await;
     bob.leave_group(&group).await.empty();
     alice.bring(&bob, &group).await;
@@ -85,7 +85,7 @@ async fn one_who_left_may_be_invited_again() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_answered_by_its_invitee_alone() {
+async fn only_the_invitee_answers_an_invitation() {
     let (alice, bob, group, invitation) = bob_invited().await;
     let mallory = User::new("mallory");
     for other in [&alice, &mallory] {
@@ -97,7 +97,7 @@ async fn an_invitation_is_answered_by_its_invitee_alone() {
 }
 
 #[tokio::test]
-async fn whether_an_invitation_exists_is_not_told() {
+async fn a_403_does_not_tell_whether_an_invitation_exists() {
     let (.., invitation) = bob_invited().await;
     let mallory = User::new("mallory");
     let unreal = "00000000-0000-0000-0000-000000000000";
@@ -135,7 +135,7 @@ async fn an_outsider_may_not_invite() {
 }
 
 #[tokio::test]
-async fn a_member_is_not_invited() {
+async fn inviting_a_member_is_refused() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     alice.invite(&bob, &group).await.refused(403, "");
     bob.invite(&alice, &group).await.refused(403, "");
@@ -144,7 +144,7 @@ async fn a_member_is_not_invited() {
 }
 
 #[tokio::test]
-async fn an_invitation_body_that_is_wrong_is_refused() {
+async fn a_wrong_invitation_body_is_refused() {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
     let long = "x".repeat(129);
@@ -192,7 +192,7 @@ async fn inviting_twice_leaves_one_invitation_with_one_id() {
 }
 
 #[tokio::test]
-async fn invitations_at_once_leave_one() {
+async fn concurrent_invitations_leave_one() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let dave = User::new("dave");
     for answer in join_all([&alice, &bob, &carol].map(|member| member.invite(&dave, &group))).await {
@@ -203,7 +203,7 @@ async fn invitations_at_once_leave_one() {
 }
 
 #[tokio::test]
-async fn invitations_to_several_groups_stand_side_by_side() {
+async fn a_user_may_have_invitations_to_several_groups() {
     let (alice, bob, ..) = bob_invited().await;
     let other = alice.create_group("runners").await;
     alice.invite(&bob, &other).await.empty();
@@ -213,7 +213,7 @@ async fn invitations_to_several_groups_stand_side_by_side() {
 }
 
 #[tokio::test]
-async fn an_invitation_by_one_whom_the_invitee_blocks_is_not_stored() {
+async fn an_invitation_from_a_blocked_member_is_not_stored() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = alice.create_group("walkers").await;
     bob.block(&alice).await;
@@ -226,7 +226,7 @@ async fn an_invitation_by_one_whom_the_invitee_blocks_is_not_stored() {
 }
 
 #[tokio::test]
-async fn one_who_invites_may_block_the_invitee() {
+async fn an_inviter_may_block_the_invitee() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = alice.create_group("walkers").await;
     alice.block(&bob).await;
@@ -235,7 +235,7 @@ async fn one_who_invites_may_block_the_invitee() {
 }
 
 #[tokio::test]
-async fn an_invitation_carries_the_name_that_the_group_has_now() {
+async fn an_invitation_has_the_current_group_name() {
     let (alice, bob, group, _) = bob_invited().await;
     alice.rename(&group, "runners").await.empty();
     assert_eq!(bob.invitation().await.group_name, "runners");
@@ -249,7 +249,7 @@ async fn an_invitation_to_a_dissolved_group_is_not_listed() {
 }
 
 #[tokio::test]
-async fn an_invitation_to_a_dissolved_group_is_refused_and_gone() {
+async fn accepting_an_invitation_to_a_dissolved_group_is_refused() {
     let (alice, bob, group, invitation) = bob_invited().await;
     alice.leave_group(&group).await.empty();
     bob.accept(&invitation.id).await.refused(403, "");
@@ -259,7 +259,7 @@ async fn an_invitation_to_a_dissolved_group_is_refused_and_gone() {
 }
 
 #[tokio::test]
-async fn an_invitation_ends_with_the_membership_of_its_inviter() {
+async fn an_invitation_is_void_once_its_inviter_is_no_member() {
     let (alice, bob, carol, group) = three_in_a_group().await;
     let (dave, erin) = (User::new("dave"), User::new("erin"));
     bob.invite(&dave, &group).await.empty();
@@ -277,7 +277,7 @@ async fn an_invitation_ends_with_the_membership_of_its_inviter() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_that_of_the_member_who_invites_last() {
+async fn the_last_inviter_owns_the_invitation() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let dave = User::new("dave");
     bob.invite(&dave, &group).await.empty();
@@ -291,7 +291,7 @@ async fn an_invitation_is_that_of_the_member_who_invites_last() {
 }
 
 #[tokio::test]
-async fn an_inviter_who_left_and_came_back_still_invites() {
+async fn an_invitation_is_valid_again_when_its_inviter_rejoins() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let dave = User::new("dave");
     bob.invite(&dave, &group).await.empty();
@@ -306,7 +306,7 @@ async fn an_invitation_is_not_listed_while_its_inviter_is_blocked() {
     bob.block(&alice).await;
     alice.rename(&group, "I see you blocked me").await.empty();
     assert!(bob.invitations().await.is_empty());
-    // Invited again, it is no more to be seen than before.
+    // Another invitation by the same member stays hidden.
     alice.invite(&bob, &group).await.empty();
     assert!(bob.invitations().await.is_empty());
     bob.unblock(&alice).await;
@@ -321,7 +321,7 @@ async fn a_blocked_inviter_does_not_hide_the_invitation_of_another() {
     alice.invite(&dave, &group).await.empty();
     bob.invite(&dave, &group).await.empty();
     assert_eq!(dave.invitation().await.invited_by, alice.id());
-    // And one who is not blocked takes over what is hidden.
+    // A member who is not blocked replaces the hidden invitation.
     dave.unblock(&bob).await;
     bob.invite(&dave, &group).await.empty();
     dave.block(&bob).await;
@@ -331,7 +331,7 @@ async fn a_blocked_inviter_does_not_hide_the_invitation_of_another() {
 }
 
 #[tokio::test]
-async fn accepting_while_the_inviter_leaves_ends_one_way_or_the_other() {
+async fn accepting_while_the_inviter_leaves_succeeds_or_fails_cleanly() {
     for _ in 0..5 {
         let (alice, bob, _, group) = three_in_a_group().await;
         let dave = User::new("dave");
@@ -352,14 +352,14 @@ async fn accepting_while_the_inviter_leaves_ends_one_way_or_the_other() {
 }
 
 #[tokio::test]
-async fn an_acceptance_that_crosses_another_invitation_takes_that_one() {
+async fn a_concurrent_invitation_survives_a_failed_acceptance() {
     for _ in 0..5 {
         let (alice, bob, _, group) = three_in_a_group().await;
         let dave = User::new("dave");
         bob.invite(&dave, &group).await.empty();
         let invitation = dave.invitation().await;
         bob.leave_group(&group).await.empty();
-        // The acceptance finds bob's invitation, which is void, or alice's; it removes bob's alone.
+        // The acceptance finds bob's invalid invitation or alice's valid one. It deletes only bob's.
         let (accepted, invited) = futures::future::join(dave.accept(&invitation.id), alice.invite(&dave, &group)).await;
         if accepted.status == 200 {
             assert!(matches!(invited.status, 200 | 403), "{invited:?}");
@@ -372,7 +372,7 @@ async fn an_acceptance_that_crosses_another_invitation_takes_that_one() {
     }
 }
 
-/// Alice's group and these many people invited to it.
+/// Alice, her group, and `count` invited users.
 async fn invited(count: usize) -> (User, String, Vec<(User, Invitation)>) {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
@@ -387,7 +387,7 @@ async fn invited(count: usize) -> (User, String, Vec<(User, Invitation)>) {
 }
 
 #[tokio::test]
-async fn twenty_who_accept_at_once_are_all_members() {
+async fn twenty_concurrent_acceptances_all_succeed() {
     let (alice, group, invited) = invited(20).await;
     for answer in join_all(invited.iter().map(|(user, invitation)| user.accept(&invitation.id))).await {
         answer.empty();
@@ -402,7 +402,7 @@ async fn twenty_who_accept_at_once_are_all_members() {
 }
 
 #[tokio::test]
-async fn one_who_accepts_twice_at_once_is_a_member_once() {
+async fn concurrent_acceptances_by_one_user_make_one_member() {
     let (alice, bob, group, invitation) = bob_invited().await;
     let answers = join_all((0..4).map(|_| bob.accept(&invitation.id))).await;
     assert!(answers.iter().any(|answer| answer.status == 200), "{answers:?}");
@@ -411,7 +411,7 @@ async fn one_who_accepts_twice_at_once_is_a_member_once() {
 }
 
 #[tokio::test]
-async fn coming_and_going_at_once_leaves_exactly_who_stayed() {
+async fn concurrent_joining_and_leaving_keeps_the_right_members() {
     let (alice, group, invited) = invited(12).await;
     join_all(invited.iter().enumerate().map(async |(n, (user, invitation))| {
         user.accept(&invitation.id).await.empty();
@@ -427,7 +427,7 @@ async fn coming_and_going_at_once_leaves_exactly_who_stayed() {
 }
 
 #[tokio::test]
-async fn accepting_while_the_group_dissolves_ends_with_nobody_in_it() {
+async fn accepting_while_the_group_dissolves_leaves_no_members() {
     let (alice, group, invited) = invited(6).await;
     let accepting = join_all(invited.iter().map(|(user, invitation)| user.accept(&invitation.id)));
     let (answers, left) = futures::future::join(accepting, alice.leave_group(&group)).await;

@@ -1,5 +1,5 @@
-//! A message to a large group, job by job: what becomes of one that is late, comes again, cannot be read, or whose
-//! receivers have come and gone meanwhile. The functions run in this process; the queue is the test's.
+//! A message to a large group, job by job. Jobs may be late, repeated or unreadable, and receivers may have come or
+//! gone before a job runs. The functions run in this process, and the test runs the jobs of the queue.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::inside::{Inside, body, call};
 use crate::simulation::world::TABLE;
 use crate::world::Deployment;
 
-/// Each message to a group goes through the queue.
+/// A configuration in which each message to a group goes through the queue.
 pub(crate) const QUEUED: [(&str, &str); 2] =
     [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
 
-/// An event of these records, each with its place as its id.
+/// An SQS event with these jobs. The id of each record is its index.
 pub(crate) fn event(jobs: &[String]) -> String {
     let genuine = include_str!("../events/sqs-fanout.json");
     let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
@@ -28,7 +28,7 @@ pub(crate) fn event(jobs: &[String]) -> String {
     event.to_string()
 }
 
-/// A group of alice, who is online, and others, in which each message goes through the queue.
+/// A group of alice, who is online, and others. Each message in it goes through the queue.
 struct Scene {
     inside: Inside,
     group: String,
@@ -58,7 +58,7 @@ impl Scene {
         self.inside.leave(user, &self.group).await;
     }
 
-    /// Alice sends, with a request id: the answer.
+    /// Alice sends with a request id. Returns the answer.
     async fn send(&self, content: &str) -> Value {
         let frame = json!({
             "type": "multicast", "groupId": self.group, "content": content, "requestId": content,
@@ -67,14 +67,14 @@ impl Scene {
         self.inside.frames(&self.alice).pop().expect("an answer")
     }
 
-    /// Alice sends, and it is acknowledged: the jobs that it was cut into.
+    /// Alice sends, and the message is acknowledged. Returns its jobs.
     async fn jobs_of(&self, content: &str) -> Vec<String> {
         let answer = self.send(content).await;
         assert_eq!(answer["type"], "ACK", "{answer}");
         self.inside.world().take_jobs()
     }
 
-    /// Run jobs: which of them failed.
+    /// Runs jobs, and returns the records that failed.
     async fn run(&self, jobs: &[String]) -> Vec<String> {
         let answer =
             self.inside.invoke(&fanout::FUNCTION, &event(jobs)).await.expect("an event of a queue is answered");
@@ -88,7 +88,7 @@ impl Scene {
         assert_eq!(self.run(jobs).await, [] as [&str; 0]);
     }
 
-    /// What a user pulls, and drops.
+    /// Pulls and drops the messages of a user.
     async fn pull(&self, user: &str) -> Vec<String> {
         let pull = call("GET", user, "/api/message", None, "", None);
         let senders: Value = body(&self.inside.done(&functions::pull_messages::FUNCTION, &pull).await);
@@ -97,7 +97,7 @@ impl Scene {
         messages.map(|message| message["content"].as_str().expect("a text").to_owned()).collect()
     }
 
-    /// What a connection was sent.
+    /// The contents that a connection received.
     fn contents(&self, connection: &str) -> Vec<String> {
         let frames = self.inside.frames(connection);
         frames.iter().map(|frame| frame["content"].as_str().expect("a text").to_owned()).collect()
@@ -106,7 +106,7 @@ impl Scene {
 
 const NOTHING: [&str; 0] = [];
 
-/// Whether that is nothing, or this message once.
+/// Whether the pulled messages are none, or this one once.
 fn is_at_most(pulled: &[String], content: &str) -> bool {
     pulled.len() <= 1 && pulled.iter().all(|one| one == content)
 }
@@ -116,7 +116,7 @@ async fn pass(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_group_gets_its_message_by_jobs() {
+async fn jobs_deliver_a_message_to_a_large_group() {
     let Some(scene) = Scene::new(&["bob", "carol", "dave"]).await else { return };
     scene.inside.tie("dave", "blockedId", "alice").await;
     let (bob, dave) = (scene.inside.connect("bob").await, scene.inside.connect("dave").await);
@@ -133,7 +133,7 @@ async fn a_large_group_gets_its_message_by_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_as_large_as_allowed_in_place_needs_no_job() {
+async fn a_group_at_the_limit_needs_no_jobs() {
     let Some(scene) = Scene::new(&["bob"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     assert!(scene.jobs_of("hi").await.is_empty());
@@ -141,7 +141,7 @@ async fn a_group_as_large_as_allowed_in_place_needs_no_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_content_that_a_queue_would_refuse_is_delivered() {
+async fn a_content_that_sqs_would_refuse_is_delivered() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     let odd = "\u{FFFF}\u{0}";
@@ -156,16 +156,16 @@ async fn a_content_that_a_queue_would_refuse_is_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_went_before_the_job_ran_misses_the_message() {
+async fn disconnecting_before_the_job_misses_the_message() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     for (seconds, content) in [(0, "at once"), (20, "soon"), (3_600, "late")] {
         let bob = scene.inside.connect("bob").await;
         pass(1).await;
         let jobs = scene.jobs_of(content).await;
-        // Long enough for the client to have seen it, had it been pushed.
+        // Long enough that the client would have seen the message after a push.
         pass(20).await;
         scene.inside.disconnect("bob", &bob).await;
-        // A pull before the job drops the time of the message along, if that is long ago.
+        // If the message is old enough, a pull before the job drops its time too.
         pass(seconds).await;
         assert_eq!(scene.pull("bob").await, NOTHING, "{content}");
         scene.run_well(&jobs).await;
@@ -175,7 +175,7 @@ async fn one_who_went_before_the_job_ran_misses_the_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_came_before_the_job_ran_pulls_the_message_and_is_not_sent_it_again() {
+async fn reconnecting_before_the_job_gets_no_duplicate_push() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let jobs = scene.jobs_of("hi").await;
     pass(5).await;
@@ -188,7 +188,7 @@ async fn one_who_came_before_the_job_ran_pulls_the_message_and_is_not_sent_it_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_changed_his_connection_before_the_job_ran_is_sent_the_message() {
+async fn changing_connections_before_the_job_gets_a_push() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let first = scene.inside.connect("bob").await;
     pass(1).await;
@@ -200,15 +200,15 @@ async fn one_who_changed_his_connection_before_the_job_ran_is_sent_the_message()
     assert_eq!(scene.pull("bob").await, NOTHING);
     scene.run_well(&jobs).await;
     assert_eq!(scene.contents(&second), ["hi"]);
-    // The first connection covers the message and did not take it.
+    // The first connection covers the message but did not receive it.
     assert_eq!(scene.pull("bob").await, ["hi"]);
     assert_eq!(scene.pull("bob").await, NOTHING);
 }
 
-/// Before a connection that ended just now, a pull finds what only a job would have pushed to it. The job does not know,
+/// A pull returns what only a job would push, if the connection ended just before. The job does not know of the pull,
 /// so the message may come again.
 #[tokio::test(start_paused = true)]
-async fn one_who_went_soon_after_pulls_the_message_before_the_job_ran() {
+async fn a_pull_after_a_disconnect_finds_a_message_before_its_job_runs() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     pass(1).await;
@@ -222,7 +222,7 @@ async fn one_who_went_soon_after_pulls_the_message_before_the_job_ran() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_again_leaves_the_books_as_they_are() {
+async fn a_repeated_job_does_not_make_a_message_missed_twice() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     let carol = scene.inside.connect("carol").await;
@@ -236,7 +236,7 @@ async fn a_job_that_comes_again_leaves_the_books_as_they_are() {
     assert_eq!(scene.pull("bob").await, NOTHING);
     assert_eq!(scene.pull("carol").await, ["hi"]);
     assert_eq!(scene.pull("carol").await, NOTHING);
-    // A job does not read what was dropped just now, so the message may come once more.
+    // A job does not read the latest drops, so the message may come once more.
     scene.run_well(&jobs).await;
     scene.run_well(&jobs).await;
     assert!(is_at_most(&scene.pull("carol").await, "hi"));
@@ -244,7 +244,7 @@ async fn a_job_that_comes_again_leaves_the_books_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_is_out_or_blocks_before_the_job_runs_gets_nothing() {
+async fn leaving_or_blocking_before_the_job_gets_nothing() {
     let Some(scene) = Scene::new(&["bob", "carol", "dave"]).await else { return };
     let (bob, carol) = (scene.inside.connect("bob").await, scene.inside.connect("carol").await);
     let dave = scene.inside.connect("dave").await;
@@ -252,7 +252,7 @@ async fn one_who_is_out_or_blocks_before_the_job_runs_gets_nothing() {
     let jobs = scene.jobs_of("hi").await;
     scene.leave("bob").await;
     scene.inside.tie("carol", "blockedId", "alice").await;
-    // Who comes back is a new member.
+    // A member who rejoins is a new member.
     scene.leave("dave").await;
     scene.bring("dave").await;
     scene.run_well(&jobs).await;
@@ -263,7 +263,7 @@ async fn one_who_is_out_or_blocks_before_the_job_runs_gets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_jobs_of_a_dissolved_group_are_done() {
+async fn jobs_of_a_dissolved_group_succeed_and_push_nothing() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     pass(1).await;
@@ -274,7 +274,7 @@ async fn the_jobs_of_a_dissolved_group_are_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_fails_and_the_others_are_done() {
+async fn an_unreadable_record_fails_alone() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     pass(1).await;
@@ -286,7 +286,7 @@ async fn a_record_that_cannot_be_read_fails_and_the_others_are_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_fails_is_done_when_it_comes_again() {
+async fn a_failed_job_succeeds_when_repeated() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     pass(1).await;
@@ -305,7 +305,7 @@ async fn a_job_that_fails_is_done_when_it_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_not_queued_whole_is_refused_and_sent_again() {
+async fn a_message_whose_jobs_are_refused_can_be_sent_again() {
     let Some(scene) = Scene::new(&["bob", "carol"]).await else { return };
     let bob = scene.inside.connect("bob").await;
     pass(1).await;
@@ -316,13 +316,13 @@ async fn a_message_that_is_not_queued_whole_is_refused_and_sent_again() {
     let jobs = scene.jobs_of("hi").await;
     scene.run_well(&jobs).await;
     assert_eq!(scene.contents(&bob), ["hi"]);
-    // Once it is acknowledged, a repeat is answered and not sent.
+    // After the acknowledgement, a repeat is acknowledged and not sent.
     assert!(scene.jobs_of("hi").await.is_empty());
     assert_eq!(scene.pull("carol").await, ["hi"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_event_of_a_queue_is_refused() {
+async fn malformed_queue_events_are_refused() {
     let Some(scene) = Scene::new(&[]).await else { return };
     for event in ["", "{}", r#"{"Records":[{"body":"secret"}]}"#, r#"{"Records":"secret"}"#] {
         let failure = scene.inside.invoke(&fanout::FUNCTION, event).await.expect_err(event);

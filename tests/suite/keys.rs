@@ -1,6 +1,6 @@
-//! Section 1, on a local stack: tokens by key id from a key set (JWKS), issuers and audiences.
+//! Section 1, on a local stack: tokens by key id from a key set (JWKS), with issuers and audiences.
 //!
-//! The private keys in `tests/keys` are known to everybody and good for nothing else.
+//! The private keys in `tests/keys` are public knowledge and used for nothing else.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::stack::{Local, with};
 use crate::world::deployment::free_ports;
 use crate::world::{Claims, Handshake, User};
 
-/// The public keys, as an identity provider serves them.
+/// The public keys as an identity provider serves them.
 pub(crate) const KEY_SET: &str = include_str!("../keys/jwks.json");
 
 pub(crate) fn rsa() -> EncodingKey {
@@ -27,7 +27,7 @@ pub(crate) fn ed() -> EncodingKey {
     EncodingKey::from_ed_der(include_bytes!("../keys/ed.der"))
 }
 
-/// An identity provider that serves the key set to whoever asks.
+/// An identity provider that serves the key set to every request.
 async fn identity_provider() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
@@ -51,19 +51,19 @@ async fn serve_key_set(mut stream: TcpStream) {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         KEY_SET.len()
     );
-    // The asker may have gone.
+    // The client may have gone.
     let _ = stream.write_all(format!("{head}{KEY_SET}").as_bytes()).await;
 }
 
-/// A local stack that trusts the identity provider, and no shared secret unless one is set.
+/// A local stack that trusts the identity provider. It has no shared secret unless one is set.
 pub(crate) async fn trusting(more: &[(&str, &str)]) -> Option<Local> {
     let url = format!("http://{}/keys", identity_provider().await);
     let variables: Vec<(&str, &str)> = [("JWKS_URL", url.as_str())].into_iter().chain(more.iter().copied()).collect();
     Local::start(with(&variables)).await
 }
 
-/// The token is good, at the handshake and at a call.
-pub(crate) async fn assert_taken(user: &User, token: String) {
+/// Asserts that a token is accepted at the handshake and at a call.
+pub(crate) async fn assert_accepted(user: &User, token: String) {
     let user = user.with_token(token);
     user.connect().await.expect_nothing().await;
     user.get("/api/group", &[]).await.ok();
@@ -76,18 +76,18 @@ pub(crate) async fn assert_refused(user: &User, token: String) {
 }
 
 #[tokio::test]
-async fn tokens_by_key_id_are_taken() {
+async fn tokens_by_key_id_are_accepted() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let claims = Claims::of(alice.id());
-    assert_taken(&alice, claims.signed_with_key(Algorithm::RS256, "rsa", &rsa())).await;
-    assert_taken(&alice, claims.signed_with_key(Algorithm::ES256, "ec", &ec())).await;
-    assert_taken(&alice, claims.signed_with_key(Algorithm::EdDSA, "ed", &ed())).await;
+    assert_accepted(&alice, claims.signed_with_key(Algorithm::RS256, "rsa", &rsa())).await;
+    assert_accepted(&alice, claims.signed_with_key(Algorithm::ES256, "ec", &ec())).await;
+    assert_accepted(&alice, claims.signed_with_key(Algorithm::EdDSA, "ed", &ed())).await;
     local.stop().await;
 }
 
 #[tokio::test]
-async fn tokens_by_a_key_that_is_unknown_unnamed_or_of_another_kind_are_refused() {
+async fn tokens_with_a_wrong_key_id_are_refused() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let claims = Claims::of(alice.id());
@@ -107,7 +107,7 @@ async fn tokens_by_a_key_that_is_unknown_unnamed_or_of_another_kind_are_refused(
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_shared_secret() {
+async fn a_public_key_is_not_a_shared_secret() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let modulus = KEY_SET.split('"').find(|text| text.len() > 300).expect("the key set holds a modulus");
@@ -119,7 +119,7 @@ async fn a_public_key_is_no_shared_secret() {
 }
 
 #[tokio::test]
-async fn expiry_counts_for_tokens_by_key_id_too() {
+async fn tokens_by_key_id_expire() {
     let Some(local) = trusting(&[]).await else { return };
     let alice = local.user("alice");
     let expired = Claims::of(alice.id()).with("exp", 1_000_000_000);
@@ -129,19 +129,19 @@ async fn expiry_counts_for_tokens_by_key_id_too() {
 }
 
 #[tokio::test]
-async fn a_secret_and_a_key_set_may_stand_side_by_side() {
+async fn a_secret_and_a_key_set_may_be_combined() {
     let secret = "a secret of the deployment's own, long enough";
     let Some(local) = trusting(&[("JWT_SECRET", secret)]).await else { return };
     let alice = local.user("alice");
     let claims = Claims::of(alice.id());
-    assert_taken(&alice, claims.signed(secret)).await;
-    assert_taken(&alice, claims.signed_with_key(Algorithm::ES256, "ec", &ec())).await;
+    assert_accepted(&alice, claims.signed(secret)).await;
+    assert_accepted(&alice, claims.signed_with_key(Algorithm::ES256, "ec", &ec())).await;
     assert_refused(&alice, claims.signed(shared::config::DEVELOPMENT_SECRET)).await;
     local.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_by_key_id_is_refused_where_only_a_secret_is_configured() {
+async fn without_a_key_set_tokens_by_key_id_are_refused() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     assert_refused(&alice, Claims::of(alice.id()).signed_with_key(Algorithm::RS256, "rsa", &rsa())).await;
@@ -157,8 +157,8 @@ async fn issuer_and_audience_are_checked_when_configured() {
     let alice = local.user("alice");
     let secret = shared::config::DEVELOPMENT_SECRET;
     let good = || Claims::of(alice.id()).with("iss", "https://id.example").with("aud", "chat");
-    assert_taken(&alice, good().signed(secret)).await;
-    assert_taken(&alice, good().with("aud", vec!["shop", "chat"]).signed(secret)).await;
+    assert_accepted(&alice, good().signed(secret)).await;
+    assert_accepted(&alice, good().with("aud", vec!["shop", "chat"]).signed(secret)).await;
     for bad in [
         good().with("iss", "https://other.example"),
         good().without("iss"),

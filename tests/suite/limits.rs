@@ -1,4 +1,4 @@
-//! What one user can make grow, and where it ends: see docs/security.md. With small limits, on stacks of the tests' own.
+//! The limits of what one user can make grow, see docs/security.md. Each test starts a local stack with small limits.
 
 use futures::future::join_all;
 
@@ -6,7 +6,7 @@ use crate::stack::{Local, with};
 use crate::world::User;
 use crate::world::scene::friends_at;
 
-/// Groups of a manager, by their names.
+/// Creates groups with these names.
 async fn groups<const N: usize>(manager: &User, names: [&str; N]) -> [String; N] {
     let mut groups = names.map(str::to_owned);
     for group in &mut groups {
@@ -23,7 +23,7 @@ async fn invited_to(user: &User) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_closes_the_oldest() {
+async fn a_connection_beyond_the_limit_closes_the_oldest() {
     let Some(local) = Local::start(with(&[("MAX_CONNECTIONS", "2")])).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     let (mut oldest, mut second, mut third) = (bob.connect().await, bob.connect().await, bob.connect().await);
@@ -37,7 +37,7 @@ async fn one_connection_too_many_closes_the_oldest() {
 }
 
 #[tokio::test]
-async fn one_who_is_in_as_many_groups_as_allowed_makes_no_more() {
+async fn at_the_limit_of_groups_creating_is_refused() {
     let Some(local) = Local::start(with(&[("MAX_GROUPS", "2")])).await else { return };
     let alice = local.user("alice");
     let [first, _] = groups(&alice, ["one", "two"]).await;
@@ -52,7 +52,7 @@ async fn one_who_is_in_as_many_groups_as_allowed_makes_no_more() {
 }
 
 #[tokio::test]
-async fn one_who_is_in_as_many_groups_as_allowed_keeps_his_invitation() {
+async fn at_the_limit_of_groups_accepting_keeps_the_invitation() {
     let Some(local) = Local::start(with(&[("MAX_GROUPS", "1")])).await else { return };
     let (alice, bob) = (local.user("alice"), local.user("bob"));
     let [group] = groups(&alice, ["walkers"]).await;
@@ -69,7 +69,7 @@ async fn one_who_is_in_as_many_groups_as_allowed_keeps_his_invitation() {
 }
 
 #[tokio::test]
-async fn one_invitation_too_many_is_answered_as_any_and_not_stored() {
+async fn an_invitation_beyond_the_limit_succeeds_but_is_not_stored() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "2")])).await else { return };
     let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|name| local.user(name));
     let ([walkers], [runners], [riders]) =
@@ -79,12 +79,12 @@ async fn one_invitation_too_many_is_answered_as_any_and_not_stored() {
     dave.invite(&bob, &riders).await.empty();
     assert_eq!(invited_to(&bob).await, ["runners", "walkers"]);
 
-    // One that waits keeps its place, and its id.
+    // A repeated invitation keeps its place and its id.
     let before = bob.invitations().await;
     alice.invite(&bob, &walkers).await.empty();
     assert_eq!(bob.invitations().await, before);
 
-    let declined = before.iter().find(|one| one.group_id == walkers).expect("it waits");
+    let declined = before.iter().find(|one| one.group_id == walkers).expect("the invitation is there");
     bob.decline(&declined.id).await.empty();
     dave.invite(&bob, &riders).await.empty();
     assert_eq!(invited_to(&bob).await, ["riders", "runners"]);
@@ -92,7 +92,7 @@ async fn one_invitation_too_many_is_answered_as_any_and_not_stored() {
 }
 
 #[tokio::test]
-async fn one_inviter_does_not_take_all_places() {
+async fn one_inviter_cannot_use_up_the_limit_of_invitations() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "20")])).await else { return };
     let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
     for group in groups(&mallory, ["a", "b", "c", "d"]).await {
@@ -105,7 +105,7 @@ async fn one_inviter_does_not_take_all_places() {
 }
 
 #[tokio::test]
-async fn one_inviter_does_not_take_over_the_invitations_of_others() {
+async fn one_inviter_cannot_replace_all_invitations_of_others() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "20")])).await else { return };
     let [alice, mallory, bob] = ["alice", "mallory", "bob"].map(|name| local.user(name));
     let mut inviters = Vec::new();
@@ -120,13 +120,13 @@ async fn one_inviter_does_not_take_over_the_invitations_of_others() {
         mallory.invite(&bob, group).await.empty();
     }
     let of_mallory = bob.invitations().await.into_iter().filter(|one| one.invited_by == mallory.id()).count();
-    assert_eq!(of_mallory, 2, "a tenth of the places");
+    assert_eq!(of_mallory, 2, "a tenth of the limit");
     assert_eq!(invited_to(&bob).await, ["a", "b", "own"]);
     local.stop().await;
 }
 
 #[tokio::test]
-async fn an_invitation_that_a_block_hides_takes_no_place() {
+async fn an_invitation_hidden_by_a_block_does_not_count() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "1")])).await else { return };
     let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
     let ([trap], [runners]) = (groups(&mallory, ["trap"]).await, groups(&carol, ["runners"]).await);
@@ -138,7 +138,7 @@ async fn an_invitation_that_a_block_hides_takes_no_place() {
 }
 
 #[tokio::test]
-async fn an_invitation_to_a_dissolved_group_takes_no_place_once_it_was_looked_for() {
+async fn a_listed_invitation_to_a_dissolved_group_no_longer_counts() {
     let Some(local) = Local::start(with(&[("MAX_INVITATIONS", "1")])).await else { return };
     let [mallory, bob, carol] = ["mallory", "bob", "carol"].map(|name| local.user(name));
     let ([trap], [runners]) = (groups(&mallory, ["trap"]).await, groups(&carol, ["runners"]).await);

@@ -1,16 +1,17 @@
-//! The protocol, line by line, as one suite that speaks to any deployment.
+//! The protocol as one test suite that can run against any deployment.
 //!
-//! Without further ado it starts the local stack in this process. With `CHAT_PUBLIC_URL`, `CHAT_WS_URL`,
-//! `CHAT_INTERNAL_URL` and `JWT_SECRET` set it runs against the deployment at those addresses; `CHAT_LAMBDA_URL` (the
-//! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
-//! from where browsers may call. Only the tests in `stack`, `binary`, `books`, `rfc6455`, `faults`, `simulation`,
-//! `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`,
-//! `ports`, `skew`, `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`, `enumeration` and
+//! By default it starts the local stack in this process. With `CHAT_PUBLIC_URL`, `CHAT_WS_URL`, `CHAT_INTERNAL_URL` and
+//! `JWT_SECRET` set, it runs against the deployment at those addresses. `CHAT_LAMBDA_URL` (default: the internal
+//! address) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly. `CHAT_ORIGIN` is an origin from which
+//! browsers may call. Some tests bring their own deployment and are skipped then: those in `stack`, `binary`, `books`,
+//! `rfc6455`, `faults`, `simulation`, `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`,
+//! `keys`, `gate`, `metrics`, `places`, `ports`, `skew`, `roster`, `standing`, `notices` and `pressure`, and some in
+//! `forgery`, `smuggling`, `enumeration` and `paging`.
 //! `paging` bring what they run against, and are skipped then.
 //!
-//! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
-//! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
-//! sent later, coming first.
+//! Each module is a section of the protocol, and each test is a sentence of it. A test creates its own users, so tests
+//! run in parallel and in any order. No test waits for an absence. To show that nothing comes, a test sends something
+//! else later and asserts that this comes first.
 
 mod inside;
 mod world;

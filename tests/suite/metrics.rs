@@ -1,5 +1,5 @@
-//! What the functions count, as the local stack tells it to those who run it: `/metrics` at the internal address.
-//! Skipped, by name, where the suite runs against a deployment elsewhere.
+//! The metrics of the functions, which the local stack serves at `/metrics` of the internal address. Skipped if the
+//! suite runs against a deployment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::world::device::multicast;
 use crate::world::scene::{friends_at, group_of};
 use crate::world::{Deployment, within};
 
-/// The metrics by their names.
+/// The metrics by name.
 async fn metrics(deployment: &Deployment) -> BTreeMap<String, u64> {
     let answer = reqwest::get(format!("{}/metrics", deployment.internal)).await.expect("the internal address answers");
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -29,12 +29,12 @@ async fn metrics(deployment: &Deployment) -> BTreeMap<String, u64> {
     metrics
 }
 
-/// Of how many pushes a deployment says that they failed.
+/// The number of failed pushes of a deployment.
 pub(crate) async fn failed_pushes(deployment: &Deployment) -> u64 {
     metrics(deployment).await["chat_failed_total"]
 }
 
-/// Wait until they say so of these, each without `chat_` in front.
+/// Waits until the metrics have these values. The names are without `chat_`.
 async fn expect(deployment: &Deployment, expected: &[(&str, u64)]) {
     let said = async {
         let mut again = tokio::time::interval(Duration::from_millis(20));
@@ -50,7 +50,7 @@ async fn expect(deployment: &Deployment, expected: &[(&str, u64)]) {
 }
 
 #[tokio::test]
-async fn messages_are_counted_by_what_became_of_them() {
+async fn messages_are_counted_by_outcome() {
     let Some(local) = Local::start(with(&[])).await else { return };
     let at = local.deployment();
     let (alice, bob) = friends_at(at).await;
@@ -68,7 +68,7 @@ async fn messages_are_counted_by_what_became_of_them() {
     sender.send(&bob, "missed").await;
     expect(at, &[("accepted_total", 2), ("pushed_total", 2), ("missed_total", 1), ("connections", 1)]).await;
 
-    // What the phones took in their last seconds may come again.
+    // The last seconds of the phones' connections may be pulled again.
     let mut pulled = bob.pull_with(&[("drop", "false")]).await.contents();
     expect(at, &[("pulled_total", pulled.len() as u64), ("dropped_total", 0)]).await;
     let mut dropped = 0;
@@ -116,7 +116,7 @@ async fn jobs_of_large_groups_are_counted() {
 }
 
 #[tokio::test]
-async fn a_web_page_is_told_nothing_of_it() {
+async fn web_pages_cannot_read_the_metrics() {
     let Some(local) = Local::start(with(&[])).await else { return };
     let at = local.deployment();
     let client = reqwest::Client::new();

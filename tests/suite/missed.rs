@@ -11,7 +11,7 @@ use crate::world::page::{BEGINNING, Sender};
 use crate::world::scene::{friends, group_of};
 use crate::world::{Deployment, Device, Frame, Page, User, once, within};
 
-/// Bob, away, with messages by two friends: bea at 1 and 4, abe at 2 and 3.
+/// Bob, away, with messages from two friends: 1 and 4 from bea, 2 and 3 from abe.
 async fn bob_who_missed_four() -> (User, User, User) {
     let (bob, bea, abe) = (User::new("bob"), User::new("b"), User::new("a"));
     bob.befriend(&bea).await;
@@ -24,7 +24,7 @@ async fn bob_who_missed_four() -> (User, User, User) {
     (bob, bea, abe)
 }
 
-/// Bob, away, who missed a private message by alice and a group message.
+/// Bob, away, who missed a private message from alice and a group message.
 async fn bob_who_missed_both_kinds() -> (Device, User, String) {
     let (alice, bob) = friends().await;
     let group = group_of(&alice, &[&bob]).await;
@@ -85,7 +85,7 @@ async fn a_missed_message_is_exactly_the_frame_of_the_socket() {
     alice.send(&bob, "missed").await;
     alice.send_group(&group, "missed by all").await;
     let page = bob.pull().await;
-    // What the socket took in its last seconds may come again, and is the same frame.
+    // The last seconds of the socket may be pulled again, as the same frames.
     let (again, missed): (Vec<&Frame>, Vec<&Frame>) =
         page.messages().partition(|message| [&private, &to_all].map(Frame::id).contains(&message.id()));
     assert!(again.iter().all(|frame| [&private, &to_all].contains(frame)), "{again:?}");
@@ -95,7 +95,7 @@ async fn a_missed_message_is_exactly_the_frame_of_the_socket() {
 }
 
 #[tokio::test]
-async fn what_a_pull_returns_no_later_pull_returns() {
+async fn a_pulled_message_is_not_pulled_again() {
     let (bob, ..) = bob_who_missed_four().await;
     assert_eq!(bob.pull().await.contents().len(), 4);
     assert!(bob.pull().await.is_empty());
@@ -112,7 +112,7 @@ async fn drop_false_leaves_everything() {
 }
 
 #[tokio::test]
-async fn what_is_missed_after_a_pull_comes_with_the_next() {
+async fn later_messages_come_with_the_next_pull() {
     let (alice, bob) = friends().await;
     let mut alice = alice.connect().await;
     for n in 0..5 {
@@ -168,7 +168,7 @@ async fn a_wrong_parameter_is_refused_and_drops_nothing() {
 }
 
 #[tokio::test]
-async fn after_and_since_want_an_id_drop_false_and_not_each_other() {
+async fn after_and_since_need_an_id_and_drop_false() {
     let (bob, ..) = bob_who_missed_four().await;
     for name in ["after", "since"] {
         for ill_formed in
@@ -185,7 +185,7 @@ async fn after_and_since_want_an_id_drop_false_and_not_each_other() {
 }
 
 #[tokio::test]
-async fn a_message_that_a_socket_took_is_not_missed() {
+async fn a_message_that_a_socket_received_is_not_missed() {
     let (alice, bob) = friends().await;
     let (mut alice, mut online) = (alice.connect().await, bob.connect().await);
     once("nothing missed", async |number| {
@@ -197,7 +197,7 @@ async fn a_message_that_a_socket_took_is_not_missed() {
 }
 
 #[tokio::test]
-async fn coming_online_takes_nothing_that_was_missed() {
+async fn connecting_keeps_missed_messages() {
     let (alice, bob) = friends().await;
     let mut alice = alice.connect().await;
     alice.send(&bob, "missed").await;
@@ -209,12 +209,12 @@ async fn coming_online_takes_nothing_that_was_missed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_broke_without_a_word_takes_nothing_for_long() {
+async fn messages_to_a_broken_connection_are_soon_missed() {
     let (alice, bob) = friends().await;
     let (mut alice, online) = (alice.connect().await, bob.connect().await);
     online.vanish();
-    // A message may still be handed to the dead socket, and comes again with its last seconds. From the first that is
-    // not, all are missed.
+    // The server may still push messages to the dead socket. They are pulled again with its last seconds. Once a push
+    // fails, all later messages are missed.
     let first_missed = async {
         loop {
             let accepted = alice.send(&bob, "are you there?").await;
@@ -230,11 +230,11 @@ async fn a_connection_that_broke_without_a_word_takes_nothing_for_long() {
 }
 
 #[tokio::test]
-async fn a_dead_connection_is_no_matter_to_a_living_one() {
+async fn a_dead_connection_does_not_affect_an_open_one() {
     let (alice, bob) = friends().await;
     let (mut alice, dead, mut living) = (alice.connect().await, bob.connect().await, bob.connect().await);
     dead.vanish();
-    // Until it is seen to be dead, what it did not take is missed there.
+    // Until the server notices the dead connection, messages count as missed there.
     once("nothing missed", async |number| {
         alice.send(&bob, number).await;
         living.expect_private(&alice, number).await;
@@ -283,7 +283,7 @@ async fn pulls_while_messages_arrive_return_each_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_by_one_who_comes_and_goes() {
+async fn a_user_who_reconnects_often_loses_nothing() {
     let (alice, bob) = friends().await;
     let group = group_of(&alice, &[&bob]).await;
     let mut alice = alice.connect().await;
@@ -303,9 +303,10 @@ async fn nothing_is_lost_by_one_who_comes_and_goes() {
     assert!(strange.is_empty(), "{strange:?} were never sent");
 }
 
-/// Bob comes and goes, and each time takes one message long before he leaves, and misses one.
+/// Bob connects eight times. Each time, a message arrives long before the end of the connection, and the next one is
+/// missed.
 #[tokio::test(start_paused = true)]
-async fn only_what_fell_between_two_sockets_is_missed() {
+async fn only_messages_between_two_connections_are_missed() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -337,7 +338,7 @@ async fn only_what_fell_between_two_sockets_is_missed() {
     assert!(pulled("").await.is_empty());
 }
 
-/// Be online for a moment, away for a moment, and so on: what came live, and by a pull now and then.
+/// Goes online and offline repeatedly. Returns the ids that arrived live or by a pull.
 async fn come_and_go(user: &User) -> Vec<String> {
     let mut got = Vec::new();
     for round in 0..8 {
@@ -393,7 +394,7 @@ async fn since_takes_type_and_sort() {
 }
 
 #[tokio::test]
-async fn since_returns_nothing_of_ones_own() {
+async fn since_returns_no_own_messages() {
     let (alice, bob, group) = bob_who_missed_both_kinds().await;
     assert!(alice.since(BEGINNING).await.is_empty());
     bob.connect().await.send_group(&group, "by bob").await;

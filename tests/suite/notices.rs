@@ -1,5 +1,5 @@
-//! Notifications to a group that is too large for one function, job by job. The functions run in this process; the queue is
-//! the test's.
+//! Notifications to a group that is too large for one function, job by job. The functions run in this process, and the
+//! test runs the jobs of the queue.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::world::Deployment;
 
 const OTHERS: [&str; 5] = ["bob", "carol", "dave", "erin", "frank"];
 
-/// A group of alice and five others, each in a shard of the roster, all online.
+/// A group of alice and five other members. Each is in a shard of its own, and all are online.
 struct Scene {
     inside: Inside,
     group: String,
-    /// By user.
+    /// The connection of each user.
     connections: Vec<(&'static str, String)>,
 }
 
@@ -35,14 +35,14 @@ impl Scene {
         Some(Self { inside, group, connections })
     }
 
-    /// The jobs of a notification to the group.
+    /// Sends a notification to the group, and returns its jobs.
     async fn notify(&self, from: Option<&str>, content: &str) -> Vec<String> {
         let mut payload =
             json!({ "type": "multicast", "to": self.group, "notificationType": "news", "content": content });
         if let Some(from) = from {
             payload["from"] = json!(from);
         }
-        self.inside.invoke(&notification::FUNCTION, &payload.to_string()).await.expect("a notification is taken");
+        self.inside.invoke(&notification::FUNCTION, &payload.to_string()).await.expect("a notification is accepted");
         self.inside.world().take_jobs()
     }
 
@@ -51,7 +51,7 @@ impl Scene {
         assert_eq!(answer, r#"{"batchItemFailures":[]}"#);
     }
 
-    /// Those whose connections were sent something, and all of it.
+    /// The users whose connections received something, and all the frames.
     fn notified(&self) -> (Vec<&str>, Vec<Value>) {
         let frames = self.connections.iter().map(|(user, connection)| (*user, self.inside.frames(connection)));
         let (users, frames): (Vec<_>, Vec<_>) = frames.filter(|(_, frames)| !frames.is_empty()).unzip();
@@ -60,23 +60,23 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_to_a_large_group_goes_by_jobs() {
+async fn jobs_deliver_a_notification_to_a_large_group() {
     let Some(scene) = Scene::new().await else { return };
     scene.inside.tie("dave", "blockedId", "stranger").await;
-    // Some of it JSON leaves as it is and SQS refuses.
+    // JSON allows some of these characters unescaped, and SQS refuses them.
     let content = "\u{fffe}\u{ffff}\"\\\u{7}\u{2028}\u{1f600}";
     let jobs = scene.notify(Some("stranger"), content).await;
-    assert_eq!(jobs.len(), 8, "one for each shard");
+    assert_eq!(jobs.len(), 8, "one job for each shard");
     assert!(scene.notified().0.is_empty());
     scene.run(&jobs).await;
     let (users, frames) = scene.notified();
-    assert_eq!(users, ["alice", "bob", "carol", "erin", "frank"], "dave blocks whom it is from");
+    assert_eq!(users, ["alice", "bob", "carol", "erin", "frank"], "dave blocks the sender");
     let wanted = json!({ "type": "NOTIFICATION", "notificationType": "news", "content": content });
     assert_eq!(frames, vec![wanted; 5], "each gets it once");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_from_nobody_is_for_every_member() {
+async fn without_a_sender_a_notification_reaches_every_member() {
     let Some(scene) = Scene::new().await else { return };
     scene.inside.tie("dave", "blockedId", "stranger").await;
     let jobs = scene.notify(None, "news").await;
@@ -86,18 +86,18 @@ async fn a_notification_from_nobody_is_for_every_member() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_to_a_group_that_is_dissolved_meanwhile_reaches_nobody() {
+async fn a_queued_notification_to_a_dissolved_group_reaches_nobody() {
     let Some(scene) = Scene::new().await else { return };
     let jobs = scene.notify(None, "news").await;
     scene.inside.leave("alice", &scene.group).await;
     scene.inside.world().take_jobs();
     scene.run(&jobs).await;
     assert!(scene.notified().0.is_empty());
-    assert!(scene.notify(None, "news").await.is_empty(), "that group is no more");
+    assert!(scene.notify(None, "news").await.is_empty(), "the group no longer exists");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_that_has_waited_too_long_is_dropped() {
+async fn an_old_notification_job_is_dropped() {
     let Some(scene) = Scene::new().await else { return };
     let jobs = scene.notify(None, "news").await;
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -109,7 +109,7 @@ async fn a_notification_that_has_waited_too_long_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_that_is_too_long_for_a_job_is_pushed_in_place() {
+async fn a_notification_too_long_for_a_job_is_pushed_directly() {
     let Some(scene) = Scene::new().await else { return };
     assert!(scene.notify(None, &"\"".repeat(65_000)).await.is_empty());
     assert_eq!(scene.notified().0.len(), 6);

@@ -1,4 +1,4 @@
-//! Section 5: notifications by the business back end.
+//! Section 5: notifications from the business back end.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, group_of, three_in_a_group};
 use crate::world::{Api, BackEnd, Call, User};
 
-/// What most tests post.
+/// The notification that most tests send.
 fn like() -> Value {
     json!({"notificationType": "like", "content": {"post": 7}})
 }
@@ -46,7 +46,7 @@ async fn a_notification_keeps_its_fields_and_gains_a_type() {
 }
 
 #[tokio::test]
-async fn the_type_of_a_notification_is_not_its_bodys() {
+async fn the_body_cannot_set_the_type_of_a_notification() {
     let mut alice = User::new("alice").connect().await;
     let posing = json!({"notificationType": "like", "content": 1, "type": "unicast", "senderId": "bob"});
     BackEnd::new().notify(&[("to", alice.id())], &posing).await.empty();
@@ -74,7 +74,7 @@ async fn friendship_is_not_required() {
 }
 
 #[tokio::test]
-async fn one_who_blocks_from_does_not_get_it() {
+async fn a_user_who_blocks_from_gets_no_notification() {
     let (alice, bob) = friends().await;
     alice.block(&bob).await;
     let mut alice = alice.connect().await;
@@ -92,7 +92,7 @@ async fn without_from_everyone_gets_it() {
 }
 
 #[tokio::test]
-async fn one_whom_from_blocks_gets_it() {
+async fn a_user_whom_from_blocks_gets_the_notification() {
     let (alice, bob) = friends().await;
     bob.block(&alice).await;
     let mut alice = alice.connect().await;
@@ -125,7 +125,7 @@ async fn members_who_block_from_do_not_get_a_multicast_notification() {
     bob.expect_nothing().await;
 }
 
-/// Where a deployment is told that this is a large group, its queue has a part in it.
+/// A deployment with a low limit for large groups sends this notification through its queue.
 #[tokio::test]
 async fn a_multicast_notification_reaches_each_of_a_dozen_members() {
     let (alice, others, stranger) = (User::new("alice"), [(); 11].map(|()| User::new("member")), User::new("stranger"));
@@ -182,13 +182,13 @@ async fn a_notification_is_never_stored() {
 }
 
 #[tokio::test]
-async fn one_who_never_was_is_notified_in_vain() {
+async fn notifying_an_unknown_user_succeeds() {
     BackEnd::new().notify(&[("to", User::new("nobody").id())], &like()).await.empty();
     BackEnd::new().notify(&[("type", "broadcast"), ("from", User::new("nobody").id())], &like()).await.empty();
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_parameters_is_forbidden_and_named() {
+async fn a_wrong_parameter_is_a_403_that_names_it() {
     let mut alice = User::new("alice").connect().await;
     let id = alice.id().to_owned();
     let long = "x".repeat(129);
@@ -214,7 +214,7 @@ async fn a_mistake_in_the_parameters_is_forbidden_and_named() {
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_body_is_forbidden_and_named() {
+async fn a_wrong_body_is_a_403_that_names_the_field() {
     let mut alice = User::new("alice").connect().await;
     for (body, named) in [
         ("", ""),
@@ -236,13 +236,13 @@ async fn a_mistake_in_the_body_is_forbidden_and_named() {
 }
 
 #[tokio::test]
-async fn notifications_are_posted() {
+async fn only_post_sends_a_notification() {
     let answer = BackEnd::new().call(Method::GET, "/notification").param("to", "alice").send().await;
     assert!(matches!(answer.status, 404 | 405), "{answer:?}");
 }
 
 #[tokio::test]
-async fn the_public_address_knows_no_notifications() {
+async fn the_public_address_has_no_notifications() {
     let mut alice = User::new("alice").connect().await;
     let target = alice.id().to_owned();
     for path in ["/notification", "/api/notification", "/ws/notification"] {
@@ -257,7 +257,7 @@ async fn the_public_address_knows_no_notifications() {
 }
 
 #[tokio::test]
-async fn the_public_address_knows_no_management_of_connections() {
+async fn the_public_address_has_no_management_of_connections() {
     let alice = User::new("alice");
     for path in ["/@connections/x", "/ws/@connections/x", "/2015-03-31/functions/notification/invocations"] {
         let http = reqwest::Client::new();
@@ -268,7 +268,7 @@ async fn the_public_address_knows_no_management_of_connections() {
 }
 
 #[tokio::test]
-async fn a_function_invoked_directly_notifies() {
+async fn a_direct_invocation_sends_a_notification() {
     let (alice, bob, _, group) = three_in_a_group().await;
     alice.befriend(&bob).await;
     let mut bob = bob.connect().await;
@@ -287,7 +287,7 @@ async fn a_function_invoked_directly_notifies() {
 }
 
 #[tokio::test]
-async fn a_direct_invocation_passes_other_fields_on() {
+async fn a_direct_invocation_keeps_additional_fields() {
     let mut alice = User::new("alice").connect().await;
     let payload = json!({"to": alice.id(), "notificationType": "like", "content": 1, "count": 3});
     BackEnd::new().invoke("notification", &payload).await.unwrap();
@@ -295,7 +295,7 @@ async fn a_direct_invocation_passes_other_fields_on() {
 }
 
 #[tokio::test]
-async fn one_who_blocks_from_does_not_get_a_direct_invocation_either() {
+async fn a_user_who_blocks_from_gets_no_direct_notification() {
     let (alice, bob) = friends().await;
     alice.block(&bob).await;
     let mut alice = alice.connect().await;

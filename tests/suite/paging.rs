@@ -10,34 +10,34 @@ use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, group_of};
 use crate::world::{Deployment, Page, User};
 
-/// Messages of a page.
+/// The number of messages of a page.
 const PAGE: usize = 1000;
 
-/// Bytes of a page.
+/// The number of bytes of a page.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// All messages that are sent. More than a page of them go to the group.
+/// The number of messages in total. More than a page of them go to the group.
 const COUNT: usize = 1150;
 
-/// Every so many messages one is private.
+/// One in this many messages is private.
 const PRIVATE: usize = 12;
 
-/// A flood of messages to a group whose members are away, and to one of them in private too.
+/// Many messages to a group whose members are away. One member also gets private messages.
 #[derive(Debug, Clone)]
 struct Flood {
-    /// Gets all of them, and drops none: for tests that only look.
+    /// Gets all messages and drops none, for tests that only read.
     onlooker: String,
-    /// A member that one test drops the messages of.
+    /// A member whose messages one test drops.
     dropper: String,
-    /// A member that another does.
+    /// A member whose messages another test drops.
     confirmer: String,
     /// All message ids, in order.
     ids: Vec<String>,
-    /// Those of the group.
+    /// The ids of the group messages.
     to_all: Vec<String>,
 }
 
-/// It takes a while, so there is one for all tests.
+/// Sending them takes a while, so all tests share one flood.
 async fn flood() -> Flood {
     static FLOOD: OnceCell<Flood> = OnceCell::const_new();
     FLOOD.get_or_init(|| Box::pin(send_flood())).await.clone()
@@ -62,12 +62,12 @@ async fn send_flood() -> Flood {
     }
 }
 
-/// The user of that id, with a client of the test's own.
+/// The user with this id, with an HTTP client of the test's own.
 fn user(id: &str) -> User {
     User::with_id(&Deployment::shared(), id)
 }
 
-/// The messages are in the order of their timestamps, and then of their ids. All are by one sender.
+/// Asserts that messages are sorted by timestamp, then by id. All are from one sender.
 fn assert_sorted(page: &Page, descending: bool) {
     let mut places: Vec<(u64, String)> =
         page.messages().map(|message| (message.number("timestamp"), message.id())).collect();
@@ -203,9 +203,9 @@ async fn a_page_holds_four_mebibytes_at_most() {
     assert!(bob.pull().await.is_empty());
 }
 
-/// Pages of three messages, many pulls at once: each time only one of them can drop its page.
+/// Pages of three messages and many concurrent pulls. Each time, only one pull can drop its page.
 #[tokio::test(start_paused = true)]
-async fn as_many_pulls_at_once_as_a_user_has_devices_are_all_answered() {
+async fn many_concurrent_pulls_are_all_answered() {
     if Deployment::is_elsewhere() {
         return;
     }

@@ -1,6 +1,6 @@
-//! Whoever is blocked can't tell: a message or an invitation that is withheld makes the same calls, in the same order
-//! and with writes of the same size, as one that is delivered, and leaves nothing with the one it is withheld from.
-//! How much the time of an answer tells all the same is measured in `timing`.
+//! A withheld message or invitation makes the same calls as a delivered one, in the same order and with writes of the
+//! same size. It stores nothing for the user it is withheld from. The module `timing` measures how much the time of an
+//! answer still tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::world::Deployment;
 
 const SECRET: &str = "the secret of the parity tests, which is long enough";
 
-/// Names of one length, so that what is written about them is of one length.
+/// Names of equal length, so that writes about them have equal sizes.
 const ALICE: &str = "alice";
 const BRIAN: &str = "brian";
 const CAROL: &str = "carol";
 
-/// Functions over an engine, on time that is paused.
+/// Functions over an engine, with paused time.
 struct Scene {
     world: Arc<World>,
     app: Arc<App>,
@@ -64,7 +64,7 @@ impl Scene {
         connection
     }
 
-    /// Send a frame: the calls that it took.
+    /// Sends a frame, and returns the calls that this made.
     async fn send(&self, user: &str, connection: &str, frame: &Value) -> Vec<Traced> {
         let event = include_str!("../events/websocket-unicast.json");
         let sending = async {
@@ -83,7 +83,7 @@ impl Scene {
         self.invoke(&relationship::FUNCTION, &json!({ "method": "PUT", "userId": user, tie: other })).await;
     }
 
-    /// Call the REST API: the status and the body.
+    /// Calls the REST API, and returns the status and the body.
     async fn rest(&self, function: &Function, method: &str, user: &str, extra: Value) -> (u64, String) {
         let mut event: Value = serde_json::from_str(include_str!("../events/http-invite.json")).expect("JSON");
         event["headers"]["authorization"] = json!(format!("Bearer {}", token(user, SECRET)));
@@ -103,7 +103,7 @@ impl Scene {
         serde_json::from_str(&body).expect("the id of a group")
     }
 
-    /// Invite: the answer, and the calls that it took.
+    /// Invites a user, and returns the answer and the calls that this made.
     async fn invite(&self, group: &str, by: &str, user: &str) -> ((u64, String), Vec<Traced>) {
         let mut answer = None;
         let body = json!({ "body": json!({ "groupId": group, "userId": user }).to_string() });
@@ -123,8 +123,8 @@ impl Scene {
         assert_eq!(self.rest(&accept_invite::FUNCTION, "PUT", user, path).await, (200, String::new()));
     }
 
-    /// What is stored for a user, but for decoys, which nobody reads, and the ends of their connections: a fact that anybody
-    /// may write down.
+    /// The items of a user, except two kinds: decoys, which no pull reads, and the ends of connections, which are facts
+    /// that any sender may record.
     fn stored_for(&self, user: &str) -> Vec<Value> {
         let mut items = self.world.partition(&format!("USER#{user}"));
         items.retain(|item| !item["sk"]["S"].as_str().expect("a key").starts_with("HID#"));
@@ -136,8 +136,8 @@ impl Scene {
     }
 }
 
-/// What of calls shows from outside, by the time that they take: the operation, where a connection is reached alike
-/// with a frame or without, and the bytes that are written, keys aside.
+/// The parts of calls that their time may reveal: the operations and the number of bytes written, without keys. A push
+/// and a look at a connection count as the same.
 fn shows(traced: &[Traced]) -> Vec<(&str, usize)> {
     let written = |call: &Traced| match call.operation.as_str() {
         "PutItem" => {
@@ -154,19 +154,19 @@ fn shows(traced: &[Traced]) -> Vec<(&str, usize)> {
     traced.iter().map(|call| (operation(call.operation.as_str()), written(call))).collect()
 }
 
-/// How the connections of a receiver are.
+/// The state of the receiver's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Away,
     Open,
     ThreeOpen,
-    /// Gone without a word, long after it was opened: whoever notices closes it in the books.
+    /// Gone unnoticed, long after it was opened. The first push that fails records its end.
     Dead,
-    /// Gone, and so young that it may be about to live.
+    /// Gone, but so young that its handshake may still be under way.
     DeadAndYoung,
-    /// One is gone and the other is not.
+    /// One of two connections is gone.
     DeadAndOpen,
-    /// Gone, and so many messages are missed by name that the time is uncovered instead.
+    /// Gone, and there is no room for another missed name, so the time is uncovered.
     DeadAndManyMissed,
 }
 
@@ -210,7 +210,7 @@ impl Presence {
     }
 }
 
-/// Why a private message is withheld, if it is.
+/// The relation of the two users, which decides whether a message is withheld.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Between {
     Friends,
@@ -219,7 +219,7 @@ enum Between {
     BlockedStrangers,
 }
 
-/// The calls of a private message, and whether anything reached the receiver or was stored for him.
+/// The calls of a private message, and whether anything reached the receiver or was stored for them.
 async fn private(presence: Presence, between: Between, request: Option<&str>) -> (Vec<Traced>, bool) {
     let scene = Scene::new();
     if matches!(between, Between::Friends | Between::BlockedFriends) {
@@ -241,7 +241,7 @@ async fn private(presence: Presence, between: Between, request: Option<&str>) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_message_that_is_withheld_makes_the_calls_of_one_that_is_delivered() {
+async fn withheld_and_delivered_private_messages_make_the_same_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -259,7 +259,7 @@ async fn a_private_message_that_is_withheld_makes_the_calls_of_one_that_is_deliv
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_as_somebody_who_never_came() {
+async fn unknown_and_absent_receivers_cause_the_same_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -276,7 +276,7 @@ async fn nobody_is_as_somebody_who_never_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_withheld_does_not_pile_up() {
+async fn withheld_messages_do_not_accumulate() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -292,7 +292,7 @@ async fn what_is_withheld_does_not_pile_up() {
     assert_eq!(stored[0], stored[2]);
 }
 
-/// The calls of a group message from alice to these members, of whom some block her, and whether any of those noticed.
+/// The calls of a group message from alice, and whether it reached or was stored for any of `blockers`.
 async fn in_group(presence: Presence, members: &[&str], blockers: &[&str]) -> (Vec<Traced>, bool) {
     in_group_of(Scene::new(), presence, members, blockers).await
 }
@@ -316,7 +316,7 @@ async fn in_group_of(scene: Scene, presence: Presence, members: &[&str], blocker
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_message_makes_the_same_calls_whoever_blocks_its_sender() {
+async fn blocks_do_not_change_the_calls_of_a_group_message() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -336,7 +336,7 @@ async fn a_group_message_makes_the_same_calls_whoever_blocks_its_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_to_a_large_group_makes_the_same_calls_whoever_blocks_its_sender() {
+async fn blocks_do_not_change_the_calls_of_a_message_to_a_large_group() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -352,7 +352,7 @@ async fn a_message_to_a_large_group_makes_the_same_calls_whoever_blocks_its_send
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_is_absent_as_it_is_foreign() {
+async fn absent_and_foreign_groups_cause_the_same_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -367,8 +367,8 @@ async fn a_group_is_absent_as_it_is_foreign() {
     assert_eq!(shows(&traces[0]), shows(&traces[1]));
 }
 
-/// What alice is told who invites brian to a second group, where so many invitations may wait for him, and the calls
-/// that it takes; and whether he is invited to it then.
+/// Alice invites brian to a second group, when there is room for `places` invitations. Returns the answer, the calls,
+/// and whether the second invitation was stored.
 async fn invited(places: usize, blocked: bool, again: bool) -> ((u64, String), Vec<Traced>, bool) {
     let scene = Scene::with(Config { max_invitations: places, ..config(SECRET) });
     let (first, second) = (scene.group(ALICE).await, scene.group(ALICE).await);
@@ -379,7 +379,7 @@ async fn invited(places: usize, blocked: bool, again: bool) -> ((u64, String), V
     if blocked {
         scene.relate(BRIAN, "blockedId", ALICE).await;
     }
-    // What is written again expires later.
+    // A repeated write has a later expiry.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = scene.stored_for(BRIAN);
     let (answer, traced) = scene.invite(&second, ALICE, BRIAN).await;
@@ -388,7 +388,7 @@ async fn invited(places: usize, blocked: bool, again: bool) -> ((u64, String), V
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invitation_is_answered_alike_and_by_the_same_calls_whether_it_is_stored_or_not() {
+async fn stored_and_withheld_invitations_make_the_same_calls() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -411,7 +411,7 @@ async fn an_invitation_is_answered_alike_and_by_the_same_calls_whether_it_is_sto
 }
 
 #[tokio::test(start_paused = true)]
-async fn inviting_over_the_invitation_of_another_is_answered_alike_whether_it_replaces_it_or_not() {
+async fn replacing_an_invitation_makes_the_same_calls_as_keeping_it() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -421,7 +421,7 @@ async fn inviting_over_the_invitation_of_another_is_answered_alike_whether_it_re
         let group = scene.group(ALICE).await;
         scene.bring(&group, ALICE, CAROL).await;
         scene.invite(&group, ALICE, BRIAN).await;
-        // Somebody is blocked in any case, since whom a user blocks is read.
+        // In each case, brian blocks somebody, because the functions read brian's blocks.
         scene.relate(BRIAN, "blockedId", blocked.unwrap_or("other")).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = scene.stored_for(BRIAN);

@@ -1,5 +1,6 @@
-//! Section 3: several places of one user that read what he missed, each by two steps. What one of them drops is what it
-//! was shown, and not what reached a log in between, nor what only another place was shown.
+//! Section 3: several devices of one user read missed messages, and each pulls and drops in two steps. A drop removes
+//! what its own page showed. It keeps messages that reached a log in between, and messages that only another device was
+//! shown.
 
 use functions::{drop_messages, pull_messages};
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use crate::inside::{Inside, body, call};
 use crate::world::Deployment;
 
-/// Alice wrote to bob, who is away. Ten seconds ago, a second apart, but for one message that is still on its way.
+/// Alice writes to bob, who is away. The messages are ten seconds old and a second apart. One of them reaches its log
+/// late.
 struct Scene {
     inside: Inside,
     now: u64,
@@ -24,12 +26,12 @@ impl Scene {
         (!Deployment::is_elsewhere()).then_some(Self { inside, now })
     }
 
-    /// A message of that second reaches the log.
+    /// The message of that second reaches the log.
     fn logged(&self, second: u64) -> String {
         self.inside.log("alice", "bob", self.now - 10_000 + 1_000 * second, 0)
     }
 
-    /// A message to a group of both.
+    /// Sends a message to a group of both users.
     async fn sent_to_group(&self) -> String {
         let inside = &self.inside;
         let group = inside.create_group("bob").await;
@@ -79,7 +81,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_another_place_was_shown_stays() {
+async fn a_drop_keeps_what_only_another_device_was_shown() {
     let Some(scene) = Scene::new() else { return };
     let (first, last) = (scene.logged(1), scene.logged(5));
     let (ids, token) = scene.show("").await;
@@ -158,7 +160,7 @@ async fn a_page_that_divides_a_millisecond_drops_its_own_part() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn places_that_read_different_types_are_not_in_each_others_way() {
+async fn devices_may_pull_different_types() {
     let Some(scene) = Scene::new() else { return };
     let to_group = scene.sent_to_group().await;
     let private = scene.inside.log("alice", "bob", scene.inside.world().now_ms(), 0);
@@ -226,9 +228,9 @@ async fn an_old_page_is_dropped_with_its_time() {
     assert!(scene.pull("").await.is_empty());
 }
 
-/// What is dropped of the last half minute is one item, which has room for so many ids.
+/// Drops of the last half minute are stored in one item, which has room for this many ids.
 #[tokio::test(start_paused = true)]
-async fn of_the_last_half_minute_ten_thousand_messages_are_dropped_and_the_rest_later() {
+async fn ten_thousand_young_messages_can_be_dropped_at_once() {
     let Some(scene) = Scene::new() else { return };
     for number in 0..10_001 {
         scene.inside.log("alice", "bob", scene.now, number);

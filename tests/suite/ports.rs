@@ -1,5 +1,5 @@
-//! The ports of the local stack: there are three, and none gives a web page the data. Skipped, by name, where the suite
-//! runs against a deployment elsewhere.
+//! The ports of the local stack: there are three, and none gives the data to a web page. Skipped if the suite runs
+//! against a deployment.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -10,10 +10,10 @@ use crate::world::deployment::free_ports;
 use crate::world::scene::friends_at;
 use crate::world::{Deployment, within};
 
-/// What names an operation.
+/// The header that names an operation.
 const SCAN: &str = "x-amz-target: DynamoDB_20120810.Scan\r\n";
 
-/// A word that is found in the table.
+/// A word that is stored in the table.
 const SECRET: &str = "a-word-that-was-said";
 
 /// A connection on which requests are sent one after the other.
@@ -25,7 +25,8 @@ impl Connection {
         Self(BufReader::new(TcpStream::connect(address).await.expect("it listens")))
     }
 
-    /// Ask for all that the table has: the status, and head and body of the answer. Status 0 is the end of the connection.
+    /// Requests everything in the table. Returns the status, and head and body of the answer. Status 0 means that the
+    /// connection ended.
     async fn scan(&mut self, headers: &str) -> (u16, String) {
         self.ask("POST", headers, r#"{"TableName":"chat"}"#).await
     }
@@ -54,7 +55,7 @@ impl Connection {
     }
 }
 
-/// Headers of requests that a page can make, or have made, and those that no program of this machine makes.
+/// Headers of requests that a web page can cause, or that no local program sends.
 const REFUSED: [(&str, &str); 6] = [
     ("no operation", "host: 127.0.0.1\r\n"),
     ("an operation that is no header", "host: 127.0.0.1\r\ncontent-type: text/plain\r\n"),
@@ -67,13 +68,13 @@ const REFUSED: [(&str, &str); 6] = [
     ("a name that leads here", "host: evil.example\r\nx-amz-target: DynamoDB_20120810.Scan\r\n"),
 ];
 
-fn assert_nothing_told((status, answer): (u16, String), what: &str) {
+fn assert_no_data((status, answer): (u16, String), what: &str) {
     assert!(matches!(status, 0 | 400..), "{what}: {answer}");
     assert!(!answer.contains(SECRET) && !answer.contains("Items"), "{what}: {answer}");
 }
 
 #[tokio::test]
-async fn each_request_for_data_is_looked_at_by_itself() {
+async fn each_request_on_a_connection_is_checked() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     alice.connect().await.send(&bob, SECRET).await;
@@ -83,10 +84,10 @@ async fn each_request_for_data_is_looked_at_by_itself() {
         let (status, answer) = connection.scan(&good).await;
         assert!(status == 200 && answer.contains(SECRET), "{answer}");
         let answer = connection.scan(headers).await;
-        assert_eq!(answer.0, 403, "{what} behind a program: {answer:?}");
+        assert_eq!(answer.0, 403, "{what} after a valid request: {answer:?}");
         assert!(!answer.1.to_ascii_lowercase().contains("access-control"), "{what}: {answer:?}");
-        assert_nothing_told(answer, what);
-        assert_nothing_told(Connection::open(local.dynamodb_url()).await.scan(headers).await, what);
+        assert_no_data(answer, what);
+        assert_no_data(Connection::open(local.dynamodb_url()).await.scan(headers).await, what);
     }
     let preflight = format!("{good}origin: https://evil.example\r\naccess-control-request-headers: x-amz-target\r\n");
     let (status, answer) = Connection::open(local.dynamodb_url()).await.ask("OPTIONS", &preflight, "").await;
@@ -95,12 +96,12 @@ async fn each_request_for_data_is_looked_at_by_itself() {
 }
 
 #[tokio::test]
-async fn a_request_larger_than_dynamodb_takes_is_refused() {
+async fn a_request_beyond_dynamodbs_limit_is_refused() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let mut connection = Connection::open(local.dynamodb_url()).await;
     let head = format!("POST / HTTP/1.1\r\nhost: localhost\r\n{SCAN}content-length: {}\r\n\r\n", (16 << 20) + 1);
     connection.0.write_all(head.as_bytes()).await.expect("it reads");
-    // It may answer, and close, before all has come.
+    // The server may answer and close before it has read everything.
     let _ = connection.0.write_all(&vec![b' '; (16 << 20) + 1]).await;
     let (status, _) = within("an answer", connection.answer()).await;
     assert!(matches!(status, 0 | 413), "{status}");
@@ -121,7 +122,7 @@ fn listening(process: u32) -> std::collections::BTreeSet<u16> {
     lines
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            // State 0A listens; the tenth field is the socket.
+            // State 0A means listening. The tenth field is the socket.
             let is_ours =
                 fields.get(3) == Some(&"0A") && sockets.iter().any(|socket| fields.get(9) == Some(&socket.as_str()));
             is_ours.then(|| u16::from_str_radix(fields[1].rsplit(':').next()?, 16).ok()).flatten()
@@ -131,7 +132,7 @@ fn listening(process: u32) -> std::collections::BTreeSet<u16> {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn there_are_three_ports_and_no_page_reads_the_table_at_any() {
+async fn no_port_gives_the_table_to_a_web_page() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -145,7 +146,7 @@ async fn there_are_three_ports_and_no_page_reads_the_table_at_any() {
     for port in ports {
         for (what, headers) in REFUSED {
             let mut connection = Connection::open(&format!("http://127.0.0.1:{port}")).await;
-            assert_nothing_told(connection.scan(headers).await, what);
+            assert_no_data(connection.scan(headers).await, what);
         }
     }
     running.stop().await;

@@ -1,5 +1,5 @@
-//! Users who fill, block and hold what others use. Whatever they do, a send of somebody else is acknowledged, a pull is
-//! answered, and neither tells what became of a message.
+//! Users who fill, block and hold what others use. Sends of other users are still acknowledged and pulls are still
+//! answered. Neither tells whether a message was delivered.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::inside::{Inside, body, call, socket_event};
 use crate::simulation::world::{Phase, TABLE, Wire, World};
 use crate::world::Deployment;
 
-/// The wire, where posts to some connections are never answered.
+/// A wire on which posts to some connections are never answered.
 #[derive(Debug, Clone)]
 struct Stalling {
     wire: Wire,
@@ -42,7 +42,7 @@ impl HttpClient for Stalling {
     }
 }
 
-/// Functions whose gateway answers no post to some connections.
+/// Functions whose gateway never answers posts to some connections.
 struct Scene {
     inside: Inside,
     stalled: Arc<Mutex<BTreeSet<String>>>,
@@ -58,7 +58,7 @@ impl Scene {
         Some(Self { inside: Inside::over(world, http, variables), stalled })
     }
 
-    /// Open so many connections of a user.
+    /// Opens this many connections of a user.
     async fn connect(&self, user: &str, connections: usize) -> Vec<String> {
         let mut ids = Vec::new();
         for _ in 0..connections {
@@ -67,12 +67,12 @@ impl Scene {
         ids
     }
 
-    /// From now on their clients do not read.
+    /// From now on, the clients of these connections do not read.
     fn stall(&self, connections: &[String]) {
         self.stalled.lock().expect("a lock").extend(connections.iter().cloned());
     }
 
-    /// Send a frame: after how many milliseconds it is acknowledged.
+    /// Sends a frame, and returns after how many milliseconds it is acknowledged.
     async fn acknowledged_after(&self, user: &str, connection: &str, mut frame: Value) -> u64 {
         let (began, before) = (self.inside.world().now_ms(), self.inside.frames(connection).len());
         frame["requestId"] = json!(format!("r-{began}"));
@@ -109,14 +109,14 @@ impl Scene {
         self.pull(user, query).await.0.into_iter().map(|message| message["content"].clone()).collect()
     }
 
-    /// What is written down by name that a user missed.
+    /// The missed messages of a user that are recorded by name.
     fn names(&self, user: &str) -> Vec<Value> {
         let items = self.inside.world().partition(&format!("USER#{user}"));
         let state = items.into_iter().find(|item| item["sk"]["S"] == "STATE").expect("a state");
         state["missed"]["SS"].as_array().cloned().unwrap_or_default()
     }
 
-    /// A user's client, or its network, ends a connection; the gateway sees it so many milliseconds later.
+    /// Ends a connection by its client or its network. The gateway sees it `later_ms` milliseconds later.
     async fn end(&self, user: &str, connection: &str, code: u64, later_ms: u64) {
         tokio::time::sleep(Duration::from_millis(later_ms)).await;
         self.inside.world().set_phase(connection, Phase::Closed);
@@ -135,7 +135,7 @@ fn private(to: &str, content: impl Into<Value>) -> Value {
 
 // ------------------------------------------------------------------------------------------------- clients that close
 #[tokio::test(start_paused = true)]
-async fn what_arrives_after_a_client_closed_comes_again() {
+async fn messages_after_a_close_are_pulled_again() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let alice = scene.inside.connect("alice").await;
@@ -143,7 +143,7 @@ async fn what_arrives_after_a_client_closed_comes_again() {
         [(1000, 1_900, true), (1005, 1_900, true), (1001, 2_100, false), (1006, 14_900, true), (1006, 15_100, false)]
     {
         let bob = scene.inside.connect("bob").await;
-        // The time that a second connection uncovers is over.
+        // By now, the opening of a second connection no longer makes earlier times uncovered.
         tokio::time::sleep(Duration::from_secs(60)).await;
         scene.inside.send("alice", &alice, &private("bob", code)).await;
         scene.end("bob", &bob, code, seen_before_ms).await;
@@ -155,7 +155,7 @@ async fn what_arrives_after_a_client_closed_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_went_to_a_dead_connection_comes_when_the_phone_is_back() {
+async fn messages_to_a_dead_connection_are_pulled_after_reconnecting() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let alice = scene.inside.connect("alice").await;
@@ -169,7 +169,7 @@ async fn what_went_to_a_dead_connection_comes_when_the_phone_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seconds_that_come_again_are_a_parameter() {
+async fn redeliver_seconds_sets_how_much_is_pulled_again() {
     let Some(scene) = Scene::new(&[("REDELIVER_SECONDS", "0")]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let (alice, bob) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
@@ -180,7 +180,7 @@ async fn seconds_that_come_again_are_a_parameter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_device_that_took_it_does_not_hide_it_from_another() {
+async fn a_delivery_to_one_device_hides_nothing_from_another() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let alice = scene.inside.connect("alice").await;
@@ -193,7 +193,7 @@ async fn one_device_that_took_it_does_not_hide_it_from_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_we_closed_ourselves_is_no_close_of_the_client() {
+async fn closing_the_oldest_connection_is_not_a_clean_close() {
     let Some(scene) = Scene::new(&[("MAX_CONNECTIONS", "1")]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let (alice, oldest) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);
@@ -201,7 +201,7 @@ async fn what_we_closed_ourselves_is_no_close_of_the_client() {
     scene.inside.world().set_phase(&oldest, Phase::Dead);
     scene.inside.send("alice", &alice, &private("bob", "to nobody")).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    // The gateway says of what it closed for us that it was closed normally.
+    // The gateway reports a normal close for a connection that it closed for us.
     scene.inside.connect("bob").await;
     scene.end("bob", &oldest, 1000, 0).await;
     assert_eq!(scene.contents("bob", "").await, ["to nobody"]);
@@ -209,7 +209,7 @@ async fn what_we_closed_ourselves_is_no_close_of_the_client() {
 
 // ------------------------------------------------------------------------------------------------------ slow readers
 #[tokio::test(start_paused = true)]
-async fn members_who_do_not_read_hold_up_nobody() {
+async fn members_who_do_not_read_delay_nobody() {
     for (slow, at_most_ms) in [(0, 80), (1, 80), (6, 200), (120, 2_500)] {
         let Some(scene) = Scene::new(&[]) else { return };
         let members: Vec<String> =
@@ -231,12 +231,12 @@ async fn members_who_do_not_read_hold_up_nobody() {
         for member in &members[1..] {
             assert_eq!(scene.names(member).len(), 1, "{member} finds it when they pull");
         }
-        assert!(scene.names("reader").is_empty(), "nothing is repeated to one who reads");
+        assert!(scene.names("reader").is_empty(), "nothing is repeated to a member who reads");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_message() {
+async fn acks_of_delivered_and_withheld_messages_take_the_same_time() {
     let long = "x".repeat(31 * 1024);
     for (sockets, stalled, content) in [
         (0, 0, "short"),
@@ -262,7 +262,7 @@ async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_messa
             let got = scene.inside.taken_by("bob").len();
             assert_eq!(got, if tie.is_some() { 0 } else { sockets - stalled });
         }
-        // The fine tick is one of the clock, which the two begin at another phase of.
+        // The fine tick follows the clock, and the two runs begin at different phases of it.
         let apart = if sockets == 0 { 4 } else { 0 };
         let what = format!("{sockets} sockets, {stalled} stalled, {} bytes: {times:?} ms", content.len());
         assert!(times[0].abs_diff(times[1]) <= apart, "{what}");
@@ -270,9 +270,9 @@ async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_messa
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ others' states
+// ---------------------------------------------------------------------------------------------------- states of others
 #[tokio::test(start_paused = true)]
-async fn a_state_that_can_not_be_read_fails_its_own_user_alone() {
+async fn an_unreadable_state_fails_only_its_own_user() {
     let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
     let Some(scene) = Scene::new(&queue) else { return };
     let members = ["bob", "carol", "dave"].map(str::to_owned);
@@ -290,15 +290,15 @@ async fn a_state_that_can_not_be_read_fails_its_own_user_alone() {
     let jobs = scene.inside.world().take_jobs();
     let receivers: Vec<Value> =
         jobs.iter().map(|job| serde_json::from_str::<Value>(job).expect("JSON")["receivers"].clone()).collect();
-    assert_eq!(receivers, [json!(["+carol"])], "it comes again for the one for whom it failed");
+    assert_eq!(receivers, [json!(["+carol"])], "the message is queued again for that member only");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_handshakes_at_once_leave_a_state_that_can_be_used() {
+async fn a_state_survives_a_hundred_handshakes_at_once() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let alice = scene.inside.connect("alice").await;
-    let knock = async |inside: &Inside| {
+    let handshake = async |inside: &Inside| {
         let connection = inside.world().open("bob");
         let event = socket_event("$connect", "bob", &connection, None).to_string();
         let answer = inside.invoke(&connect::FUNCTION, &event).await.expect("an answer");
@@ -310,7 +310,7 @@ async fn a_hundred_handshakes_at_once_leave_a_state_that_can_be_used() {
         status
     };
     for _ in 0..6 {
-        let statuses = futures::future::join_all((0..100).map(|_| knock(&scene.inside))).await;
+        let statuses = futures::future::join_all((0..100).map(|_| handshake(&scene.inside))).await;
         assert!(statuses.iter().all(|status| [200, 403, 429].map(|s| json!(s)).contains(status)), "{statuses:?}");
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -322,9 +322,9 @@ async fn a_hundred_handshakes_at_once_leave_a_state_that_can_be_used() {
     assert_eq!(scene.inside.frames(&open).len(), 1);
 }
 
-// ------------------------------------------------------------------------------------------------------- others' logs
-/// A common group of alice, carol and mallory, whom alice blocks and who fills its log while alice is away.
-async fn filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
+// ------------------------------------------------------------------------------------------------------ logs of others
+/// A group of alice, carol and mallory. Alice blocks mallory, who fills its log while alice is away.
+async fn group_filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
     let group = scene.inside.create_group("alice").await;
     scene.inside.bring("alice", &group, "mallory").await;
     scene.inside.bring("alice", &group, "carol").await;
@@ -354,9 +354,9 @@ async fn filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other_logs() {
+async fn a_log_filled_by_a_blocked_user_does_not_stop_pulls() {
     let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
-    filled_by_mallory(&scene, 40).await;
+    group_filled_by_mallory(&scene, 40).await;
 
     let (mut shown, mut after, mut calls) = (Vec::new(), String::new(), 0);
     loop {
@@ -364,7 +364,7 @@ async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other
         shown.extend(messages.into_iter().map(|message| message["content"].clone()));
         calls += 1;
         let Some(next) = next else { break };
-        assert!(format!("&after={next}") > after, "it goes on");
+        assert!(format!("&after={next}") > after, "the position advances");
         after = format!("&after={next}");
     }
     assert_eq!(shown, ["before", "after", "in private"]);
@@ -372,7 +372,7 @@ async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other
 
     let (first, next) = scene.pull("alice", "").await;
     let contents: Vec<&Value> = first.iter().map(|message| &message["content"]).collect();
-    assert_eq!(contents, ["before", "in private"], "what the first queries found is returned");
+    assert_eq!(contents, ["before", "in private"], "the messages that the first queries found are returned");
     assert!(next.is_some());
     let (mut rest, mut calls) = (Vec::new(), 1);
     loop {
@@ -384,11 +384,11 @@ async fn a_log_that_a_blocked_user_fills_neither_ends_pulls_nor_holds_back_other
         }
     }
     assert_eq!(rest, ["after"]);
-    assert!(calls <= 5, "{calls} calls: each of them keeps how far it got");
+    assert!(calls <= 5, "{calls} calls: each call keeps its progress");
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_of_contents_that_grow_on_their_way_fit_and_lose_nothing() {
+async fn pages_of_contents_that_grow_by_escaping_fit() {
     for content in [
         format!("[{}]", "\n".repeat(32_600)),
         format!("\"{}\"", "\\\\".repeat(16_000)),
@@ -424,7 +424,7 @@ async fn pages_of_contents_that_grow_on_their_way_fit_and_lose_nothing() {
 
 // ---------------------------------------------------------------------------------------------------------- requests
 #[tokio::test(start_paused = true)]
-async fn a_request_id_that_was_used_for_another_message_is_refused() {
+async fn reusing_a_request_id_for_another_message_is_refused() {
     let Some(scene) = Scene::new(&[]) else { return };
     scene.inside.tie("alice", "friendId", "bob").await;
     let (alice, bob) = (scene.inside.connect("alice").await, scene.inside.connect("bob").await);

@@ -10,10 +10,10 @@ use crate::world::page::BEGINNING;
 use crate::world::scene::{friends, friends_online};
 use crate::world::{Device, User};
 
-/// Anything between the suite's clock and the server's.
+/// The largest difference between the clocks of the suite and the server.
 const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
 
-/// JSON texts that a reader and writer in between would spell another way.
+/// JSON texts that parsing and writing would spell differently.
 pub(crate) const ODD_SPELLINGS: [&str; 13] = [
     r#"{ "a" :1 ,	"b":[ ] }"#,
     "1e400",
@@ -55,7 +55,7 @@ async fn an_acknowledgement_names_the_message_that_arrives() {
 }
 
 #[tokio::test]
-async fn a_message_without_a_request_id_draws_no_acknowledgement() {
+async fn a_message_without_a_request_id_is_not_acknowledged() {
     let (mut alice, mut bob) = friends_online().await;
     alice.send_text(&unicast(bob.id(), None, "1")).await;
     bob.expect_private(&alice, 1).await;
@@ -72,7 +72,7 @@ async fn the_timestamp_is_the_time_in_milliseconds() {
 }
 
 #[tokio::test]
-async fn the_id_is_a_ulid_of_its_own() {
+async fn each_message_has_its_own_ulid() {
     let (mut alice, bob) = friends_online().await;
     let (first, second) = (alice.send(&bob, "hi").await.id, alice.send(&bob, "hi").await.id);
     assert!(is_ulid(&first) && is_ulid(&second), "{first} {second}");
@@ -131,7 +131,7 @@ async fn fields_that_the_protocol_does_not_know_are_ignored() {
     bob.expect_private(&alice, 1).await;
 }
 
-/// The message is accepted as any other, and does not reach the receiver: not now, not later, not by any call.
+/// Asserts that a message is accepted like any other, and that no call of the receiver ever returns it.
 async fn assert_withheld(sender: &mut Device, receiver: &mut Device) {
     let accepted = sender.send(receiver, "withheld").await;
     assert!(is_ulid(&accepted.id) && accepted.timestamp > 0, "{accepted:?}");
@@ -143,13 +143,13 @@ async fn assert_withheld(sender: &mut Device, receiver: &mut Device) {
 }
 
 #[tokio::test]
-async fn a_stranger_is_withheld() {
+async fn a_message_from_a_stranger_is_withheld() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     assert_withheld(&mut alice.connect().await, &mut bob.connect().await).await;
 }
 
 #[tokio::test]
-async fn a_friend_no_longer_is_withheld() {
+async fn messages_between_former_friends_are_withheld() {
     let (mut alice, mut bob) = friends_online().await;
     bob.unfriend(&alice).await;
     assert_withheld(&mut alice, &mut bob).await;
@@ -157,21 +157,21 @@ async fn a_friend_no_longer_is_withheld() {
 }
 
 #[tokio::test]
-async fn a_blocked_sender_is_withheld() {
+async fn a_message_from_a_blocked_sender_is_withheld() {
     let (mut alice, mut bob) = friends_online().await;
     bob.block(&alice).await;
     assert_withheld(&mut alice, &mut bob).await;
 }
 
 #[tokio::test]
-async fn a_stranger_who_is_blocked_is_withheld() {
+async fn a_message_from_a_blocked_stranger_is_withheld() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     bob.block(&alice).await;
     assert_withheld(&mut alice.connect().await, &mut bob.connect().await).await;
 }
 
 #[tokio::test]
-async fn one_who_blocks_may_still_send() {
+async fn the_user_who_blocks_can_still_send() {
     let (mut alice, mut bob) = friends_online().await;
     bob.block(&alice).await;
     bob.send(&alice, "I do not listen").await;
@@ -179,7 +179,7 @@ async fn one_who_blocks_may_still_send() {
 }
 
 #[tokio::test]
-async fn a_sender_unblocked_is_heard_from_then_on() {
+async fn after_unblocking_messages_are_delivered() {
     let (mut alice, mut bob) = friends_online().await;
     bob.block(&alice).await;
     alice.send(&bob, "unheard").await;
@@ -189,7 +189,7 @@ async fn a_sender_unblocked_is_heard_from_then_on() {
 }
 
 #[tokio::test]
-async fn nothing_is_stored_of_what_was_withheld() {
+async fn a_withheld_message_is_not_stored() {
     let (alice, bob) = friends().await;
     let mut alice = alice.connect().await;
     bob.block(&alice).await;
@@ -203,7 +203,7 @@ async fn nothing_is_stored_of_what_was_withheld() {
 }
 
 #[tokio::test]
-async fn a_blocked_sender_sees_what_a_delivered_one_sees() {
+async fn acks_of_delivered_and_withheld_messages_look_the_same() {
     let (mut alice, bob) = friends_online().await;
     let (stranger, nobody) = (User::new("stranger"), User::new("nobody"));
     let blocker = User::new("blocker");
@@ -220,14 +220,14 @@ async fn a_blocked_sender_sees_what_a_delivered_one_sees() {
 }
 
 #[tokio::test]
-async fn a_withheld_send_is_idempotent_as_any_other() {
+async fn a_withheld_send_is_idempotent() {
     let (alice, nobody) = (User::new("alice"), User::new("nobody"));
     let mut alice = alice.connect().await;
     let first = send_as(&mut alice, &nobody, "once", 1).await;
     assert_eq!(send_as(&mut alice, &nobody, "once", 1).await, first);
 }
 
-/// Send under a request id and wait for the acknowledgement.
+/// Sends under a request id and waits for the acknowledgement.
 async fn send_as(
     sender: &mut Device,
     to: &User,
@@ -239,7 +239,7 @@ async fn send_as(
 }
 
 #[tokio::test]
-async fn a_repeated_request_id_stores_and_delivers_nothing_more() {
+async fn a_repeated_request_id_stores_and_delivers_one_message() {
     let (mut alice, mut bob) = friends_online().await;
     let first = send_as(&mut alice, &bob, "once", "hi").await;
     for _ in 0..3 {
@@ -251,7 +251,7 @@ async fn a_repeated_request_id_stores_and_delivers_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_is_used_up_is_refused_for_anything_else() {
+async fn a_request_id_of_another_message_is_refused() {
     let (mut alice, mut bob) = friends_online().await;
     let carol = User::new("carol");
     alice.befriend(&carol).await;
@@ -279,7 +279,7 @@ async fn a_repeat_on_another_socket_is_the_same_send() {
 }
 
 #[tokio::test]
-async fn repeats_in_flight_at_once_are_one_message() {
+async fn concurrent_repeats_are_one_message() {
     let (alice, bob) = friends().await;
     let (mut phone, mut laptop) = (alice.connect().await, alice.connect().await);
     let (one, other) = join(send_as(&mut phone, &bob, "once", "hi"), send_as(&mut laptop, &bob, "once", "hi")).await;
@@ -312,7 +312,7 @@ async fn a_request_id_is_1_to_64_bytes() {
 }
 
 #[tokio::test]
-async fn sends_that_are_awaited_are_accepted_in_their_order() {
+async fn sequential_sends_are_accepted_in_order() {
     let (mut alice, mut bob) = friends_online().await;
     let mut ids = Vec::new();
     for n in 0..10 {
@@ -325,7 +325,7 @@ async fn sends_that_are_awaited_are_accepted_in_their_order() {
 }
 
 #[tokio::test]
-async fn the_order_of_acceptance_holds_across_senders() {
+async fn ids_follow_the_order_of_acceptance_across_senders() {
     let (mut alice, mut bob) = friends_online().await;
     let carol = User::new("carol");
     carol.befriend(&bob).await;
@@ -341,7 +341,7 @@ async fn the_order_of_acceptance_holds_across_senders() {
 }
 
 #[tokio::test]
-async fn sends_in_flight_together_are_each_accepted_once() {
+async fn concurrent_sends_are_each_accepted_once() {
     let (mut alice, mut bob) = friends_online().await;
     let request_ids: Vec<String> = (0..20).map(|_| new_request_id()).collect();
     for (n, request_id) in request_ids.iter().enumerate() {

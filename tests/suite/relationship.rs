@@ -1,4 +1,4 @@
-//! Section 6: the host application says who is whose friend and who blocks whom.
+//! Section 6: the host application sets friendships and blocks.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ async fn of(user: &User) -> Ties {
 }
 
 #[tokio::test]
-async fn one_without_ties_has_none() {
+async fn a_new_user_has_no_friends_and_no_blocks() {
     assert_eq!(of(&User::new("alice")).await, ties(&[], &[]));
 }
 
@@ -36,14 +36,14 @@ async fn friendship_is_mutual() {
 }
 
 #[tokio::test]
-async fn either_ends_a_friendship_for_both() {
+async fn either_user_can_end_a_friendship() {
     let (alice, bob) = friends().await;
     bob.unfriend(&alice).await;
     assert_eq!((of(&alice).await, of(&bob).await), (ties(&[], &[]), ties(&[], &[])));
 }
 
 #[tokio::test]
-async fn a_block_is_ones_own() {
+async fn a_block_has_one_direction() {
     let (alice, bob, carol) = (User::new("alice"), User::new("bob"), User::new("carol"));
     alice.block(&bob).await;
     alice.block(&carol).await;
@@ -56,7 +56,7 @@ async fn a_block_is_ones_own() {
 }
 
 #[tokio::test]
-async fn a_block_leaves_the_friendship_as_it_is() {
+async fn blocking_keeps_the_friendship() {
     let (alice, bob) = friends().await;
     alice.block(&bob).await;
     assert_eq!(of(&alice).await, ties(&[&bob], &[&bob]));
@@ -66,7 +66,7 @@ async fn a_block_leaves_the_friendship_as_it_is() {
 }
 
 #[tokio::test]
-async fn ending_a_friendship_leaves_the_blocks_as_they_are() {
+async fn ending_a_friendship_keeps_the_blocks() {
     let (alice, bob) = friends().await;
     alice.block(&bob).await;
     alice.unfriend(&bob).await;
@@ -74,7 +74,7 @@ async fn ending_a_friendship_leaves_the_blocks_as_they_are() {
 }
 
 #[tokio::test]
-async fn saying_it_twice_is_saying_it_once() {
+async fn repeating_a_change_changes_nothing() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     for _ in 0..2 {
         alice.befriend(&bob).await;
@@ -90,7 +90,7 @@ async fn saying_it_twice_is_saying_it_once() {
 }
 
 #[tokio::test]
-async fn a_block_said_twice_is_lifted_once() {
+async fn one_unblock_undoes_repeated_blocks() {
     let (alice, bob) = friends().await;
     alice.block(&bob).await;
     alice.block(&bob).await;
@@ -103,7 +103,7 @@ async fn a_block_said_twice_is_lifted_once() {
 #[tokio::test]
 async fn an_ill_formed_user_id_is_refused() {
     let long = "x".repeat(129);
-    // A gateway may read an escaped slash as one, and so find no route.
+    // A gateway may unescape the slash and find no route.
     let is_routed = |id: &&str| !(Deployment::is_elsewhere() && id.contains("%2F"));
     for id in ["a%20b", "%C3%A9", "a%2Fb", "a%2Ffriends%2Fb", &long].into_iter().filter(is_routed) {
         for (user, other, named) in [(id, "bob", "userId"), ("alice", id, "")] {
@@ -127,7 +127,7 @@ async fn other_ties_and_methods_are_unknown() {
 }
 
 #[tokio::test]
-async fn the_public_address_knows_no_relationships() {
+async fn the_public_address_has_no_relationships() {
     let (alice, bob) = friends().await;
     for prefix in ["", "/api", "/ws"] {
         for (method, path) in [
@@ -142,13 +142,13 @@ async fn the_public_address_knows_no_relationships() {
     assert_eq!(of(&alice).await, ties(&[&bob], &[]));
 }
 
-/// Invoke the function directly; it succeeds.
+/// Invokes the function directly, and asserts that it succeeds.
 async fn invoke(payload: Value) -> Value {
     BackEnd::new().invoke("relationship", &payload).await.unwrap_or_else(|why| panic!("{payload}: {why:?}"))
 }
 
 #[tokio::test]
-async fn a_function_invoked_directly_ties_and_unties() {
+async fn a_direct_invocation_changes_relationships() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let friends = |method| json!({"method": method, "userId": alice.id(), "friendId": bob.id()});
     let blocks = |method| json!({"method": method, "userId": alice.id(), "blockedId": bob.id()});

@@ -1,4 +1,4 @@
-//! Section 4: what holds for every call of the REST API.
+//! Section 4: rules for every call of the REST API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use crate::world::call::filled;
 use crate::world::scene::friends;
 use crate::world::{Answer, User};
 
-/// A page from which browsers may call.
+/// The origin of a page from which browsers may call.
 fn origin() -> String {
     std::env::var("CHAT_ORIGIN").unwrap_or_else(|_| "http://localhost:5173".to_owned())
 }
 
-/// A call of every endpoint, well and badly done.
+/// Valid and invalid calls of every endpoint.
 async fn answers_of_every_endpoint() -> Vec<Answer> {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
@@ -46,7 +46,7 @@ async fn answers_of_every_endpoint() -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn nothing_may_keep_an_answer() {
+async fn no_answer_may_be_cached() {
     for answer in answers_of_every_endpoint().await {
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
     }
@@ -73,7 +73,7 @@ async fn an_unknown_path_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_refused_and_the_right_ones_named() {
+async fn a_405_names_the_allowed_methods() {
     let alice = User::new("alice");
     let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for function in functions::ALL {
@@ -93,7 +93,7 @@ async fn a_wrong_method_is_refused_and_the_right_ones_named() {
 }
 
 #[tokio::test]
-async fn a_browser_may_ask_before_it_calls() {
+async fn preflight_requests_are_answered() {
     let alice = User::new("alice");
     for (path, method) in [
         ("/api/message", "GET"),
@@ -121,7 +121,7 @@ fn assert_open_to_browsers(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_browser_may_read_an_answer_and_whether_there_is_more() {
+async fn browsers_may_read_answers_and_x_has_more() {
     let (_, bob) = friends().await;
     let answer = bob.call(Method::GET, "/api/message").header("origin", &origin()).send().await.ok();
     assert_open_to_browsers(&answer);
@@ -130,7 +130,7 @@ async fn a_browser_may_read_an_answer_and_whether_there_is_more() {
 }
 
 #[tokio::test]
-async fn a_browser_may_read_a_refusal() {
+async fn browsers_may_read_refusals() {
     let alice = User::new("alice");
     let answer = alice.anonymous_call(Method::GET, "/api/group").header("origin", &origin()).send().await;
     assert_eq!(answer.status, 401);

@@ -1,5 +1,5 @@
-//! The WebSocket protocol, RFC 6455, as a table: bytes that are sent, and what must come back, by section. It is
-//! about the local stack's server, so it is skipped, by name, where the suite runs against a deployment elsewhere.
+//! The WebSocket protocol, RFC 6455, as a table by section: the bytes that are sent, and the expected frames. It tests
+//! the local stack's server, so it is skipped if the suite runs against a deployment.
 
 use futures::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -14,27 +14,28 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// Set in the first byte of a frame that ends its message.
+/// The bit in the first byte of the last frame of a message.
 const FIN: u8 = 0x80;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The largest frame and the largest message, as API Gateway has them.
+/// The largest frame and the largest message, as at API Gateway.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
-/// What comes back.
+/// A frame from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Back {
-    /// A message that shows the request id which was sent.
+    /// A message with the request id that was sent.
     Echo(String),
     /// A pong with these bytes.
     Pong(Vec<u8>),
-    /// A close with this code, or without one; after it the server ends the connection.
+    /// A close with this code or without one. The server then ends the connection.
     Close(Option<u16>),
 }
 
-/// What a client sends, and what comes back. Where that is no close, the client closes then, and is answered.
+/// The frames of a client and the expected answer. If the answer has no close, the client closes and the server must
+/// answer that.
 struct Case {
     section: &'static str,
     name: String,
@@ -57,7 +58,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         .concat()
 }
 
-/// The head of a client's frame.
+/// The header of a client's frame.
 fn header(first: u8, length: usize) -> Vec<u8> {
     let length = match (u8::try_from(length), u16::try_from(length)) {
         (Ok(length @ 0..=125), _) => vec![0x80 | length],
@@ -67,7 +68,7 @@ fn header(first: u8, length: usize) -> Vec<u8> {
     [vec![first], length, MASK.to_vec()].concat()
 }
 
-/// A message whose answer shows the id.
+/// A message that is answered with this request id.
 fn message(id: &str) -> String {
     format!(r#"{{"requestId":"{id}"}}"#)
 }
@@ -84,7 +85,7 @@ fn close_of(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat())
 }
 
-/// A text message cut into frames at these places, which may coincide.
+/// A text message cut into frames at these positions, which may be equal.
 fn cut(message: &[u8], places: &[usize]) -> Vec<Vec<u8>> {
     let starts = [&[0], places].concat();
     let ends = [places, &[message.len()]].concat();
@@ -98,7 +99,7 @@ fn cut(message: &[u8], places: &[usize]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The sample of section 1.3.
+/// The sample handshake of section 1.3.
 const HANDSHAKE: [&str; 5] = [
     "Host: 127.0.0.1",
     "Upgrade: websocket",
@@ -107,7 +108,7 @@ const HANDSHAKE: [&str; 5] = [
     "Sec-WebSocket-Version: 13",
 ];
 
-/// Send a request, and return the head of the response, in lower case.
+/// Sends a request, and returns the head of the response in lower case.
 async fn request(deployment: &Deployment, method: &str, version: &str, headers: &[&str]) -> (TcpStream, String) {
     let token = User::of(deployment, "raw").token().to_owned();
     request_line(deployment, &format!("{method} /ws?access_token={token} {version}"), headers).await
@@ -125,7 +126,7 @@ async fn request_line(deployment: &Deployment, line: &str, headers: &[&str]) -> 
     (stream, String::from_utf8(head).expect("the head of a response is text").to_lowercase())
 }
 
-/// The next frame, which is a whole message and not masked (5.1), if the connection has not ended.
+/// The next frame, or nothing if the connection has ended. Asserts that it is a whole message without a mask (5.1).
 async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<Back> {
     let first = within("a frame or the end", stream.read_u8()).await.ok()?;
     assert_eq!(first & 0xf0, FIN, "a whole message without reserved bits");
@@ -143,7 +144,7 @@ async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<Back> {
     })
 }
 
-/// What comes back of a case.
+/// The frames that a case brings back.
 async fn outcome(deployment: &Deployment, case: &Case) -> Vec<Back> {
     let (stream, head) = request(deployment, "GET", "HTTP/1.1", &HANDSHAKE).await;
     assert!(head.starts_with("http/1.1 101 "), "{head}");
@@ -158,7 +159,7 @@ async fn outcome(deployment: &Deployment, case: &Case) -> Vec<Back> {
         }
         (got, reading)
     };
-    // The server may close before it has read all.
+    // The server may close before it has read everything.
     let ((mut got, mut reading), _) = tokio::join!(reading, writing.write_all(&case.sent));
     if !matches!(got.last(), Some(Back::Close(_))) {
         let bye = close_of(1000, b"");
@@ -172,7 +173,7 @@ async fn outcome(deployment: &Deployment, case: &Case) -> Vec<Back> {
     got
 }
 
-/// Run all cases, side by side, and say which fail.
+/// Runs all cases in parallel, and reports those that fail.
 async fn check(cases: &[Case]) {
     if Deployment::is_elsewhere() {
         return;
@@ -199,7 +200,7 @@ async fn section_4_the_opening_handshake() {
     }
     assert!(!head.contains("sec-websocket-extensions") && !head.contains("sec-websocket-protocol"), "4.2.2: {head}");
 
-    // A header left out, or replaced by another; and the answer.
+    // The header to replace, its replacement, and the expected answer.
     for (section, without, instead, answer) in [
         ("4.2.1 host", "Host", "X-Other: 1", "400 "),
         ("4.2.1 upgrade", "Upgrade:", "X-Other: 1", "400 "),
@@ -226,7 +227,7 @@ async fn section_4_the_opening_handshake() {
 }
 
 #[tokio::test]
-async fn section_11_3_4_several_lines_of_subprotocols_are_one_list() {
+async fn section_11_3_4_lines_of_subprotocols_are_one_list() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -243,7 +244,7 @@ async fn section_11_3_4_several_lines_of_subprotocols_are_one_list() {
 }
 
 #[tokio::test]
-async fn two_origins_open_no_socket() {
+async fn two_origin_headers_are_refused() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -353,7 +354,7 @@ async fn section_5_5_1_and_7_the_closing_handshake() {
 }
 
 #[tokio::test]
-async fn section_8_1_what_is_no_utf_8() {
+async fn section_8_1_invalid_utf_8() {
     let greek = "κόσμε-\u{10ffff}-\u{7ff}-\u{ffff}";
     let message = message(greek);
     let (whole, middle) = (message.as_bytes(), message.find("όσμε").unwrap() + 1);
@@ -379,7 +380,7 @@ async fn section_8_1_what_is_no_utf_8() {
 }
 
 #[tokio::test]
-async fn section_10_4_limits_hold_whatever_the_fragments() {
+async fn section_10_4_limits_hold_for_any_fragments() {
     let longest = [frame(TEXT, b"{"), vec![frame(CONTINUATION, &[b' '; 32 * 1024]); 3].concat()].concat();
     let tiny = |bytes: usize| [frame(TEXT, b" "), frame(CONTINUATION, b" ").repeat(bytes - 1)].concat();
     let end = frame(FIN | CONTINUATION, b"");

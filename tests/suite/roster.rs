@@ -1,5 +1,5 @@
-//! Groups whose members are spread over partitions: here each shard of a roster is full with one member. The functions run
-//! in this process; the queue is the test's.
+//! Groups whose members are spread over partitions. Here, one member fills a shard of the roster. The functions run in
+//! this process, and the test runs the jobs of the queue.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::world::Deployment;
 
 const MEMBERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
 
-/// A group of alice and six others.
+/// A group of alice and six other members.
 struct Scene {
     inside: Inside,
     group: String,
@@ -50,7 +50,7 @@ impl Scene {
         serde_json::from_value(group["usersId"].clone()).expect("ids")
     }
 
-    /// By shard, who stands there.
+    /// The members in each shard.
     fn shards(&self) -> Vec<BTreeSet<String>> {
         let shard = |number: u32| {
             let suffix = if number == 0 { String::new() } else { format!("#{number}") };
@@ -60,12 +60,12 @@ impl Scene {
         (0..16).map(shard).collect()
     }
 
-    fn is_in_books(&self, user: &str) -> bool {
+    fn has_membership(&self, user: &str) -> bool {
         let items = self.inside.world().partition(&format!("USER#{user}"));
         items.iter().any(|item| item["groupId"]["S"] == self.group.as_str() && item["joined"].is_object())
     }
 
-    /// Run jobs, one by one: whether each was done.
+    /// Runs jobs one by one. Returns whether each succeeded.
     async fn run(&self, jobs: &[String]) -> Vec<bool> {
         let mut done = Vec::new();
         for job in jobs {
@@ -82,7 +82,7 @@ fn names(members: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_are_spread_and_nobody_notices() {
+async fn members_in_several_shards_all_get_a_message() {
     let Some(scene) = Scene::new(&[]).await else { return };
     let shards = scene.shards();
     assert_eq!(shards[0], BTreeSet::from(["alice".to_owned()]));
@@ -104,18 +104,18 @@ async fn members_are_spread_and_nobody_notices() {
     }
 }
 
-/// How many stand in some shards.
+/// The number of members in these shards.
 fn count(shards: &[BTreeSet<String>]) -> usize {
     shards.iter().map(BTreeSet::len).sum()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_leaves_and_comes_back_is_a_member_once() {
+async fn a_member_who_rejoins_is_a_member_once() {
     let Some(scene) = Scene::new(&[]).await else { return };
     for user in ["bob", "grace", "bob"] {
         scene.leave(user).await;
         assert!(!scene.members().await.contains(&user.to_owned()));
-        assert!(!scene.is_in_books(user) && scene.shards().iter().all(|shard| !shard.contains(user)));
+        assert!(!scene.has_membership(user) && scene.shards().iter().all(|shard| !shard.contains(user)));
         scene.bring(user).await;
     }
     assert_eq!(scene.members().await, [names(&["alice"]), names(&MEMBERS)].concat());
@@ -123,7 +123,7 @@ async fn one_who_leaves_and_comes_back_is_a_member_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_shrinks_is_read_to_its_last_shard() {
+async fn a_shrunken_group_is_read_to_its_last_shard() {
     let Some(scene) = Scene::new(&[]).await else { return };
     for user in &MEMBERS[..5] {
         scene.leave(user).await;
@@ -134,7 +134,7 @@ async fn a_group_that_shrinks_is_read_to_its_last_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_group_gets_its_message_by_jobs_of_each_shard() {
+async fn a_message_to_a_large_group_has_jobs_for_each_shard() {
     let Some(scene) = Scene::new(&QUEUED).await else { return };
     scene.inside.tie("dave", "blockedId", "alice").await;
     let mut sockets = Vec::new();
@@ -154,7 +154,7 @@ async fn a_large_group_gets_its_message_by_jobs_of_each_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_group_is_dissolved_at_once_and_cleared_by_jobs() {
+async fn a_large_group_is_dissolved_at_once_and_deleted_by_jobs() {
     let Some(scene) = Scene::new(&QUEUED).await else { return };
     scene.leave("alice").await;
     for user in ["alice", "bob", "grace"] {
@@ -162,31 +162,31 @@ async fn a_large_group_is_dissolved_at_once_and_cleared_by_jobs() {
         assert_eq!(body::<Vec<String>>(&scene.get(&list_groups::FUNCTION, user).await), [] as [&str; 0]);
     }
     let jobs = scene.inside.world().take_jobs();
-    assert_eq!(jobs.len(), 8, "one for each shard");
-    assert!(scene.is_in_books("bob"), "that is left to the jobs");
-    // One of them is done, and comes again with the others.
+    assert_eq!(jobs.len(), 8, "one job for each shard");
+    assert!(scene.has_membership("bob"), "the jobs delete memberships");
+    // The first job runs, and is delivered again with the others.
     for jobs in [&jobs[..1], &jobs] {
         assert!(scene.run(jobs).await.iter().all(|done| *done));
     }
     assert_eq!(count(&scene.shards()), 0);
-    assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.is_in_books(user)));
+    assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.has_membership(user)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_queue_a_large_group_is_cleared_in_place() {
+async fn without_a_queue_a_large_group_is_deleted_in_the_call() {
     let Some(scene) = Scene::new(&[]).await else { return };
     scene.leave("alice").await;
     assert_eq!(count(&scene.shards()), 0);
-    assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.is_in_books(user)));
+    assert!(["alice"].iter().chain(&MEMBERS).all(|user| !scene.has_membership(user)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dissolution_whose_call_died_is_finished_by_its_jobs() {
+async fn jobs_finish_a_dissolution_whose_call_was_killed() {
     let Some(scene) = Scene::new(&QUEUED).await else { return };
     let job = |manager: &str, shards: u32, shard: u32| {
         json!({ "dissolved": scene.group, "manager": manager, "shards": shards, "shard": shard }).to_string()
     };
-    // Not of this group as it stands: by another, and from when it was smaller.
+    // These jobs do not match the group: the wrong manager, and an old number of shards.
     assert_eq!(scene.run(&[job("bob", 7, 0), job("alice", 3, 0)]).await, [true, true]);
     assert_eq!(scene.members().await.len(), 7);
     let jobs: Vec<String> = (0..=7).rev().map(|shard| job("alice", 7, shard)).collect();
@@ -196,24 +196,24 @@ async fn a_dissolution_whose_call_died_is_finished_by_its_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_clears_for_himself_what_a_dissolution_left() {
+async fn a_pull_deletes_the_membership_of_a_dissolved_group() {
     let Some(scene) = Scene::new(&QUEUED).await else { return };
     scene.leave("alice").await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     let pull = call("GET", "grace", "/api/message", None, "", None);
     scene.inside.done(&functions::pull_messages::FUNCTION, &pull).await;
-    assert!(!scene.is_in_books("grace") && scene.shards().iter().all(|shard| !shard.contains("grace")));
-    assert!(scene.is_in_books("frank"));
+    assert!(!scene.has_membership("grace") && scene.shards().iter().all(|shard| !shard.contains("grace")));
+    assert!(scene.has_membership("frank"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn members_that_an_answer_cannot_hold_are_refused_by_name() {
+async fn too_many_members_for_one_answer_is_a_400() {
     if Deployment::is_elsewhere() {
         return;
     }
     let inside = Inside::with(1, &[]);
     let group = inside.create_group("alice").await;
-    let written = |count: std::ops::Range<usize>| {
+    let put_members = |count: std::ops::Range<usize>| {
         for number in count {
             let (pk, user) = (format!("GROUP#{group}"), format!("{number:0128}"));
             let item = json!({
@@ -225,10 +225,10 @@ async fn members_that_an_answer_cannot_hold_are_refused_by_name() {
     };
     let get = call("GET", "alice", "/api/group", Some(("groupId", &group)), "", None);
     let list = call("GET", "alice", "/api/group", None, "", None);
-    written(0..41_000);
+    put_members(0..41_000);
     assert_eq!(inside.rest(&get_group::FUNCTION, &get).await["statusCode"], 200);
     assert_eq!(inside.rest(&list_groups::FUNCTION, &list).await["statusCode"], 200);
-    written(41_000..41_500);
+    put_members(41_000..41_500);
     for (function, get, field) in [(&get_group::FUNCTION, &get, "groupId"), (&list_groups::FUNCTION, &list, "detailed")]
     {
         let answer = inside.rest(function, get).await;

@@ -1,15 +1,15 @@
-//! Functions run on machines whose clocks differ by a few milliseconds. What was asked for holds from its answer on all
-//! the same. The functions run in this process, some with a clock that is ahead.
+//! Functions run on machines whose clocks differ by a few milliseconds. Despite clock skew, a change holds as soon as
+//! it is answered. The functions run in this process, and some have a clock that is ahead.
 
 use serde_json::{Value, json};
 
 use crate::inside::{Inside, body, call};
 use crate::world::Deployment;
 
-/// By how much one clock is ahead. The functions assume less than 5 ms.
+/// By how much one clock is ahead. The functions allow for less than 5 ms.
 const AHEAD_MS: u64 = 4;
 
-/// Functions with a clock that is right, and others over the same table with one that is ahead.
+/// Functions with a correct clock, and others over the same table whose clock is ahead.
 fn machines() -> Option<(Inside, Inside)> {
     if Deployment::is_elsewhere() {
         return None;
@@ -23,7 +23,7 @@ async fn change_block(machine: &Inside, method: &str) {
     machine.relate(method, "bob", "blockedId", "alice").await;
 }
 
-/// The contents that bob missed.
+/// The contents of bob's missed messages.
 async fn missed(machine: &Inside) -> Vec<Value> {
     let pull = call("GET", "bob", "/api/message", None, "&drop=false", None);
     let senders: Vec<Value> = body(&machine.rest(&functions::pull_messages::FUNCTION, &pull).await);
@@ -32,12 +32,12 @@ async fn missed(machine: &Inside) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_once_a_block_is_lifted_is_not_lost() {
+async fn a_message_after_an_unblock_is_delivered_despite_clock_skew() {
     let Some((right, ahead)) = machines() else { return };
     right.tie("alice", "friendId", "bob").await;
     let alice = right.connect("alice").await;
     change_block(&ahead, "PUT").await;
-    // Twice, as the host does whose first answer is lost: that one must not be quicker.
+    // The host repeats the call if the first answer is lost. The repeat must not be answered sooner.
     for _ in 0..2 {
         change_block(&ahead, "DELETE").await;
         right.send("alice", &alice, &json!({ "type": "unicast", "receiverId": "bob", "content": 1 })).await;
@@ -45,16 +45,16 @@ async fn what_is_sent_once_a_block_is_lifted_is_not_lost() {
     assert_eq!(missed(&right).await, [1, 1]);
 }
 
-/// A group of alice, in which bob becomes a member.
-async fn group_with_bob(right: &Inside, his: &Inside) -> String {
+/// A group of alice, which bob joins.
+async fn group_with_bob(right: &Inside, bobs: &Inside) -> String {
     let group = right.create_group("alice").await;
     let invitation = right.invite("alice", &group, "bob").await;
-    his.accept("bob", &invitation).await;
+    bobs.accept("bob", &invitation).await;
     group
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_once_an_invitation_is_accepted_is_the_new_members() {
+async fn a_message_after_an_acceptance_is_delivered_despite_clock_skew() {
     let Some((right, ahead)) = machines() else { return };
     let alice = right.connect("alice").await;
     let group = group_with_bob(&right, &ahead).await;
@@ -63,7 +63,7 @@ async fn what_is_sent_once_an_invitation_is_accepted_is_the_new_members() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_membership_begins_after_the_call_and_before_the_answer_by_every_clock() {
+async fn a_membership_begins_before_its_answer_despite_clock_skew() {
     let Some((right, ahead)) = machines() else { return };
     for machine in [&right, &ahead] {
         let called = right.world().now_ms();
@@ -71,22 +71,21 @@ async fn a_membership_begins_after_the_call_and_before_the_answer_by_every_clock
         let items = right.world().partition(&format!("GROUP#{group}"));
         let bob = items.iter().find(|item| item["sk"]["S"] == "ROSTER#bob").expect("bob is a member");
         let joined: u64 = bob["joined"]["N"].as_str().and_then(|number| number.parse().ok()).expect("a time");
-        // A clock that is ahead may have stamped a message before the call, and one that is right, after the answer.
+        // Before the call, a fast clock may have stamped a message. After the answer, a correct clock may stamp one.
         assert!(called + AHEAD_MS < joined && joined <= right.world().now_ms());
     }
 }
 
-/// When bob's block of alice began, or ended last, as it is stored.
+/// The stored time when bob's block of alice began or last ended.
 fn edge(machine: &Inside) -> u64 {
     let items = machine.world().partition("USER#bob");
-    let block =
-        items.iter().find(|item| item["sk"]["S"] == "VIEW#BLOCK#alice").expect("a block, or what is left of one");
+    let block = items.iter().find(|item| item["sk"]["S"] == "VIEW#BLOCK#alice").expect("a current or former block");
     let number = |value: &Value| value["N"].as_str().and_then(|number| number.parse().ok());
     number(&block["since"]).or_else(|| number(&block["past"]["L"].as_array()?.last()?["L"][1])).expect("a time")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_block_has_begun_and_ended_by_every_clock_when_it_is_answered() {
+async fn a_block_changes_before_its_answer_despite_clock_skew() {
     let Some((right, ahead)) = machines() else { return };
     for method in ["PUT", "DELETE", "PUT", "DELETE"] {
         change_block(&ahead, method).await;
@@ -95,10 +94,10 @@ async fn a_block_has_begun_and_ended_by_every_clock_when_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_that_finds_it_done_is_not_quicker() {
+async fn a_repeated_change_is_not_answered_sooner() {
     let Some((right, ahead)) = machines() else { return };
     for method in ["PUT", "DELETE"] {
-        // The first was killed behind its write, which it made just now.
+        // The first call was killed just after its write.
         let time = json!({ "N": (right.world().now_ms() + AHEAD_MS).to_string() });
         let mut block =
             json!({ "pk": { "S": "USER#bob" }, "sk": { "S": "VIEW#BLOCK#alice" }, "user": { "S": "alice" } });

@@ -1,5 +1,5 @@
-//! Addresses, headers and bodies that two readers might read differently: doubled, encoded, cut short. Requests that no
-//! client library sends are written to the socket as they are, and so need a local stack.
+//! Addresses, headers and bodies that two parsers may read differently: doubled, encoded or cut short. Some requests
+//! cannot be sent by a client library. They are written to the socket as bytes, and so need a local stack.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -12,14 +12,14 @@ use crate::world::deployment::free_ports;
 use crate::world::scene::group_of;
 use crate::world::{Answer, Claims, Handshake, User, within};
 
-/// The status and the body that bytes sent to an address are answered with. 0 is a connection that was closed.
+/// Sends bytes to an address, and returns the status and the body. Status 0 means that the connection was closed.
 async fn send_raw(base: &str, request: &[u8]) -> (u16, String) {
     let address = base.strip_prefix("http://").expect("a local stack speaks HTTP");
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         stream.write_all(request).await.expect("it reads");
         let mut answer = Vec::new();
-        // A connection that is reset was refused.
+        // A reset connection counts as a refusal.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     };
@@ -28,18 +28,18 @@ async fn send_raw(base: &str, request: &[u8]) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
-/// A request by its first line, with that host and no more.
+/// A request with this first line and this host, and nothing else.
 fn request(line: &str, host: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
 }
 
-/// A call with exactly that query.
+/// Makes a call with exactly this query.
 async fn query(user: &User, query: &str) -> Answer {
     user.anonymous_call(Method::GET, &format!("/api/group?{query}")).send().await
 }
 
 #[tokio::test]
-async fn a_token_is_given_once_in_one_place() {
+async fn a_token_is_accepted_once_and_in_one_place() {
     let alice = User::new("alice");
     let (good, bad) = (alice.token(), Claims::of(alice.id()).signed("another secret"));
     query(&alice, &format!("access_token={good}")).await.ok();
@@ -81,19 +81,19 @@ async fn a_token_is_given_once_in_one_place() {
         format!("id_token={good}"),
     ] {
         let answer = query(&alice, &doubled).await;
-        // A gateway may refuse by itself what is no query.
+        // A gateway may itself refuse an invalid query.
         assert!(matches!(answer.status, 400 | 401), "{doubled}: {answer:?}");
         let opened = Handshake::of(&alice).query(&doubled).attempt().await;
         assert!(matches!(opened, Err(400 | 401 | 403)), "{doubled}: {opened:?}");
     }
-    // One token, however it is encoded, is one token.
+    // One token is accepted however it is encoded.
     let encoded: String = good.bytes().map(|byte| format!("%{byte:02x}")).collect();
     query(&alice, &format!("access%5ftoken={encoded}")).await.ok();
     Handshake::of(&alice).query(&format!("access%5Ftoken={encoded}")).accepted().await.expect_nothing().await;
 }
 
 #[tokio::test]
-async fn a_token_in_two_headers_or_in_the_wrong_one_is_none() {
+async fn a_token_in_a_wrong_header_is_refused() {
     let alice = User::new("alice");
     let bearer = format!("Bearer {}", alice.token());
     let call = || alice.anonymous_call(Method::GET, "/api/group");
@@ -111,7 +111,7 @@ async fn a_token_in_two_headers_or_in_the_wrong_one_is_none() {
         vec![("x-amz-security-token", alice.token().to_owned())],
         vec![("access_token", alice.token().to_owned())],
         vec![("sec-websocket-protocol", format!("chat, {}", alice.token()))],
-        // A browser sends cookies for any page that asks: they are nobody's word.
+        // A browser sends cookies for any page, so they prove nothing.
         vec![("cookie", format!("access_token={0}; authorization=Bearer {0}", alice.token()))],
     ] {
         let call = values.iter().fold(call(), |call, (name, value)| call.header(name, value));
@@ -123,7 +123,7 @@ async fn a_token_in_two_headers_or_in_the_wrong_one_is_none() {
 }
 
 #[tokio::test]
-async fn a_header_that_comes_twice_holds_no_token() {
+async fn two_authorization_headers_are_refused() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let bearer = format!("Bearer {}", alice.token());
@@ -135,7 +135,7 @@ async fn a_header_that_comes_twice_holds_no_token() {
 }
 
 #[tokio::test]
-async fn a_parameter_is_given_once() {
+async fn repeated_parameters_are_refused() {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
     let path = format!("/api/group/{group}");
@@ -165,7 +165,7 @@ async fn a_parameter_is_given_once() {
 }
 
 #[tokio::test]
-async fn a_header_does_not_change_the_method_or_the_path() {
+async fn headers_do_not_change_the_method_or_the_path() {
     let alice = User::new("alice");
     let group = alice.create_group("walkers").await;
     let path = format!("/api/group/{group}");
@@ -187,7 +187,7 @@ async fn a_header_does_not_change_the_method_or_the_path() {
 }
 
 #[tokio::test]
-async fn any_host_is_answered_as_any_other() {
+async fn any_host_header_gets_the_same_answer() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let line = format!("GET /api/group?access_token={}", alice.token());
@@ -202,7 +202,7 @@ async fn any_host_is_answered_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_query_of_any_bytes_is_answered() {
+async fn queries_of_any_bytes_are_answered() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let long = format!("x={}", "y".repeat(60_000));
@@ -210,7 +210,7 @@ async fn a_query_of_any_bytes_is_answered() {
     for odd in odd {
         let line = format!("GET /api/group?access_token={}&{odd}", alice.token());
         let (status, body) = send_raw(&local.deployment().public, request(&line, "localhost").as_bytes()).await;
-        // What is no URI is refused by the gateway.
+        // The gateway refuses an invalid URI.
         assert!(
             (status, body.as_str()) == (200, "[]") || matches!(status, 400 | 414 | 431),
             "{odd:.20}: {status} {body}"
@@ -219,7 +219,7 @@ async fn a_query_of_any_bytes_is_answered() {
     local.stop().await;
 }
 
-/// What an id in a path may be written as, to be read as something else.
+/// Ids in a path that could be read as something else.
 const TRAVERSALS: [&str; 26] = [
     ".",
     "..",
@@ -250,7 +250,7 @@ const TRAVERSALS: [&str; 26] = [
 ];
 
 #[tokio::test]
-async fn an_id_in_a_path_leads_nowhere_else() {
+async fn ids_in_a_path_reach_no_other_route() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let group = alice.create_group("walkers").await;
@@ -271,7 +271,7 @@ async fn an_id_in_a_path_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn no_path_of_the_public_address_leads_inside() {
+async fn no_public_path_reaches_the_internal_api() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let internal = local.deployment().internal.strip_prefix("http://").expect("an address").to_owned();
@@ -311,8 +311,7 @@ async fn no_path_of_the_public_address_leads_inside() {
     local.stop().await;
 }
 
-/// Requests that end in two places, depending on who reads them: before a second one, or behind it. Behind all of it,
-/// one that ends the connection.
+/// Requests whose end is ambiguous: before or after an inner request. A last request ends the connection.
 fn ambiguous(public: &str, token: &str) -> Vec<String> {
     let host = public.trim_start_matches("http://");
     let inner = format!("POST /api/group?name=smuggled&access_token={token} HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -331,15 +330,15 @@ fn ambiguous(public: &str, token: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_request_does_not_hide_another() {
+async fn no_request_can_be_smuggled() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     for request in ambiguous(&local.deployment().public, alice.token()) {
         let (status, body) = send_raw(&local.deployment().public, request.as_bytes()).await;
         assert!(matches!(status, 0 | 400 | 401), "{status} {body}");
-        assert!(!body.contains("HTTP/1.1 200"), "{request:?} was two: {body}");
+        assert!(!body.contains("HTTP/1.1 200"), "{request:?} was read as two requests: {body}");
     }
-    // So that it is seen if one gets through: the second of two honest ones does.
+    // Shows that this test would notice a smuggled request: the second of two honest ones is answered.
     let host = local.deployment().public.trim_start_matches("http://").to_owned();
     let two = format!("GET /api/group HTTP/1.1\r\nHost: {host}\r\n\r\n")
         + &request(&format!("GET /api/group?access_token={}", alice.token()), &host);
@@ -350,7 +349,7 @@ async fn a_request_does_not_hide_another() {
 }
 
 #[tokio::test]
-async fn an_id_in_a_body_or_a_query_is_an_id() {
+async fn malformed_ids_in_bodies_and_queries_are_refused() {
     let (alice, bob) = (User::new("alice"), User::new("bob"));
     let group = group_of(&alice, &[&bob]).await;
     let ids =
@@ -366,7 +365,7 @@ async fn an_id_in_a_body_or_a_query_is_an_id() {
 }
 
 #[tokio::test]
-async fn a_page_elsewhere_has_no_way_in() {
+async fn pages_of_other_origins_are_refused() {
     let Some(local) = Local::start(with(&[("ALLOWED_ORIGINS", "https://chat.example")])).await else { return };
     let alice = local.user("alice");
     Handshake::of(&alice).origin("https://chat.example").accepted().await.expect_nothing().await;
@@ -404,7 +403,7 @@ async fn a_page_elsewhere_has_no_way_in() {
 }
 
 #[tokio::test]
-async fn a_cookie_opens_no_socket() {
+async fn cookies_are_not_tokens() {
     let alice = User::new("alice");
     let cookies = format!("access_token={0}; token={0}; authorization=Bearer {0}", alice.token());
     Handshake::of(&alice).query("").header("Cookie", &cookies).refused().await;

@@ -1,4 +1,4 @@
-//! Section 2: what holds for any frame, and for any number of sockets.
+//! Section 2: rules for every frame and for several sockets of a user.
 
 use futures::future::join_all;
 
@@ -10,10 +10,10 @@ use crate::world::{Claims, User, once};
 /// The longest frame.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 
-/// The sockets that a user may have open.
+/// The most sockets that a user may have open.
 const MAX_SOCKETS: usize = 32;
 
-/// Frames that are refused, and what the refusal names.
+/// Malformed frames, and the field that the error names.
 fn malformed() -> Vec<(String, &'static str)> {
     let long = "x".repeat(129);
     let mut frames: Vec<(String, &'static str)> = [
@@ -66,7 +66,7 @@ fn malformed() -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_malformed_frame_is_answered_by_an_error_and_the_socket_stays_open() {
+async fn a_malformed_frame_gets_an_error_and_keeps_the_socket_open() {
     let (mut alice, mut bob) = friends_online().await;
     for (frame, named) in malformed() {
         alice.send_text(&frame).await;
@@ -95,7 +95,7 @@ async fn an_error_carries_the_request_id_of_its_frame() {
 }
 
 #[tokio::test]
-async fn what_the_original_says_need_not_be_given_is_not_read() {
+async fn unneeded_fields_may_have_any_value() {
     let (mut alice, mut bob) = friends_online().await;
     let group = group_of(&alice, &[&bob]).await;
     for other in ["null", r#""""#, r#""a b""#, "7", "[]", r#""somebody""#] {
@@ -110,7 +110,7 @@ async fn what_the_original_says_need_not_be_given_is_not_read() {
 }
 
 #[tokio::test]
-async fn nothing_is_stored_of_a_malformed_frame() {
+async fn a_malformed_frame_is_not_stored() {
     let (alice, bob) = friends().await;
     let mut alice = alice.connect().await;
     let good = unicast(bob.id(), Some("once"), "1");
@@ -131,7 +131,7 @@ async fn nothing_is_stored_of_a_malformed_frame() {
     assert_eq!(bob.pull().await.ids(), [accepted.id]);
 }
 
-/// The original says that it need not be given, so a client may give anything.
+/// The field need not be given, so a client may give anything in it.
 #[tokio::test]
 async fn the_address_of_the_other_kind_is_not_read() {
     let (alice, bob) = friends().await;
@@ -156,7 +156,7 @@ async fn the_address_of_the_other_kind_is_not_read() {
     alice.expect_nothing().await;
 }
 
-/// A private message of exactly that many bytes.
+/// A private message of exactly this many bytes.
 fn message_of(bytes: usize, receiver: &User, request_id: &str) -> String {
     let envelope = unicast(receiver.id(), Some(request_id), r#""""#).len();
     unicast(receiver.id(), Some(request_id), &format!("\"{}\"", "x".repeat(bytes - envelope)))
@@ -198,7 +198,7 @@ async fn a_message_in_fragments_is_one_message() {
 }
 
 #[tokio::test]
-async fn a_ping_draws_no_answer() {
+async fn a_ping_is_not_answered() {
     let (mut alice, mut bob) = friends_online().await;
     for ping in [r#"{"type":"ping"}"#, r#"{ "type" : "ping" }"#, r#"{"type":"ping","requestId":"r"}"#] {
         alice.send_text(ping).await;
@@ -222,11 +222,11 @@ async fn each_socket_of_a_user_gets_every_message() {
 }
 
 #[tokio::test]
-async fn a_message_that_each_open_socket_took_is_not_missed() {
+async fn a_message_that_each_open_socket_received_is_not_missed() {
     let (alice, bob) = friends().await;
     let (mut alice, phone, mut laptop) = (alice.connect().await, bob.connect().await, bob.connect().await);
     phone.leave().await;
-    // Until the server has noted that the phone left, what it did not take is missed there.
+    // Until the server has recorded that the phone left, the phone's messages count as missed.
     once("nothing missed", async |number| {
         alice.send(&bob, number).await;
         laptop.expect_private(&alice, number).await;
@@ -236,7 +236,7 @@ async fn a_message_that_each_open_socket_took_is_not_missed() {
 }
 
 #[tokio::test]
-async fn a_reply_goes_to_the_socket_that_asked() {
+async fn answers_go_only_to_the_socket_that_sent() {
     let (alice, bob) = friends().await;
     let (mut phone, mut laptop) = (alice.connect().await, alice.connect().await);
     phone.send(&bob, "hi").await;
@@ -245,7 +245,7 @@ async fn a_reply_goes_to_the_socket_that_asked() {
     laptop.expect_nothing().await;
 }
 
-/// As many sockets as a user may have, in the order of their opening.
+/// Opens as many sockets as a user may have, and returns them in order.
 async fn all_sockets(user: &User) -> Vec<Device> {
     let mut devices = Vec::new();
     for _ in 0..MAX_SOCKETS {
@@ -277,7 +277,7 @@ async fn the_33rd_socket_closes_the_oldest() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_closed_makes_room() {
+async fn closing_a_socket_makes_room_for_another() {
     let (alice, bob) = friends().await;
     let mut devices = all_sockets(&bob).await;
     devices.remove(0).leave().await;

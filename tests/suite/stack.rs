@@ -1,5 +1,5 @@
-//! What only a stack of the test's own can show: its limits, its configuration, its end and its return. Skipped, by
-//! name, where the suite runs against a deployment elsewhere.
+//! Tests that need a local stack of their own: limits, configuration, stop and restart. Skipped if the suite runs
+//! against a deployment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::world::device::{Closed, unicast};
 use crate::world::scene::{friends_at, group_of};
 use crate::world::{Deployment, Device, Handshake, User};
 
-/// The WebSocket close code of one who goes away.
+/// The WebSocket close code "going away".
 const GOING_AWAY: Closed = Closed(Some(1001));
 
-/// The WebSocket close code for what is too large.
+/// The WebSocket close code "message too big".
 const TOO_LARGE: Closed = Closed(Some(1009));
 
-/// A local stack of a test's own.
+/// A local stack of one test.
 pub(crate) struct Local {
     stack: Stack,
     deployment: Deployment,
 }
 
 impl Local {
-    /// Start it; none where the suite runs against a deployment elsewhere.
+    /// Starts a stack, or returns nothing if the suite runs against a deployment.
     pub(crate) async fn start(options: Options) -> Option<Self> {
         if Deployment::is_elsewhere() {
             return None;
@@ -36,40 +36,40 @@ impl Local {
         Some(Self { deployment: Deployment::of(&stack), stack })
     }
 
-    /// Where it is.
+    /// The addresses of the stack.
     pub(crate) fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
-    /// Where its database is.
+    /// The address of its database.
     pub(crate) fn dynamodb_url(&self) -> &str {
         self.stack.dynamodb_url()
     }
 
-    /// A new user of it.
+    /// A new user of the stack.
     pub(crate) fn user(&self, name: &str) -> User {
         User::of(&self.deployment, name)
     }
 
-    /// Stop it as Ctrl-C does.
+    /// Stops the stack as Ctrl-C does.
     pub(crate) async fn stop(self) {
         self.stack.stop().await;
     }
 }
 
-/// Options with these variables in the functions' environment.
+/// Options with these environment variables for the functions.
 pub(crate) fn with(variables: &[(&str, &str)]) -> Options {
     let environment: BTreeMap<String, String> =
         variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     Options { environment, ..free_ports() }
 }
 
-/// A directory that is removed in the end.
+/// A directory that is removed at the end.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    /// A path where nothing is yet.
+    /// A path at which nothing exists yet.
     pub(crate) fn new() -> Self {
         Self(std::env::temp_dir().join(format!("chat-suite-{:016x}", rand::random::<u64>())))
     }
@@ -82,12 +82,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It may never have come to exist.
+        // The directory may never have been created.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// With these options the server closes a connection, and what comes later is missed.
+/// Asserts that, with these options, the server closes a connection and later messages are missed.
 async fn ends_by_itself(options: Options) {
     let Some(local) = Local::start(options).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
@@ -98,7 +98,7 @@ async fn ends_by_itself(options: Options) {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_what_comes_later_is_missed() {
+async fn an_idle_connection_is_closed_and_later_messages_are_missed() {
     ends_by_itself(Options { idle_timeout: Duration::from_secs(1), ..free_ports() }).await;
 }
 
@@ -117,7 +117,7 @@ async fn a_ping_keeps_an_idle_connection_open() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_its_lifetime_however_busy() {
+async fn a_connection_is_closed_after_its_lifetime() {
     ends_by_itself(Options { max_lifetime: Duration::from_secs(1), ..free_ports() }).await;
 }
 
@@ -146,7 +146,7 @@ async fn a_message_over_128_kib_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_says_goodbye_to_every_socket() {
+async fn a_graceful_stop_closes_every_socket() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
     let (alice, bob, tab) = (alice.connect().await, bob.connect().await, bob.connect().await);
@@ -155,7 +155,7 @@ async fn a_graceful_stop_says_goodbye_to_every_socket() {
     assert_eq!(closed, [GOING_AWAY, GOING_AWAY, GOING_AWAY]);
 }
 
-/// A local stack that keeps its data there.
+/// Starts a local stack that keeps its data in this directory.
 async fn keeping(directory: &Directory) -> Option<Local> {
     Local::start(Options { data: Some(directory.path()), ..free_ports() }).await
 }
@@ -185,7 +185,7 @@ async fn groups_relationships_and_missed_messages_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn one_who_was_online_at_a_graceful_stop_misses_what_comes_after_it() {
+async fn after_a_restart_users_who_were_online_miss_new_messages() {
     let directory = Directory::new();
     let Some(local) = keeping(&directory).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;
@@ -202,7 +202,7 @@ async fn one_who_was_online_at_a_graceful_stop_misses_what_comes_after_it() {
 }
 
 #[tokio::test]
-async fn an_invitation_to_a_full_group_is_refused_and_gone() {
+async fn accepting_an_invitation_to_a_full_group_is_refused() {
     let Some(local) = Local::start(with(&[("MAX_GROUP_MEMBERS", "2")])).await else { return };
     let (alice, bob, carol) = (local.user("alice"), local.user("bob"), local.user("carol"));
     let group = alice.create_group("pair").await;
@@ -219,7 +219,7 @@ async fn an_invitation_to_a_full_group_is_refused_and_gone() {
 }
 
 #[tokio::test]
-async fn many_who_accept_at_once_never_overfill_a_group() {
+async fn concurrent_acceptances_never_exceed_the_member_limit() {
     let Some(local) = Local::start(with(&[("MAX_GROUP_MEMBERS", "5")])).await else { return };
     let alice = local.user("alice");
     let group = alice.create_group("five").await;
@@ -235,7 +235,7 @@ async fn many_who_accept_at_once_never_overfill_a_group() {
 }
 
 #[tokio::test]
-async fn a_handshake_from_a_foreign_page_is_refused() {
+async fn a_handshake_from_another_origin_is_refused() {
     let Some(local) = Local::start(with(&[("ALLOWED_ORIGINS", "https://chat.example,https://other.example")])).await
     else {
         return;
@@ -252,7 +252,7 @@ async fn a_handshake_from_a_foreign_page_is_refused() {
 }
 
 #[tokio::test]
-async fn with_the_secret_that_everybody_knows_only_pages_of_this_machine_may_come_in() {
+async fn with_the_development_secret_only_local_pages_are_allowed() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
     let own = local.deployment().public.clone();
@@ -275,7 +275,7 @@ async fn with_the_secret_that_everybody_knows_only_pages_of_this_machine_may_com
 }
 
 #[tokio::test]
-async fn one_may_say_otherwise() {
+async fn allowed_origins_or_an_own_secret_allow_other_pages() {
     for variable in [("ALLOWED_ORIGINS", "*"), ("JWT_SECRET", "a secret of one's own, and long enough")] {
         let Some(local) = Local::start(with(&[variable])).await else { return };
         let call = local.user("alice").anonymous_call(Method::GET, "/api/group").header("origin", "https://a.example");
@@ -285,7 +285,7 @@ async fn one_may_say_otherwise() {
 }
 
 #[tokio::test]
-async fn a_secret_of_its_own_replaces_that_of_the_local_stack() {
+async fn an_own_secret_replaces_the_development_secret() {
     let secret = "a secret of the deployment's own, long enough";
     let Some(local) = Local::start(with(&[("JWT_SECRET", secret)])).await else { return };
     let alice = local.user("alice");
@@ -297,7 +297,7 @@ async fn a_secret_of_its_own_replaces_that_of_the_local_stack() {
 }
 
 #[tokio::test]
-async fn stacks_side_by_side_do_not_know_each_other() {
+async fn two_stacks_share_no_data() {
     let Some(one) = Local::start(free_ports()).await else { return };
     let other = Local::start(free_ports()).await.expect("the first ran too");
     let (alice, bob) = friends_at(one.deployment()).await;
@@ -308,15 +308,15 @@ async fn stacks_side_by_side_do_not_know_each_other() {
     other.stop().await;
 }
 
-/// Members of a group with a thousand sockets, beside the one who sends.
+/// The members of a group with a thousand sockets, without the sender.
 const MEMBERS: usize = 32;
 
-/// Sockets of each.
+/// The number of sockets of each member.
 const SOCKETS: usize = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_open_connections_each_get_a_message() {
-    // Each connection has two ends, and both are in this process.
+    // Both ends of each connection are in this process.
     rlimit::increase_nofile_limit(8192).expect("the limit of open files can be read");
     let Some(local) = Local::start(free_ports()).await else { return };
     let alice = local.user("alice");
@@ -338,11 +338,11 @@ async fn sockets_of(member: User) -> Vec<Device> {
     devices
 }
 
-/// A friendship, as the page asks for it.
+/// A request of the page to create a friendship.
 const BEFRIEND: &str = r#"{"method":"PUT","userId":"alice","friendId":"bob"}"#;
 
-/// What `/dev/…` answers to a request of a page of that origin.
-async fn asked_by(local: &Local, origin: Option<&str>, path: &str, payload: &str) -> u16 {
+/// The status of a `POST /dev/…` from a page of this origin.
+async fn dev_status(local: &Local, origin: Option<&str>, path: &str, payload: &str) -> u16 {
     let call =
         reqwest::Client::new().post(format!("{}/dev/{path}", local.deployment().public)).body(payload.to_owned());
     let call = origin.into_iter().fold(call, |call, origin| call.header("origin", origin));
@@ -350,11 +350,11 @@ async fn asked_by(local: &Local, origin: Option<&str>, path: &str, payload: &str
 }
 
 #[tokio::test]
-async fn the_page_of_this_very_address_may_do_what_the_application_around_a_chat_does() {
+async fn only_the_own_page_may_call_dev_endpoints() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let own = local.deployment().public.clone();
     for origin in [None, Some(own.as_str())] {
-        assert_eq!(asked_by(&local, origin, "relationship", BEFRIEND).await, 200);
+        assert_eq!(dev_status(&local, origin, "relationship", BEFRIEND).await, 200);
     }
     let [alice, bob] = ["alice", "bob"].map(|name| User::with_id(local.deployment(), name));
     let mut online = bob.connect().await;
@@ -368,13 +368,13 @@ async fn the_page_of_this_very_address_may_do_what_the_application_around_a_chat
         (Some(own.as_str()), "relationship", "{}", 400),
         (Some(own.as_str()), "notification", "[", 400),
     ] {
-        assert_eq!(asked_by(&local, origin, path, payload).await, status, "{origin:?} {path} {payload}");
+        assert_eq!(dev_status(&local, origin, path, payload).await, status, "{origin:?} {path} {payload}");
     }
     local.stop().await;
 }
 
 #[tokio::test]
-async fn what_the_page_asks_for_is_no_other_pages_script() {
+async fn dev_tokens_are_not_served_to_other_sites() {
     let Some(local) = Local::start(free_ports()).await else { return };
     let own = local.deployment().public.clone();
     let ask = |path: &str, headers: &[(&'static str, &str)]| {
@@ -403,12 +403,12 @@ async fn what_the_page_asks_for_is_no_other_pages_script() {
 }
 
 #[tokio::test]
-async fn with_a_secret_of_ones_own_nobody_does() {
+async fn with_an_own_secret_there_are_no_dev_endpoints() {
     let Some(local) = Local::start(with(&[("JWT_SECRET", "a secret of one's own, and long enough")])).await else {
         return;
     };
     let own = local.deployment().public.clone();
-    assert_eq!(asked_by(&local, Some(&own), "relationship", BEFRIEND).await, 404);
+    assert_eq!(dev_status(&local, Some(&own), "relationship", BEFRIEND).await, 404);
     let token = reqwest::get(format!("{own}/dev/token?user=alice")).await.expect("it answers");
     assert_eq!(token.status(), 404);
     local.stop().await;

@@ -1,5 +1,5 @@
-//! What a pull asks about groups: by which calls it is told that one stands, and that nothing of one that does not is
-//! returned, whichever way it would have been found. The functions run in this process.
+//! How a pull checks that a group still exists: by which calls, and that no path returns messages of a dissolved group.
+//! The functions run in this process.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::inside::{Inside, body, call};
 use crate::jobs::QUEUED;
 use crate::world::Deployment;
 
-/// The calls that every pull begins with: the state, and memberships and blocks together.
+/// The calls that begin every pull: one for the state, one for memberships and blocks.
 const BEGINNING: [&str; 2] = ["GetItem", "Query"];
 
 /// A group of alice, who is online, and bob.
@@ -32,7 +32,7 @@ impl Scene {
         Some(Self { inside, group, alice })
     }
 
-    /// A dissolution leaves log and memberships to jobs, which nobody runs.
+    /// A scene in which a dissolution leaves the log and the memberships to jobs. No test runs them.
     async fn dissolving_by_jobs() -> Option<Self> {
         Self::new(&[&QUEUED[..], &[("ROSTER_SHARD", "1")]].concat()).await
     }
@@ -46,7 +46,7 @@ impl Scene {
         self.inside.leave("alice", &self.group).await;
     }
 
-    /// What bob pulls, and the calls that it took.
+    /// What bob pulls, and the calls that the pull makes.
     async fn pull(&self, query: &str) -> (Vec<String>, Vec<String>) {
         let pull = call("GET", "bob", "/api/message", None, query, None);
         self.inside.take_calls();
@@ -57,8 +57,8 @@ impl Scene {
         (contents, self.inside.take_calls())
     }
 
-    /// Whether bob is written down as a member on his own side.
-    fn is_in_books(&self) -> bool {
+    /// Whether bob's partition has the membership.
+    fn has_membership(&self) -> bool {
         let items = self.inside.world().partition("USER#bob");
         items.iter().any(|item| item["groupId"]["S"] == self.group.as_str() && item["joined"].is_object())
     }
@@ -73,7 +73,7 @@ fn calls(rest: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_comes_back_is_told_by_the_log_that_the_group_stands() {
+async fn the_first_pull_after_reconnecting_needs_no_check_of_the_group() {
     let Some(scene) = Scene::new(&[]).await else { return };
     assert_eq!(scene.pull("").await, (vec![], calls(&["Query", "Query"])));
     scene.send("one").await;
@@ -81,13 +81,13 @@ async fn one_who_comes_back_is_told_by_the_log_that_the_group_stands() {
     scene.inside.connect("bob").await;
     pass(2).await;
     scene.send("taken").await;
-    // The message is young, so it is dropped by its id.
+    // The message is young, so the drop stores its id.
     let found = calls(&["Query", "Query", "PutItem", "UpdateItem"]);
     assert_eq!(scene.pull("").await, (vec!["one".to_owned()], found));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_is_connected_asks_where_he_finds_something() {
+async fn a_connected_user_checks_groups_with_messages_only() {
     let Some(scene) = Scene::new(&[]).await else { return };
     scene.send("one").await;
     pass(1).await;
@@ -97,12 +97,12 @@ async fn one_who_is_connected_asks_where_he_finds_something() {
     let found = calls(&["Query", "Query", "BatchGetItem", "UpdateItem"]);
     assert_eq!(scene.pull("").await, (vec!["one".to_owned()], found));
     pass(60).await;
-    // All of the time since is covered: there is no log to read.
+    // All time since then is covered, so no log is read.
     assert_eq!(scene.pull("").await, (vec![], calls(&[])));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_of_many_queries_is_asked_about_once() {
+async fn a_long_log_needs_one_check_of_the_group() {
     let Some(scene) = Scene::new(&[]).await else { return };
     let sent: Vec<String> = (0..600).map(|number| number.to_string()).collect();
     for content in &sent {
@@ -114,7 +114,7 @@ async fn a_log_of_many_queries_is_asked_about_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_dissolved_group_is_returned_whichever_way_it_is_found() {
+async fn no_pull_returns_messages_of_a_dissolved_group() {
     for (messages, is_back, waits) in [(3, false, 0), (3, true, 0), (3, true, 60), (600, false, 0)] {
         let Some(scene) = Scene::dissolving_by_jobs().await else { return };
         for number in 0..messages {
@@ -131,12 +131,12 @@ async fn nothing_of_a_dissolved_group_is_returned_whichever_way_it_is_found() {
         for query in ["&drop=false", "&type=multicast&drop=false", "", "&drop=false&since=00000000000000000000000000"] {
             assert_eq!(scene.pull(query).await.0, [] as [&str; 0], "{messages} {is_back} {waits} {query}");
         }
-        assert!(!scene.is_in_books(), "what is left of it is cleared away: {messages} {is_back} {waits}");
+        assert!(!scene.has_membership(), "the pull deletes the membership: {messages} {is_back} {waits}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_in_a_dissolved_group_leads_nowhere() {
+async fn a_missed_name_in_a_dissolved_group_is_deleted() {
     let Some(scene) = Scene::dissolving_by_jobs().await else { return };
     let bob = scene.inside.connect("bob").await;
     scene.inside.world().set_phase(&bob, crate::simulation::world::Phase::Closed);
@@ -145,9 +145,9 @@ async fn a_name_in_a_dissolved_group_leads_nowhere() {
     let jobs = scene.inside.world().take_jobs();
     scene.inside.invoke(&functions::fanout::FUNCTION, &crate::jobs::event(&jobs)).await.expect("a job is done");
     let names = || scene.inside.world().partition("USER#bob").iter().any(|item| item["missed"].is_object());
-    assert!(names(), "his connection covers it, and did not take it");
+    assert!(names(), "the connection covers the message but did not receive it");
     assert_eq!(scene.pull("&drop=false").await.0, ["named"]);
     scene.dissolve().await;
     assert_eq!(scene.pull("").await.0, [] as [&str; 0]);
-    assert!(!names(), "and is forgotten");
+    assert!(!names(), "the name is deleted");
 }

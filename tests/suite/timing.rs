@@ -1,13 +1,15 @@
-//! Can a sender tell by the time of an `ACK` whether he is blocked, or a caller by the time of a 403 what there is? A
-//! measurement with a verdict, for a machine that does nothing else; CI runs it by itself. It runs against any deployment.
+//! Can a sender tell from the time of an `ACK` whether they are blocked? Can a caller tell from the time of a 403 what
+//! exists? These tests measure that and fail if the answer is yes. They need a machine that does nothing else, so CI
+//! runs them alone. They run against any deployment.
 //!
-//! `cargo test -p tests timing -- --ignored --nocapture --test-threads 1`; `TIMING_PAIRS` says how many pairs, 400 by
-//! default.
+//! `cargo test -p tests timing -- --ignored --nocapture --test-threads 1`. `TIMING_PAIRS` sets the number of pairs, 400
+//! by default.
 //!
-//! The sender writes to two users who differ in nothing but that one of them blocks him, in random order, one message at
-//! a time; the caller asks for what is foreign and what is absent in the same way. Told are the medians; how often the
-//! second of a kind is the slower one of two (0.5: nothing can be told), with the z of the rank sum; and how many the
-//! best threshold, learned from one half of them, puts right in the other half. Intervals are of 95 %.
+//! The sender writes to two users who differ only in that one of them blocks the sender. The order is random, and one
+//! message is sent at a time. The caller asks for foreign and absent things in the same way. Each test prints the
+//! medians. It prints how often the second kind is slower (0.5: nothing can be told), with the z of the rank sum. It
+//! also prints how often a threshold is right in one half of the pairs, if it is the best in the other half. Intervals
+//! are of 95 %.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use crate::faults::narrow;
 use crate::world::scene::{friends, group_of};
 use crate::world::{Device, User};
 
-/// Where the one and the other message go.
+/// The receiver of a message.
 enum To<'a> {
     User(&'a User),
     Group(&'a str),
@@ -33,7 +35,7 @@ async fn time(alice: &mut Device, to: &To<'_>, content: &str) -> Duration {
     began.elapsed()
 }
 
-/// By how much the second may be the slower one more often, or less often, than the first: of 400 pairs, ten times the
+/// The largest difference from 0.5 of how often the second kind is slower. For 400 pairs, this is ten times the
 /// standard error.
 const MAX_BIAS: f64 = 0.2;
 
@@ -45,13 +47,13 @@ fn in_random_order() -> [usize; 2] {
     if rand::random() { [0, 1] } else { [1, 0] }
 }
 
-/// Times of messages to the one and to the other, in microseconds, in the order in which they were sent.
+/// The times of messages to both receivers, in microseconds, in the order of sending.
 async fn times(alice: &mut Device, to: [To<'_>; 2], bob: Option<&mut Device>, content: &str) -> [Vec<f64>; 2] {
     let bob = bob.map(std::slice::from_mut).unwrap_or_default();
     times_of(pairs(), alice, to, bob, content).await
 }
 
-/// The same of so many pairs, where the first receiver reads on these sockets.
+/// The same for `pairs` pairs. The first receiver reads on these sockets.
 async fn times_of(
     pairs: usize,
     alice: &mut Device,
@@ -77,7 +79,7 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// How often a value of `b` is above one of `a`, and the z of the rank sum.
+/// How often a value of `b` is above a value of `a`, and the z of the rank sum.
 fn rank_sum(a: &[f64], b: &[f64]) -> (f64, f64) {
     let mut sorted = a.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -87,14 +89,14 @@ fn rank_sum(a: &[f64], b: &[f64]) -> (f64, f64) {
     (u / (n * m), (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt())
 }
 
-/// The part that a threshold puts right in one half, if it is the best in the other.
+/// How often a threshold is right in the second halves, if it is the best in the first halves.
 fn classified(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (a.split_at(a.len() / 2), b.split_at(b.len() / 2));
     let right = |threshold: f64, a: &[f64], b: &[f64]| {
         let right = a.iter().filter(|value| **value <= threshold).count();
         count(right + b.iter().filter(|value| **value > threshold).count()) / count(a.len() + b.len())
     };
-    // Whether what is withheld is slower or sooner is learned too.
+    // The direction is learned too: withheld messages may be slower or faster.
     let learned = a.0.iter().chain(b.0).map(|threshold| (right(*threshold, a.0, b.0), *threshold));
     let (_, threshold) = learned.max_by(|x, y| (x.0 - 0.5).abs().total_cmp(&(y.0 - 0.5).abs())).expect("some times");
     let right_now = right(threshold, a.1, b.1);
@@ -102,26 +104,26 @@ fn classified(a: &[f64], b: &[f64]) -> f64 {
 }
 
 fn count(n: usize) -> f64 {
-    f64::from(u32::try_from(n).expect("a measurement is not that long"))
+    f64::from(u32::try_from(n).expect("a measurement is short"))
 }
 
-/// Tell what was measured, and fail if the one can be told from the other.
+/// Prints the measurement, and fails if the two kinds can be told apart.
 fn judge(what: &str, [one, other]: [&str; 2], [ones, others]: &[Vec<f64>; 2]) {
     let (slower, z) = rank_sum(ones, others);
     let right = classified(ones, others);
     let half_width = 1.96 * (right * (1.0 - right) / count(ones.len())).sqrt();
-    let told = format!(
+    let summary = format!(
         "{what}: {} pairs; {one} {:.0} us, {other} {:.0} us; {other} is slower in {slower:.3}, z = {z:.1}; a threshold \
          is right in {right:.3} ± {half_width:.3}",
         ones.len(),
         median(ones),
         median(others),
     );
-    println!("{told}");
-    assert!((slower - 0.5).abs() < MAX_BIAS, "{told}");
+    println!("{summary}");
+    assert!((slower - 0.5).abs() < MAX_BIAS, "{summary}");
 }
 
-const FATES: [&str; 2] = ["delivered", "withheld"];
+const OUTCOMES: [&str; 2] = ["delivered", "withheld"];
 
 #[tokio::test]
 #[ignore = "a measurement, see above"]
@@ -137,18 +139,18 @@ async fn the_time_of_an_ack() {
 
     for (length, content) in [("short", "hello"), ("16 KiB", long.as_str())] {
         let times = times(&mut alice, [To::User(&bob), To::User(&carl)], None, content).await;
-        judge(&format!("private, {length}, receiver away"), FATES, &times);
+        judge(&format!("private, {length}, receiver away"), OUTCOMES, &times);
     }
     let (mut bob_online, _carl_online) = (bob.connect().await, carl.connect().await);
     for (length, content) in [("short", "hello"), ("16 KiB", long.as_str())] {
         let times = times(&mut alice, [To::User(&bob), To::User(&carl)], Some(&mut bob_online), content).await;
-        judge(&format!("private, {length}, receiver online"), FATES, &times);
+        judge(&format!("private, {length}, receiver online"), OUTCOMES, &times);
     }
     let groups = [To::Group(&pair), To::Group(&blocked_pair)];
-    judge("group of two, receiver online", FATES, &times(&mut alice, groups, Some(&mut bob_online), "hello").await);
+    judge("group of two, receiver online", OUTCOMES, &times(&mut alice, groups, Some(&mut bob_online), "hello").await);
 }
 
-/// So many pairs, since each answer waits for a coarse tick.
+/// Fewer pairs, because each answer waits for a coarse tick.
 const PAIRS_OF_SOCKETS: usize = 100;
 
 #[tokio::test]
@@ -169,15 +171,15 @@ async fn the_time_of_an_ack_by_sockets_and_lengths() {
         for content in [&short, &long] {
             let to = [To::User(&bob), To::User(&carl)];
             let times = times_of(PAIRS_OF_SOCKETS, &mut alice, to, &mut of_bob, content).await;
-            judge(&format!("private, {} bytes, {sockets} sockets", content.len()), FATES, &times);
+            judge(&format!("private, {} bytes, {sockets} sockets", content.len()), OUTCOMES, &times);
         }
     }
 }
 
-/// Somebody who is a friend of both fills the buffers of a socket that neither of them reads.
+/// A friend of both receivers fills the buffers of a socket that neither receiver reads.
 #[tokio::test]
 #[ignore = "a measurement, see above"]
-async fn the_time_of_an_ack_to_a_socket_that_an_accomplice_has_filled() {
+async fn the_time_of_an_ack_to_a_filled_socket() {
     let (alice, bob) = friends().await;
     let (carl, accomplice) = (User::new("carl"), User::new("accomplice"));
     alice.befriend(&carl).await;
@@ -195,7 +197,7 @@ async fn the_time_of_an_ack_to_a_socket_that_an_accomplice_has_filled() {
     for content in ["x".repeat(10), "x".repeat(31 * 1024)] {
         let to = [To::User(&bob), To::User(&carl)];
         let times = times_of(PAIRS_OF_SOCKETS, &mut alice, to, &mut [], &content).await;
-        judge(&format!("private, {} bytes, a socket that is not read", content.len()), FATES, &times);
+        judge(&format!("private, {} bytes, a socket that is not read", content.len()), OUTCOMES, &times);
     }
 }
 
@@ -237,7 +239,7 @@ async fn the_time_of_a_403() {
 }
 
 #[test]
-fn what_differs_is_told_from_what_does_not() {
+fn the_statistics_detect_a_difference() {
     let values = |from: u32| -> Vec<f64> { (0..200).map(|n| f64::from(from + n * 7 % 200)).collect() };
     let (slower, z) = rank_sum(&values(0), &values(0));
     assert!((slower - 0.5).abs() < 0.01 && z.abs() < 0.2, "{slower} {z}");

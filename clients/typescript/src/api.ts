@@ -6,20 +6,20 @@ import { isMessage, type FromSender, type Group, type Invitation, type Message }
 import type { Tokens } from "./tokens.js";
 
 export interface ApiSettings {
-  /** The address below which `/api` lies. */
+  /** The base address of `/api`. */
   url: string;
   tokens: Tokens;
   clock: Clock;
   requestMs: number;
   fetch: typeof fetch;
-  /** Told the server's time, in milliseconds since the Unix epoch, of each answer that tells it. */
+  /** Called with the server's time, in milliseconds since the Unix epoch, for each answer that has it. */
   serverTime?: (ms: number) => void;
 }
 
-/** The longest `Retry-After` that is obeyed. */
+/** The longest `Retry-After` that is respected. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 
-/** One page of messages, in the order of ids. It may be empty and still have a next one. */
+/** One page of messages, sorted by id. An empty page may still have a next one. */
 export interface Page {
   messages: Message[];
   /** The id behind which the next page begins; undefined for the last page. */
@@ -48,7 +48,7 @@ interface Answer {
   headers: Headers;
 }
 
-/** Groups, invitations, and the pull. Every method rejects with a `ChatError`; none repeats what failed. */
+/** Groups, invitations and the pull. Every method rejects with a `ChatError`. None repeats a failed call. */
 export class ChatApi {
   readonly #settings: ApiSettings;
 
@@ -56,22 +56,22 @@ export class ChatApi {
     this.#settings = settings;
   }
 
-  /** Make a group; the caller is its manager and first member. The new group's id. */
+  /** Create a group, and return its id. The caller is its manager and first member. */
   createGroup(name: string): Promise<string> {
     return this.#json("POST", ["group"], { query: { name } });
   }
 
-  /** Rename a group, as its manager. */
+  /** Rename a group. Only its manager may. */
   renameGroup(groupId: string, name: string): Promise<void> {
     return this.#void("PUT", ["group", groupId], { query: { name } });
   }
 
-  /** A group of the caller's. */
+  /** A group of the caller. */
   group(groupId: string): Promise<Group> {
     return this.#json("GET", ["group", groupId]);
   }
 
-  /** The caller's groups. */
+  /** The groups of the caller. */
   groups(): Promise<Group[]> {
     return this.#json("GET", ["group"]);
   }
@@ -81,27 +81,27 @@ export class ChatApi {
     return this.#json("GET", ["group"], { query: { detailed: "false" } });
   }
 
-  /** Leave a group. The manager leaving dissolves it. */
+  /** Leave a group. If the manager leaves, the group is dissolved. */
   leaveGroup(groupId: string): Promise<void> {
     return this.#void("DELETE", ["group", groupId]);
   }
 
-  /** Put a member out of a group, as its manager. */
+  /** Remove a member from a group. Only its manager may. */
   removeMember(groupId: string, userId: string): Promise<void> {
     return this.#void("DELETE", ["group", groupId], { query: { userId } });
   }
 
-  /** Invite a user into a group that the caller is a member of. */
+  /** Invite a user to a group of the caller. */
   invite(groupId: string, userId: string): Promise<void> {
     return this.#void("POST", ["request"], { body: { groupId, userId } });
   }
 
-  /** The invitations addressed to the caller. */
+  /** The invitations to the caller. */
   invitations(): Promise<Invitation[]> {
     return this.#json("GET", ["request"]);
   }
 
-  /** Accept an invitation; the caller is a member from then on. */
+  /** Accept an invitation. The caller is then a member. */
   acceptInvitation(invitationId: string): Promise<void> {
     return this.#void("PUT", ["request", invitationId]);
   }
@@ -117,7 +117,7 @@ export class ChatApi {
     const senders = parse<FromSender[]>(text);
     const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
     if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
-    // The answer is in the order of times, by sender.
+    // The answer is sorted by time, and grouped by sender.
     messages.sort((a, b) => (a.id < b.id ? -1 : 1));
     if (headers.get("x-has-more") !== "true") return { messages, next: undefined };
     // An older server does not say where to go on: behind the last message.
@@ -142,7 +142,7 @@ export class ChatApi {
     await this.#call(method, path, call);
   }
 
-  /** Call, and if the token is refused call once more with a new one. */
+  /** Call the API. If the token is refused, call once more with a new one. */
   async #call(method: string, path: string[], call: Call): Promise<Answer> {
     const { tokens } = this.#settings;
     const token = await tokens.current();
@@ -191,7 +191,7 @@ export class ChatApi {
   }
 }
 
-/** What an answer that is not 2xx means; its problem document says it in words. */
+/** The error for an answer that is not 2xx. Its text comes from the problem document. */
 function refusal(status: number, text: string, retryAfterMs: number | undefined): ChatError {
   const codes: Record<number, ErrorCode> = {
     400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
@@ -202,12 +202,12 @@ function refusal(status: number, text: string, retryAfterMs: number | undefined)
     const problem = JSON.parse(text);
     detail = problem.detail ?? problem.message;
   } catch {
-    // Something on the way answered in another form.
+    // A proxy on the way answered in another format.
   }
   return new ChatError(code, detail ?? `status ${status}`, { status, retryAfterMs });
 }
 
-/** How long `Retry-After` asks to wait: it holds seconds, or a time by the clock of the server. */
+/** How long `Retry-After` asks to wait. It has seconds, or a time by the server's clock. */
 function waitMs(headers: Headers, now: number): number | undefined {
   const text = headers.get("retry-after");
   if (text === null) return undefined;

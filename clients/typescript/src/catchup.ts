@@ -1,4 +1,4 @@
-/** The pull after a connection was opened: what was missed, and what a dead connection may have taken. */
+/** The pull after a connection is opened: missed messages, and messages that a dead connection may have received. */
 
 import type { ChatApi, Page } from "./api.js";
 import type { Inbox } from "./inbox.js";
@@ -7,15 +7,15 @@ import type { Message } from "./protocol.js";
 export interface CatchUp {
   api: Pick<ChatApi, "pull" | "drop">;
   inbox: Inbox;
-  /** Read everything behind this id too, missed or not; undefined for missed messages only. */
+  /** Also read everything after this id, missed or not. If undefined, only missed messages are read. */
   since: string | undefined;
   signal: AbortSignal;
 }
 
 /**
- * Read both, each page by page, and give messages on in the order of ids. A page of missed messages is dropped when the
- * application has it; for an empty page nothing is dropped. Rejects if a call fails or the signal is aborted, after which
- * nothing is given on; what was given on until then may be read again.
+ * Reads both sources page by page, and delivers messages in the order of ids. A page of missed messages is dropped when
+ * the application has it. For an empty page nothing is dropped. Rejects if a call fails or the signal is aborted. Then
+ * nothing more is delivered, and messages that were delivered may be read again.
  */
 export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<void> {
   const missed = entries(
@@ -31,8 +31,8 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
     async ({ next }, last) => inbox.advance(next ?? last?.id ?? ""),
   );
   const heads: Head[] = [];
-  // One after the other: a pull remembers on the server what it has shown. This one first: whatever is older than a
-  // missed message is in the log by now.
+  // One after the other, because the server remembers what a pull has shown. Missed messages come first: everything
+  // older than a missed message is then in the log.
   for (const source of since === undefined ? [missed] : [missed, all]) await advance(heads, source);
   for (;;) {
     const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);
@@ -50,7 +50,7 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
 
 interface Entry {
   message: Message;
-  /** To be called when the last message of a page has been given on. */
+  /** Called when the last message of a page has been delivered. */
   endsPage: (() => Promise<void>) | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** The client: keeps a connection, catches up on it, and sends over it. */
+/** The client: keeps a connection open, catches up, and sends. */
 
 import { ChatApi } from "./api.js";
 import { catchUp } from "./catchup.js";
@@ -14,67 +14,73 @@ import { Tokens } from "./tokens.js";
 import { firstIdAt } from "./ulid.js";
 
 /**
- * What a client is doing:
- * - `idle`: nothing; `connect` was not called.
- * - `connecting`: a token is asked for, or a handshake is under way.
- * - `catching_up`: connected; missed messages are being pulled. Sends go out.
+ * The state of a client:
+ * - `idle`: `connect` was not called.
+ * - `connecting`: the client requests a token, or performs a handshake.
+ * - `catching_up`: connected, and missed messages are being pulled. Sends already work.
  * - `online`: connected, and nothing is missing.
- * - `waiting`: for the next attempt to connect.
- * - `replaced`: nothing. The user opened more connections than allowed, and this one was the oldest. `connect` connects
- *   again, at the cost of the connection that is the oldest then. Sends wait.
- * - `closed`: for good.
+ * - `waiting`: waiting for the next attempt to connect.
+ * - `replaced`: disconnected. The user opened more connections than allowed, and this one was the oldest. `connect`
+ *   connects again, and closes the connection that is then the oldest. Sends wait.
+ * - `closed`: closed for good.
  */
 export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "replaced" | "closed";
 
 export interface ClientOptions {
-  /** The public address, as `https://chat.example.com`; below it lie `/api` and `/ws`. */
+  /** The public address, such as `https://chat.example.com`. It is the base of `/api` and `/ws`. */
   url: string;
-  /** The address of the WebSocket, where that is another. */
+  /** The address of the WebSocket, if it is not below `url`. */
   socketUrl?: string;
-  /** A token of the user's that is valid now. Asked for each connection, and when a REST call finds it refused. */
+  /**
+   * Returns a currently valid token of the user. Called for each connection, and when a REST call finds the token
+   * refused.
+   */
   token: () => string | Promise<string>;
   /**
-   * A message, each once. One is given at a time: the next one waits for the promise, and missed messages are dropped
-   * on the server only then. One at which this throws, or rejects, is given again later, and the others wait.
+   * Called for each message once, one at a time. The next message waits for the promise, and missed messages are
+   * dropped on the server only then. If this throws or rejects, the message is given again later, and the others wait.
    */
   onMessage: (message: Message) => void | Promise<void>;
   /** A notification from the host application. */
   onNotification?: (notification: Notification) => void;
-  /** What went wrong and belongs to no promise of yours. The client goes on by itself. */
+  /** Called for errors that no promise reports. The client continues by itself. */
   onError?: (error: ChatError) => void;
-  /** What the client is doing now. */
+  /** Called when the state changes. */
   onState?: (state: State) => void;
   /**
-   * Ids that the application has stored, of an earlier client: none of these is given again, and what came after the
-   * greatest is read, missed or not. Those of the last `overlapMs` before the greatest are enough. Without any, only
-   * what is missed is read.
+   * Ids of messages that the application has stored from an earlier client. None is given again, and everything after
+   * the greatest is read, missed or not. The ids of the last `overlapMs` before the greatest are enough. Without ids,
+   * only missed messages are read.
    */
   stored?: Iterable<string>;
-  /** How many ids are remembered to drop duplicates; by default 20,000. It must be more than come in half a minute. */
+  /**
+   * The number of ids that are remembered to drop duplicates, 20,000 by default. More ids than this must not come in
+   * half a minute.
+   */
   remember?: number;
-  /** Other waits than the defaults. */
+  /** Replaces some default waits. */
   timing?: Partial<Timing>;
-  /** In place of the runtime's own. */
+  /** Replaces the WebSocket of the runtime. */
   webSocket?: WebSocketConstructor;
-  /** In place of the runtime's own. */
+  /** Replaces the `fetch` of the runtime. */
   fetch?: typeof fetch;
-  /** In place of the machine's. */
+  /** Replaces the clock of the machine. */
   clock?: Clock;
-  /** In place of `Math.random`. */
+  /** Replaces `Math.random`. */
   random?: () => number;
 }
 
-/** How a send may be named. */
+/** The options of a send. */
 export interface SendOptions {
   /**
-   * 1 to 64 bytes; by default 128 random bits. With the same one, the same message is accepted once in ten minutes. It
-   * must be unique among all tabs, devices and reloads of the user, so never a counter: another message with the same one
-   * is refused.
+   * 1 to 64 bytes; 128 random bits by default. With the same id, the same message is accepted once in ten minutes. It
+   * must be unique among all tabs, devices and reloads of the user, so never use a counter. Another message with the
+   * same id is refused.
    */
   requestId?: string;
 }
 
-/** How far back a client's time begins: by the server's clock, which tells seconds, or by one's own for want of it. */
+/** How far back a client's time starts: by the server's clock, which counts seconds, or by the client's own clock. */
 const DATE_SLACK_MS = 2_000;
 const CLOCK_SLACK_MS = 60_000;
 
@@ -96,17 +102,17 @@ export class ChatClient {
   readonly #life = new AbortController();
   #state: State = "idle";
   #connection: Connection | undefined;
-  /** Aborted when the connection ends, with all that is done because of it. */
+  /** Aborted when the connection ends, with everything that belongs to it. */
   #session = new AbortController();
   #wait: Timer | undefined;
   #attempt = 0;
   #openedAt = 0;
   #dialledAt: number | undefined;
-  /** Whether an earlier connection may have taken messages that the application never saw. */
+  /** Whether an earlier connection may have received messages that the application never got. */
   #resumes: boolean;
   #closing: Promise<void> | undefined;
 
-  /** @throws TypeError if the runtime has no WebSocket and none is given, or the url is none. */
+  /** @throws TypeError if the runtime has no WebSocket and none is given, or if the url is invalid. */
   constructor(options: ClientOptions) {
     const webSocket = options.webSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     if (webSocket === undefined) throw new TypeError("this runtime has no WebSocket: pass the option webSocket");
@@ -155,12 +161,12 @@ export class ChatClient {
     return this.#state;
   }
 
-  /** How many sends wait for their acknowledgement. */
+  /** The number of sends without acknowledgement. */
   get unsent(): number {
     return this.#outbox.size;
   }
 
-  /** Connect, and stay connected until `close`, or until the connection is `replaced`: then this connects again. */
+  /** Connect, and stay connected until `close` or until the connection is `replaced`. Then this connects again. */
   connect(): void {
     if (this.#state !== "idle" && this.#state !== "replaced") return;
     globalThis.addEventListener?.("online", this.#online);
@@ -168,8 +174,8 @@ export class ChatClient {
   }
 
   /**
-   * Send a private message. Resolves when the server has stored it, whatever becomes of the connection meanwhile;
-   * rejects with a `ChatError` if it refuses it. Messages to one user are accepted in the order of these calls.
+   * Send a private message. Resolves when the server has stored it, even if the connection changes meanwhile. Rejects
+   * with a `ChatError` if the server refuses it. Messages to one user are accepted in the order of these calls.
    */
   sendToUser(receiverId: string, content: Content, options: SendOptions = {}): Promise<Receipt> {
     return this.#send({ receiverId }, content, options);
@@ -181,8 +187,8 @@ export class ChatClient {
   }
 
   /**
-   * Find out now whether the connection lives, or try again now: for when the application knows that the network is
-   * back. A browser's `online` event does the same.
+   * Check now whether the connection is alive, or try to connect now. Call it when the application knows that the
+   * network is back. A browser's `online` event does the same.
    */
   checkNow(): void {
     if (this.#state === "waiting") {
@@ -194,8 +200,8 @@ export class ChatClient {
   }
 
   /**
-   * Close for good: nothing more is read or sent, and sends without acknowledgement reject. Resolves when the messages
-   * that had come were given, once each, and handled; so `onMessage` must not wait for it.
+   * Close for good. Nothing more is read or sent, and sends without acknowledgement reject. Resolves when the messages
+   * that had come were given once each and handled. So `onMessage` must not wait for it.
    */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown();
@@ -262,8 +268,8 @@ export class ChatClient {
   }
 
   /**
-   * Is anything missed though a connection is open? If so, that may be dead, and have taken what is older: everything
-   * is read again.
+   * Checks whether something is missed although a connection is open. If so, the connection may be dead and may have
+   * received older messages, so everything is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
     let page = await this.api.pull({ signal });
@@ -277,7 +283,7 @@ export class ChatClient {
     await this.#catchUp(true, signal);
   }
 
-  /** Catch up, however often it takes, unless the connection ends. */
+  /** Catches up, and retries until it succeeds or the connection ends. */
   async #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
     await this.#untilDone(async () => {
       const since = resumes ? this.#inbox.resumePoint : undefined;
@@ -286,7 +292,7 @@ export class ChatClient {
     if (!signal.aborted) this.#inbox.caughtUp();
   }
 
-  /** Repeat what fails, until the connection ends. */
+  /** Repeats a failing task until the connection ends. */
   async #untilDone(task: () => Promise<void>, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
       let waitMs = backoffMs(this.#timing.backoff, attempt, this.#random);
@@ -301,7 +307,10 @@ export class ChatClient {
     }
   }
 
-  /** When this client's time began, by the server's clock: it resumes no further back. The first word counts. */
+  /**
+   * Sets the start of this client's time by the server's clock. Resumptions read no older messages. Only the first call
+   * counts.
+   */
   #begin(serverNow: number, slackMs: number): void {
     if (this.#inbox.hasStart || this.#dialledAt === undefined) return;
     const elapsed = this.#clock.now() - this.#dialledAt;
@@ -326,7 +335,7 @@ export class ChatClient {
   }
 
   #ended(why: string, isReplaced: boolean): void {
-    // Also if it never opened here: it may have on the other side.
+    // Even if it never opened here, it may have opened at the server.
     this.#resumes = true;
     this.#connection = undefined;
     this.#session.abort();
@@ -335,7 +344,7 @@ export class ChatClient {
     const wasStable = this.#openedAt > 0 && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
     if (wasStable) this.#attempt = 0;
     this.#openedAt = 0;
-    // The ERROR frame was told. To connect again would only end another of the user's connections, which does the same.
+    // The ERROR frame was already reported. Connecting again would only replace another connection of the user.
     if (isReplaced) return this.#setState("replaced");
     this.#tell(new ChatError("network", why));
     this.#dialLater();
@@ -356,7 +365,7 @@ export class ChatClient {
     try {
       this.#options.onError?.(error);
     } catch (thrown) {
-      // Nobody is left to tell: it is uncaught, but for this client's affairs.
+      // There is no handler left for this error, so it becomes an uncaught error.
       queueMicrotask(() => {
         throw thrown;
       });
@@ -369,7 +378,7 @@ export class ChatClient {
     this.#guard(() => this.#options.onState?.(state));
   }
 
-  /** Call the application. What it throws is reported, and stops nothing. */
+  /** Calls the application. An error that it throws is reported and stops nothing. */
   #guard(call: () => void): void {
     try {
       call();
@@ -383,7 +392,7 @@ export class ChatClient {
   }
 }
 
-/** 128 bits of chance. `crypto.randomUUID` is for pages served over https alone. */
+/** 128 random bits. `crypto.randomUUID` exists only on pages served over https. */
 function randomId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

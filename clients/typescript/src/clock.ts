@@ -1,15 +1,15 @@
-/** Time and chance, as arguments: so that tests hold both. */
+/** Time and chance as arguments, so that tests control both. */
 
 /** A timer that was set. */
 export interface Timer {
   cancel(): void;
 }
 
-/** Tells the time, and wakes. */
+/** Tells the time and sets timers. */
 export interface Clock {
   /** Milliseconds since the Unix epoch. */
   now(): number;
-  /** Call `wake` once, after so many milliseconds. */
+  /** Calls `wake` once, after this many milliseconds. */
   after(ms: number, wake: () => void): Timer;
 }
 
@@ -22,19 +22,19 @@ export const systemClock: Clock = {
   },
 };
 
-/** How long to wait before a repeat: `baseMs` at first, twice as long each time, up to `maxMs`. */
+/** The wait before a repeat: `baseMs` at first, doubled each time, up to `maxMs`. */
 export interface Backoff {
   baseMs: number;
   maxMs: number;
 }
 
-/** The wait before a repeat, of which 0 is the first: between half of the full wait and all of it. */
+/** The wait before a repeat, between half of the full wait and all of it. `attempt` 0 is the first repeat. */
 export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: () => number): number {
   const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
   return full * (0.5 + random() / 2);
 }
 
-/** Resolves after so long, or when that is aborted. */
+/** Resolves after this long, or when the signal is aborted. */
 export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {

@@ -1,11 +1,11 @@
-/** One WebSocket, from its handshake to its end: kept alive, and found out when it is dead. */
+/** One WebSocket, from its handshake to its end. It is kept alive, and checked for being dead. */
 
 import type { Clock, Timer } from "./clock.js";
 import type { Transport } from "./outbox.js";
 import { readFrame, type ServerFrame } from "./protocol.js";
 import type { Timing } from "./timing.js";
 
-/** What makes WebSockets: the standard's constructor. */
+/** The standard constructor of WebSockets. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocket;
 
 export interface ConnectionSettings {
@@ -17,19 +17,19 @@ export interface ConnectionSettings {
   opened: () => void;
   received: (frame: ServerFrame) => void;
   /**
-   * Called once, however it ends, but not after `close`. It was replaced if the server ended it for a newer connection
-   * of the user.
+   * Called once when the connection ends, but not after `close`. `isReplaced` if the server ended it for a newer
+   * connection of the user.
    */
   ended: (why: string, isReplaced: boolean) => void;
 }
 
 const PING = JSON.stringify({ type: "ping" });
 
-/** Nobody answers a ping. This is refused, with an ERROR of the same requestId, and nothing is stored. */
+/** Pings are not answered. The server refuses this frame with an ERROR of the same requestId, and stores nothing. */
 const PROBE_ID = "client-probe";
 const PROBE = JSON.stringify({ type: "unicast", requestId: PROBE_ID });
 
-/** How long a close may take. */
+/** The time limit of a close. */
 const GOODBYE_MS = 1_000;
 
 export class Connection implements Transport {
@@ -41,7 +41,7 @@ export class Connection implements Transport {
   #over = false;
   #goodbye: (() => void) | undefined;
 
-  /** @throws what the WebSocket's constructor throws, as for a token that cannot be a subprotocol. */
+  /** @throws what the WebSocket's constructor throws, for example for a token that cannot be a subprotocol. */
   constructor(settings: ConnectionSettings) {
     const { clock, timing, webSocket: Socket } = settings;
     this.#settings = settings;
@@ -64,7 +64,7 @@ export class Connection implements Transport {
     this.#deadline = this.#settings.clock.after(this.#settings.timing.answerMs, () => this.#end("no answer"));
   }
 
-  /** Close it. Resolves when that is done, or has taken too long. */
+  /** Closes the connection. Resolves when that is done or has taken too long. */
   close(): Promise<void> {
     if (this.#over) return Promise.resolve();
     this.#stop();
@@ -92,7 +92,7 @@ export class Connection implements Transport {
     if (frame === undefined) return;
     if (frame.type !== "ERROR") return this.#settings.received(frame);
     if (frame.requestId !== PROBE_ID) this.#settings.received(frame);
-    // The server closes it too; but that may get lost.
+    // The server also closes the connection, but the close may get lost.
     if (frame.code === "token_expired") this.#end("the token expired");
     if (frame.code === "too_many_connections") this.#end("a newer connection took its place", true);
   }
@@ -116,7 +116,7 @@ export class Connection implements Transport {
     this.#goodbye?.();
     if (this.#over) return;
     this.#stop();
-    // A dead one may take its time to close; nobody waits for it.
+    // A dead connection may take long to close. Nothing waits for it.
     this.#socket.close();
     this.#settings.ended(why, isReplaced);
   }

@@ -1,22 +1,22 @@
-/** The giving of messages to the application: one at a time, and each until it is taken. */
+/** The delivery of messages to the application: one at a time, and each until the application accepts it. */
 
 import { backoffMs, sleep, type Backoff, type Clock } from "./clock.js";
 import type { Message } from "./protocol.js";
 
 export interface DeliverySettings {
-  /** The application's. What it throws, or rejects with, means that it does not have the message. */
+  /** The callback of the application. If it throws or rejects, the application does not have the message. */
   take: (message: Message) => void | Promise<void>;
-  /** Told what `take` threw. It must not throw. */
+  /** Called with what `take` threw. It must not throw. */
   failed: (thrown: unknown) => void;
   /** The waits before a message is given again. */
   backoff: Backoff;
   clock: Clock;
   random: () => number;
-  /** Aborted when nothing is to be given again any more. */
+  /** After the abort, nothing is given again. */
   signal: AbortSignal;
 }
 
-/** Nothing is given while something before it has not been taken. */
+/** A message is given only when all messages before it were accepted. */
 export class Delivery {
   readonly #settings: DeliverySettings;
   #queue: Promise<void> = Promise.resolve();
@@ -25,13 +25,13 @@ export class Delivery {
     this.#settings = settings;
   }
 
-  /** Give a message after those before it. Resolves when the application has taken it; never rejects. */
+  /** Gives a message after those before it. Resolves when the application has accepted it. Never rejects. */
   give(message: Message): Promise<void> {
     this.#queue = this.#queue.then(() => this.#untilTaken(message));
     return this.#queue;
   }
 
-  /** Resolves when everything that was to be given so far has been. */
+  /** Resolves when all messages so far were given. */
   settled(): Promise<void> {
     return this.#queue;
   }

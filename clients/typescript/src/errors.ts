@@ -1,22 +1,22 @@
-/** The one error of this client. */
+/** The error class of this client. */
 
 /**
- * What went wrong:
- * - `bad_request`: the server, or this client before it, refuses what was asked; the same again will be refused again.
- * - `unauthorized`: the token is not accepted, also after asking for a new one.
- * - `forbidden`: not the user's to do, or no such group or invitation.
- * - `not_found`, `rejected`: any other refusal of a REST call; `status` tells.
- * - `unavailable`: the service failed or is too busy; the same may succeed later. `retryAfterMs` says when, if it said so.
+ * The codes of errors:
+ * - `bad_request`: the server or this client refuses the request. The same request will be refused again.
+ * - `unauthorized`: the token is not accepted, even a new one.
+ * - `forbidden`: the user may not do this, or there is no such group or invitation.
+ * - `not_found`, `rejected`: any other refusal of a REST call; see `status`.
+ * - `unavailable`: the service failed or is too busy. A repeat may succeed. `retryAfterMs` says when, if it is known.
  * - `network`: no answer came.
- * - `token`: the application's own `token` callback failed, or took too long.
- * - `token_expired`: the token expired while its connection was open; the client connects again with a new one.
+ * - `token`: the application's `token` callback failed or took too long.
+ * - `token_expired`: the token expired while its connection was open. The client connects again with a new one.
  * - `too_many_connections`: the user opened more connections than allowed, and this one was the oldest. The client does
  *   not connect again until `connect` is called.
- * - `request_id_reused`: another send of the user has the same `requestId`. Nothing was stored; send with a new one.
+ * - `request_id_reused`: another send of the user has the same `requestId`. Nothing was stored. Send with a new one.
  * - `unacknowledged`: a send was not acknowledged while repeating it was safe. It may or may not have been accepted.
- * - `handler`: the application's own `onMessage`, `onNotification` or `onState` threw.
+ * - `handler`: the application's `onMessage`, `onNotification` or `onState` threw.
  * - `closed`: the client was closed.
- * Codes of `ERROR` frames that a later server may add appear as they are.
+ * Codes of `ERROR` frames that a later server may add are passed on unchanged.
  */
 export type ErrorCode =
   | "bad_request"
@@ -35,14 +35,14 @@ export type ErrorCode =
   | "closed"
   | (string & {});
 
-/** A failure that has a code. */
+/** An error with a code. */
 export class ChatError extends Error {
   override readonly name = "ChatError";
-  /** What a program can act on. */
+  /** A code for programs. */
   readonly code: ErrorCode;
   /** The HTTP status, if a REST call was answered. */
   readonly status: number | undefined;
-  /** How long the server asks to wait before the same is tried again, in milliseconds, if it says so. */
+  /** How long the server asks to wait before a repeat, in milliseconds, if it says so. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
@@ -56,7 +56,7 @@ export class ChatError extends Error {
     this.retryAfterMs = more.retryAfterMs;
   }
 
-  /** Of this code, with what was thrown as its cause. */
+  /** An error of this code, caused by what was thrown. */
   static because(code: ErrorCode, thrown: unknown): ChatError {
     return new ChatError(code, thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
   }

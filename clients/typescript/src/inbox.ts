@@ -1,4 +1,4 @@
-/** What has arrived: drops duplicates, puts messages in the order of their ids, and gives them on. */
+/** The arrived messages: drops duplicates, sorts messages by id, and delivers them. */
 
 import type { Clock, Timer } from "./clock.js";
 import type { Message } from "./protocol.js";
@@ -7,11 +7,11 @@ import type { Timing } from "./timing.js";
 import { firstIdAt, timeOf } from "./ulid.js";
 
 export interface InboxSettings {
-  /** How many ids are remembered. */
+  /** The number of remembered ids. */
   remember: number;
   timing: Pick<Timing, "holdMs" | "orderMs" | "overlapMs">;
   clock: Clock;
-  /** Give a message to the application, after those before it. Resolves when it has it; never rejects. */
+  /** Gives a message to the application, after those before it. Resolves when the application has it. Never rejects. */
   deliver: (message: Message) => Promise<void>;
 }
 
@@ -22,24 +22,24 @@ interface Held {
 }
 
 /**
- * A push waits a moment for pushes that it overtook; while a catch-up runs, it waits for that. What is pulled goes
- * after the pushes that are older, and before those that are not.
+ * A pushed message waits briefly for older ones that it overtook. While a catch-up runs, it waits for that. A pulled
+ * message is delivered after older pushed messages and before newer ones.
  *
- * The position, behind which everything is asked for again after an interruption, moves with pushes, and only while
- * nothing can have been missed before them: after a catch-up was complete. It does not move with missed messages: what
- * a dead connection took may be older than these.
+ * After an interruption, everything behind the position is read again. Pushed messages move the position, but only
+ * while no older message can be missing, that is, after a complete catch-up. Missed messages do not move it, because a
+ * dead connection may have received older ones.
  */
 export class Inbox {
   readonly #settings: InboxSettings;
   readonly #seen: Seen;
-  /** In the order of ids. */
+  /** Sorted by id. */
   #held: Held[] = [];
   #alarm: Timer | undefined;
   #complete = false;
-  /** Where the client's own time begins: no resumption reads what is older. */
+  /** The start of the client's time. No resumption reads older messages. */
   #start = "";
   #position = "";
-  /** The greatest id of a push that was given on. */
+  /** The greatest id of a delivered pushed message. */
   #highest = "";
   #given: Promise<void> = Promise.resolve();
 
@@ -48,7 +48,10 @@ export class Inbox {
     this.#seen = new Seen(settings.remember);
   }
 
-  /** The application has these, from an earlier client: none is given, and a resumption begins with the greatest. */
+  /**
+   * Ids that the application has from an earlier client. None is delivered again, and a resumption starts with the
+   * greatest.
+   */
   knows(ids: Iterable<string>): void {
     const sorted = [...ids].sort();
     for (const id of sorted) this.#seen.add(id);
@@ -56,7 +59,7 @@ export class Inbox {
     if (greatest !== undefined) this.startAt(this.#before(greatest));
   }
 
-  /** Nothing up to this id is asked for by a resumption. Only the first call counts. */
+  /** A resumption reads nothing up to this id. Only the first call has an effect. */
   startAt(id: string): void {
     if (this.#start === "") this.#start = id;
   }
@@ -65,18 +68,18 @@ export class Inbox {
     return this.#start !== "";
   }
 
-  /** The id behind which all messages are to be read again; what is known of them is dropped here. */
+  /** The id from which all messages must be read again. Known messages are dropped here. */
   get resumePoint(): string {
     const overlap = this.#position === "" ? "" : this.#before(this.#position);
     return [this.#start, this.#seen.forgotten, overlap].reduce((a, b) => (a > b ? a : b));
   }
 
-  /** The connection is gone: what the next one pushes waits until it has caught up. */
+  /** The connection is gone. Messages of the next one wait until it has caught up. */
   interrupt(): void {
     this.#complete = false;
   }
 
-  /** A message was pushed. */
+  /** Takes a pushed message. */
   push(message: Message): void {
     const { clock, timing } = this.#settings;
     const dueAt = clock.now() + (this.#complete ? timing.orderMs : timing.holdMs);
@@ -85,7 +88,7 @@ export class Inbox {
     this.#giveDue();
   }
 
-  /** A message was pulled. Resolves when the application has it, and all before it. */
+  /** Takes a pulled message. Resolves when the application has it and all before it. */
   pull(message: Message): Promise<void> {
     this.#giveHeld(({ id }) => id < message.id);
     this.#give(message);
@@ -97,20 +100,20 @@ export class Inbox {
     if (id > this.#position) this.#position = id;
   }
 
-  /** Nothing older is missing any more: give on what is held. */
+  /** No older message is missing any more: delivers all waiting messages. */
   caughtUp(): void {
     this.flush();
     this.#complete = true;
     this.advance(this.#highest);
   }
 
-  /** Give on what is held, whatever may be missing. */
+  /** Delivers all waiting messages, even if older ones may be missing. */
   flush(): void {
     this.#giveHeld(() => true);
     this.#alarm?.cancel();
   }
 
-  /** Give on what has waited long enough, and what is older than that. */
+  /** Delivers messages that have waited long enough, and older ones. */
   #giveDue(): void {
     const { clock } = this.#settings;
     const last = this.#held.findLast(({ dueAt }) => dueAt <= clock.now());
@@ -121,7 +124,7 @@ export class Inbox {
     this.#alarm = clock.after(next - clock.now(), () => this.#giveDue());
   }
 
-  /** Give on the held ones up to the first that is not to be given. */
+  /** Delivers waiting messages up to the first that must still wait. */
   #giveHeld(isToGo: (message: Message) => boolean): void {
     for (let first = this.#held[0]; first !== undefined && isToGo(first.message); first = this.#held[0]) {
       this.#held.shift();
@@ -135,7 +138,7 @@ export class Inbox {
     if (this.#seen.add(message.id)) this.#given = this.#settings.deliver(message);
   }
 
-  /** What is stored so much later than its id says may be missing behind this. */
+  /** The id that is `overlapMs` before this one. Messages behind it may still be stored late. */
   #before(id: string): string {
     return firstIdAt(timeOf(id) - this.#settings.timing.overlapMs);
   }

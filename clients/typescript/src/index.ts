@@ -1,4 +1,4 @@
-/** A client of the serverless chat module. Begin with `ChatClient`. */
+/** A client of the serverless chat module. Start with `ChatClient`. */
 
 export { ChatApi, type Page, type PullOptions } from "./api.js";
 export { ChatClient, type ClientOptions, type SendOptions, type State } from "./client.js";

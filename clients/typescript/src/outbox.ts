@@ -1,27 +1,29 @@
-/** What is to be sent: in order for each addressee, repeated under its `requestId` until it is acknowledged. */
+/**
+ * The messages to send: in order for each addressee, and repeated with their `requestId` until they are acknowledged.
+ */
 
 import { backoffMs, type Clock, type Timer } from "./clock.js";
 import { ChatError } from "./errors.js";
 import { MAX_FRAME_BYTES, MAX_REQUEST_ID_BYTES, type AckFrame, type Content, type ErrorFrame } from "./protocol.js";
 import type { Timing } from "./timing.js";
 
-/** Whom a message is for. */
+/** The addressee of a message. */
 export type Address = { receiverId: string } | { groupId: string };
 
 /** A message that was accepted. */
 export interface Receipt {
   /** The message's id. */
   id: string;
-  /** When it reached the server, in milliseconds since the Unix epoch. */
+  /** When the message reached the server, in milliseconds since the Unix epoch. */
   timestamp: number;
 }
 
-/** A connection, as far as sending needs one. */
+/** The part of a connection that sending needs. */
 export interface Transport {
   send(text: string): void;
-  /** When a frame last came. */
+  /** When the last frame came. */
   readonly heardAt: number;
-  /** Find out whether anybody is there; ends the connection if not. */
+  /** Checks whether the server is still there, and ends the connection if it is not. */
   probe(): void;
 }
 
@@ -33,7 +35,7 @@ export interface OutboxSettings {
 
 interface Pending {
   requestId: string;
-  /** The text is kept: a repeat must be the same to the byte. */
+  /** Kept because a repeat must have exactly the same bytes. */
   text: string;
   lane: Pending[];
   attempts: number;
@@ -46,7 +48,7 @@ interface Pending {
 
 export class Outbox {
   readonly #settings: OutboxSettings;
-  /** For each addressee what waits; only the first is under way. */
+  /** The waiting messages of each addressee. Only the first is sent. */
   readonly #lanes = new Map<string, Pending[]>();
   readonly #byRequest = new Map<string, Pending>();
   #transport: Transport | undefined;
@@ -55,12 +57,12 @@ export class Outbox {
     this.#settings = settings;
   }
 
-  /** How many sends are not settled. */
+  /** The number of sends without a result. */
   get size(): number {
     return this.#byRequest.size;
   }
 
-  /** Send now, or as soon as there is a connection and what was sent before to the same addressee is settled. */
+  /** Sends as soon as there is a connection and earlier messages to the same addressee have a result. */
   send(to: Address, content: Content, requestId: string): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       const text = encode(to, content, requestId);
@@ -81,7 +83,7 @@ export class Outbox {
     });
   }
 
-  /** There is a connection: send what is under way once more. */
+  /** Called when a connection is open. Sends the first message of each addressee again. */
   connected(transport: Transport): void {
     this.#transport = transport;
     for (const lane of [...this.#lanes.values()]) if (lane[0]) this.#transmit(lane[0]);
@@ -96,7 +98,7 @@ export class Outbox {
     this.#byRequest.get(requestId)?.resolve({ id, timestamp });
   }
 
-  /** Whether the error was that of a send, and so told by its promise. */
+  /** Returns whether the error belongs to a send. If so, the promise of the send reports it. */
   refused({ requestId, code, message }: ErrorFrame): boolean {
     const pending = requestId === undefined ? undefined : this.#byRequest.get(requestId);
     if (pending === undefined) return false;
@@ -105,11 +107,11 @@ export class Outbox {
     } else if (code !== "token_expired") {
       pending.reject(new ChatError(code, message));
     }
-    // After token_expired the connection ends; the next one has a new token.
+    // After `token_expired` the connection ends. The next one has a new token.
     return true;
   }
 
-  /** Give up: reject everything. */
+  /** Rejects all sends. */
   close(error: ChatError): void {
     this.#transport = undefined;
     for (const pending of [...this.#byRequest.values()]) pending.reject(error);
@@ -136,7 +138,7 @@ export class Outbox {
     });
   }
 
-  /** It is settled: the next one to the same addressee is under way. */
+  /** Removes a send that has a result, and sends the next one to the same addressee. */
   #remove(pending: Pending, key: string): void {
     pending.retry?.cancel();
     pending.expiry?.cancel();
@@ -163,7 +165,7 @@ function encode(to: Address, content: Content, requestId: string): string {
   }
   if (content === undefined || content === null) throw new ChatError("bad_request", "the content is missing");
   const bytes = bytesOf(text);
-  // The gateway would close the connection.
+  // The gateway would close the connection for a longer frame.
   if (bytes > MAX_FRAME_BYTES) {
     throw new ChatError("bad_request", `the frame is ${bytes} bytes long; the limit is ${MAX_FRAME_BYTES}`);
   }

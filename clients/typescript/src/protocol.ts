@@ -1,9 +1,9 @@
-/** The protocol's frames and documents as types, and the reading of frames. */
+/** The protocol's frames and documents as types, and the parser of frames. */
 
 /** Any JSON value. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** What a message may carry: any JSON value but null. */
+/** The content of a message: any JSON value but null. */
 export type Content = Exclude<Json, null>;
 
 /** A private message. */
@@ -33,7 +33,7 @@ export interface GroupMessage {
 /** A message to the user. */
 export type Message = PrivateMessage | GroupMessage;
 
-/** What the host application told whoever is online. Notifications are never stored, nor repeated. */
+/** A notification of the host application to online users. It is never stored and never repeated. */
 export interface Notification {
   type: "NOTIFICATION";
   notificationType: string;
@@ -41,7 +41,7 @@ export interface Notification {
   [field: string]: Json;
 }
 
-/** The server's word that a message is durable. */
+/** The server's confirmation that a message is durable. */
 export interface AckFrame {
   type: "ACK";
   requestId: string;
@@ -49,7 +49,7 @@ export interface AckFrame {
   timestamp: number;
 }
 
-/** The server's word that a frame was not accepted. */
+/** The server's answer that a frame was not accepted. */
 export interface ErrorFrame {
   type: "ERROR";
   code: string;
@@ -57,7 +57,7 @@ export interface ErrorFrame {
   requestId?: string;
 }
 
-/** What the server sends. */
+/** A frame from the server. */
 export type ServerFrame = Message | Notification | AckFrame | ErrorFrame;
 
 /** A group as its members see it. */
@@ -77,19 +77,19 @@ export interface Invitation {
   invitedBy: string;
 }
 
-/** The messages of one sender, as a pull answers them. */
+/** The messages of one sender, as in the answer of a pull. */
 export interface FromSender {
   id: string;
   messages: Message[];
 }
 
-/** The longest frame that the server takes, in bytes. */
+/** The longest frame that the server accepts, in bytes. */
 export const MAX_FRAME_BYTES = 32 * 1024;
 
-/** The longest `requestId` that the server takes, in bytes. The `ERROR` that refuses a longer one does not name it. */
+/** The longest `requestId` that the server accepts, in bytes. The `ERROR` for a longer one does not name it. */
 export const MAX_REQUEST_ID_BYTES = 64;
 
-/** The frame of a text from the server; undefined for what is none of the protocol's. */
+/** Parses a frame from the server. Returns undefined if it is not a frame of the protocol. */
 export function readFrame(text: unknown): ServerFrame | undefined {
   if (typeof text !== "string") return undefined;
   let frame: unknown;
@@ -101,7 +101,7 @@ export function readFrame(text: unknown): ServerFrame | undefined {
   return isMessage(frame) || isAck(frame) || isError(frame) || isNotification(frame) ? frame : undefined;
 }
 
-/** Whether that is a message, as a frame has it and a pull. */
+/** Whether a value is a message, as in a frame or a pull. */
 export function isMessage(value: unknown): value is Message {
   if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
   const addressee = { unicast: "receiverId", multicast: "groupId" }[String(value["type"])];

@@ -1,6 +1,6 @@
-/** Which messages the application has been given: a bounded memory of ids. */
+/** A bounded memory of the ids of delivered messages. */
 export class Seen {
-  /** The greatest id that was forgotten; empty while none was. */
+  /** The greatest forgotten id. Empty if none was forgotten. */
   forgotten = "";
   readonly #ids = new Set<string>();
   readonly #capacity: number;
@@ -9,7 +9,7 @@ export class Seen {
     this.#capacity = capacity;
   }
 
-  /** Remember an id; false if it is known. The one that was remembered longest ago gives way. */
+  /** Remembers an id. Returns false if it is known. The oldest id is forgotten if there is no more room. */
   add(id: string): boolean {
     if (this.#ids.has(id)) return false;
     this.#ids.add(id);

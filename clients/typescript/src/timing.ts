@@ -2,35 +2,35 @@
 
 import type { Backoff } from "./clock.js";
 
-/** How long a client waits for what. The defaults suit API Gateway, which ends a connection after 10 idle minutes. */
+/** The waits of a client. The defaults suit API Gateway, which ends a connection after 10 idle minutes. */
 export interface Timing {
-  /** An open connection is pinged this often; a ping costs the service no function call. */
+  /** How often an open connection is pinged. A ping causes no function call. */
   pingEveryMs: number;
-  /** After so long without a frame from the server, it is asked for one: a ping is never answered. */
+  /** After this long without a frame, the server is probed for one. Pings are never answered. */
   silenceMs: number;
-  /** A connection that does not answer in this time is dead. */
+  /** A connection that does not answer within this time is dead. */
   answerMs: number;
-  /** A handshake may take this long. */
+  /** The time limit of a handshake. */
   handshakeMs: number;
-  /** A REST call may take this long, and the `token` callback. */
+  /** The time limit of a REST call, and of the `token` callback. */
   requestMs: number;
-  /** A send is repeated after so long without acknowledgement; then after twice the time, up to eight times. */
+  /** A send is repeated after this long without acknowledgement, then after twice the time, up to eight times. */
   ackMs: number;
-  /** A send is not repeated later than this after its first attempt: the server knows it again for 10 minutes. */
+  /** A send is not repeated later than this after its first attempt. The server recognises it for 10 minutes. */
   idempotentMs: number;
-  /** The waits between connections, and between repeats of what the service or the application could not do. */
+  /** The waits between connections, and between repeats of what the service or the application failed to do. */
   backoff: Backoff;
-  /** A connection that stood this long starts the waits from the beginning. */
+  /** A connection that was open this long resets the waits. */
   stableMs: number;
-  /** While missed messages are pulled, a pushed one waits for them, which are older, no longer than this. */
+  /** The longest time that a pushed message waits for older missed messages while they are pulled. */
   holdMs: number;
-  /** At other times a pushed message waits this long for older ones that it has overtaken; 0: not at all. */
+  /** At other times, how long a pushed message waits for older ones that it has overtaken. 0 means not at all. */
   orderMs: number;
-  /** Missed messages are pulled again this long after connecting: a sender may have been writing one down just then. */
+  /** How long after connecting missed messages are pulled again: a sender may have recorded one just then. */
   settleMs: number;
-  /** ... and this often as long as the connection stands. */
+  /** How often missed messages are pulled while the connection is open. */
   pullEveryMs: number;
-  /** A resumption reads so much again: messages may be stored in another order than that of their ids. */
+  /** How much a resumption reads again: messages may be stored in another order than that of their ids. */
   overlapMs: number;
 }
 

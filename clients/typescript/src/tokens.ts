@@ -1,4 +1,4 @@
-/** The application's tokens: asked for when needed, and again when one is refused. */
+/** The tokens of the application: requested when needed, and again when one is refused. */
 
 import type { Clock } from "./clock.js";
 import { ChatError } from "./errors.js";
@@ -6,9 +6,9 @@ import { ChatError } from "./errors.js";
 export interface TokensSettings {
   ask: () => string | Promise<string>;
   clock: Clock;
-  /** An answer may take this long, in milliseconds. */
+  /** The time limit of an answer, in milliseconds. */
   answerMs: number;
-  /** Aborted when there is no hurry any more: an answer may take any time. */
+  /** When aborted, the time limit no longer applies. */
   signal: AbortSignal;
 }
 
@@ -20,12 +20,12 @@ export class Tokens {
     this.#settings = settings;
   }
 
-  /** The token that was last asked for. Rejects with a `ChatError` of code `token`, and is forgotten then. */
+  /** The token that was last requested. Rejects with a `ChatError` of code `token`, and then forgets it. */
   current(): Promise<string> {
     return this.#current ?? this.renew();
   }
 
-  /** A token that is asked for now. Rejects likewise. */
+  /** Requests a new token. Rejects likewise. */
   renew(): Promise<string> {
     const asked = this.#ask().catch((thrown: unknown) => {
       if (this.#current === asked) this.#current = undefined;
@@ -35,7 +35,7 @@ export class Tokens {
     return asked;
   }
 
-  /** A token in place of one that was refused; asked for once, however many ask for it. Rejects likewise. */
+  /** A token to replace a refused one. Concurrent calls request only one. Rejects likewise. */
   async instead(refused: string): Promise<string> {
     const asked = this.current();
     if ((await asked) === refused && this.#current === asked) return this.renew();

@@ -1,10 +1,10 @@
-/** What this client has to know of ULIDs: 10 characters of time in Crockford's base 32, and 16 of chance. */
+/** The parts of ULIDs that the client needs: 10 characters of time in Crockford's base 32, and 16 random ones. */
 
 const ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TIME_CHARACTERS = 10;
 const MAX_MS = 2 ** 48 - 1;
 
-/** The least id of that millisecond: every later message has a greater one. */
+/** The smallest id of a millisecond. Every later message has a greater one. */
 export function firstIdAt(ms: number): string {
   let rest = Math.min(Math.max(Math.floor(ms), 0), MAX_MS);
   let text = "";

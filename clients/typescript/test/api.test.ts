@@ -6,7 +6,7 @@ import { Tokens } from "../src/tokens.js";
 import { FakeFetch, idOf, Later, message, page, type FakeAnswer, type FakeRequest } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
-/** An API that is answered so, with tokens `t1`, `t2`, … */
+/** An API with these answers and with the tokens `t1`, `t2`, … */
 function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>) {
   const clock = new FakeClock();
   const server = new FakeFetch(answer);
@@ -57,19 +57,19 @@ for (const [line, call, answer, expected] of calls) {
   });
 }
 
-test("an invitation's body is JSON", async () => {
+test("the body of an invitation is JSON", async () => {
   const { api: these, server } = api(() => ({}));
   await these.invite("g", "ben");
   assert.deepEqual(server.requests[0]?.body, { groupId: "g", userId: "ben" });
 });
 
-test("ids are no part of the path but one", async () => {
+test("an id is always one segment of the path", async () => {
   const { api: these, server } = api(() => ({ json: GROUP }));
   await these.group("a@b:c/../d?e");
   assert.equal(server.requests[0]?.path, "/stage/api/group/a%40b%3Ac%2F..%2Fd%3Fe");
 });
 
-test("a page is in the order of ids, whoever sent what, and whatever the order of the answer", async () => {
+test("a page is sorted by id across senders", async () => {
   const fromCara = { ...message(2), senderId: "cara" };
   const { api: these } = api(() => page([message(3), fromCara, message(1)]));
   assert.deepEqual(await these.pull(), { messages: [message(1), fromCara, message(3)], next: undefined });
@@ -99,7 +99,7 @@ for (const [name, answer] of [
   ["nowhere", page([], true)],
   ["back, from a server that ignores the parameter", page([message(1)], true)],
 ] as const) {
-  test(`a page that leads ${name} is no answer`, async () => {
+  test(`a page that leads ${name} is an error`, async () => {
     const { api: these } = api(() => answer);
     await assert.rejects(these.pull({ after: idOf(5) }), { name: "ChatError", code: "network" });
     await assert.rejects(these.pull({ since: idOf(5) }), { name: "ChatError", code: "network" });
@@ -112,7 +112,7 @@ const refusals: [number, string][] = [
 ];
 
 for (const [status, code] of refusals) {
-  test(`a ${status} is ${code}, in the words of its problem document, and not repeated`, async () => {
+  test(`a ${status} is ${code}, with the text of its problem document, and is not repeated`, async () => {
     const { api: these, server } = api(() => ({ status, json: { title: "No", detail: "name must not be blank" } }));
     await assert.rejects(these.createGroup(" "), { name: "ChatError", code, status, message: "name must not be blank" });
     assert.equal(server.requests.length, 1);
@@ -129,13 +129,13 @@ for (const [name, headers, expected] of [
   ["no time", { "retry-after": "soon", date: DATE }, undefined],
   ["nothing", {}, undefined],
 ] as [string, Record<string, string>, number | undefined][]) {
-  test(`a refusal says when to try again (${name})`, async () => {
+  test(`a refusal has the time to try again (${name})`, async () => {
     const { api: these } = api(() => ({ status: 429, headers }));
     await assert.rejects(these.groups(), { code: "unavailable", retryAfterMs: expected });
   });
 }
 
-test("a time to try again is counted by the machine's clock where the server's is not told", async () => {
+test("without the server's time, Retry-After is counted by the machine's clock", async () => {
   const { api: these, clock } = api(() => {
     return { status: 503, headers: { "retry-after": new Date(clock.now() + 3_000).toUTCString() } };
   });
@@ -143,26 +143,26 @@ test("a time to try again is counted by the machine's clock where the server's i
 });
 
 for (const text of ["<html>", "", '"text"', "null"]) {
-  test(`a refusal that is no problem document is told by its status (${text})`, async () => {
+  test(`a refusal without a problem document is reported by its status (${text})`, async () => {
     const { api: these } = api(() => ({ status: 502, text }));
     await assert.rejects(these.groups(), { code: "unavailable", message: "status 502" });
   });
 }
 
 for (const text of ["<html>", '{"a":1}', "[1]", "[null]", '[{"id":"ann","messages":[{"id":"1"}]}]']) {
-  test(`a pull that is answered with ${text} has not been answered`, async () => {
+  test(`a pull that is answered with ${text} is an error`, async () => {
     const { api: these } = api(() => ({ text }));
     await assert.rejects(these.pull(), { name: "ChatError", code: "network" });
   });
 }
 
-test("a refused token is renewed, once for all calls that it was refused to", async () => {
+test("a refused token is renewed once for all concurrent calls", async () => {
   const { api: these, server } = api(({ token }) => (token === "t1" ? { status: 401 } : { json: [] }));
   await Promise.all([these.groups(), these.invitations()]);
   assert.deepEqual(server.requests.map(({ token }) => token), ["t1", "t1", "t2", "t2"]);
 });
 
-test("a token that is refused again is the caller's to hear of", async () => {
+test("a second refusal of the token rejects the call", async () => {
   const { api: these, server } = api(() => ({ status: 401, json: { detail: "expired" } }));
   await assert.rejects(these.groups(), { code: "unauthorized", status: 401 });
   assert.equal(server.requests.length, 2);
@@ -179,13 +179,13 @@ test("a call that is not answered in time is aborted", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("a call that fails is an error of code network, with its cause", async () => {
+test("a failed call is an error of code network with its cause", async () => {
   const cause = new TypeError("fetch failed");
   const { api: these } = api(() => Promise.reject(cause));
   await assert.rejects(these.groups(), { name: "ChatError", code: "network", cause });
 });
 
-test("a pull can be given up, before and while it is under way", async () => {
+test("a pull can be aborted before and while it runs", async () => {
   const { api: these, clock, server } = api(() => new Later<FakeAnswer>().promise);
   await assert.rejects(these.pull({ signal: AbortSignal.abort() }), { name: "ChatError", code: "network" });
   assert.equal(server.requests.length, 0);
@@ -198,7 +198,7 @@ test("a pull can be given up, before and while it is under way", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("the server's time is told, also by a refusal, if it is one", async () => {
+test("each answer with a valid date reports the server's time", async () => {
   const dates = ["Tue, 17 Jun 2025 10:00:00 GMT", "soon", "Tue, 17 Jun 2025 10:00:01 GMT"];
   const { api: these, times } = api(() => ({ status: 403, headers: { date: dates.shift()! } }));
   for (let n = 0; n < 3; n++) await these.groups().catch(() => {});

@@ -16,7 +16,7 @@ class World {
   readonly abort = new AbortController();
   /** By the call that is answered with it. */
   readonly pages = new Map<string, { numbers: number[]; next?: number }>();
-  /** Called for each message that is given. */
+  /** Called for each delivered message. */
   taking: (n: number) => Promise<void> | void = () => {};
   failing = "";
   readonly inbox = new Inbox({
@@ -65,7 +65,7 @@ test("missed messages are read page by page, and each page is dropped behind wha
   assert.deepEqual(world.story, ["missed", "give 1", "give 2", "drop 2", "after 2", "give 3", "drop 3"]);
 });
 
-test("nothing is dropped that the application has not taken", async () => {
+test("messages that the application has not accepted are not dropped", async () => {
   const world = new World();
   const taken = new Later<void>();
   world.taking = (n) => (n === 2 ? taken.promise : undefined);
@@ -90,7 +90,7 @@ test("a resumption reads all and missed messages, and gives both in the order of
 });
 
 for (const step of ["missed", "after 2", "drop 2", "since 10"]) {
-  test(`the failure of "${step}" ends it, and the next time gives the rest`, async () => {
+  test(`if "${step}" fails, the catch-up ends and the next one gives the rest`, async () => {
     const world = new World();
     world.failing = step;
     world.pages.set("missed", { numbers: [1, 2], next: 2 });

@@ -7,13 +7,15 @@ import { FakeClock, settle } from "./time.js";
 
 const TIMING = { settleMs: 20_000, pullEveryMs: 600_000, orderMs: 100, overlapMs: 50, backoff: { baseMs: 500, maxMs: 30_000 } };
 
-/** A client on a network that its test writes out, with a server that knows what is missed and what was ever sent. */
+/**
+ * A client on a network that its test controls. The server knows which messages are missed and which were ever sent.
+ */
 class World {
   readonly clock = new FakeClock();
   readonly sockets = new FakeSockets();
   missed: Message[] = [];
   log: Message[] = [];
-  /** What a REST call is answered with instead. */
+  /** Replaces the answer to a REST call. */
   instead: (line: string) => FakeAnswer | Promise<FakeAnswer> | undefined = () => undefined;
   readonly server = new FakeFetch(async ({ method, query }) => {
     const answer = await this.instead(this.server.lines.at(-1)!);
@@ -77,7 +79,7 @@ class World {
     await settle();
   }
 
-  /** The connection ends, and another opens. */
+  /** Ends the connection and opens another. */
   async reconnected(): Promise<void> {
     const { length } = this.sockets.all;
     this.sockets.last.end();
@@ -85,7 +87,7 @@ class World {
     await this.opened();
   }
 
-  /** The client closes, and so does the other side. */
+  /** Closes the client and the other side. */
   async closed(): Promise<void> {
     const closed = this.client.close();
     this.sockets.all.at(-1)?.end(1000);
@@ -96,7 +98,7 @@ class World {
     return this.errors.map(({ code }) => code);
   }
 
-  /** What was asked for since the last time. */
+  /** The requests since this was last called. */
   asked(): string[] {
     const lines = this.server.lines.map((line) => line.replace(" /api/message", "").replace(/ drop=false/, ""));
     return lines.slice(this.#asked, (this.#asked = lines.length));
@@ -124,7 +126,7 @@ test("it connects, catches up, and is online", async () => {
   await world.closed();
 });
 
-test("the address of the socket follows from that of the API, or is given", async () => {
+test("the socket address is derived from the API address or given", async () => {
   for (const [options, expected] of [
     [{ url: "http://127.0.0.1:3000/" }, "ws://127.0.0.1:3000/ws"],
     [{ url: "https://chat.example.com/v1" }, "wss://chat.example.com/v1/ws"],
@@ -139,12 +141,12 @@ test("the address of the socket follows from that of the API, or is given", asyn
 });
 
 for (const url of ["chat.example.com", "wss://chat.example.com", "http://"]) {
-  test(`an address that is none is refused at once (${url})`, () => {
+  test(`an invalid address is refused at once (${url})`, () => {
     assert.throws(() => new World({ url }), TypeError);
   });
 }
 
-test("what is pushed while missed messages are pulled comes after them, once", async () => {
+test("messages pushed during the pull are given after it, once", async () => {
   const world = new World();
   const answer = new Later<void>();
   world.instead = async (line) => {
@@ -160,7 +162,7 @@ test("what is pushed while missed messages are pulled comes after them, once", a
   assert.deepEqual(numbers(world.given), [1, 2, 3, 4]);
 });
 
-test("what a dead connection took is given after the next one opens, and nothing twice", async () => {
+test("messages sent to a dead connection are given once after reconnecting", async () => {
   const world = await World.online();
   await world.push(message(1));
   await world.clock.pass(100);
@@ -175,7 +177,7 @@ test("what a dead connection took is given after the next one opens, and nothing
   assert.deepEqual(world.missed, []);
 });
 
-test("the last seconds of a connection come again with the next pull, and are given once and dropped", async () => {
+test("repeated messages of a connection's last seconds are given once and dropped", async () => {
   const world = await World.online();
   await world.push(message(1), message(2), message(3));
   await world.clock.pass(TIMING.orderMs);
@@ -187,7 +189,7 @@ test("the last seconds of a connection come again with the next pull, and are gi
   assert.deepEqual(world.missed, []);
 });
 
-test("what comes after the client was closed is not given, and the next client gets it with its pull", async () => {
+test("messages after the close are not given, and the next client pulls them", async () => {
   const world = await World.online();
   await world.push(message(1));
   const closed = world.client.close();
@@ -202,7 +204,7 @@ test("what comes after the client was closed is not given, and the next client g
   assert.deepEqual(next.missed, []);
 });
 
-test("what the next connection pushes waits until that is given", async () => {
+test("messages pushed by the next connection wait for older ones", async () => {
   const world = await World.online();
   world.log.push(message(1));
   const answer = new Later<void>();
@@ -219,7 +221,7 @@ test("what the next connection pushes waits until that is given", async () => {
   assert.deepEqual(numbers(world.given), [1, 2]);
 });
 
-test("so is what one took whose handshake was lost on its way back", async () => {
+test("messages to a connection whose handshake answer was lost are given", async () => {
   const world = new World();
   world.client.connect();
   await world.dialled();
@@ -228,7 +230,7 @@ test("so is what one took whose handshake was lost on its way back", async () =>
   assert.deepEqual(numbers(world.given), [1]);
 });
 
-test("each connection has a token of its own, and waits between attempts grow until one stands", async () => {
+test("each connection has a new token, and waits grow until one is stable", async () => {
   const world = new World();
   world.client.connect();
   await settle();
@@ -259,9 +261,9 @@ test("each connection has a token of its own, and waits between attempts grow un
 
 for (const [way, token] of [
   ["rejects", () => Promise.reject(new Error("the host is away"))],
-  ["gives what is no token", () => "no token"],
+  ["returns an invalid token", () => "no token"],
 ] as const) {
-  test(`where the token callback ${way}, it is asked again later`, async () => {
+  test(`if the token callback ${way}, it is called again later`, async () => {
     let asked = 0;
     const sockets = new FakeSockets();
     const Socket = sockets.constructorFor;
@@ -282,7 +284,7 @@ for (const [way, token] of [
   });
 }
 
-test("a message at which the application throws stays on the server until it is taken, and those after it wait", async () => {
+test("a message that the application rejects stays on the server, and later ones wait", async () => {
   let troubles = 2;
   const world: World = new World({
     onMessage: (one) => {
@@ -303,7 +305,7 @@ test("a message at which the application throws stays on the server until it is 
   assert.deepEqual(world.errors.map(({ code, message: text }) => [code, text]), Array(2).fill(["handler", "no room"]));
 });
 
-test("a pull that fails is repeated, and sends go out meanwhile", async () => {
+test("a failed pull is repeated, and sends work meanwhile", async () => {
   const world = new World();
   world.missed = [message(1)];
   let failures = 2;
@@ -321,7 +323,7 @@ test("a pull that fails is repeated, and sends go out meanwhile", async () => {
   assert.deepEqual(world.codes, ["unavailable", "unavailable"]);
 });
 
-test("a pull that is refused is repeated no sooner than the server says", async () => {
+test("a refused pull is repeated no sooner than the server says", async () => {
   const world = new World();
   let failures = 1;
   world.instead = () => (failures-- > 0 ? { status: 429, headers: { "retry-after": "20" } } : undefined);
@@ -333,7 +335,7 @@ test("a pull that is refused is repeated no sooner than the server says", async 
   await world.closed();
 });
 
-test("missed messages are pulled again, soon after connecting and then now and then", async () => {
+test("missed messages are pulled again soon after connecting and then regularly", async () => {
   const world = await World.online({ timing: { silenceMs: 3_600_000 } });
   world.asked();
   await world.clock.pass(TIMING.settleMs - 1);
@@ -348,7 +350,7 @@ test("missed messages are pulled again, soon after connecting and then now and t
   assert.deepEqual(numbers(world.given), [1]);
 });
 
-test("where something is missed though a connection is open, that may have taken what is older", async () => {
+test("a missed message on an open connection causes a resumption", async () => {
   const world = await World.online({ timing: { silenceMs: 36_000_000, pullEveryMs: 3_600_000 } });
   await world.push(message(1));
   const taken = [message(2), message(1_000)];
@@ -358,7 +360,7 @@ test("where something is missed though a connection is open, that may have taken
   assert.deepEqual(numbers(world.given), [1, 2, 1_000, 3_000_000]);
 });
 
-test("... also if the first pages that are looked at are empty", async () => {
+test("a missed message behind empty pages causes a resumption", async () => {
   const world = await World.online();
   world.asked();
   world.missed = [message(100)];
@@ -375,7 +377,7 @@ test("... also if the first pages that are looked at are empty", async () => {
   assert.equal(world.client.state, "online");
 });
 
-test("a server that leads nowhere is asked again later, and its pushes are given", async () => {
+test("a pull without progress is repeated later, and pushed messages are given", async () => {
   const world = new World();
   world.instead = () => page([], true, idOf(50));
   world.log = [message(60)];
@@ -390,7 +392,7 @@ test("a server that leads nowhere is asked again later, and its pushes are given
   assert.equal(world.client.state, "online");
 });
 
-test("... and what is pushed meanwhile waits until that is read", async () => {
+test("messages pushed during the resumption wait for its end", async () => {
   const world = await World.online();
   world.missed = [message(2)];
   world.log.push(message(1), message(2));
@@ -408,7 +410,7 @@ test("... and what is pushed meanwhile waits until that is read", async () => {
   assert.deepEqual(numbers(world.given), [1, 2, 3]);
 });
 
-test("... also if it is found dead before that is read", async () => {
+test("a resumption continues on the next connection if this one is dead", async () => {
   const world = await World.online({ timing: { silenceMs: 36_000_000 } });
   await world.push(message(1));
   world.missed = [message(3_000_000)];
@@ -421,7 +423,7 @@ test("... also if it is found dead before that is read", async () => {
   assert.deepEqual(numbers(world.given), [1, 2, 3_000_000]);
 });
 
-test("missed messages do not hide what a dead connection took long before them", async () => {
+test("missed messages do not hide older messages of a dead connection", async () => {
   const world = new World();
   world.missed = [message(3_000_000)];
   await world.connected();
@@ -430,7 +432,7 @@ test("missed messages do not hide what a dead connection took long before them",
   assert.deepEqual(numbers(world.given), [3_000_000, 2]);
 });
 
-test("a send survives its connection, under the same requestId, and its order", async () => {
+test("a send survives its connection with the same requestId and in order", async () => {
   const world = await World.online();
   const sends = [1, 2].map((n) => world.client.sendToGroup("g", n));
   const [first] = world.sockets.last.requests;
@@ -446,7 +448,7 @@ test("a send survives its connection, under the same requestId, and its order", 
   assert.equal(world.client.unsent, 0);
 });
 
-test("request ids are no counters: two clients of a user share none", async () => {
+test("request ids are random: two clients of a user share none", async () => {
   const worlds = await Promise.all([World.online(), World.online()]);
   const ids = worlds.flatMap((world) => {
     for (let n = 0; n < 100; n++) void world.client.sendToUser(`user${n}`, 1).catch(() => {});
@@ -457,7 +459,7 @@ test("request ids are no counters: two clients of a user share none", async () =
   await Promise.all(worlds.map((world) => world.closed()));
 });
 
-test("a requestId is the application's, or new", async () => {
+test("a requestId comes from the application or is new", async () => {
   const world = await World.online();
   for (const to of ["a", "b", "c"]) void world.client.sendToUser(to, 1).catch(() => {});
   void world.client.sendToUser("d", 1, { requestId: "mine" }).catch(() => {});
@@ -467,7 +469,7 @@ test("a requestId is the application's, or new", async () => {
   await world.closed();
 });
 
-test("an expired token costs a connection, and nothing else", async () => {
+test("an expired token ends the connection only", async () => {
   const world = await World.online();
   const sent = world.client.sendToUser("ben", "hi");
   const [first] = world.sockets.last.requests;
@@ -483,7 +485,7 @@ test("an expired token costs a connection, and nothing else", async () => {
 
 const TOO_MANY = { type: "ERROR", code: "too_many_connections", message: "more than 32 connections" };
 
-/** A client that a newer connection of the user took the place of. */
+/** A client that a newer connection of the user has replaced. */
 async function replaced(options?: Partial<ClientOptions>): Promise<World> {
   const world = await World.online(options);
   world.sockets.last.say(TOO_MANY);
@@ -491,7 +493,7 @@ async function replaced(options?: Partial<ClientOptions>): Promise<World> {
   return world;
 }
 
-test("a client whose connection is replaced does not connect again by itself", async () => {
+test("a replaced client does not reconnect by itself", async () => {
   const world = await replaced();
   assert.equal(world.client.state, "replaced");
   assert.deepEqual(world.states.slice(-2), ["online", "replaced"]);
@@ -503,7 +505,7 @@ test("a client whose connection is replaced does not connect again by itself", a
   assert.equal(world.tokens, 1);
 });
 
-test("... but when it is told to; what was sent and missed meanwhile is not lost", async () => {
+test("a replaced client reconnects when told and loses nothing", async () => {
   const world = await World.online();
   const sent = world.client.sendToUser("ben", "before");
   const [request] = world.sockets.last.requests;
@@ -527,7 +529,7 @@ test("... but when it is told to; what was sent and missed meanwhile is not lost
   await world.closed();
 });
 
-test("two clients of a user that replace each other come to rest", async () => {
+test("two clients that replace each other do not loop", async () => {
   const first = await World.online();
   const second = await World.online();
   first.sockets.last.say(TOO_MANY);
@@ -537,7 +539,7 @@ test("two clients of a user that replace each other come to rest", async () => {
   await second.closed();
 });
 
-test("errors of a send reject it; others are told", async () => {
+test("errors of a send reject it, and other errors are reported", async () => {
   const world = await World.online();
   const sent = world.client.sendToUser("ben?", "hi");
   const { requestId } = world.sockets.last.requests[0]!;
@@ -548,7 +550,7 @@ test("errors of a send reject it; others are told", async () => {
   assert.deepEqual(world.errors.map(({ code, message: text }) => [code, text]), [["novel", "of a later server"]]);
 });
 
-test("a notification is given at once, and what its handler throws is told", async () => {
+test("a notification is given at once, and errors of its handler are reported", async () => {
   const world: World = new World({
     onNotification: (one) => {
       world.notifications.push(one);
@@ -564,7 +566,7 @@ test("a notification is given at once, and what its handler throws is told", asy
   assert.deepEqual(world.codes, ["handler"]);
 });
 
-test("what onState throws is told, and stops nothing", async () => {
+test("an error of onState is reported and stops nothing", async () => {
   const world = new World({ onState: () => { throw new Error("no"); } });
   await world.connected();
   await world.reconnected();
@@ -572,7 +574,7 @@ test("what onState throws is told, and stops nothing", async () => {
   assert.equal(world.codes.filter((code) => code === "handler").length, 7);
 });
 
-test("what onError throws is nobody's to catch, and stops nothing", async (context) => {
+test("an error of onError is uncaught and stops nothing", async (context) => {
   const uncaught: unknown[] = [];
   context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
     assert.throws(task, (thrown) => uncaught.push(thrown) > 0);
@@ -584,12 +586,12 @@ test("what onError throws is nobody's to catch, and stops nothing", async (conte
   assert.deepEqual(uncaught, [trouble]);
 });
 
-// Where a resumption begins.
+// The start of a resumption.
 
 const DATE_MS = Date.UTC(2025, 5, 17, 10);
 const since = (world: World) => world.asked().find((line) => line.includes("since"))?.split("=")[1];
 
-test("a resumption begins with the client's own time, by the server's clock if that is told", async () => {
+test("a resumption begins at the client's start by the server's clock", async () => {
   const world = new World();
   world.instead = () => ({ ...page([]), headers: { date: new Date(DATE_MS).toUTCString() } });
   world.client.connect();
@@ -604,7 +606,7 @@ for (const [name, frame] of [
   ["an acknowledgement", { type: "ACK", requestId: "r", id: "1", timestamp: DATE_MS }],
   ["a message", { ...message(1), timestamp: DATE_MS }],
 ] as const) {
-  test(`... by that of ${name} otherwise`, async () => {
+  test(`${name} sets the start of a resumption if no answer does`, async () => {
     const world = await World.online();
     await world.clock.pass(1_000);
     world.sockets.last.say(frame);
@@ -616,13 +618,13 @@ for (const [name, frame] of [
   });
 }
 
-test("... or by its own, less a minute", async () => {
+test("without a server time a resumption begins a minute before the client's start", async () => {
   const world = await World.online();
   await world.reconnected();
   assert.equal(since(world), idOf(-60_000));
 });
 
-test("... and later where the last one left off", async () => {
+test("a later resumption begins where the last one ended", async () => {
   const world = await World.online();
   await world.push(message(500_000));
   await world.clock.pass(100);
@@ -630,7 +632,7 @@ test("... and later where the last one left off", async () => {
   assert.equal(since(world), idOf(500_000 - TIMING.overlapMs));
 });
 
-test("what an earlier client stored is resumed, and not given again", async () => {
+test("stored messages start the resumption and are not given again", async () => {
   const world = new World({ stored: [idOf(100), idOf(120)] });
   world.log = [60, 80, 100, 110, 120, 130].map((n) => message(n));
   await world.connected();
@@ -638,14 +640,14 @@ test("what an earlier client stored is resumed, and not given again", async () =
   assert.deepEqual(numbers(world.given), [80, 110, 130]);
 });
 
-test("who has stored nothing yet does not resume", async () => {
+test("without stored messages the first connection does not resume", async () => {
   const world = await World.online({ stored: [] });
   assert.deepEqual(world.asked(), ["GET"]);
 });
 
-// Now.
+// Checking now.
 
-test("to check now ends the wait, once", async () => {
+test("checkNow ends the wait once", async () => {
   const world: World = new World({ onState: (state) => state === "waiting" && world.client.checkNow() });
   await world.connected();
   world.sockets.last.end();
@@ -654,7 +656,7 @@ test("to check now ends the wait, once", async () => {
   assert.equal(world.sockets.all.length, 2);
 });
 
-test("to check now asks an open connection whether it lives", async () => {
+test("checkNow probes an open connection", async () => {
   const world = await World.online();
   world.client.checkNow();
   assert.equal(world.sockets.last.probes, 1);
@@ -662,7 +664,7 @@ test("to check now asks an open connection whether it lives", async () => {
   assert.equal(world.client.state, "waiting");
 });
 
-test("a browser that is online again is a reason to check", async (context) => {
+test("the online event of a browser triggers checkNow", async (context) => {
   const events = new EventTarget();
   for (const name of ["addEventListener", "removeEventListener"] as const) {
     const listen: unknown = events[name].bind(events);
@@ -678,9 +680,9 @@ test("a browser that is online again is a reason to check", async (context) => {
   assert.equal(world.sockets.last.probes, 1);
 });
 
-// The end.
+// Closing.
 
-/** Closed, and nothing goes on: no timer, no call, no socket. */
+/** Asserts that the client is closed and that nothing runs: no timer, no call, no socket. */
 async function assertOver(world: World): Promise<void> {
   const closed = world.closed();
   assert.equal(world.client.state, "closed");
@@ -694,7 +696,7 @@ async function assertOver(world: World): Promise<void> {
   assert.equal(world.states.at(-1), "closed");
 }
 
-test("closed before it connects, it never does", async () => {
+test("a client closed before connect never connects", async () => {
   const world = new World();
   await assertOver(world);
   world.client.connect();
@@ -702,7 +704,7 @@ test("closed before it connects, it never does", async () => {
   assert.equal(world.sockets.all.length, 0);
 });
 
-test("closed while a token is asked for, it opens no connection", async () => {
+test("a client closed while it requests a token opens no connection", async () => {
   const token = new Later<string>();
   const world = new World({ token: () => token.promise });
   world.client.connect();
@@ -713,14 +715,14 @@ test("closed while a token is asked for, it opens no connection", async () => {
   assert.equal(world.sockets.all.length, 0);
 });
 
-test("closed while a token is asked for that never comes, nothing is left", async () => {
+test("closing while a token never comes leaves nothing", async () => {
   const world = new World({ token: () => Promise.reject(new Error("late")) });
   world.client.connect();
   await assertOver(world);
   assert.deepEqual(world.codes, []);
 });
 
-test("closed while connecting, it ends the handshake", async () => {
+test("closing while connecting ends the handshake", async () => {
   const world = new World();
   world.client.connect();
   await world.dialled();
@@ -728,15 +730,15 @@ test("closed while connecting, it ends the handshake", async () => {
   assert.equal(world.sockets.last.closedWith, 1000);
 });
 
-test("closed while waiting, it does not connect again", async () => {
+test("closing while waiting prevents the next attempt", async () => {
   const world = await World.online();
   world.sockets.last.end();
   await assertOver(world);
 });
 
-test("closed while replaced, nothing is left", async () => assertOver(await replaced()));
+test("closing while replaced leaves nothing", async () => assertOver(await replaced()));
 
-test("closed while catching up, it drops nothing, and gives nothing more", async () => {
+test("closing while catching up drops nothing and gives nothing more", async () => {
   const world = new World();
   world.missed = [message(1)];
   const answer = new Later<FakeAnswer>();
@@ -749,10 +751,10 @@ test("closed while catching up, it drops nothing, and gives nothing more", async
   assert.deepEqual(numbers(world.given), []);
 });
 
-test("closed online, nothing is left", async () => assertOver(await World.online()));
+test("closing while online leaves nothing", async () => assertOver(await World.online()));
 
 for (const when of ["connecting", "catching_up", "online", "waiting", "replaced"] as const) {
-  test(`closed by its own handler when ${when}, nothing is left`, async () => {
+  test(`closing in a handler leaves nothing (${when})`, async () => {
     const world: World = new World({
       onState: (state) => {
         world.states.push(state);
@@ -768,7 +770,7 @@ for (const when of ["connecting", "catching_up", "online", "waiting", "replaced"
   });
 }
 
-test("what had come is given before the close is done, also what waited for older ones", async () => {
+test("messages that had come are given before the close resolves", async () => {
   const handled = new Later<void>();
   const world: World = new World({ onMessage: async (one) => (await handled.promise, void world.given.push(one)) });
   await world.connected();
@@ -786,14 +788,14 @@ test("what had come is given before the close is done, also what waited for olde
   assert.deepEqual(numbers(world.given), [1, 2, 3]);
 });
 
-test("what is given at the end and refused is told, and not given again", async () => {
+test("a message that is rejected during the close is reported and not given again", async () => {
   const world = await World.online({ onMessage: () => Promise.reject(new Error("no room")) });
   await world.push(message(1));
   await assertOver(world);
   assert.deepEqual(world.codes, ["handler"]);
 });
 
-test("sends that are not acknowledged reject at the end, and so do later ones", async () => {
+test("unacknowledged and later sends reject after the close", async () => {
   const world = await World.online();
   const sent = assert.rejects(world.client.sendToUser("ben", 1), { code: "closed" });
   await assertOver(world);

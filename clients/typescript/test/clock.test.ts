@@ -6,7 +6,7 @@ import { FakeClock, settle } from "./time.js";
 
 const BACKOFF = { baseMs: 100, maxMs: 1_000 };
 
-test("the wait doubles, up to its limit", () => {
+test("the wait doubles up to its limit", () => {
   const full = [0, 1, 2, 3, 4, 1_000].map((attempt) => backoffMs(BACKOFF, attempt, () => 1));
   assert.deepEqual(full, [100, 200, 400, 800, 1_000, 1_000]);
 });
@@ -16,7 +16,7 @@ test("jitter takes up to half of the wait", () => {
   assert.equal(backoffMs(BACKOFF, 4, () => 0.5), 750);
 });
 
-test("a sleep ends at its time, and leaves nothing behind", async () => {
+test("a sleep ends at its time and leaves no timer", async () => {
   const clock = new FakeClock();
   let over = false;
   void sleep(clock, 50, new AbortController().signal).then(() => (over = true));
@@ -27,7 +27,7 @@ test("a sleep ends at its time, and leaves nothing behind", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("a sleep that is aborted ends, and leaves no timer", async () => {
+test("an aborted sleep ends and leaves no timer", async () => {
   const clock = new FakeClock();
   const abort = new AbortController();
   let over = false;
@@ -38,13 +38,13 @@ test("a sleep that is aborted ends, and leaves no timer", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("nobody falls asleep after the abort", async () => {
+test("a sleep after the abort ends at once", async () => {
   const clock = new FakeClock();
   await sleep(clock, 50, AbortSignal.abort());
   assert.equal(clock.pending, 0);
 });
 
-test("the machine's clock wakes once, and not when it was cancelled", async () => {
+test("the system clock wakes once, and never after cancelling", async () => {
   const woken: string[] = [];
   const before = Date.now();
   systemClock.after(1, () => woken.push("cancelled")).cancel();

@@ -10,7 +10,7 @@ import { FakeClock, settle } from "./time.js";
 const TIMING = { ...DEFAULT_TIMING, pingEveryMs: 60, silenceMs: 300, answerMs: 10, handshakeMs: 15 };
 const PROBED = { type: "ERROR", code: "bad_request", message: "receiverId is missing", requestId: "client-probe" };
 
-/** A connection under way, and what it said. */
+/** A connection under test, and its events. */
 function dialled() {
   const clock = new FakeClock();
   const sockets = new FakeSockets();
@@ -35,14 +35,14 @@ function opened() {
   return all;
 }
 
-test("the token goes by the subprotocol, and not into the address", () => {
+test("the token is sent as a subprotocol, not in the address", () => {
   const { socket, said } = opened();
   assert.equal(socket.url, "wss://chat.example.com/ws");
   assert.deepEqual(socket.protocols, ["chat", "t"]);
   assert.deepEqual(said, ["opened"]);
 });
 
-test("a handshake that takes too long is over, and an opening after that counts for nothing", async () => {
+test("a handshake that takes too long ends, and a late opening is ignored", async () => {
   const { clock, socket, said } = dialled();
   await clock.pass(15);
   socket.open();
@@ -51,7 +51,7 @@ test("a handshake that takes too long is over, and an opening after that counts 
   assert.equal(clock.pending, 0);
 });
 
-test("a refused handshake ends it once, though it is an error and a close", () => {
+test("a refused handshake ends the connection once", () => {
   const { clock, socket, said } = dialled();
   socket.onerror?.();
   socket.end(1006);
@@ -59,7 +59,7 @@ test("a refused handshake ends it once, though it is an error and a close", () =
   assert.equal(clock.pending, 0);
 });
 
-test("frames are handed on; what is none is not", () => {
+test("only valid frames are passed on", () => {
   const { socket, frames } = opened();
   socket.say(message(1));
   socket.say({ message: "Internal server error" });
@@ -75,7 +75,7 @@ test("an open connection is pinged", async () => {
   assert.equal(socket.pings, 3);
 });
 
-test("one that has long said nothing is probed, and is dead if it does not answer", async () => {
+test("a silent connection is probed, and ends without an answer", async () => {
   const { clock, socket, said } = opened();
   await clock.pass(299);
   assert.equal(socket.probes, 0);
@@ -88,7 +88,7 @@ test("one that has long said nothing is probed, and is dead if it does not answe
   assert.equal(clock.pending, 0);
 });
 
-test("the probe's answer keeps it, and is nobody else's business", async () => {
+test("the answer to a probe keeps the connection and is not passed on", async () => {
   const { clock, socket, frames, said } = opened();
   await clock.pass(300);
   socket.say(PROBED);
@@ -98,7 +98,7 @@ test("the probe's answer keeps it, and is nobody else's business", async () => {
   assert.equal(socket.probes, 1);
 });
 
-test("any frame is an answer", async () => {
+test("any frame answers a probe", async () => {
   const { connection, clock, socket, said } = opened();
   connection.probe();
   socket.say(message(1));
@@ -106,7 +106,7 @@ test("any frame is an answer", async () => {
   assert.deepEqual(said, ["opened"]);
 });
 
-test("one probe is under way at a time, and none before it is open", () => {
+test("there is one probe at a time, and none before the opening", () => {
   const { connection, socket } = dialled();
   connection.probe();
   socket.open();
@@ -115,7 +115,7 @@ test("one probe is under way at a time, and none before it is open", () => {
   assert.equal(socket.probes, 1);
 });
 
-test("nothing is sent through a socket that is not open", () => {
+test("nothing is sent before the socket is open", () => {
   const { connection, socket } = dialled();
   connection.send('{"a":1}');
   socket.open();
@@ -126,7 +126,7 @@ test("nothing is sent through a socket that is not open", () => {
 });
 
 for (const requestId of ["r1", undefined, "client-probe"]) {
-  test(`an expired token ends it, whoever learns it (${requestId})`, () => {
+  test(`an expired token ends the connection (${requestId})`, () => {
     const { clock, socket, frames, said } = opened();
     socket.say({ type: "ERROR", code: "token_expired", message: "expired", requestId });
     assert.deepEqual(said, ["opened", "the token expired"]);
@@ -136,7 +136,7 @@ for (const requestId of ["r1", undefined, "client-probe"]) {
   });
 }
 
-test("one that a newer connection replaces ends as that, once, and says so before", () => {
+test("a replaced connection reports the error and ends once as replaced", () => {
   const { clock, socket, frames, said } = opened();
   const frame = { type: "ERROR", code: "too_many_connections", message: "too many connections" };
   socket.say(frame);
@@ -148,7 +148,7 @@ test("one that a newer connection replaces ends as that, once, and says so befor
   assert.equal(clock.pending, 0);
 });
 
-test("what comes after its end is not heard", () => {
+test("frames after the end are ignored", () => {
   const { socket, frames, said } = opened();
   socket.end(1001);
   socket.say(message(1));
@@ -157,7 +157,7 @@ test("what comes after its end is not heard", () => {
   assert.deepEqual(said, ["opened", "closed with code 1001"]);
 });
 
-test("a close waits for the other side, and ends nothing by itself", async () => {
+test("a close waits for the other side", async () => {
   const { connection, clock, socket, frames, said } = opened();
   let over = false;
   void connection.close().then(() => (over = true));
@@ -172,7 +172,7 @@ test("a close waits for the other side, and ends nothing by itself", async () =>
   assert.equal(clock.pending, 0);
 });
 
-test("... but not for long", async () => {
+test("a close does not wait long for the other side", async () => {
   const { connection, clock } = opened();
   let over = false;
   void connection.close().then(() => (over = true));
@@ -181,7 +181,7 @@ test("... but not for long", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("a close during the handshake ends that", async () => {
+test("a close during the handshake ends the handshake", async () => {
   const { connection, clock, socket, said } = dialled();
   const closed = connection.close();
   socket.onerror?.();
@@ -191,7 +191,7 @@ test("a close during the handshake ends that", async () => {
   assert.equal(clock.pending, 0);
 });
 
-test("to close what has ended takes no time", async () => {
+test("closing an ended connection resolves at once", async () => {
   const { connection, socket } = opened();
   socket.end();
   await connection.close();

@@ -6,7 +6,7 @@ import type { Message } from "../src/protocol.js";
 import { Later, message, numbers } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
-/** A delivery to `take`, what it was given, and what it threw. */
+/** A delivery to `take`, with the messages that it gave and the errors. */
 function delivery(take: (message: Message) => void | Promise<void> = () => {}) {
   const clock = new FakeClock();
   const end = new AbortController();
@@ -26,7 +26,7 @@ function delivery(take: (message: Message) => void | Promise<void> = () => {}) {
   return { delivery: these, clock, end, given, failures };
 }
 
-test("messages are given one at a time, in their turn", async () => {
+test("messages are given one at a time and in order", async () => {
   const first = new Later<void>();
   const { delivery: these, given } = delivery((one) => (one.content === "m1" ? first.promise : undefined));
   void these.give(message(1));
@@ -42,7 +42,7 @@ for (const [way, fail] of [
   ["throws", (error: Error): void => { throw error; }],
   ["rejects", (error: Error) => Promise.reject(error)],
 ] as const) {
-  test(`a message at which the application ${way} is given again, before any other`, async () => {
+  test(`a message is given again before any other if the application ${way}`, async () => {
     const troubles = [new Error("first"), new Error("second")];
     const expected = [...troubles];
     const { delivery: these, clock, given, failures } = delivery(() => {
@@ -64,7 +64,7 @@ for (const [way, fail] of [
   });
 }
 
-test("at the end, what waits to be given again is given once more, and then no more", async () => {
+test("after the abort a failed message is given once more only", async () => {
   const { delivery: these, clock, end, given } = delivery(() => { throw new Error("never"); });
   void these.give(message(1));
   void these.give(message(2));

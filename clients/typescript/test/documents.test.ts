@@ -1,4 +1,4 @@
-/** The types of the protocol are those of the documents of the APIs, as the local stack serves them. */
+/** Compares the types of the protocol with the documents of the APIs, which the local stack serves. */
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { compile, type JSONSchema } from "json-schema-to-typescript";
 import { startStack, type Stack } from "./stack.js";
 import { HERE, typecheck } from "./typecheck.js";
 
-/** By the type's name here, its name in the document. */
+/** By the name of the type here, its name in the document. */
 const OF_SOCKET = {
   PrivateMessage: "PrivateMessage",
   GroupMessage: "GroupMessage",
@@ -25,7 +25,7 @@ const OF_REST = {
 };
 
 /**
- * Whether two types are the same. `content` is any JSON in both, and a client takes `code`s that are not yet known.
+ * Compares two types. `content` is any JSON in both, and a client accepts `code`s that are not yet known.
  */
 const COMPARISON = `
 type Known<T> = { [K in keyof T as string extends K ? never : K extends "content" | "code" ? never : K]: T[K] };
@@ -44,7 +44,7 @@ async function typesOf(stack: Stack, document: string, names: string[]): Promise
   return compile(schema as JSONSchema, "All", options);
 }
 
-/** What the compiler says of types that should be the same. */
+/** The errors of the compiler about types that should be equal. */
 async function compare(stack: Stack, document: string, pairs: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "serverless-chat-types-"));
   try {
@@ -63,11 +63,11 @@ async function compare(stack: Stack, document: string, pairs: Record<string, str
   }
 }
 
-test("types are those of the documents", { timeout: 120_000 }, async (context) => {
+test("types match the documents", { timeout: 120_000 }, async (context) => {
   const stack = await startStack();
   context.after(() => stack.stop());
   assert.equal(await compare(stack, "asyncapi", OF_SOCKET), "");
   assert.equal(await compare(stack, "openapi", OF_REST), "");
-  // That a difference is seen is seen here.
+  // Shows that this test would notice a difference.
   assert.match(await compare(stack, "openapi", { Group: "Invitation" }), /is not assignable/);
 });

@@ -1,14 +1,14 @@
-/** The network's other side, written out by a test: sockets, answers, and messages. */
+/** The other side of the network, controlled by a test: sockets, answers and messages. */
 
 import type { WebSocketConstructor } from "../src/connection.js";
 import type { Message, PrivateMessage } from "../src/protocol.js";
 import { firstIdAt } from "../src/ulid.js";
 
-/** A socket that does what its test says. */
+/** A socket that its test controls. */
 export class FakeSocket {
   /** 0 connecting, 1 open, 2 closing, 3 closed. */
   readyState = 0;
-  /** What was sent, parsed. */
+  /** The sent frames, parsed. */
   readonly sent: Record<string, unknown>[] = [];
   closedWith: number | undefined;
   onopen: (() => void) | undefined;
@@ -32,18 +32,18 @@ export class FakeSocket {
     this.onopen?.();
   }
 
-  /** A frame comes. */
+  /** Delivers a frame. */
   say(frame: unknown): void {
     this.onmessage?.({ data: JSON.stringify(frame) });
   }
 
-  /** The connection is gone, and this side knows. */
+  /** Ends the connection in a way that this side notices. */
   end(code = 1006): void {
     this.readyState = 3;
     this.onclose?.({ code });
   }
 
-  /** The frames with a `requestId` that were sent. */
+  /** The sent frames with a `requestId`. */
   get requests(): Record<string, unknown>[] {
     return this.sent.filter((frame) => frame["requestId"] !== undefined && frame["requestId"] !== "client-probe");
   }
@@ -57,7 +57,7 @@ export class FakeSocket {
   }
 }
 
-/** All sockets that were made by its `constructor`. */
+/** All sockets that its `constructor` has made. */
 export class FakeSockets {
   readonly all: FakeSocket[] = [];
 
@@ -73,14 +73,14 @@ export class FakeSockets {
 
   get last(): FakeSocket {
     const last = this.all.at(-1);
-    if (last === undefined) throw new Error("nobody has connected");
+    if (last === undefined) throw new Error("there is no socket");
     return last;
   }
 }
 
 export interface FakeRequest {
   method: string;
-  /** As `/api/group`. */
+  /** For example `/api/group`. */
   path: string;
   query: Record<string, string>;
   token: string | undefined;
@@ -95,7 +95,7 @@ export interface FakeAnswer {
   headers?: Record<string, string>;
 }
 
-/** A `fetch` that answers as its test says, and remembers what was asked. An aborted one rejects, as the real one does. */
+/** A `fetch` that answers as its test says and records requests. An aborted one rejects, as the real one does. */
 export class FakeFetch {
   readonly requests: FakeRequest[] = [];
 
@@ -120,7 +120,7 @@ export class FakeFetch {
     return new Response(text ?? (json === undefined ? "" : JSON.stringify(json)), { status, headers });
   };
 
-  /** The requests as one reads them: `GET /api/message after=…`. */
+  /** The requests as text: `GET /api/message after=…`. */
   get lines(): string[] {
     return this.requests.map(({ method, path, query }) => {
       const rest = Object.entries(query).map(([name, value]) => `${name}=${value}`);
@@ -139,20 +139,20 @@ export class Later<T> {
   });
 }
 
-/** When the messages of these tests were sent. */
+/** The time at which the messages of these tests were sent. */
 export const EPOCH_MS = 1_750_000_000_000;
 
-/** The id of the message `n`, in order. */
+/** The id of the n-th message, in order. */
 export function idOf(n: number): string {
   return firstIdAt(EPOCH_MS + n);
 }
 
-/** The message `n` to Ben. */
+/** The n-th message to Ben. */
 export function message(n: number, content = `m${n}`): PrivateMessage {
   return { type: "unicast", id: idOf(n), senderId: "ann", receiverId: "ben", content, timestamp: EPOCH_MS + n };
 }
 
-/** The numbers of messages, for comparing. */
+/** The numbers of messages, for comparisons. */
 export function numbers(messages: Message[]): number[] {
   return messages.map(({ timestamp }) => timestamp - EPOCH_MS);
 }

@@ -8,7 +8,7 @@ import { FakeClock } from "./time.js";
 
 const TIMING = { holdMs: 1_000, orderMs: 100, overlapMs: 50 };
 
-/** An inbox and what it gave on. */
+/** An inbox and the messages that it delivered. */
 function inbox(remember = 100, deliver: (message: Message) => Promise<void> = async () => {}) {
   const clock = new FakeClock();
   const given: Message[] = [];
@@ -24,14 +24,14 @@ function inbox(remember = 100, deliver: (message: Message) => Promise<void> = as
   return { inbox: these, clock, given };
 }
 
-/** One that has caught up. */
+/** An inbox that has caught up. */
 function online(remember?: number) {
   const all = inbox(remember);
   all.inbox.caughtUp();
   return all;
 }
 
-test("what is pushed before the catch-up is over waits for it", async () => {
+test("messages pushed during the catch-up wait for its end", async () => {
   const { inbox: these, given } = inbox();
   these.push(message(3));
   await these.pull(message(1));
@@ -41,7 +41,7 @@ test("what is pushed before the catch-up is over waits for it", async () => {
   assert.deepEqual(numbers(given), [1, 2, 3]);
 });
 
-test("what is pushed and pulled is given once", async () => {
+test("a message that is pushed and pulled is given once", async () => {
   const { inbox: these, clock, given } = inbox();
   these.push(message(1));
   await these.pull(message(1));
@@ -52,7 +52,7 @@ test("what is pushed and pulled is given once", async () => {
   assert.deepEqual(numbers(given), [1]);
 });
 
-test("a push that is older than what is pulled goes before it", async () => {
+test("an older pushed message is given before a pulled one", async () => {
   const { inbox: these, given } = inbox();
   these.push(message(4));
   these.push(message(2));
@@ -62,7 +62,7 @@ test("a push that is older than what is pulled goes before it", async () => {
   assert.deepEqual(numbers(given), [1, 2, 3, 4]);
 });
 
-test("a push waits for the catch-up no longer than holdMs, and takes along what is older", async () => {
+test("a pushed message waits for the catch-up no longer than holdMs", async () => {
   const { inbox: these, clock, given } = inbox();
   these.push(message(2));
   await clock.pass(500);
@@ -77,7 +77,7 @@ test("a push waits for the catch-up no longer than holdMs, and takes along what 
   assert.equal(clock.pending, 0);
 });
 
-test("pushes that overtake each other within orderMs are given in the order of ids", async () => {
+test("messages pushed out of order within orderMs are given in order", async () => {
   const { inbox: these, clock, given } = online();
   these.push(message(3));
   await clock.pass(60);
@@ -90,7 +90,7 @@ test("pushes that overtake each other within orderMs are given in the order of i
   assert.equal(clock.pending, 0);
 });
 
-test("one that comes later than that is given all the same", async () => {
+test("a message that comes after orderMs is given too", async () => {
   const { inbox: these, clock, given } = online();
   these.push(message(2));
   await clock.pass(100);
@@ -99,7 +99,7 @@ test("one that comes later than that is given all the same", async () => {
   assert.deepEqual(numbers(given), [2, 1]);
 });
 
-test("after an interruption pushes wait for the next catch-up", async () => {
+test("after an interruption pushed messages wait for the next catch-up", async () => {
   const { inbox: these, clock, given } = online();
   these.interrupt();
   these.push(message(2));
@@ -110,7 +110,7 @@ test("after an interruption pushes wait for the next catch-up", async () => {
   assert.deepEqual(numbers(given), [1, 2]);
 });
 
-test("what is flushed is given whatever is missing, and no timer stays", () => {
+test("a flush gives all waiting messages and leaves no timer", () => {
   const { inbox: these, clock, given } = inbox();
   these.push(message(2));
   these.push(message(1));
@@ -119,7 +119,7 @@ test("what is flushed is given whatever is missing, and no timer stays", () => {
   assert.equal(clock.pending, 0);
 });
 
-test("a pull resolves when the application has the message, also one that it is being given already", async () => {
+test("a pull resolves when the application has the message", async () => {
   const taken = new Later<void>();
   const { inbox: these } = inbox(100, () => taken.promise);
   let resolved = 0;
@@ -131,7 +131,7 @@ test("a pull resolves when the application has the message, also one that it is 
   assert.equal(resolved, 2);
 });
 
-test("what the application has of an earlier client is not given again", async () => {
+test("messages stored by an earlier client are not given again", async () => {
   const { inbox: these, given } = inbox();
   these.knows([idOf(200), idOf(100)]);
   for (const n of [100, 150, 200, 250]) await these.pull(message(n));
@@ -140,7 +140,7 @@ test("what the application has of an earlier client is not given again", async (
   assert.equal(these.resumePoint, idOf(150));
 });
 
-test("of more than is remembered, the greatest are, in whatever order they come", async () => {
+test("of too many stored ids the greatest are remembered", async () => {
   const { inbox: these, given } = inbox(2);
   these.knows([idOf(300), idOf(100), idOf(200)]);
   assert.equal(these.resumePoint, idOf(250));
@@ -148,13 +148,13 @@ test("of more than is remembered, the greatest are, in whatever order they come"
   assert.deepEqual(numbers(given), []);
 });
 
-test("who knows of nothing has no start", () => {
+test("without stored ids there is no start", () => {
   const { inbox: these } = inbox();
   these.knows([]);
   assert.equal(these.hasStart, false);
 });
 
-test("a resumption begins at the start, of which the first word counts", () => {
+test("a resumption begins at the first given start", () => {
   const { inbox: these } = inbox();
   assert.equal(these.resumePoint, "");
   these.startAt(idOf(10));
@@ -162,7 +162,7 @@ test("a resumption begins at the start, of which the first word counts", () => {
   assert.equal(these.resumePoint, idOf(10));
 });
 
-test("... then the overlap before what was given on after a complete catch-up", async () => {
+test("after a complete catch-up a resumption begins the overlap before the last given message", async () => {
   const { inbox: these, clock } = inbox();
   these.startAt(idOf(10));
   these.push(message(200));
@@ -176,7 +176,7 @@ test("... then the overlap before what was given on after a complete catch-up", 
   assert.equal(these.resumePoint, idOf(250));
 });
 
-test("... and what is given on after an interruption does not move it", async () => {
+test("messages given after an interruption do not move the resume point", async () => {
   const { inbox: these, clock } = online();
   these.push(message(100));
   await clock.pass(TIMING.orderMs);
@@ -186,7 +186,7 @@ test("... and what is given on after an interruption does not move it", async ()
   assert.equal(these.resumePoint, idOf(50));
 });
 
-test("... and what is pulled does not move it, unless it was pushed too", async () => {
+test("pulled messages move the resume point only if they were pushed too", async () => {
   const { inbox: these, clock } = online();
   these.startAt(idOf(10));
   await these.pull(message(500));
@@ -197,14 +197,14 @@ test("... and what is pulled does not move it, unless it was pushed too", async 
   assert.equal(these.resumePoint, idOf(450));
 });
 
-test("... or before where a resumption has read to", () => {
+test("what a resumption has read moves the resume point", () => {
   const { inbox: these } = inbox();
   these.advance(idOf(100));
   these.advance(idOf(80));
   assert.equal(these.resumePoint, idOf(50));
 });
 
-test("... but never before what is forgotten, which would be given twice", async () => {
+test("the resume point is never before a forgotten id", async () => {
   const { inbox: these, given } = online(2);
   for (const n of [100, 110, 120, 130]) await these.pull(message(n));
   assert.equal(these.resumePoint, idOf(110));

@@ -1,4 +1,4 @@
-/** Against the local stack, over a network that works. */
+/** Tests against the local stack over a network that works. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -21,14 +21,14 @@ before(async () => {
   stack = await startStack();
 });
 after(async () => {
-  // Those of a test that failed too, or they would go on connecting.
+  // Closes the clients of failed tests too. Otherwise they would keep connecting.
   await Promise.all(people.map(({ client }) => client.close()));
   await stack.stop();
 });
 
 const people: Person[] = [];
 
-/** A client of a user, connected, and what it was given. */
+/** A connected client of a user, and the messages that it was given. */
 class Person {
   readonly received: Message[] = [];
   readonly notifications: Notification[] = [];
@@ -54,7 +54,7 @@ class Person {
     return this;
   }
 
-  /** Wait for so many messages; their contents. */
+  /** Waits for this many messages, and returns their contents. */
   async contents(count: number): Promise<unknown[]> {
     await until(() => this.received.length >= count, 20_000);
     return this.received.map(({ content }) => content);
@@ -62,7 +62,7 @@ class Person {
 }
 
 describe("the client and the local stack", { concurrency: true }, () => {
-  test("two users talk, and a notification comes", async () => {
+  test("two users exchange messages, and a notification arrives", async () => {
     await befriend(stack, "ann", "ben");
     const [ann, ben] = await Promise.all([new Person("ann").online(), new Person("ben").online()]);
     const receipt = await ann.client.sendToUser("ben", { text: "hi" });
@@ -78,7 +78,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     assert.deepEqual([...ann.errors, ...ben.errors], []);
   });
 
-  test("one connection too many replaces the oldest, which stays away until it is told to connect", async (context) => {
+  test("a connection beyond the limit replaces the oldest, which reconnects only when told", async (context) => {
     const small = await startStack([], { MAX_CONNECTIONS: "1" });
     context.after(() => small.stop());
     await befriend(small, "ann", "ben");
@@ -95,7 +95,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await Promise.all([ann, older, newer].map(({ client }) => client.close()));
   });
 
-  test("a requestId is for one message: another with the same one is refused for good", async () => {
+  test("reusing a requestId for another message is refused", async () => {
     await befriend(stack, "ann9", "ben9");
     const ann = await new Person("ann9").online();
     const options = { requestId: "one" };
@@ -108,11 +108,11 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await Promise.all([ann.client.close(), ben.client.close()]);
   });
 
-  test("more is missed than a page holds: all of it is given, in order, and dropped", { timeout: 60_000 }, async () => {
+  test("several pages of missed messages are given in order and dropped", { timeout: 60_000 }, async () => {
     await befriend(stack, "ann2", "ben2");
     const ann = await new Person("ann2").online();
     const content = "x".repeat(30_000);
-    // 4 MiB end a page.
+    // A page ends at 4 MiB.
     const sends = Array.from({ length: 150 }, (_, n) => ann.client.sendToUser("ben2", `${n} ${content}`));
     await Promise.all(sends);
     const ben = await new Person("ben2").online();
@@ -123,7 +123,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await Promise.all([ann.client.close(), ben.client.close()]);
   });
 
-  test("what an application refused before it ended is given to its next client, which knows the others", async () => {
+  test("a message rejected before the end is given to the next client", async () => {
     await befriend(stack, "ann3", "ben3");
     const ann = await new Person("ann3").online();
     const stored: string[] = [];
@@ -143,10 +143,10 @@ describe("the client and the local stack", { concurrency: true }, () => {
   });
 
   for (const [name, hole, ends] of [
-    ["that closes", "to client", true],
+    ["that is closing", "to client", true],
     ["whose network has died unnoticed", "both", false],
   ] as const) {
-    test(`what a client ${name} did not see is given to the next one, which knows nothing of it`, async (context) => {
+    test(`messages that a client ${name} did not see are given to the next one`, async (context) => {
       const [from, to] = ends ? ["ann10", "ben10"] : ["ann11", "ben11"];
       await befriend(stack, from, to);
       const proxy = await Proxy.to(stack.publicUrl);
@@ -154,7 +154,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
       const [ann, ben] = await Promise.all([new Person(from).online(), new Person(to, { url: proxy.url }).online()]);
       await ann.client.sendToUser(to, "seen");
       await ben.contents(1);
-      // From now on the connection takes what nobody sees.
+      // From now on, the connection receives messages that nobody sees.
       proxy.blackHole(hole);
       await ann.client.sendToUser(to, "unseen");
       if (ends) await ben.client.close();
@@ -166,18 +166,18 @@ describe("the client and the local stack", { concurrency: true }, () => {
     });
   }
 
-  test("forged and expired tokens do not connect, a good one does", async () => {
+  test("only a valid token connects", async () => {
     const tokens = ["forged", tokenOf("ann4", -60), tokenOf("ann4")];
     const ann = await new Person("ann4", { token: () => tokens.shift() ?? tokenOf("ann4") }).online();
     assert.deepEqual(ann.errors.map(({ code }) => code), ["network", "network"]);
     await ann.client.close();
   });
 
-  test("a token that expires while it is connected is renewed, and the send arrives", async () => {
+  test("an expired token is renewed while connected, and the send arrives", async () => {
     await befriend(stack, "ann5", "ben5");
     const ben = await new Person("ben5").online();
     let asked = 0;
-    // Valid at the handshake, and not much longer.
+    // Valid for the handshake and little longer.
     const ann = await new Person("ann5", { token: () => tokenOf("ann5", asked++ === 0 ? 2 : 3600) }).online();
     const expired = () => ann.errors.some(({ message }) => message === "the token expired");
     for (let n = 0; !expired(); n++) await ann.client.sendToUser("ben5", n);
@@ -189,7 +189,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await Promise.all([ann.client.close(), ben.client.close()]);
   });
 
-  test("refusals of sends and calls are ChatErrors that name what is wrong", async () => {
+  test("refused sends and calls reject with a ChatError that names the mistake", async () => {
     const ann = await new Person("ann6").online();
     await assert.rejects(ann.client.sendToUser("no user!", 1), { name: "ChatError", code: "bad_request", message: /receiverId/ });
     await assert.rejects(ann.client.api.createGroup(" "), { name: "ChatError", code: "bad_request", message: /name/ });
@@ -197,7 +197,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await ann.client.close();
   });
 
-  test("groups: made, invited to, joined, written to, renamed, left", async () => {
+  test("groups can be created, joined, used, renamed and left", async () => {
     const [ann, ben, cara] = await Promise.all(["ann7", "ben7", "cara7"].map((user) => new Person(user).online()));
     assert(ann && ben && cara);
     const id = await ann.client.api.createGroup("Team & friends");
@@ -222,7 +222,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await Promise.all([ann, ben, cara].map(({ client }) => client.close()));
   });
 
-  test("a process whose client is closed ends by itself", { timeout: 20_000 }, async () => {
+  test("a process ends when its client is closed", { timeout: 20_000 }, async () => {
     const program = `
       import { ChatClient } from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};
       const client = new ChatClient({

@@ -1,4 +1,4 @@
-/** Against the local stack, through a network that dies at moments that follow from a seed. */
+/** Tests against the local stack through a network that fails at seeded moments. */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -8,13 +8,13 @@ import { Proxy, type Hole } from "./proxy.js";
 import { befriend, startStack, tokenOf, type Stack } from "./stack.js";
 import { seeded, until } from "./time.js";
 
-/** How many messages each of the two sends to the other, and as many to the group. */
+/** How many messages each of the two users sends to the other, and how many to the group. */
 const EACH = Number(process.env["MESSAGES"] ?? 100);
 
 /** One seed, or `7..12`. */
 const [FIRST_SEED = 1, LAST_SEED = FIRST_SEED] = (process.env["SEEDS"] ?? "1..2").split("..").map(Number);
 
-/** The waits of a client in a hurry. */
+/** Short waits, so that the tests are fast. */
 const HASTE: Partial<Timing> = {
   pingEveryMs: 100,
   silenceMs: 300,
@@ -37,7 +37,7 @@ after(() => stack.stop());
 
 type Send = (client: ChatClient, options: SendOptions) => Promise<Receipt>;
 
-/** A user behind a network of its own, whose application stores what it takes, fails now and then, and starts again. */
+/** A user behind a network of their own. The application stores messages, fails now and then, and restarts. */
 class Device {
   readonly received: Message[] = [];
   client: ChatClient;
@@ -45,11 +45,11 @@ class Device {
   restarts = 0;
   failures = 0;
   /**
-   * Whether it was closed before it had caught up, so that what was pushed meanwhile was given ahead of what was missed;
-   * or refused a message after it was closed, so that its next client gave it again, after those behind it.
+   * Whether messages may be out of order. Either the client was closed before it had caught up, so pushed messages were
+   * given before missed ones. Or the application rejected a message after the close, so the next client gave it later.
    */
   outOfTurn = false;
-  /** How many pulls were answered. */
+  /** The number of answered pulls. */
   pulls = 0;
   #starting: Promise<void> = Promise.resolve();
   #hasEnded = false;
@@ -61,7 +61,7 @@ class Device {
   #start(): ChatClient {
     return new ChatClient({
       url: this.proxy.url,
-      // It expires while connections are open.
+      // The token expires while connections are open.
       token: async () => tokenOf(this.user, 1 + Math.floor(this.random() * 3)),
       onMessage: (message) => this.#take(message),
       onState: (state) => {
@@ -86,7 +86,7 @@ class Device {
     this.received.push(message);
   }
 
-  /** The application ends in good order, and starts again with what it has stored; unless that is what it is doing. */
+  /** Closes the application properly and restarts it with what it has stored, unless a restart is under way. */
   restart(): void {
     if (this.client.state !== "closed") this.#starting = this.#startAgain();
   }
@@ -99,7 +99,7 @@ class Device {
     this.client.connect();
   }
 
-  /** Send, if need be by more than one client. */
+  /** Sends a message, through several clients if necessary. */
   async send(requestId: string, send: Send): Promise<Receipt> {
     for (;;) {
       await this.#starting;
@@ -111,7 +111,7 @@ class Device {
     }
   }
 
-  /** The contents of what came from one sender to one addressee, in the order in which it was given, or should have. */
+  /** The contents from one sender to one addressee, in the order in which they were or should be given. */
   contents(type: Message["type"]): unknown[] {
     const messages = this.received.filter((message) => message.type === type);
     if (this.outOfTurn) messages.sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -126,7 +126,7 @@ class Device {
   }
 }
 
-/** Break networks and applications, again and again, until told to stop; then they are whole. */
+/** Breaks networks and applications again and again until told to stop. Then all of them work. */
 async function torment(devices: Device[], random: () => number, isOver: () => boolean): Promise<void> {
   const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
   while (!isOver()) {
@@ -149,7 +149,7 @@ async function torment(devices: Device[], random: () => number, isOver: () => bo
   }
 }
 
-describe("each message is given once and in order, whatever the network does", { concurrency: 2 }, () => {
+describe("each message is given once and in order despite a failing network", { concurrency: 2 }, () => {
   for (let seed = FIRST_SEED; seed <= LAST_SEED; seed++) {
     test(`seed ${seed}`, { timeout: 60_000 }, async (context) => {
       const random = seeded(seed);
@@ -186,7 +186,7 @@ describe("each message is given once and in order, whatever the network does", {
 
       const whole = () => devices.every((device) => device.received.length >= 2 * EACH);
       await until(whole, 30_000, () => devices.map((d) => `${d.user} has ${d.received.length} of ${2 * EACH}`).join(", "));
-      // What is repeated would come with the next pulls.
+      // Repeated messages would come with the next pulls.
       const pulls = devices.map((device) => device.pulls);
       await until(() => devices.every((device, index) => device.pulls >= pulls[index]! + 2));
       for (const device of devices) {

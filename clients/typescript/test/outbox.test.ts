@@ -24,7 +24,7 @@ class FakeTransport implements Transport {
     this.probes += 1;
   }
 
-  /** The request ids of what was sent. */
+  /** The request ids of the sent frames. */
   get requests(): string[] {
     return this.texts.map((text) => JSON.parse(text).requestId);
   }
@@ -60,7 +60,7 @@ test("a private message and a group message have the frames of the protocol", ()
   ]);
 });
 
-test("a send resolves with its acknowledgement, and leaves nothing behind", async () => {
+test("a send resolves with its acknowledgement and leaves no timer", async () => {
   const { outbox: these, clock } = connected();
   const sent = these.send(BEN, 1, "r1");
   assert.equal(these.size, 1);
@@ -70,7 +70,7 @@ test("a send resolves with its acknowledgement, and leaves nothing behind", asyn
   assert.equal(clock.pending, 0);
 });
 
-test("an acknowledgement of something else, or a second one, changes nothing", async () => {
+test("unknown and repeated acknowledgements change nothing", async () => {
   const { outbox: these } = connected();
   const sent = these.send(BEN, 1, "r1");
   acknowledge(these, "r0");
@@ -80,7 +80,7 @@ test("an acknowledgement of something else, or a second one, changes nothing", a
   await sent;
 });
 
-test("what is sent while there is no connection goes out when there is one", () => {
+test("messages without a connection are sent when there is one", () => {
   const { outbox: these, clock, transport } = outbox();
   void these.send(BEN, 1, "r1");
   assert.equal(clock.pending, 0, "its time has not begun");
@@ -88,7 +88,7 @@ test("what is sent while there is no connection goes out when there is one", () 
   assert.deepEqual(transport.requests, ["r1"]);
 });
 
-test("sends to one addressee go one after the other, to several side by side", () => {
+test("sends to one addressee are sequential, and to several are parallel", () => {
   const { outbox: these, transport } = connected();
   void these.send(BEN, 1, "r1");
   void these.send(BEN, 2, "r2");
@@ -99,7 +99,7 @@ test("sends to one addressee go one after the other, to several side by side", (
   assert.deepEqual(transport.requests, ["r1", "r3", "r4", "r2"]);
 });
 
-test("a send that is not acknowledged is repeated to the byte, less and less often", async () => {
+test("an unacknowledged send is repeated with the same bytes and growing waits", async () => {
   const { outbox: these, clock, transport } = connected();
   void these.send(BEN, { a: 1 }, "r1");
   const at: number[] = [];
@@ -112,7 +112,7 @@ test("a send that is not acknowledged is repeated to the byte, less and less oft
   assert.equal(new Set(transport.texts).size, 1);
 });
 
-test("a content that the application changes afterwards is sent as it was", async () => {
+test("a later change of the content does not change the send", async () => {
   const { outbox: these, clock, transport } = connected();
   const content = { text: "before" };
   void these.send(BEN, content, "r1");
@@ -122,7 +122,7 @@ test("a content that the application changes afterwards is sent as it was", asyn
   assert.equal(transport.texts[0], transport.texts[1]);
 });
 
-test("a connection that has said nothing since the send is probed, another is not", async () => {
+test("only a connection that was silent since the send is probed", async () => {
   const { outbox: these, clock, transport } = connected();
   void these.send(BEN, 1, "r1");
   await clock.pass(500);
@@ -133,7 +133,7 @@ test("a connection that has said nothing since the send is probed, another is no
   assert.equal(transport.probes, 1);
 });
 
-test("on a new connection what is under way is sent at once, with the same requestId; what waits goes on waiting", async () => {
+test("a new connection repeats sends under way at once with the same requestId", async () => {
   const { outbox: these, clock, transport } = connected();
   const first = these.send(BEN, 1, "r1");
   void these.send(BEN, 2, "r2");
@@ -149,7 +149,7 @@ test("on a new connection what is under way is sent at once, with the same reque
 });
 
 for (const code of ["bad_request", "request_id_reused", "novel"]) {
-  test(`a refusal rejects the send for good, and the next one goes out (${code})`, async () => {
+  test(`a refusal rejects the send, and the next one is sent (${code})`, async () => {
     const { outbox: these, clock, transport } = connected();
     const sent = these.send(BEN, 1, "r1");
     const second = these.send(BEN, 2, "r2");
@@ -167,7 +167,7 @@ for (const code of ["bad_request", "request_id_reused", "novel"]) {
   });
 }
 
-test("what is unavailable is sent again after a wait that grows", async () => {
+test("after unavailable a send is repeated with growing waits", async () => {
   const { outbox: these, clock, transport } = connected();
   const sent = these.send(BEN, 1, "r1");
   assert.equal(refuse(these, "r1", "unavailable"), true);
@@ -185,7 +185,7 @@ test("what is unavailable is sent again after a wait that grows", async () => {
   await sent;
 });
 
-test("what meets an expired token stays for the next connection", async () => {
+test("after token_expired a send waits for the next connection", async () => {
   const { outbox: these, transport } = connected();
   const sent = these.send(BEN, 1, "r1");
   assert.equal(refuse(these, "r1", "token_expired"), true);
@@ -197,13 +197,13 @@ test("what meets an expired token stays for the next connection", async () => {
   await sent;
 });
 
-test("an error of nothing that was sent is somebody else's", () => {
+test("an error without a known requestId belongs to no send", () => {
   const { outbox: these } = connected();
   assert.equal(refuse(these, undefined, "bad_request"), false);
   assert.equal(refuse(these, "r0", "bad_request"), false);
 });
 
-test("a send is not repeated when the server may have forgotten it", async () => {
+test("a send is not repeated after the server may have forgotten it", async () => {
   const { outbox: these, clock, transport } = connected();
   const sent = these.send(BEN, 1, "r1");
   const refused = assert.rejects(sent, { code: "unacknowledged" });
@@ -217,7 +217,7 @@ test("a send is not repeated when the server may have forgotten it", async () =>
   assert.deepEqual(transport.requests, ["r1", "r2"]);
 });
 
-test("a requestId that is under way is refused", async () => {
+test("a requestId of a send under way is refused", async () => {
   const { outbox: these } = connected();
   void these.send(BEN, 1, "r1");
   await assert.rejects(these.send({ groupId: "g" }, 1, "r1"), { code: "bad_request" });
@@ -240,14 +240,14 @@ const refused: [string, unknown, string][] = [
 ];
 
 for (const [name, content, requestId] of refused) {
-  test(`a content that is ${name} is refused before it is sent`, async () => {
+  test(`a content that is ${name} is refused before sending`, async () => {
     const { outbox: these, clock, transport } = connected();
     await assert.rejects(these.send(BEN, content as Content, requestId), { name: "ChatError", code: "bad_request" });
     assert.deepEqual([transport.texts.length, these.size, clock.pending], [0, 0, 0]);
   });
 }
 
-test("the longest frame is sent", () => {
+test("a frame of the maximum length is sent", () => {
   const { outbox: these, transport } = connected();
   void these.send(BEN, "", "x".repeat(64));
   acknowledge(these, "x".repeat(64));
@@ -256,7 +256,7 @@ test("the longest frame is sent", () => {
   assert.equal(transport.texts[1]?.length, 32 * 1024);
 });
 
-test("at the end every send rejects, and no timer stays", async () => {
+test("at the end every send rejects and no timer is left", async () => {
   const { outbox: these, clock, transport } = connected();
   const sends = [these.send(BEN, 1, "r1"), these.send(BEN, 2, "r2"), these.send({ groupId: "g" }, 3, "r3")];
   const rejections = sends.map((sent) => assert.rejects(sent, { code: "closed" }));

@@ -1,4 +1,4 @@
-/** What `npm pack` makes, installed into an empty folder. */
+/** Installs the package that `npm pack` makes into an empty folder. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -11,7 +11,7 @@ import { HERE, typecheck } from "./typecheck.js";
 
 const run = promisify(execFile);
 
-/** An application, as TypeScript. */
+/** A TypeScript application. */
 const APPLICATION = `
 import { ChatClient, ChatError, type Message } from "serverless-chat-client";
 const messages: Message[] = [];
@@ -22,15 +22,15 @@ export const client = new ChatClient({
 });
 const receipt: Promise<{ id: string; timestamp: number }> = client.sendToUser("ben", { text: "hi" });
 receipt.catch((error: ChatError) => console.log(error.code));
-// @ts-expect-error: null is no content.
+// @ts-expect-error: null is not a content.
 void client.sendToUser("ben", null);
 `;
 
-test("the package is installed in an empty folder, imported, and its types are found", { timeout: 60_000 }, async (context) => {
+test("the package can be installed and imported, and has its types", { timeout: 60_000 }, async (context) => {
   const folder = await mkdtemp(join(tmpdir(), "serverless-chat-client-"));
   context.after(() => rm(folder, { recursive: true }));
   const packed = await run("npm", ["pack", "--json", "--pack-destination", folder], { cwd: HERE });
-  // The build prints before it.
+  // The build prints before the name of the package.
   const [{ filename, files }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")));
   const names = files.map(({ path }: { path: string }) => path);
   for (const name of ["README.md", "package.json", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {

@@ -16,28 +16,28 @@ const frames: [string, unknown][] = [
 ];
 
 for (const [name, frame] of frames) {
-  test(`${name} is read as it is`, () => assert.deepEqual(readFrame(JSON.stringify(frame)), frame));
+  test(`${name} is parsed unchanged`, () => assert.deepEqual(readFrame(JSON.stringify(frame)), frame));
 }
 
 const others: [string, unknown][] = [
-  ["binary", new ArrayBuffer(2)],
-  ["no JSON", "{"],
+  ["binary data", new ArrayBuffer(2)],
+  ["invalid JSON", "{"],
   ["null", "null"],
   ["a number", "1"],
   ["a list", "[]"],
-  ["of an unknown type", JSON.stringify({ type: "typing" })],
+  ["an object of an unknown type", JSON.stringify({ type: "typing" })],
   ["API Gateway's own error", JSON.stringify({ message: "Internal server error", requestId: "x" })],
-  ["a message without id", JSON.stringify({ ...group, id: undefined })],
+  ["a message without an id", JSON.stringify({ ...group, id: undefined })],
   ["a message whose id is a number", JSON.stringify({ ...group, id: 1 })],
   ["a message whose time is a text", JSON.stringify({ ...group, timestamp: "5" })],
-  ["a private message without receiver", JSON.stringify({ ...message(1), receiverId: undefined })],
-  ["a message without sender", JSON.stringify({ ...message(1), senderId: undefined })],
-  ["a group message without group", JSON.stringify({ ...group, groupId: undefined })],
-  ["an acknowledgement of nothing", JSON.stringify({ type: "ACK", id: "1", timestamp: 5 })],
-  ["a notification of nothing", JSON.stringify({ type: "NOTIFICATION", content: 1 })],
-  ["an error without code", JSON.stringify({ type: "ERROR", message: "no" })],
+  ["a private message without a receiver", JSON.stringify({ ...message(1), receiverId: undefined })],
+  ["a message without a sender", JSON.stringify({ ...message(1), senderId: undefined })],
+  ["a group message without a group", JSON.stringify({ ...group, groupId: undefined })],
+  ["an acknowledgement without a requestId", JSON.stringify({ type: "ACK", id: "1", timestamp: 5 })],
+  ["a notification without a type", JSON.stringify({ type: "NOTIFICATION", content: 1 })],
+  ["an error without a code", JSON.stringify({ type: "ERROR", message: "no" })],
 ];
 
 for (const [name, data] of others) {
-  test(`what is ${name} is no frame`, () => assert.equal(readFrame(data), undefined));
+  test(`${name} is not a frame`, () => assert.equal(readFrame(data), undefined));
 }

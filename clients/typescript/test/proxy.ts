@@ -1,9 +1,9 @@
-/** A network that dies: a TCP proxy that cuts connections, or lets what they carry vanish. */
+/** A network that fails: a TCP proxy that cuts connections or silently drops their data. */
 
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 
-/** Which ways nothing gets through any more, while both ends believe that they are connected. */
+/** The directions in which data is dropped while both ends believe that they are connected. */
 export type Hole = "both" | "to client" | "to server";
 
 interface Link {
@@ -13,7 +13,7 @@ interface Link {
 }
 
 export class Proxy {
-  /** How many connections died by `cut` and `blackHole`. */
+  /** The number of connections that `cut` and `blackHole` broke. */
   deaths = 0;
   /** While true, new connections are cut at once. */
   refuses = false;
@@ -39,7 +39,7 @@ export class Proxy {
     return this.#links.size;
   }
 
-  /** Cut every connection, or those that `choose` picks. */
+  /** Cuts all connections, or those that `choose` picks. */
   cut(choose: () => boolean = () => true): void {
     for (const link of [...this.#links].filter(choose)) {
       this.deaths += 1;
@@ -48,11 +48,11 @@ export class Proxy {
     }
   }
 
-  /** From now on what the present connections carry vanishes. */
+  /** From now on, the data of the present connections is dropped. */
   blackHole(hole: Hole = "both", choose: () => boolean = () => true): void {
     for (const link of [...this.#links].filter(choose)) {
       this.deaths += 1;
-      // What has vanished leaves a gap, behind which nothing gets through.
+      // Dropped data leaves a gap, so nothing after it may pass either.
       link.hole = link.hole === undefined || link.hole === hole ? hole : "both";
     }
   }
@@ -75,7 +75,7 @@ export class Proxy {
     server.on("data", (data) => link.hole === undefined || link.hole === "to server" ? client.write(data) : undefined);
     for (const [socket, other] of [[client, server], [server, client]] as const) {
       socket.on("error", () => socket.destroy());
-      // The end of one is told to the other, but not through a hole.
+      // The end of one side is passed to the other, but not through a black hole.
       socket.on("close", () => {
         if (link.hole === undefined || socket === client) other.destroy();
         if (socket === client) this.#links.delete(link);

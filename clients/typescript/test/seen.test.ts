@@ -10,7 +10,7 @@ test("an id is new once", () => {
   assert.equal(seen.add("b"), true);
 });
 
-test("no more ids are remembered than allowed; the oldest gives way", () => {
+test("beyond the capacity the oldest id is forgotten", () => {
   const seen = new Seen(2);
   for (const id of ["a", "b", "c"]) seen.add(id);
   assert.equal(seen.add("b"), false);
@@ -18,7 +18,7 @@ test("no more ids are remembered than allowed; the oldest gives way", () => {
   assert.equal(seen.add("a"), true);
 });
 
-test("the greatest id that was forgotten is known", () => {
+test("the greatest forgotten id is known", () => {
   const seen = new Seen(1);
   seen.add("b");
   assert.equal(seen.forgotten, "");

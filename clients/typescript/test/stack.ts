@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { createInterface } from "node:readline";
 
-/** The secret of these tests alone. */
+/** The secret of these tests. */
 const SECRET = "the-secret-of-the-tests-of-the-client";
 
 const PROGRAM = process.env["LOCALSTACK"] ?? fileURLToPath(new URL("../../../../target/debug/localstack", import.meta.url));
@@ -18,7 +18,7 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
-/** Start one; resolves when it says that it is ready. */
+/** Starts a local stack. Resolves when it is ready. */
 export async function startStack(options: string[] = [], environment: Record<string, string> = {}): Promise<Stack> {
   const free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
   const child = spawn(PROGRAM, [...free, ...options], {
@@ -43,7 +43,7 @@ export async function startStack(options: string[] = [], environment: Record<str
   };
 }
 
-/** A token of a user, valid for so many seconds. */
+/** A token of a user, valid for this many seconds. */
 export function tokenOf(user: string, seconds = 3600): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const exp = Math.floor(Date.now() / 1000) + seconds;
@@ -51,13 +51,13 @@ export function tokenOf(user: string, seconds = 3600): string {
   return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
 }
 
-/** Make two users friends, as the host application does. */
+/** Makes two users friends, as the host application does. */
 export async function befriend(stack: Stack, a: string, b: string): Promise<void> {
   const answer = await fetch(`${stack.internalUrl}/relationship/${a}/friends/${b}`, { method: "PUT" });
   assert.equal(answer.status, 200);
 }
 
-/** Notify a user, as the host application does. */
+/** Notifies a user, as the host application does. */
 export async function notify(stack: Stack, to: string, notificationType: string, content: unknown): Promise<void> {
   const answer = await fetch(`${stack.internalUrl}/notification?to=${to}`, {
     method: "POST",

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import type { Clock } from "../src/clock.js";
 import { EPOCH_MS } from "./fakes.js";
 
-/** The same numbers each time, between 0 and 1: mulberry32. */
+/** The same numbers between 0 and 1 each time: mulberry32. */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -16,7 +16,7 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** Wait until it is so. */
+/** Waits until a condition holds. */
 export async function until(isSo: () => boolean, ms = 10_000, say: () => string = String): Promise<void> {
   for (const start = Date.now(); !isSo(); ) {
     assert(Date.now() - start < ms, `it took too long: ${say === String ? isSo.toString() : say()}`);
@@ -29,7 +29,7 @@ interface Alarm {
   wake: () => void;
 }
 
-/** Time that passes when told. */
+/** A clock whose time passes only when told. */
 export class FakeClock implements Clock {
   #now = EPOCH_MS;
   readonly #alarms = new Set<Alarm>();
@@ -44,12 +44,12 @@ export class FakeClock implements Clock {
     return { cancel: () => this.#alarms.delete(alarm) };
   }
 
-  /** How many timers are set. */
+  /** The number of timers that are set. */
   get pending(): number {
     return this.#alarms.size;
   }
 
-  /** Let time pass, and what is due happen in its order; promises settle in between. */
+  /** Lets time pass. Timers fire in order, and promises settle in between. */
   async pass(ms: number): Promise<void> {
     const end = this.#now + ms;
     await settle();
@@ -65,7 +65,7 @@ export class FakeClock implements Clock {
   }
 }
 
-/** Let every promise that can settle do so. */
+/** Lets all promises settle that can. */
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -5,20 +5,20 @@ import { Tokens } from "../src/tokens.js";
 import { Later } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
-/** Tokens with a callback, a clock, and an end. */
+/** Tokens with a callback, a clock and an end. */
 function tokens(ask: () => string | Promise<string>) {
   const clock = new FakeClock();
   const end = new AbortController();
   return { clock, end, tokens: new Tokens({ ask, clock, answerMs: 1_000, signal: end.signal }) };
 }
 
-/** Tokens that are counted: `t1`, `t2`, … */
+/** Counted tokens: `t1`, `t2`, … */
 function counted() {
   let count = 0;
   return tokens(async () => `t${++count}`).tokens;
 }
 
-test("the current token is asked for once", async () => {
+test("the current token is requested once", async () => {
   const these = counted();
   assert.equal(await these.current(), "t1");
   assert.equal(await these.current(), "t1");
@@ -31,7 +31,7 @@ test("a renewed token is the current one", async () => {
   assert.equal(await these.current(), "t2");
 });
 
-test("a callback that rejects, or throws, is an error of code token, and asked again", async () => {
+test("a callback that fails is an error of code token, and is called again", async () => {
   const cause = new Error("the host is away");
   const answers = [() => Promise.reject(cause), () => { throw cause; }, () => "t"];
   const { tokens: these, clock } = tokens(() => answers.shift()!());
@@ -42,7 +42,7 @@ test("a callback that rejects, or throws, is an error of code token, and asked a
   assert.equal(clock.pending, 0);
 });
 
-test("a callback that does not answer in time is an error, and its late answer counts for nothing", async () => {
+test("a callback that takes too long is an error, and its late answer is ignored", async () => {
   const late = new Later<string>();
   const answers = [late.promise, Promise.resolve("t2")];
   const { tokens: these, clock } = tokens(() => answers.shift()!);
@@ -55,7 +55,7 @@ test("a callback that does not answer in time is an error, and its late answer c
   assert.equal(await these.current(), "t2");
 });
 
-test("a failure of an old renewal does not forget a newer token", async () => {
+test("the failure of an old renewal keeps a newer token", async () => {
   const first = new Later<string>();
   const answers = [first.promise, Promise.resolve("t2")];
   const { tokens: these } = tokens(() => answers.shift()!);
@@ -66,7 +66,7 @@ test("a failure of an old renewal does not forget a newer token", async () => {
   assert.equal(await these.current(), "t2");
 });
 
-test("no timer is left when nobody waits any more", async () => {
+test("no timer is left after the abort", async () => {
   const { tokens: these, clock, end } = tokens(() => new Later<string>().promise);
   void these.current();
   await settle();

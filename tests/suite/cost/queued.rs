@@ -1,5 +1,5 @@
-//! What a message costs that goes through the queue: to groups that are too large for one function. All of it is counted,
-//! from the frame to the last job, and each receiver is asked whether he got it once.
+//! The cost of a message that goes through the queue, to groups that are too large for one function. Everything is
+//! counted, from the frame to the last job. Each receiver must get the message once.
 
 use std::fmt::Write;
 
@@ -12,10 +12,10 @@ use crate::world::Deployment;
 
 const MEMBERS: [usize; 2] = [10_000, 100_000];
 
-/// One in so many is online.
+/// One in this many members is online.
 const OF_WHOM_ONE_IS_ONLINE: usize = 5;
 
-/// The read units that one partition serves in a second, and how many messages a second it must bear.
+/// The read units that one partition serves in a second, and the number of messages a second that it must allow.
 const PARTITION_READS: f64 = 3_000.0;
 const MESSAGES_PER_SECOND: f64 = 10.0;
 
@@ -25,13 +25,13 @@ const CONFIGURED: [(&str, &str); 3] = [
     ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout"),
 ];
 
-/// What one message cost.
+/// The cost of one message.
 struct Message {
     members: usize,
-    /// The function that took it, and all of the jobs.
+    /// The function that received it, and all of its jobs.
     row: Row,
     jobs: usize,
-    /// Read units of the partition that was read most.
+    /// The read units of the most read partition.
     busiest: f64,
 }
 
@@ -44,21 +44,21 @@ async fn message_to(members: usize) -> Message {
     }
     let sender = bench.inside.connect("manager").await;
     let frame = json!({ "type": "multicast", "groupId": group, "content": "x".repeat(500) });
-    bench.meter.partitions.lock().expect("nobody panics that holds it").clear();
+    bench.meter.partitions.lock().expect("no holder of the lock panics").clear();
     let mut row = bench.send("", "manager", &sender, &frame).await;
     let jobs = bench.inside.world().take_jobs();
     for job in &jobs {
         add(&mut row, &run(&bench, job).await);
     }
     for connection in &online {
-        assert_eq!(bench.inside.frames(connection).len(), 1, "each who is online gets it once");
+        assert_eq!(bench.inside.frames(connection).len(), 1, "each online member gets it once");
     }
-    let partitions = bench.meter.partitions.lock().expect("nobody panics that holds it");
+    let partitions = bench.meter.partitions.lock().expect("no holder of the lock panics");
     let busiest = partitions.values().copied().fold(0.0, f64::max);
     Message { members, row, jobs: jobs.len(), busiest }
 }
 
-/// What a job costs, and that Lambda takes it out of the queue and deletes it.
+/// The cost of a job, with Lambda's receiving it from the queue and deleting it.
 async fn run(bench: &Bench, job: &String) -> Cost {
     let event = event(std::slice::from_ref(job));
     let answer = bench.inside.invoke(&fanout::FUNCTION, &event).await.expect("a job is done");
@@ -96,7 +96,7 @@ fn table(messages: &[Message]) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_table_of_what_goes_through_the_queue_is_true() {
+async fn the_table_of_queued_costs_is_up_to_date() {
     if Deployment::is_elsewhere() {
         return;
     }

@@ -1,14 +1,14 @@
-//! Fuzzing: inputs that nobody sends by mistake, from a seed.
+//! Fuzzing: seeded inputs that no client sends by mistake.
 //!
-//! A seed is a hundred inputs to one world, so that later ones meet what earlier ones left behind. They are genuine
-//! calls with odd values, or genuine events, frames and tokens that are spoilt as text or as JSON, with a dictionary of
-//! what means something here. The promise: no panic, no answer that blames the server, no more calls than a good input
-//! makes, nothing of what is somebody else's told or changed. This generates by itself rather than through cargo-fuzz or
-//! a property-testing crate since whole functions are to be met in a state that earlier inputs made, on the stable
-//! toolchain, in seconds; the parsers are property-tested beside their code as well.
+//! A seed gives a hundred inputs to one world, so that later inputs meet the state of earlier ones. They are genuine
+//! calls with odd values, and genuine events, frames and tokens that are mutated as text or as JSON. A dictionary has
+//! words with a meaning here. No input may cause a panic, a server error, or more calls than a valid input. None may
+//! reveal or change what belongs to another user. This generator is its own, not cargo-fuzz or a property-testing
+//! crate. It runs whole functions in a state that earlier inputs made, on the stable toolchain, in seconds. The parsers
+//! also have property tests beside their code.
 //!
-//! `FUZZ_SEEDS=from..to cargo test --package tests fuzz -- --nocapture` runs those seeds; a seed that fails is named,
-//! and fails again.
+//! `FUZZ_SEEDS=from..to cargo test --package tests fuzz -- --nocapture` runs those seeds. A failing seed is printed,
+//! and always fails again.
 
 mod mutate;
 mod parsers;
@@ -30,28 +30,28 @@ use serde_json::Value;
 use crate::inside::Inside;
 use crate::world::Deployment;
 
-/// How many seeds run where nobody says how many.
+/// The seeds that run by default.
 const SEEDS: Range<u64> = 0..24;
 
-/// So many others get through to every function, whatever they are.
-const SEEDS_TO_GET_THROUGH: u64 = 100;
+/// Any other range of this many seeds reaches every function.
+const SEEDS_TO_REACH_ALL: u64 = 100;
 
-/// How long one input may take: a hundred times what any does.
+/// The longest time for one input: a hundred times the usual.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// The inputs of a seed.
+/// The number of inputs of a seed.
 const INPUTS: usize = 100;
 
-/// The most calls of the SDK for one input.
+/// The most SDK calls for one input.
 const MAX_CALLS: usize = 100;
 
 /// The longest result, in bytes: Lambda's limit.
 const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 
-/// What came of the inputs: how often each function, or parser, answered what.
+/// How often each function or parser gave each outcome.
 type Tally = BTreeMap<(&'static str, String), u64>;
 
-/// What one seed found.
+/// The result of one seed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Findings {
     tally: Tally,
@@ -68,7 +68,7 @@ impl Findings {
         self.faults.push(format!("{what}: {why}\n    {shown}"));
     }
 
-    /// Invoke a function, and hold against it what holds for any input. The result, if there is one.
+    /// Invokes a function and checks what must hold for any input. Returns the result, if there is one.
     async fn invoke(&mut self, inside: &Inside, function: &'static Function, event: &str) -> Option<Value> {
         inside.take_calls();
         let began = Instant::now();
@@ -99,10 +99,10 @@ impl Findings {
         }
     }
 
-    /// An answer of HTTP does not blame the server, and a refusal says why.
+    /// Checks that an HTTP answer is not a server error, and that a refusal says why.
     fn answered(&mut self, function: &'static Function, event: &str, result: Value) -> Option<Value> {
         let Some(status) = result["statusCode"].as_u64() else {
-            // Of a direct invocation, or the authorizer.
+            // The result of a direct invocation or of the authorizer.
             self.count(function.name, "answered");
             return Some(result);
         };
@@ -117,7 +117,7 @@ impl Findings {
         Some(result)
     }
 
-    /// A failed invocation blames the caller, or the event.
+    /// Checks that a failed invocation is the fault of the caller or of the event.
     fn failed(&mut self, function: &'static Function, event: &str, failure: &Failure) {
         self.count(function.name, &failure.error_type);
         let blames =
@@ -135,7 +135,7 @@ impl Findings {
     }
 }
 
-/// Run one seed by itself, on a runtime whose time is paused.
+/// Runs one seed alone, on a runtime whose time is paused.
 fn run_seed(seed: u64) -> Findings {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build().expect("a runtime");
@@ -154,7 +154,7 @@ fn seeds() -> Range<u64> {
     bounds.unwrap_or_else(|| panic!("FUZZ_SEEDS is like 0..1000; got {text:?}"))
 }
 
-/// Run seeds on all processors, with a line now and then.
+/// Runs seeds on all processors and prints progress.
 fn run_seeds(seeds: &Range<u64>) -> Findings {
     let (next, done, all) = (AtomicU64::new(seeds.start), AtomicU64::new(0), Mutex::new(Findings::default()));
     let work = || {
@@ -164,7 +164,7 @@ fn run_seeds(seeds: &Range<u64>) -> Findings {
                 return;
             }
             let found = run_seed(seed);
-            let mut all = all.lock().expect("nobody panics that holds it");
+            let mut all = all.lock().expect("no holder of the lock panics");
             all.add(seed, found);
             let done = done.fetch_add(1, Relaxed) + 1;
             if done.is_multiple_of(100) {
@@ -178,11 +178,11 @@ fn run_seeds(seeds: &Range<u64>) -> Findings {
             scope.spawn(work);
         }
     });
-    all.into_inner().expect("nobody panics that holds it")
+    all.into_inner().expect("no holder of the lock panics")
 }
 
 #[test]
-fn no_input_breaks_a_promise() {
+fn no_input_breaks_an_invariant() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -192,13 +192,13 @@ fn no_input_breaks_a_promise() {
         println!("{what}: {outcome}, {times} times");
     }
     assert!(found.faults.is_empty(), "{} faults\n{}", found.faults.len(), found.faults.join("\n"));
-    if seeds == SEEDS || seeds.end - seeds.start >= SEEDS_TO_GET_THROUGH {
-        assert_gets_through(&found.tally);
+    if seeds == SEEDS || seeds.end - seeds.start >= SEEDS_TO_REACH_ALL {
+        assert_all_reached(&found.tally);
     }
 }
 
-/// The inputs get through to every function: some are taken and some are not.
-fn assert_gets_through(tally: &Tally) {
+/// Asserts that inputs reach every function: some succeed and some do not.
+fn assert_all_reached(tally: &Tally) {
     for function in functions::ALL {
         let outcomes: Vec<&str> =
             tally.keys().filter(|(name, _)| *name == function.name).map(|(_, outcome)| outcome.as_str()).collect();
@@ -208,7 +208,7 @@ fn assert_gets_through(tally: &Tally) {
 }
 
 #[test]
-fn a_seed_is_always_the_same_inputs() {
+fn a_seed_always_gives_the_same_inputs() {
     if Deployment::is_elsewhere() {
         return;
     }

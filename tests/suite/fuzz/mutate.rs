@@ -1,5 +1,4 @@
-//! How an input is spoilt: words that mean something to somebody, edits of text, edits of JSON. All of it follows from a
-//! seed.
+//! Mutations of inputs: words with a meaning, edits of text and edits of JSON. All of them follow from a seed.
 
 use std::sync::LazyLock;
 
@@ -7,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
-/// Words that mean something here: ids, values of parameters, keys of the table, and what parsers stumble over.
+/// Words with a meaning here: ids, values of parameters, keys of the table, and texts that are hard to parse.
 const WORDS: &[&str] = &[
     "",
     " ",
@@ -140,7 +139,7 @@ const WORDS: &[&str] = &[
     "__proto__",
 ];
 
-/// Inputs that found, or might find, something: run as they are, and spoilt.
+/// Inputs that found or might find a fault. They run unchanged and mutated.
 static CORPUS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut files: Vec<_> =
@@ -149,10 +148,10 @@ static CORPUS: LazyLock<Vec<String>> = LazyLock::new(|| {
     files.iter().map(|file| String::from_utf8_lossy(&std::fs::read(file).expect("a file")).into_owned()).collect()
 });
 
-/// The longest text that is made.
+/// The longest text that is generated.
 const MAX_CHARS: usize = 40_000;
 
-/// Chance, and what it has learned of the world.
+/// A source of chance, with words learned from answers.
 pub(super) struct Mutator {
     rng: StdRng,
     known: Vec<String>,
@@ -163,7 +162,7 @@ impl Mutator {
         Self { rng: StdRng::seed_from_u64(seed), known: Vec::new() }
     }
 
-    /// A word more: something that an answer said, such as an id.
+    /// Learns a word of an answer, such as an id.
     pub(super) fn learn(&mut self, word: &str) {
         if self.known.len() < 200 {
             self.known.push(word.to_owned());
@@ -187,13 +186,13 @@ impl Mutator {
         self.pick::<String>(&CORPUS)
     }
 
-    /// Something that an answer said.
+    /// A learned word.
     pub(super) fn known(&mut self) -> String {
         let place = self.below(self.known.len());
         self.known.get(place).cloned().unwrap_or_default()
     }
 
-    /// A word, now and then a spoilt or a long one.
+    /// A word, sometimes mutated or repeated.
     pub(super) fn word(&mut self) -> String {
         match self.below(12) {
             0..5 => self.known(),
@@ -210,7 +209,7 @@ impl Mutator {
         }
     }
 
-    /// A text, spoilt in up to four places.
+    /// Mutates a text in up to four places.
     pub(super) fn text(&mut self, text: &str) -> String {
         let mut chars: Vec<char> = text.chars().collect();
         for _ in 0..=self.below(4) {
@@ -254,8 +253,8 @@ impl Mutator {
         }
     }
 
-    /// What makes decoders give up, or work more than they should: half of a surrogate pair, depth, a long number, many
-    /// fields, a byte order mark, bytes that are not UTF-8 in a query.
+    /// Texts that make decoders fail or work too much: half of a surrogate pair, depth, a long number, many fields, a
+    /// byte order mark, and bytes in a query that are not UTF-8.
     pub(super) fn hard_to_read(&mut self) -> String {
         let many = *self.pick(&[47, 48, 49, 64, 65, 300, 301, 2_000]);
         match self.below(7) {
@@ -269,7 +268,7 @@ impl Mutator {
         }
     }
 
-    /// The name of a parameter, spelt otherwise.
+    /// A misspelling of a parameter.
     pub(super) fn misspelling(&mut self, name: &str) -> String {
         let mut capital = name.to_owned();
         capital[..1].make_ascii_uppercase();
@@ -300,14 +299,14 @@ impl Mutator {
         }
     }
 
-    /// A JSON document, spoilt in up to three places.
+    /// Mutates a JSON document in up to three places.
     pub(super) fn json(&mut self, document: &mut Value) {
         for _ in 0..=self.below(3) {
             self.spoil(document);
         }
     }
 
-    /// Spoil the document, or something in it.
+    /// Mutates the document or something in it.
     fn spoil(&mut self, value: &mut Value) {
         let deeper = self.in_a_hundred(85);
         match value {

@@ -1,4 +1,4 @@
-//! Frames and tokens, by themselves.
+//! Frames and tokens, given to their parsers directly.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
     findings
 }
 
-/// A frame as a client might send it, on a good or a bad day.
+/// A frame, valid or mutated.
 pub(super) fn frame(mutator: &mut Mutator) -> String {
     if mutator.in_a_hundred(10) {
         let found = mutator.corpus();
@@ -58,10 +58,10 @@ pub(super) fn frame(mutator: &mut Mutator) -> String {
     if mutator.in_a_hundred(30) { mutator.text(&text) } else { text }
 }
 
-/// Read a frame. What is accepted is carried as it came.
+/// Reads a frame. An accepted frame must keep its content unchanged.
 fn read_frame(findings: &mut Findings, text: &str) {
     let read = || match Submission::parse(text) {
-        Err(refused) if refused.message.is_empty() => Err("refused without a word".to_owned()),
+        Err(refused) if refused.message.is_empty() => Err("refused without a message".to_owned()),
         Err(refused) => named(text, refused.request_id.as_ref().map(RequestId::as_str)).map(|()| "refused"),
         Ok(submission) => carried(text, submission).map(|()| "read"),
     };
@@ -72,10 +72,10 @@ fn read_frame(findings: &mut Findings, text: &str) {
     }
 }
 
-/// A frame that is JSON is refused by the request id that it has.
+/// Checks that the error for a JSON frame names its request id.
 fn named(text: &str, request_id: Option<&str>) -> Result<(), String> {
     let frame: Value = serde_json::from_str(text).unwrap_or_default();
-    // Where it stands twice, and where its name is escaped, it is less plain.
+    // If the name occurs twice or is escaped, the expected id is not clear.
     let plain = frame["requestId"].as_str().filter(|_| text.matches("requestId").count() == 1);
     match plain.filter(|id| (1..=64).contains(&id.len())) {
         Some(expected) if request_id != Some(expected) => Err(format!("refused for {request_id:?}")),
@@ -101,7 +101,7 @@ fn carried(text: &str, submission: Submission<'_>) -> Result<(), String> {
         content: submission.content.to_owned(),
         timestamp: 0,
     };
-    // A content can't break out of its place in the frame.
+    // A content cannot break out of its field in the frame.
     let sent = encode(&message);
     let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
         serde_json::from_str(&sent).map_err(|why| format!("{why} in {sent}"))?;
@@ -109,7 +109,7 @@ fn carried(text: &str, submission: Submission<'_>) -> Result<(), String> {
     if same { Ok(()) } else { Err(format!("it was sent as {sent}")) }
 }
 
-/// What the verifier says, or nothing if it panics.
+/// The verdict of the verifier, or nothing if it panics.
 async fn identify(findings: &mut Findings, verifier: &Verifier, token: &str) -> Option<Option<Identity>> {
     match AssertUnwindSafe(verifier.verify(token, 0)).catch_unwind().await {
         Ok(Ok(identity)) => {
@@ -131,7 +131,7 @@ async fn identify(findings: &mut Findings, verifier: &Verifier, token: &str) -> 
     }
 }
 
-/// A good token, spoilt: no other text is as good.
+/// A mutated valid token. Only the unchanged text is accepted.
 async fn spoilt_token(findings: &mut Findings, verifier: &Verifier, mutator: &mut Mutator) {
     let good = token("alice");
     let spoilt = mutator.text(&good);
@@ -142,7 +142,7 @@ async fn spoilt_token(findings: &mut Findings, verifier: &Verifier, mutator: &mu
     }
 }
 
-/// Odd headers and claims, signed with the secret: what is accepted is what they say.
+/// Odd headers and claims, signed with the secret. An accepted token must mean what it says.
 async fn odd_token(findings: &mut Findings, verifier: &Verifier, mutator: &mut Mutator) {
     let mut header = json!({ "alg": "HS256", "typ": "JWT" });
     let mut claims = json!({ "sub": mutator.word(), "exp": 4_000_000_000_u64 });
@@ -157,11 +157,11 @@ async fn odd_token(findings: &mut Findings, verifier: &Verifier, mutator: &mut M
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let odd = signed_as_is(&header.to_string(), &claims.to_string(), Algorithm::HS256, &key);
     let Some(Some(identity)) = identify(findings, verifier, &odd).await else { return };
-    let stands = header["alg"] == "HS256"
+    let is_right = header["alg"] == "HS256"
         && header["crit"] == Value::Null
         && claims["sub"] == identity.user.as_str()
         && claims["exp"].is_number();
-    if !stands {
+    if !is_right {
         findings.fault("token", &format!("{header} {claims}"), &format!("{identity:?}"));
     }
 }

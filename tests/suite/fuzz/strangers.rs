@@ -1,5 +1,5 @@
-//! What anybody can send: calls of the REST API, handshakes and frames, with alice's and bob's tokens and with none.
-//! Carol, dave and erin have nothing to do with them, and what is theirs is to stay theirs.
+//! Inputs that any client can send: calls of the REST API, handshakes and frames, with the tokens of alice and bob, and
+//! without a token. They must not reveal or change what belongs to carol, dave and erin.
 
 use functions::{Function, Route, Trigger};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub(crate) fn endpoints() -> Vec<(&'static Function, Route)> {
     functions::ALL.iter().filter_map(endpoint).collect()
 }
 
-/// Parameters, and what they are likely to be.
+/// Parameters and likely values.
 const PARAMETERS: [(&str, &[&str]); 9] = [
     ("sort", &["asc", "desc"]),
     ("drop", &["true", "false"]),
@@ -32,7 +32,7 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
 ];
 const OF_MEMBERS: (&str, &[&str]) = ("userId", &["alice", "bob", "carol"]);
 
-/// The parameter that a call can't do without.
+/// The required parameter of a call.
 pub(crate) fn needed(function: &Function) -> &'static str {
     match function.name {
         "create_group" | "rename_group" => "&name=runners",
@@ -41,10 +41,10 @@ pub(crate) fn needed(function: &Function) -> &'static str {
     }
 }
 
-/// What stands in carol's and dave's messages and in the name of their group.
+/// The text of carol's and dave's messages, and the name of their group.
 const PRIVATE: &str = "for carol and dave alone";
 
-/// A user's call that is good.
+/// A valid call of a user.
 fn call(method: &str, path: &str, user: &str, query: &str, body: Option<Value>) -> Rest {
     Rest {
         method: method.to_owned(),
@@ -55,28 +55,29 @@ fn call(method: &str, path: &str, user: &str, query: &str, body: Option<Value>) 
     }
 }
 
-/// What is carol's, dave's and erin's, as they see it.
-async fn what_is_theirs(inside: &Inside) -> Vec<Value> {
-    let mut theirs = Vec::new();
+/// What belongs to carol, dave and erin, as they see it.
+async fn belongings(inside: &Inside) -> Vec<Value> {
+    let mut others = Vec::new();
     for (user, function, path, query) in [
         ("carol", &functions::list_groups::FUNCTION, "/api/group", ""),
         ("dave", &functions::list_groups::FUNCTION, "/api/group", ""),
         ("carol", &functions::pull_messages::FUNCTION, "/api/message", "&drop=false"),
         ("dave", &functions::pull_messages::FUNCTION, "/api/message", "&drop=false"),
     ] {
-        theirs.push(inside.rest(function, &call("GET", path, user, query, None)).await["body"].take());
+        others.push(inside.rest(function, &call("GET", path, user, query, None)).await["body"].take());
     }
     // Others may invite erin too.
     let list = call("GET", "/api/request", "erin", "", None);
     let invitations = inside.rest(&functions::list_invites::FUNCTION, &list).await;
     let invitations: Vec<Value> =
         serde_json::from_str(invitations["body"].as_str().unwrap_or_default()).unwrap_or_default();
-    theirs.extend(invitations.into_iter().filter(|invitation| invitation["invitedBy"] == "carol"));
-    theirs
+    others.extend(invitations.into_iter().filter(|invitation| invitation["invitedBy"] == "carol"));
+    others
 }
 
-/// A group of alice's with bob invited; and carol's, with dave in it, erin invited, and a message to each who is away.
-async fn settle(inside: &Inside, mutator: &mut Mutator) {
+/// A group of alice with bob invited, and a group of carol with dave in it and erin invited. Carol and dave each have a
+/// missed message.
+async fn arrange(inside: &Inside, mutator: &mut Mutator) {
     let create = call("POST", "/api/group", "alice", "&name=walkers", None);
     let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
     learn(mutator, &group);
@@ -131,9 +132,9 @@ async fn shown_pages(inside: &Inside) -> Vec<String> {
 
 pub(super) async fn fuzz(seed: u64) -> Findings {
     let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
-    settle(&inside, &mut mutator).await;
+    arrange(&inside, &mut mutator).await;
     let pages = shown_pages(&inside).await;
-    let before = what_is_theirs(&inside).await;
+    let before = belongings(&inside).await;
     assert!(before.len() == 5 && before[0].to_string().contains(PRIVATE), "{before:?}");
     let mut connections = Vec::new();
     for user in ["alice", "bob"] {
@@ -149,19 +150,19 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
             }
         }
     }
-    let after = what_is_theirs(&inside).await;
+    let after = belongings(&inside).await;
     if before != after {
-        findings.fault("theirs", &format!("{before:?}"), &format!("became {after:?}"));
+        findings.fault("others", &format!("{before:?}"), &format!("became {after:?}"));
     }
     for user in ["alice", "bob"] {
         if json!(inside.taken_by(user)).to_string().contains(PRIVATE) {
-            findings.fault("theirs", user, "was sent what is private");
+            findings.fault("others", user, "received a private text");
         }
     }
     findings
 }
 
-/// A token, or something like it: how it stands in the query, and whether it is good.
+/// A query with a token or something like it, and whether it is valid.
 fn access(mutator: &mut Mutator) -> (String, bool) {
     let user = *mutator.pick(&["alice", "bob"]);
     let good = token(user);
@@ -191,7 +192,7 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, p
     }
     let mut is_misspelt = false;
     for _ in 0..mutator.below(3) {
-        // One endpoint takes no other.
+        // This endpoint refuses all other parameters.
         let is_only_one = function.name == "leave_group" && mutator.in_a_hundred(80);
         let (name, likely) = if is_only_one { OF_MEMBERS } else { *mutator.pick(&PARAMETERS) };
         let misspelt = mutator.in_a_hundred(10).then(|| mutator.misspelling(name));
@@ -236,18 +237,18 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, p
     }
     let Some(result) = findings.invoke(inside, function, &text).await else { return };
     if !is_good && !spoilt && !torn && result["statusCode"] != 401 {
-        findings.fault(function.name, &text, "it took a token that is not good");
+        findings.fault(function.name, &text, "it accepted an invalid token");
     }
     if is_misspelt && !spoilt && !torn && result["statusCode"] == 200 {
-        findings.fault(function.name, &text, "it took a parameter that is misspelt");
+        findings.fault(function.name, &text, "it accepted a misspelt parameter");
     }
     if result.to_string().contains(PRIVATE) {
-        findings.fault(function.name, &text, "it told what is private");
+        findings.fault(function.name, &text, "it revealed a private text");
     }
     learn(mutator, &result);
 }
 
-/// Learn the ids in an answer.
+/// Learns the ids in an answer.
 fn learn(mutator: &mut Mutator, result: &Value) {
     let body: Value = serde_json::from_str(result["body"].as_str().unwrap_or_default()).unwrap_or_default();
     match &body {
@@ -261,7 +262,7 @@ fn learn(mutator: &mut Mutator, result: &Value) {
     }
 }
 
-/// A handshake: authorized only by a good token.
+/// A handshake. Only a valid token authorizes it.
 async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     let mut event: Value =
         serde_json::from_str(include_str!("../../events/websocket-authorize.json")).expect("a genuine event is JSON");
@@ -270,7 +271,7 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     let tokens = if mutator.in_a_hundred(80) { json!([offered]) } else { json!([offered, mutator.word()]) };
     event["multiValueQueryStringParameters"] = json!({ "access_token": tokens });
     let protocol = if mutator.in_a_hundred(80) { "chat".to_owned() } else { mutator.word() };
-    // As the gateway does it: all lines in the one map, and the last in the other.
+    // As the gateway does: all lines in one map, and the last line in the other.
     let lines = if mutator.in_a_hundred(80) { json!([protocol]) } else { json!([mutator.word(), protocol]) };
     event["headers"]["Sec-WebSocket-Protocol"] = json!(protocol);
     event["multiValueHeaders"]["Sec-WebSocket-Protocol"] = lines;
@@ -286,7 +287,7 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     }
 }
 
-/// A frame over an open connection: what comes back, if anything, is one acknowledgement or one error of the client's.
+/// A frame on an open connection. At most one answer comes back: an acknowledgement or an error that blames the client.
 async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, user: &str, connection: &str) {
     let frame = frame(mutator);
     let event = socket_event("$default", user, connection, Some(&frame)).to_string();
@@ -299,6 +300,6 @@ async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, u
         findings.fault("message", &frame, &format!("{answers:?}"));
     }
     if frames[before..].iter().any(|frame| frame.get("senderId").is_some_and(|sender| sender != user)) {
-        findings.fault("message", &frame, "somebody else seems to have sent it");
+        findings.fault("message", &frame, "it names another sender");
     }
 }

@@ -1,5 +1,5 @@
-//! What only the back end and the gateway can send: notifications and relationships, by HTTP and directly, and genuine
-//! events of every kind, spoilt.
+//! Inputs that only the back end and the gateway can send: notifications and relationships, by HTTP and directly, and
+//! mutated genuine events of every kind.
 
 use functions::Function;
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ async fn invoke_directly(inside: &Inside, mutator: &mut Mutator, findings: &mut 
     findings.invoke(inside, function, &text).await;
 }
 
-/// An event of a connection. The gateway vouches for who and which it is; the rest is a client's.
+/// An event of a connection. The gateway sets the user and the connection. The client sets the rest.
 async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, connection: &str) {
     let (function, route): (&'static Function, _) = *mutator.pick(&[
         (&functions::connect::FUNCTION, "$connect"),
@@ -113,7 +113,7 @@ async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings,
     findings.invoke(inside, function, &event.to_string()).await;
 }
 
-/// A job of the queue, spoilt, in an event that may be spoilt too.
+/// A mutated job of the queue, in an event that may be mutated too.
 async fn job(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     let genuine = include_str!("../../events/sqs-fanout.json");
     let mut event: Value = serde_json::from_str(genuine).expect("a genuine event is JSON");
@@ -128,7 +128,7 @@ async fn job(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     findings.invoke(inside, &functions::fanout::FUNCTION, &event.to_string()).await;
 }
 
-/// Any event, spoilt, to any function but those of connections: who a connection is, the gateway says.
+/// Any mutated event, to any function except those of connections, which trust the gateway about the user.
 async fn anything(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     let ours: Vec<&'static Function> =
         functions::ALL.iter().copied().filter(|f| !["connect", "disconnect", "message"].contains(&f.name)).collect();

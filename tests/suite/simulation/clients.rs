@@ -1,4 +1,5 @@
-//! Who carries out a plan: devices that connect, send and disappear, readers that pull, members, friends and enemies.
+//! The clients that carry out a plan: devices that connect, send and disappear, readers that pull, and users who change
+//! groups, friendships and blocks.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,20 +18,20 @@ use super::history::{During, Fault, History, Pulled, Sent, Spells};
 use super::plan::{Act, Drops, Plan, Step, To, Track, User, Who};
 use super::world::{Phase, Skewed, Wire, World};
 
-/// How long it takes at most until the gateway sees that a client has closed.
+/// The longest time until the gateway notices that a client has closed.
 const CLEAN_MS: Ms = 2_000;
 
-/// How long a function may run, as template.yaml says.
+/// The time limit of a function, as in template.yaml.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The largest answer of a function that Lambda hands over.
+/// The largest answer of a function that Lambda returns.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
 
-/// How many bytes the queries of one call may bring: 16 MiB that may be read in vain, and what a query
-/// and the page are beyond.
+/// The most bytes that the queries of one call may return: 16 MiB that may be read in vain, the excess of one query,
+/// and the page.
 const MAX_READ_BYTES: usize = 18 * 1024 * 1024;
 
-/// How often something is tried that must be done.
+/// How often a necessary call is retried.
 const MAX_TRIES: usize = 50;
 
 /// One run.
@@ -40,12 +41,12 @@ pub(super) struct Run {
     plan: Plan,
     /// The ids of the groups.
     groups: Vec<String>,
-    /// Instances of the functions, whose clocks differ.
+    /// Instances of the functions. Their clocks differ.
     instances: Vec<Arc<App>>,
     secret: String,
 }
 
-/// What came of a call.
+/// The answer to a call.
 pub(super) struct Answer {
     pub(super) status: u64,
     pub(super) body: String,
@@ -71,15 +72,15 @@ impl Answer {
 }
 
 impl Run {
-    /// Friends and groups are as the plan says.
+    /// Creates the friendships and groups of the plan.
     pub(super) async fn begin(world: Arc<World>, plan: Plan) -> Self {
         let secret = "the secret of a simulation, which is long enough".to_owned();
-        // Few connections, so that there are too many.
+        // Few connections, so that the limit is often reached.
         let mut limits = vec![("MAX_CONNECTIONS", "2")];
         if plan.seed % 4 > 1 {
             limits.extend([("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")]);
         }
-        // Of most groups each member is in a partition of his own, or so.
+        // In most runs, almost every member has a shard of their own.
         if !plan.seed.is_multiple_of(3) {
             limits.push(("ROSTER_SHARD", "1"));
         }
@@ -95,7 +96,8 @@ impl Run {
             let ids = Arc::new(Ids::seeded(plan.seed.wrapping_mul(31).wrapping_add(ahead_ms)));
             Arc::new(App::over(SharedHttpClient::new(Wire(world.clone())), &config, clock, ids))
         };
-        // By less than what a connection is stamped ahead, which is all that is assumed of clocks.
+        // The clocks differ by less than the time by which a connection is stamped ahead. Nothing else is assumed of
+        // clocks.
         let instances = [0, 1, 3, 4].map(instance).into();
         let mut run = Self { world, history: History::default(), plan, groups: Vec::new(), instances, secret };
         for (one, other) in run.plan.friends.clone() {
@@ -116,12 +118,12 @@ impl Run {
         run
     }
 
-    /// Somebody whom the first user blocks has filled the log of a group, or that of the user before the block began.
+    /// A user whom the first user blocks has filled the log of a group, or the log of the first user before the block.
     async fn flood(&self) {
         let user = self.plan.users[0];
         let group = self.plan.groups.iter().position(|members| members.contains(&user));
         let group = group.filter(|_| (self.plan.seed / 400).is_multiple_of(2));
-        // More than a pull may read in vain; and more than an answer holds, whose line breaks take two bytes there.
+        // More than a pull may read in vain, or more than an answer holds: a line break takes two bytes there.
         let (pk, count, part) = match group {
             Some(group) => (format!("GROUP#{}", self.groups[group]), 620, " "),
             None => (format!("USER#{user}"), 100, "\n"),
@@ -139,7 +141,7 @@ impl Run {
         }
     }
 
-    /// Do something, and all jobs that come of it.
+    /// Runs something and all jobs that it causes.
     pub(super) async fn run_jobs(&self, doing: impl Future) {
         let (mut doing, mut running, mut count) = (pin!(doing.fuse()), FuturesUnordered::new(), 0);
         loop {
@@ -160,7 +162,7 @@ impl Run {
         }
     }
 
-    /// Run a job, sooner or later, until it is done, and where calls fail perhaps once more.
+    /// Runs a job sooner or later until it succeeds. If calls fail, perhaps runs it once more.
     async fn run_job(&self, job: String) {
         let mut event: Value = serde_json::from_str(include_str!("../../events/sqs-fanout.json")).expect("an event");
         event["Records"][0]["body"] = json!(job);
@@ -185,7 +187,7 @@ impl Run {
         self.wrong("a job is done some time", id);
     }
 
-    /// Do one thing after the other.
+    /// Runs the steps of a track in order.
     pub(super) async fn follow(&self, track: &Track) {
         let (mut connection, mut seen) = (None, None);
         for step in &track.steps {
@@ -207,11 +209,11 @@ impl Run {
         }
     }
 
-    /// Invoke a function on some instance. Nothing if it was killed in the middle, or gave no answer in time.
+    /// Invokes a function on some instance. Returns nothing if the function was killed or gave no answer in time.
     async fn invoke(&self, function: &Function, event: &Value) -> Option<Value> {
         let instance = usize::try_from(self.world.below(4)).expect("a small number");
         let text = event.to_string();
-        // What is invoked seldom is killed more often.
+        // Functions that are invoked seldom are killed more often.
         let is_seldom = !["message", "pull_messages", "drop_messages"].contains(&function.name);
         let chance = if is_seldom { self.plan.kills.max(40) } else { self.plan.kills };
         let doomed = self.world.is_faulty() && self.world.in_a_hundred(chance);
@@ -250,7 +252,7 @@ impl Run {
         answer.map(|json| serde_json::from_str(&json).expect("a result is JSON"))
     }
 
-    /// The call at which a function is killed: any, the later the less likely.
+    /// The call at which a function is killed. Later calls are less likely.
     fn last_call(&self) -> u64 {
         let mut calls = 0;
         while !self.world.in_a_hundred(12) {
@@ -276,7 +278,7 @@ impl Run {
                     self.send(user, open, *to, content, *tries, *named).await;
                 }
             }
-            // What went before it is not part of this plan, or failed.
+            // An earlier step failed or is not part of this plan.
             _ => {}
         }
     }
@@ -298,21 +300,21 @@ impl Run {
         self.history.note(|notes| notes.comings.entry(user).or_default().push(during));
     }
 
-    /// A connection of a user began or ended.
+    /// Records that a connection of a user began or ended.
     fn note_change(&self, user: User, from: Ms) {
         self.note_coming(user, from);
         let during = During { from, to: self.world.now_ms() };
         self.history.note(|notes| notes.changes.entry(user).or_default().push(during));
     }
 
-    /// From now on a connection of a user may stand in the books that is no more.
+    /// From now on, the state of a user may have a connection that no longer exists.
     fn note_ghost(&self, user: User) {
         let now = self.world.now_ms();
         self.history.note(|notes| *notes.ghosts.entry(user).or_insert(now));
     }
 
-    /// Many handshakes at once, of which some die between their two writes, and whose clients do not read or are gone. One
-    /// is kept.
+    /// Many handshakes at once. Some are killed between their two writes, and some clients do not read or are gone. One
+    /// connection is kept.
     async fn connect_in_a_burst(&self, user: User) -> Option<String> {
         let burst = (0..3 + self.world.below(6)).map(|_| self.world.below(u64::MAX)).collect::<Vec<_>>();
         let knocks = burst.iter().map(|chance| World::with_chance(*chance, self.connect_or_die(user)));
@@ -343,13 +345,13 @@ impl Run {
         None
     }
 
-    /// Open a connection. Nothing if it was refused.
+    /// Opens a connection. Returns nothing if it was refused.
     async fn connect(&self, user: User) -> Option<String> {
         let (connection, from) = (self.world.open(user), self.world.now_ms());
         let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
         let answer = self.invoke(&functions::connect::FUNCTION, &event).await;
         let open = answer.is_some_and(|answer| answer["statusCode"] == 200);
-        // It may have been closed meanwhile, as the oldest of too many.
+        // It may already have been closed as the oldest of too many.
         let phase = if open && self.world.phase(&connection) == Phase::Opening { Phase::Open } else { Phase::Closed };
         self.world.set_phase(&connection, phase);
         self.note_change(user, from);
@@ -364,14 +366,14 @@ impl Run {
         Some(connection)
     }
 
-    /// The client is gone.
+    /// Records that the client is gone.
     fn close(&self, connection: &str) {
         let now = self.world.now_ms();
         self.history.note(|notes| notes.connected.get_mut(connection).expect("it was open").to = now);
     }
 
-    /// A client closes its connection, or its network dies, in which case it may be back before anybody noticed: the
-    /// connection that it then has.
+    /// A client closes its connection, or its network dies. In the second case it may reconnect before the gateway
+    /// notices, and the new connection is returned.
     async fn disconnect(&self, user: User, connection: &str, dies: bool, told: bool) -> Option<String> {
         let from = self.world.now_ms();
         self.close(connection);
@@ -414,8 +416,8 @@ impl Run {
         back
     }
 
-    /// Send a message, again and again with the same request id until it is acknowledged, the connection is gone or
-    /// there were tries enough.
+    /// Sends a message with the same request id until it is acknowledged, the connection is gone, or the tries are used
+    /// up.
     async fn send(&self, user: User, connection: &str, to: To, content: &str, tries: usize, named: bool) {
         let from = self.world.now_ms();
         let mut frame = match to {
@@ -442,7 +444,7 @@ impl Run {
             }
         }
         let (acks, to_time) = (acks(), self.world.now_ms());
-        // Without a request id nobody says that it was accepted; where nothing fails, it was.
+        // Without a request id there is no acknowledgement. If nothing fails, the message was accepted.
         let accepted = if named { !acks.is_empty() } else { !self.plan.faulty };
         let was_open = self.world.phase(connection) == Phase::Open && !self.world.is_stalled(connection);
         let during = During { from, to: to_time };
@@ -451,7 +453,7 @@ impl Run {
     }
 
     // -------------------------------------------------------------------------------------------------------- readers
-    /// Call the REST API.
+    /// Calls the REST API.
     async fn call(
         &self,
         function: &Function,
@@ -546,7 +548,7 @@ impl Run {
         self.history.note(|notes| notes.pulled.entry(user).or_default().extend(pulled));
     }
 
-    /// Pull and drop at once. Whether there is more.
+    /// Pulls and drops in one call. Returns whether there is more.
     pub(super) async fn take(&self, user: User, kind: &str) -> bool {
         if self.world.is_faulty() {
             // An answer that is lost takes its page along, so nobody does it who can't afford that.
@@ -612,7 +614,7 @@ impl Run {
         after.is_some()
     }
 
-    /// Everything after a message, missed or not. The last one that came.
+    /// Pulls everything after a message, missed or not. Returns the last id that came.
     pub(super) async fn resume(&self, user: User, mut since: String) -> String {
         loop {
             let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
@@ -630,7 +632,7 @@ impl Run {
     }
 
     // ------------------------------------------------------------------------------------------------------------ ties
-    /// Tell the functions of a tie between two users, until it is done.
+    /// Changes a friendship or a block, and retries until it is done.
     async fn relate(&self, method: &str, user: User, tie: &str, other: User) -> During {
         let from = self.world.now_ms();
         let event = json!({ "method": method, "userId": user, tie: other });
@@ -661,7 +663,7 @@ impl Run {
         let is_on = self.history.note(|notes| spells(notes).is_on());
         match (&step.act, is_on) {
             (Act::Begin, false) => {
-                // Until it is done, it may have begun.
+                // Until the call is done, the spell may have begun.
                 let from = self.world.now_ms();
                 self.history.note(|notes| spells(notes).begin(During { from, to: Ms::MAX }));
                 let done = self.relate("PUT", user, tie, other).await;
@@ -698,7 +700,7 @@ impl Run {
         panic!("in {MAX_TRIES} tries no group was made");
     }
 
-    /// Have a user invited and accept, until he is a member or it can't be.
+    /// Invites a user and accepts for them, until they are a member or the group is dissolved.
     async fn join(&self, group: usize, user: User) {
         let from = self.world.now_ms();
         let place = |notes: &mut super::history::Notes, begin: Option<During>| {
@@ -732,7 +734,7 @@ impl Run {
 
     async fn try_to_join(&self, group: usize, user: User) -> bool {
         let Some(invitation) = self.invite(group, user).await else {
-            // An answer that was lost may have made him a member, and his membership begins when he is shown it.
+            // A lost answer may have made the user a member. The membership then begins when it is shown.
             return match self.world.in_a_hundred(50) {
                 true => self.answers_200(&functions::get_group::FUNCTION, "GET", user, group).await,
                 false => self.lists(user, group).await == Some(true),
@@ -755,14 +757,14 @@ impl Run {
         self.call(function, method, user, path, &[], None).await.is_some_and(|answer| answer.status == 200)
     }
 
-    /// Whether a group is listed among those of a user. Nothing if there was no answer.
+    /// Whether the list of a user's groups has a group. Returns nothing if there was no answer.
     async fn lists(&self, user: User, group: usize) -> Option<bool> {
         let query = [("detailed", "false")];
         let list = self.call(&functions::list_groups::FUNCTION, "GET", user, ("", ""), &query, None).await?;
         Some(list.json().as_array()?.contains(&json!(self.groups[group])))
     }
 
-    /// Call until it is done; it is if he who asks is refused, since then it was done before.
+    /// Calls until it is done. A refusal also means done: an earlier call succeeded.
     async fn insist_on_leaving(&self, group: usize, caller: User, query: &[(&str, &str)]) -> During {
         let (from, path) = (self.world.now_ms(), ("groupId", self.groups[group].as_str()));
         for _ in 0..MAX_TRIES {
@@ -780,7 +782,7 @@ impl Run {
     }
 
     async fn dissolve(&self, group: usize) {
-        // Until it is done, it may have been.
+        // Until the call is done, the group may already be dissolved.
         let from = self.world.now_ms();
         self.history.note(|notes| notes.dissolved.insert(group, During { from, to: Ms::MAX }));
         let dissolved = self.insist_on_leaving(group, self.plan.groups[group][0], &[]).await;
@@ -788,7 +790,7 @@ impl Run {
     }
 
     // --------------------------------------------------------------------------------------------------------- the end
-    /// Whatever others did, the state of a user has no more in it than it may have.
+    /// Checks that no state exceeds its limits, whatever other users did.
     pub(super) fn check_limits(&self) {
         let most = if self.plan.crowded { 1 } else { 2_000 };
         for user in &self.plan.users {
@@ -801,7 +803,7 @@ impl Run {
         }
     }
 
-    /// When all is quiet, the groups are as those say who are in them.
+    /// Checks that, at the end, the groups have the members that the events imply.
     pub(super) async fn check_groups(&self) {
         use super::history::Certainty::{Never, Surely};
         let now = During { from: self.world.now_ms(), to: self.world.now_ms() };

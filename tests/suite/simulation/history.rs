@@ -1,4 +1,4 @@
-//! What happened in a run, as its users know it, and what the protocol promises of that.
+//! The events of a run as its users know them, and the promises of the protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -9,20 +9,20 @@ use shared::id::MessageId;
 
 use super::plan::{To, User};
 
-/// For ever.
+/// A time that never comes.
 const NEVER: Ms = Ms::MAX;
 
-/// By how much clocks differ, at most, with the time that a connection is stamped ahead.
+/// The most by which clocks differ, with the time by which a connection is stamped ahead.
 const CLOCKS_MS: Ms = 10;
 
-/// How much of what a connection took last comes again: where its client closed it, and otherwise.
+/// How much of the last time of a connection is pulled again: if its client closed it, and otherwise.
 const CLEAN_MS: Ms = 2_000;
 const REDELIVER_MS: Ms = 15_000;
 
-/// How long after a call that failed something of it may still be done.
+/// How long after a failed call parts of it may still take effect.
 const AFTERMATH_MS: Ms = 30_000;
 
-/// The time that something took, during which nobody can say whether it had happened already.
+/// The duration of an action. Within it, nobody knows whether the action has already taken effect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct During {
     pub(super) from: Ms,
@@ -35,18 +35,18 @@ impl During {
     }
 }
 
-/// A message that somebody tried to send.
+/// A message that a user tried to send.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) content: String,
     pub(super) sender: User,
     pub(super) to: To,
     pub(super) during: During,
-    /// Whether it was accepted, as far as the sender can know.
+    /// Whether the sender knows that it was accepted.
     pub(super) accepted: bool,
-    /// The acknowledgements that came for it.
+    /// The acknowledgements of the message.
     pub(super) acks: Vec<Value>,
-    /// Whether its connection was open until the end.
+    /// Whether the sender's connection was open until the end.
     pub(super) was_open: bool,
     /// Whether it had a request id.
     pub(super) named: bool,
@@ -56,26 +56,26 @@ pub(super) struct Sent {
 #[derive(Debug, Clone)]
 pub(super) struct Pulled {
     pub(super) message: Value,
-    /// The call.
+    /// The duration of the call.
     pub(super) during: During,
-    /// When it was certain that it is dropped.
+    /// The time from which it was certainly dropped.
     pub(super) dropped: Option<Ms>,
-    /// Whether it was asked for, missed or not.
+    /// Whether `since` returned it, missed or not.
     pub(super) resumed: bool,
 }
 
-/// A frame that a connection was sent.
+/// A frame that a connection received.
 #[derive(Debug, Clone)]
 pub(crate) struct Taken {
     pub(crate) frame: Value,
     pub(crate) connection: String,
-    /// Whether its client was there, and had not closed.
+    /// Whether the client was there and had not closed.
     pub(crate) read: bool,
-    /// Whether the function may have counted it as failed, since the answer took so long.
+    /// Whether the answer was so slow that the function may have counted the push as failed.
     pub(crate) slow: bool,
 }
 
-/// A state that began, and perhaps ended: a membership, a block.
+/// A state that began and perhaps ended, such as a membership or a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spell {
     pub(super) begin: During,
@@ -100,7 +100,7 @@ impl Spell {
     }
 }
 
-/// The spells of something, in order.
+/// All spells of one state, in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Spells(Vec<Spell>);
 
@@ -109,20 +109,20 @@ impl Spells {
         self.0.push(Spell::since(begin));
     }
 
-    /// It is certain when it began.
+    /// Replaces the begin of the last spell by a certain one.
     pub(super) fn began(&mut self, begin: During) {
-        self.0.last_mut().expect("what began has been noted").begin = begin;
+        self.0.last_mut().expect("a spell has begun").begin = begin;
     }
 
     pub(super) fn end(&mut self, end: During) {
-        self.0.last_mut().expect("what ends has begun").end = end;
+        self.0.last_mut().expect("a spell has begun").end = end;
     }
 
     pub(super) fn always() -> Self {
         Self(vec![Spell::always()])
     }
 
-    /// Whether it began last, and has not ended.
+    /// Whether the last spell has not ended.
     pub(super) fn is_on(&self) -> bool {
         self.0.last().is_some_and(|spell| spell.end.from == NEVER)
     }
@@ -155,12 +155,12 @@ impl Certainty {
     }
 }
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Which.
+    /// The promise.
     pub(super) promise: &'static str,
-    /// By what.
+    /// The message, the user or the event that broke it.
     pub(super) by: String,
 }
 
@@ -176,24 +176,24 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Under which conditions a run went on.
+/// The conditions of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conditions {
     /// Calls failed, and functions were killed.
     pub(super) faulty: bool,
-    /// A user could have few messages missed by name.
+    /// A state had room for few missed messages by name.
     pub(super) crowded: bool,
-    /// Clients discard what arrives once they have closed, or their network has died.
+    /// Clients discarded what arrived after they had closed or lost their network.
     pub(super) discards: bool,
 }
 
-/// The notes of a run.
+/// The record of a run.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) sent: Vec<Sent>,
-    /// By two users, in order.
+    /// By pair of users, in order.
     pub(super) friends: BTreeMap<(User, User), Spells>,
-    /// By who blocks and who is blocked.
+    /// By the user who blocks and the blocked user.
     pub(super) blocks: BTreeMap<(User, User), Spells>,
     /// By group and user.
     pub(super) members: BTreeMap<(usize, User), Spells>,
@@ -203,31 +203,31 @@ pub(super) struct Notes {
     pub(super) pulled: BTreeMap<User, Vec<Pulled>>,
     /// When a user connected, disconnected or pulled.
     pub(super) comings: BTreeMap<User, Vec<During>>,
-    /// When a user's connections were announced, of those that were opened.
+    /// When each connection of a user was announced, if it was opened.
     pub(super) began: BTreeMap<User, Vec<(String, During)>>,
-    /// When the gateway saw connections end, and whether their clients had closed them, where that was written down.
+    /// When the gateway saw a connection end, and whether its client had closed it, if that was recorded.
     pub(super) ended: BTreeMap<String, (Ms, bool)>,
-    /// When a user's connections began and ended, successfully or not.
+    /// When connections of a user began or ended, successfully or not.
     pub(super) changes: BTreeMap<User, Vec<During>>,
-    /// Since when a user may have a connection in the books that is no more.
+    /// The time since which a user may have a recorded connection that no longer exists.
     pub(super) ghosts: BTreeMap<User, Ms>,
-    /// When connections were surely open: since `$connect` had answered, until they closed or died.
+    /// When connections were certainly open: from the answer of `$connect` until they closed or died.
     pub(super) connected: BTreeMap<String, During>,
-    /// By message id, when the last of its jobs ran for the last time.
+    /// By message id, the end of the last run of its last job.
     pub(super) delivered: BTreeMap<String, Ms>,
-    /// What a user's connections were sent.
+    /// The frames that the connections of a user received.
     pub(super) taken: BTreeMap<User, Vec<Taken>>,
-    /// What was seen to be wrong on the way.
+    /// The broken promises that were seen during the run.
     pub(super) faults: Vec<Fault>,
 }
 
-/// The notes, taken by all at once.
+/// The shared record.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Notes>);
 
 impl History {
     pub(super) fn note<T>(&self, write: impl FnOnce(&mut Notes) -> T) -> T {
-        write(&mut self.0.lock().expect("nobody panics that holds it"))
+        write(&mut self.0.lock().expect("no holder of the lock panics"))
     }
 }
 
@@ -240,15 +240,15 @@ fn content_of(message: &Value) -> &str {
 }
 
 impl Notes {
-    /// Whether a user is in a group at that time.
+    /// Whether a user was a member of a group during that time.
     pub(super) fn membership(&self, group: usize, user: User, during: During) -> Certainty {
         let place = self.members.get(&(group, user)).map_or(Certainty::Never, |spells| spells.at(during));
-        let stands = match self.dissolved.get(&group) {
+        let exists = match self.dissolved.get(&group) {
             Some(dissolved) if dissolved.to < during.from => Certainty::Never,
             Some(dissolved) if dissolved.from <= during.to => Certainty::Perhaps,
             _ => Certainty::Surely,
         };
-        place.min(stands)
+        place.min(exists)
     }
 
     /// Whether a message is owed to a user.
@@ -265,7 +265,7 @@ impl Notes {
             To::Group(group) => {
                 let sends = self.membership(group, sent.sender, sent.during);
                 let receives = self.membership(group, user, sent.during);
-                // Who leaves a group can't pull its messages any more.
+                // A member who leaves a group can no longer pull its messages.
                 let stays = self.membership(group, user, During { from: sent.during.from, to: NEVER - 1 });
                 match sends.min(receives) {
                     Certainty::Surely if stays < Certainty::Surely => Certainty::Perhaps,
@@ -275,20 +275,20 @@ impl Notes {
         };
         let blocks = self.blocks.get(&(user, sent.sender)).cloned().unwrap_or_default();
         let unblocked = match blocks.at(sent.during).not() {
-            // A pull leaves out, for good, what is of somebody who is blocked by then.
+            // A pull permanently leaves out messages of users who are blocked by then.
             Certainty::Surely if blocks.0.iter().any(|spell| spell.end.to >= sent.during.from) => Certainty::Perhaps,
             certainty => certainty,
         };
         addressed.min(unblocked)
     }
 
-    /// Every promise that was broken; none if all is well. And for how many messages and users one was not the other's,
-    /// perhaps was, and surely.
+    /// Returns every broken promise. Also counts the pairs of message and user, by whether the message is owed: never,
+    /// perhaps, surely.
     pub(super) fn judge(mut self, users: &[User], conditions: Conditions) -> (Vec<Fault>, [u64; 3]) {
         let Conditions { faulty, crowded, discards } = conditions;
         let mut tally = [0; 3];
         let mut faults = std::mem::take(&mut self.faults);
-        let settled = if faulty { AFTERMATH_MS } else { 0 };
+        let aftermath = if faulty { AFTERMATH_MS } else { 0 };
         for sent in &self.sent {
             self.judge_answers(sent, faulty, &mut faults);
             let mut ids: BTreeSet<String> = sent.acks.iter().map(|ack| id_of(ack).to_owned()).collect();
@@ -312,11 +312,12 @@ impl Notes {
                 tally[owed as usize] += 1;
                 if let Some(late) = pulled.iter().find(|pulled| self.is_out(sent, user, pulled)) {
                     let by = format!("{} at {:?}", about(), late.during);
-                    faults
-                        .push(Fault::new("who is out of a group, or whose group is no more, pulls nothing of it", by));
+                    faults.push(Fault::new("nobody pulls messages of a group that they left or that is dissolved", by));
                 }
                 match owed {
-                    Certainty::Never if got => faults.push(Fault::new("nobody gets what is not his", about())),
+                    Certainty::Never if got => {
+                        faults.push(Fault::new("nobody gets a message that is not for them", about()));
+                    }
                     Certainty::Surely if sent.accepted => {
                         let is_live = match discards {
                             true => taken.iter().any(|taken| taken.read) || self.is_excused(sent, user, &taken),
@@ -325,22 +326,22 @@ impl Notes {
                         if !is_live && missed.is_empty() {
                             faults.push(Fault::new("no accepted message is lost", about()));
                         }
-                        // What no client read, for it had died and nobody knew, is there for one who resumes.
+                        // A message that reached only a dead connection is in the log, for `since`.
                         let read = taken.iter().any(|taken| taken.read) || !missed.is_empty();
                         if !read && pulled.is_empty() {
-                            faults.push(Fault::new("the log has what a dead connection took", about()));
+                            faults.push(Fault::new("the log has what a dead connection received", about()));
                         }
                         if !pulled.iter().any(|pulled| pulled.resumed) {
-                            faults.push(Fault::new("who resumes gets everything", about()));
+                            faults.push(Fault::new("`since` returns everything", about()));
                         }
                     }
                     _ => {}
                 }
                 if !crowded {
-                    self.judge_repeats(sent, on_its_way, user, &taken, &missed, settled, faulty, &mut faults);
+                    self.judge_repeats(sent, on_its_way, user, &taken, &missed, aftermath, faulty, &mut faults);
                 }
             }
-            // Without a request id, who sends again sends another.
+            // Without a request id, sending again sends another message.
             if ids.len() > 1 || shapes.len() > 1 {
                 let by = format!("{ids:?} {shapes:?} of {sent:?}");
                 faults.push(Fault::new("a message is the same for everybody", by));
@@ -349,15 +350,15 @@ impl Notes {
         (faults, tally)
     }
 
-    /// Whether a connection took a message whose client was gone, and nothing told of that in time.
+    /// Whether only connections whose clients were gone received a message, and no event revealed that in time.
     fn is_excused(&self, sent: &Sent, user: User, taken: &[&Taken]) -> bool {
         let id = sent.acks.first().or(taken.first().map(|taken| &taken.frame)).map(id_of);
         let Some(time) = id.and_then(|id| MessageId::parse(id).ok()).map(MessageId::time_ms) else { return false };
         taken.iter().any(|taken| !taken.read && !self.is_told(user, &taken.connection, time))
     }
 
-    /// Whether it was surely written down that a connection did not take a message of that time: by its end, or by
-    /// another connection that began a little later while it was open.
+    /// Whether a message of that time was certainly recorded as not received by a connection. Either its end records
+    /// it, or another connection that began a little later while it was open.
     fn is_told(&self, user: User, connection: &str, time: Ms) -> bool {
         let ended = self.ended.get(connection).copied();
         if ended.is_some_and(|(to, clean)| time + if clean { CLEAN_MS } else { REDELIVER_MS } > to + CLOCKS_MS) {
@@ -374,7 +375,7 @@ impl Notes {
         })
     }
 
-    /// Whether a user was for sure not in the group of a message while he pulled it.
+    /// Whether a user was certainly not a member of the message's group while they pulled it.
     fn is_out(&self, sent: &Sent, user: User, pulled: &Pulled) -> bool {
         match sent.to {
             To::User(_) => false,
@@ -382,7 +383,7 @@ impl Notes {
         }
     }
 
-    /// From when to when a message was being sent or delivered, jobs included.
+    /// The time during which a message was sent or delivered, with its jobs.
     fn on_its_way(&self, sent: &Sent) -> During {
         let taken = self.taken.values().flatten().map(|taken| &taken.frame);
         let pulled = self.pulled.values().flatten().map(|pulled| &pulled.message);
@@ -412,11 +413,11 @@ impl Notes {
         user: User,
         taken: &[&Taken],
         missed: &[&&Pulled],
-        settled: Ms,
+        aftermath: Ms,
         faulty: bool,
         faults: &mut Vec<Fault>,
     ) {
-        let quiet = during.to.saturating_add(settled);
+        let quiet = during.to.saturating_add(aftermath);
         for first in missed.iter().filter(|first| first.during.from > quiet) {
             let Some(dropped) = first.dropped else { continue };
             if let Some(again) = missed.iter().find(|again| again.during.from > dropped) {
@@ -439,10 +440,10 @@ impl Notes {
                 open.from.saturating_add(CLOCKS_MS) < during.from && during.to.saturating_add(CLOCKS_MS) < open.to
             })
         });
-        // What a client may not have seen of the last seconds comes again.
+        // The last seconds before an end are pulled again, because the client may not have seen them.
         let until_later = During { to: during.to.saturating_add(REDELIVER_MS), ..during };
         let is_uncovered = self.changes.get(user).into_iter().flatten().any(|change| change.overlaps(until_later));
-        // What some connection did not take in time is written down.
+        // A message that a connection was slow to receive is recorded.
         let has_ghost = self.ghosts.get(user).is_some_and(|since| *since <= during.to);
         let is_named = has_ghost || taken.iter().any(|taken| taken.slow);
         if was_there
@@ -451,7 +452,7 @@ impl Notes {
             && !is_named
             && missed.iter().any(|pulled| pulled.during.from > during.to)
         {
-            faults.push(Fault::new("what a connection took is not missed", format!("{user}: {sent:?}")));
+            faults.push(Fault::new("what a connection received is not missed", format!("{user}: {sent:?}")));
         }
     }
 }

@@ -1,12 +1,12 @@
-//! A seeded simulation: the real functions over the real engine, through real events and the real SDK, with users who
-//! connect, disappear, send, pull, join, leave, dissolve, befriend and block at the same time, on clocks that differ,
-//! while calls are slow, refused, done in part or done without an answer, and functions are killed in the middle. In
-//! half of the runs, messages to groups go through the queue, whose jobs come late, again, and in any order.
-//! Afterwards each user pulls what is left, and the protocol's promises are held against what everybody saw.
+//! A seeded simulation. The real functions run over the real engine, through real events and the real SDK. Users
+//! connect, disappear, send, pull, join, leave, dissolve, befriend and block at the same time. Their clocks differ.
+//! Calls are slow, refused, done in part or done without an answer, and functions are killed halfway. In half of the
+//! runs, group messages go through the queue, whose jobs come late, repeatedly and in any order. At the end, each user
+//! pulls what is left. The protocol's promises are then checked against what each user saw.
 //!
-//! `SIMULATION_SEEDS=from..to cargo test --package tests simulation -- --nocapture` runs those seeds, and
-//! `SIMULATION_SECONDS` ends it earlier. A seed that fails is cut down to what it needs to fail; it fails again when
-//! it is run again.
+//! `SIMULATION_SEEDS=from..to cargo test --package tests simulation -- --nocapture` runs those seeds.
+//! `SIMULATION_SECONDS` stops it earlier. A failing seed is reduced to a smaller plan that still fails. The same seed
+//! always fails again.
 
 mod clients;
 mod history;
@@ -32,26 +32,26 @@ use world::{Places, World};
 
 use crate::world::Deployment;
 
-/// How many seeds run where nobody says how many.
+/// The seeds that run by default.
 const SEEDS: Range<u64> = 0..300;
 
-/// Of so many calls of one kind by one function, chance has killed it at some.
+/// Calls of one kind by one function before chance must have killed the function there.
 const CALLS_TO_KILL_AT: u64 = 2_000;
 
-/// How many plans are tried to make a failing one smaller.
+/// How many smaller plans are tried for a failing one.
 const MAX_SMALLER: usize = 500;
 
-/// After so many pulls everything must have come: each returns something, or gets on.
+/// The most pulls until a user has everything. Each pull returns something or makes progress.
 const MAX_ROUNDS: usize = 400;
 
-/// So many of the seeds that fail are cut down.
+/// How many failing seeds are reduced.
 const MAX_CUT_DOWN: usize = 3;
 
 pub(crate) fn config(secret: &str) -> Config {
     config_with(secret, &[])
 }
 
-/// The same with these variables beside, or instead.
+/// The same configuration with additional or replaced variables.
 pub(crate) fn config_with(secret: &str, more: &[(&str, &str)]) -> Config {
     let mut variables = BTreeMap::from([
         ("TABLE_NAME", world::TABLE),
@@ -62,7 +62,7 @@ pub(crate) fn config_with(secret: &str, more: &[(&str, &str)]) -> Config {
         ("AWS_ENDPOINT_URL_SQS", world::SQS),
         ("MANAGEMENT_ENDPOINT", world::GATEWAY),
         ("JWT_SECRET", secret),
-        // Few, so that there are many pages.
+        // A small page, so that there are many pages.
         ("MAX_PAGE_MESSAGES", "3"),
     ]);
     variables.extend(more.iter().copied());
@@ -75,26 +75,26 @@ pub(crate) fn token(user: &str, secret: &str) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")
 }
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
-    /// What is wrong with it.
+    /// The broken promises.
     faults: Vec<Fault>,
-    /// Another number for each other sequence of calls.
+    /// A hash of the sequence of calls.
     fingerprint: u64,
     tally: Tally,
 }
 
-/// What runs have met.
+/// The totals of several runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
-    /// How many runs.
+    /// The number of runs.
     seeds: u64,
-    /// How many calls of the SDK there were.
+    /// The number of SDK calls.
     calls: u64,
-    /// How many messages there were, for each who may get one: not his, perhaps his, surely his.
+    /// The number of pairs of message and user, by whether the message is owed to the user: never, perhaps, surely.
     owed: [u64; 3],
-    /// Where functions called the SDK, and were killed.
+    /// Where functions called the SDK and were killed.
     places: Places,
 }
 
@@ -112,7 +112,7 @@ impl Tally {
     }
 }
 
-/// One run of everything.
+/// Runs one plan.
 async fn simulate(plan: Plan) -> Outcome {
     let world = World::new(plan.latency);
     if plan.faulty {
@@ -123,7 +123,7 @@ async fn simulate(plan: Plan) -> Outcome {
 
     world.set_faults(0);
     world.close_all();
-    // What was done without an answer is over by now, and so is the margin of the logs.
+    // By now, calls that took effect without an answer are over, and so is the margin of the logs.
     tokio::time::sleep(Duration::from_secs(120)).await;
     run.check_limits();
     World::with_chance(run.plan().seed, finish(&run)).await;
@@ -137,7 +137,7 @@ async fn simulate(plan: Plan) -> Outcome {
     Outcome { faults, fingerprint: world.fingerprint(), tally }
 }
 
-/// Everybody reads what is left.
+/// Each user pulls what is left.
 async fn finish(run: &Run) {
     let users: Vec<User> = run.plan().users.clone();
     for user in users {
@@ -155,7 +155,7 @@ async fn finish(run: &Run) {
     run.check_groups().await;
 }
 
-/// Run one plan by itself, on a runtime whose time is paused.
+/// Runs one plan alone, on a runtime whose time is paused.
 fn run_plan(plan: Plan) -> Outcome {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
@@ -164,7 +164,7 @@ fn run_plan(plan: Plan) -> Outcome {
     runtime.block_on(simulate(plan))
 }
 
-/// A smaller plan that breaks one of the same promises, and what breaks it.
+/// Returns a smaller plan that breaks one of the same promises, and the promises that it breaks.
 fn cut_down(mut plan: Plan, mut faults: Vec<Fault>) -> (Plan, Vec<Fault>) {
     let promises: BTreeSet<&str> = faults.iter().map(|fault| fault.promise).collect();
     let mut tried = 0;
@@ -197,12 +197,12 @@ fn seeds() -> Range<u64> {
     variable("SIMULATION_SEEDS", "0..1000", range).unwrap_or(SEEDS)
 }
 
-/// Run seeds on all processors, with a line now and then: what went wrong, by seed, and what all of them met.
+/// Runs seeds on all processors and prints progress. Returns the faults by seed, and the totals.
 fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
     let seconds = variable("SIMULATION_SECONDS", "180", |text| text.parse().ok());
     let patience = seconds.map_or(Duration::MAX, Duration::from_secs);
     let (next, all) = (AtomicU64::new(seeds.start), Mutex::new((BTreeMap::new(), Tally::default())));
-    let (began, told) = (Instant::now(), AtomicU64::new(0));
+    let (began, printed) = (Instant::now(), AtomicU64::new(0));
     let tell = |failed: usize, all: &Tally| {
         let (done, of, took) = (all.seeds, seeds.end - seeds.start, began.elapsed().as_secs());
         let (calls, [not, perhaps, surely]) = (all.calls, all.owed);
@@ -218,7 +218,7 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
                 return;
             }
             let one = run_plan(Plan::drawn(seed));
-            let mut both = all.lock().expect("nobody panics that holds it");
+            let mut both = all.lock().expect("no holder of the lock panics");
             let (failed, all) = &mut *both;
             all.add(&one.tally);
             if !one.faults.is_empty() {
@@ -226,7 +226,7 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
                 failed.insert(seed, one.faults);
             }
             let tens = began.elapsed().as_secs() / 10;
-            if told.fetch_max(tens, Relaxed) < tens {
+            if printed.fetch_max(tens, Relaxed) < tens {
                 tell(failed.len(), all);
             }
         }
@@ -236,13 +236,13 @@ fn run_seeds(seeds: &Range<u64>) -> (BTreeMap<u64, Vec<Fault>>, Tally) {
             scope.spawn(work);
         }
     });
-    let (failed, all) = all.into_inner().expect("nobody panics that holds it");
+    let (failed, all) = all.into_inner().expect("no holder of the lock panics");
     tell(failed.len(), &all);
     (failed, all)
 }
 
 #[test]
-fn nothing_is_lost_and_nobody_gets_what_is_not_his() {
+fn nothing_is_lost_or_misdelivered() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -262,14 +262,18 @@ fn nothing_is_lost_and_nobody_gets_what_is_not_his() {
         }
     }
     assert!(failed.is_empty(), "{} seeds failed{report}", failed.len());
-    let spared: Vec<_> = all.places.iter().filter(|(_, (_, kills))| *kills == 0).collect();
-    println!("functions were killed at {} of {} kinds of calls", all.places.len() - spared.len(), all.places.len());
-    let is_luck = spared.iter().all(|(_, (calls, _))| *calls < CALLS_TO_KILL_AT);
-    assert!(is_luck, "functions were never killed at {spared:?}");
+    let never_killed: Vec<_> = all.places.iter().filter(|(_, (_, kills))| *kills == 0).collect();
+    println!(
+        "functions were killed at {} of {} kinds of calls",
+        all.places.len() - never_killed.len(),
+        all.places.len()
+    );
+    let is_luck = never_killed.iter().all(|(_, (calls, _))| *calls < CALLS_TO_KILL_AT);
+    assert!(is_luck, "functions were never killed at {never_killed:?}");
 }
 
 #[test]
-fn a_seed_is_always_the_same_run() {
+fn a_seed_always_gives_the_same_run() {
     if Deployment::is_elsewhere() {
         return;
     }

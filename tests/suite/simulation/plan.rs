@@ -1,4 +1,4 @@
-//! What everybody does in one run: drawn from its seed, and cut down to what matters when it fails.
+//! The plan of one run: drawn from its seed, and reduced when it fails.
 
 use std::collections::BTreeSet;
 
@@ -10,51 +10,51 @@ pub(super) type User = &'static str;
 
 const USERS: [User; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
-/// A run: the same plan is always the same run.
+/// A run. The same plan always gives the same run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    /// Whether calls fail and functions are killed. Without that, more is promised.
+    /// Whether calls fail and functions are killed. Without faults, more is promised.
     pub(super) faulty: bool,
-    /// Whether a user can have one message missed by name, and no more. Then more may be repeated.
+    /// Whether a state has room for only one missed message by name. Then more messages may be repeated.
     pub(super) crowded: bool,
-    /// Whether clients discard what arrives once they have closed, or their network has died, as browsers and phones do.
+    /// Whether clients discard what arrives after they have closed or lost their network, as browsers and phones do.
     pub(super) discards: bool,
-    /// A user who opens connections in bursts and does not read what some of them are sent.
+    /// A user who opens connections in bursts and does not read some of them.
     pub(super) adversary: Option<User>,
-    /// Whether somebody who is blocked has filled a log of the first user's with the longest contents.
+    /// Whether a blocked user has filled a log of the first user with the longest contents.
     pub(super) flooded: bool,
-    /// How many invocations in a hundred are killed, where calls fail.
+    /// How many of a hundred invocations are killed, if calls fail.
     pub(super) kills: u64,
-    /// How long a call mostly takes on its way, at most, and its answer.
+    /// The usual upper limit for the way of a call, and for the way of its answer.
     pub(super) latency: Ms,
     pub(super) users: Vec<User>,
-    /// Who is in each group; the first is its manager.
+    /// The members of each group. The first is its manager.
     pub(super) groups: Vec<Vec<User>>,
-    /// Who are friends.
+    /// The pairs of friends.
     pub(super) friends: BTreeSet<(User, User)>,
     pub(super) tracks: Vec<Track>,
     pub(super) seed: u64,
 }
 
-/// Things that are done one after the other, while other tracks go on.
+/// Steps that run one after the other, in parallel with other tracks.
 #[derive(Debug, Clone)]
 pub(super) struct Track {
     pub(super) who: Who,
     pub(super) steps: Vec<Step>,
 }
 
-/// Whose things.
+/// The subject of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
     /// A device of a user.
     Device(User),
-    /// Somewhere that a user reads what he missed.
+    /// A place where a user reads missed messages.
     Reader(User),
-    /// The place of a user in a group.
+    /// The membership of a user in a group.
     Place(usize, User),
-    /// Whether the first blocks the second.
+    /// The block of the second user by the first.
     Block(User, User),
-    /// Whether two are friends.
+    /// The friendship of two users.
     Friendship(User, User),
     /// The manager of a group.
     Manager(usize),
@@ -62,10 +62,10 @@ pub(super) enum Who {
 
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// How long to wait before it.
+    /// The pause before the step.
     pub(super) pause: Ms,
     pub(super) act: Act,
-    /// What chance decides during this step follows from this, whatever other steps there are.
+    /// The seed of all chance in this step. It does not depend on other steps.
     pub(super) chance: u64,
 }
 
@@ -98,37 +98,37 @@ const DROPS: [Drops; 8] = [
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Connect,
-    /// Close the connection: perhaps it dies first and nobody knows, perhaps nobody is told in the end.
+    /// Close the connection. Perhaps it dies unnoticed first. Perhaps `$disconnect` is never called.
     Disconnect {
         dies: bool,
         told: bool,
     },
-    /// Send a message; with a request id it is tried so often until it is acknowledged.
+    /// Send a message. With a request id, repeat it until it is acknowledged or `tries` are used up.
     Send {
         to: To,
         content: String,
         tries: usize,
         named: bool,
     },
-    /// Pull and drop at once.
+    /// Pull and drop in one call.
     Take(&'static str),
-    /// Pull so many pages, then drop them. If not told to drop, look only.
+    /// Pull this many pages, then drop them if `drops` is set.
     Show {
         kind: &'static str,
         pages: usize,
         drops: Drops,
     },
-    /// What came since the last message that this reader saw, missed or not.
+    /// Pull everything after the last message that this reader saw, missed or not.
     Resume,
-    /// Block, befriend; join.
+    /// Block, befriend or join.
     Begin,
-    /// Unblock, unfriend; leave.
+    /// Unblock, unfriend or leave.
     End,
-    /// Be taken out of the group by its manager.
+    /// The manager removes the user from the group.
     Removed,
     /// Decline an invitation.
     Decline,
-    /// Leave as its manager: the group is dissolved.
+    /// The manager leaves: the group is dissolved.
     Dissolve,
 }
 
@@ -183,7 +183,7 @@ impl Plan {
             adversary: seed.is_multiple_of(3).then(|| *users.last().expect("there are users")),
             flooded: seed % 400 == 67,
             kills: draw.of(&[5, 10, 30]),
-            // No more than what the SDK has patience for.
+            // The SDK times out beyond this.
             latency: draw.of(&[10, 100, 300]),
             users,
             groups,
@@ -196,20 +196,20 @@ impl Plan {
             plan.leave_one_away(&mut draw);
             return plan;
         }
-        // Mostly few things, sometimes many.
+        // Mostly few tracks, sometimes many.
         let tracks = draw.of(&[2, 3, 3, 4, 4, 5, 6, 8, 14]);
-        // Without a device nothing is sent.
-        let somebody = plan.somebody(&mut draw);
-        plan.add_device(&mut draw, pace, somebody, 0);
+        // At least one device, because only devices send.
+        let likely_user = plan.likely_user(&mut draw);
+        plan.add_device(&mut draw, pace, likely_user, 0);
         for number in 1..tracks {
             match draw.below(15) {
                 0..6 => {
-                    let somebody = plan.somebody(&mut draw);
-                    plan.add_device(&mut draw, pace, somebody, number);
+                    let likely_user = plan.likely_user(&mut draw);
+                    plan.add_device(&mut draw, pace, likely_user, number);
                 }
                 6..10 => {
-                    let somebody = plan.somebody(&mut draw);
-                    plan.add_reader(&mut draw, pace, somebody);
+                    let likely_user = plan.likely_user(&mut draw);
+                    plan.add_reader(&mut draw, pace, likely_user);
                 }
                 10 | 11 => plan.add_place(&mut draw, pace),
                 12 => plan.add_tie(&mut draw, pace),
@@ -219,7 +219,7 @@ impl Plan {
         plan
     }
 
-    /// Add a track, unless there is one of the same that it would get in the way of.
+    /// Adds a track, unless it would conflict with a track of the same subject.
     fn add(&mut self, draw: &mut Draw, pace: Ms, who: Who, acts: Vec<Act>) {
         let shared = matches!(who, Who::Device(_) | Who::Reader(_));
         if !shared && self.tracks.iter().any(|track| track.who == who) {
@@ -227,7 +227,7 @@ impl Plan {
         }
         let mut step = |act| {
             let pause = match draw.below(300) {
-                // Longer than the margin of the logs; longer than a connection lives.
+                // Longer than the margin of the logs, or longer than a connection lives.
                 0..6 => 31_000 + draw.below(20_000),
                 6 => 2 * 60 * 60 * 1000 + draw.below(100_000),
                 _ => draw.below(pace),
@@ -237,7 +237,7 @@ impl Plan {
         self.tracks.push(Track { who, steps: acts.into_iter().map(&mut step).collect() });
     }
 
-    /// The first user is mostly away, and reads in several places what his friends go on sending.
+    /// The first user is mostly away, and reads in several places while their friends keep sending.
     fn leave_one_away(&mut self, draw: &mut Draw) {
         let pace = draw.of(&[100, 20_000, 40_000]);
         self.faulty = !draw.one_in(4);
@@ -260,7 +260,7 @@ impl Plan {
         for _ in 0..draw.number(1, 3) {
             self.add_reader(draw, pace, away);
         }
-        // One who reads for as long as they send and send again.
+        // This reader pulls for as long as the others send.
         let takes = vec![Act::Take("all"); draw.number(1, 25)];
         self.add(draw, pace, Who::Reader(away), takes);
         if draw.one_in(3) {
@@ -268,20 +268,20 @@ impl Plan {
         }
     }
 
-    /// Mostly the first user, so that what concerns him coincides.
-    fn somebody(&self, draw: &mut Draw) -> User {
+    /// Returns the first user in at least half of the draws, so that events about one user coincide.
+    fn likely_user(&self, draw: &mut Draw) -> User {
         if draw.one_in(2) { self.users[0] } else { draw.of(&self.users) }
     }
 
     fn add_device(&mut self, draw: &mut Draw, pace: Ms, user: User, number: u64) {
         let mut acts = Vec::new();
-        // Some come and go, others send.
+        // Some devices reconnect often, others send much.
         let (rounds, sends) = if draw.one_in(2) { (draw.number(2, 6), 2) } else { (draw.number(1, 2), 8) };
         for round in 0..rounds {
             acts.push(Act::Connect);
             for step in 0..draw.below(sends) {
                 let to = if self.groups.is_empty() || draw.one_in(2) {
-                    To::User(self.somebody(draw))
+                    To::User(self.likely_user(draw))
                 } else {
                     To::Group(draw.number(0, self.groups.len() as u64 - 1))
                 };
@@ -346,8 +346,8 @@ impl Plan {
         }
     }
 
-    /// The same with fewer things, each as a plan of its own: without whole tracks first, then without steps, and
-    /// without what the rest does not need.
+    /// Smaller plans, each with one reduction: first without a whole track, then without a step, then without a
+    /// condition.
     pub(super) fn smaller(&self) -> Vec<Self> {
         let mut smaller = Vec::new();
         let mut without = |change: &dyn Fn(&mut Self)| {
@@ -386,7 +386,7 @@ impl Plan {
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let faults = if self.faulty { "with faults" } else { "without faults" };
-        let names = if self.crowded { "few names" } else { "names enough" };
+        let names = if self.crowded { "little room for names" } else { "room for names" };
         writeln!(f, "  {faults}, {names}, calls of up to {} ms; friends {:?}", 6 * self.latency, self.friends)?;
         let (discards, adversary, flooded) = (self.discards, self.adversary, self.flooded);
         writeln!(f, "  clients discard: {discards}; adversary: {adversary:?}; flooded: {flooded}")?;

@@ -1,6 +1,7 @@
-//! What surrounds the functions in a simulation: the real engine without a socket, a gateway of connections, and
-//! between both and the SDK a wire that delays, fails and forgets. Time is tokio's, paused: it passes when nothing is
-//! left to do, so a run of minutes takes milliseconds, and the order of everything follows from the seed.
+//! The surroundings of the functions in a simulation: the real engine without a socket, a gateway of connections, and a
+//! queue. Between them and the SDK is a wire that delays calls, fails them and loses answers. Time is tokio's, paused:
+//! it advances when no task can run. So a run of minutes takes milliseconds, and the seed determines the order of all
+//! events.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,21 +34,21 @@ pub(crate) const TABLE: &str = "chat";
 pub(crate) const DYNAMODB: &str = "http://dynamodb.simulated";
 pub(crate) const SQS: &str = "http://sqs.simulated";
 pub(crate) const GATEWAY: &str = "http://gateway.simulated/ws";
-/// How old a connection may become.
+/// The age at which the gateway closes a connection.
 const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
-/// For how long a read that is not strongly consistent may not see a write.
+/// How long an eventually consistent read may miss a write.
 const STALE_MS: Ms = 1_000;
-/// When each simulation begins.
+/// The time at which each simulation begins.
 const BEGINNING: Ms = 1_800_000_000_000;
 
-/// What of a connection the gateway knows.
+/// The state of a connection at the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// `$connect` has not answered yet: a push is refused with 410.
     Opening,
     /// A push reaches the client.
     Open,
-    /// The client is gone and nobody knows: a push is taken, and reaches nobody.
+    /// The client is gone unnoticed: a push succeeds and reaches nobody.
     Dead,
     /// A push is refused with 410.
     Closed,
@@ -58,7 +59,7 @@ struct Connection {
     user: String,
     phase: Phase,
     opened: Ms,
-    /// Its client does not read, and its buffers are full.
+    /// The client does not read, and its buffers are full.
     stalls: bool,
     frames: Vec<Pushed>,
 }
@@ -67,50 +68,50 @@ struct Connection {
 #[derive(Debug, Clone)]
 struct Pushed {
     frame: Value,
-    /// Whether the client was there, and had not closed.
+    /// Whether the client was there and had not closed.
     read: bool,
-    /// Whether the answer took so long that its function may have counted it as failed.
+    /// Whether the answer was so slow that the function may have counted the push as failed.
     slow: bool,
 }
 
-/// Where functions called the SDK, by function, operation and kind of item: how often while calls failed, and how often
-/// one was killed there.
+/// The places where functions called the SDK: by function, operation and kind of item. The values are the number of
+/// calls while calls failed, and the number of kills.
 pub(crate) type Places = BTreeMap<(&'static str, String), (u64, u64)>;
 
-/// What chance has in store for one step of a plan, and for the function that it invokes.
-struct Fate {
+/// The chance of one step of a plan, and of the function that it invokes.
+struct Chance {
     rng: StdRng,
-    /// The name of that function, if there is one.
+    /// The name of that function, if any.
     function: &'static str,
-    /// How many calls the function still makes before it is killed, if it is.
+    /// The number of calls before the function is killed, if it is.
     calls_left: Option<u64>,
-    /// How many bytes its queries have brought.
+    /// The number of bytes that its queries have returned.
     read_bytes: usize,
     killed: Arc<Notify>,
 }
 
 tokio::task_local! {
-    static FATE: RefCell<Fate>;
+    static CHANCE: RefCell<Chance>;
 }
 
-/// What becomes of one call.
-struct Passage {
+/// The delays and the fault of one call.
+struct Transit {
     before: Duration,
     after: Duration,
     fault: Option<u64>,
-    /// How many items a query returns at most, though there are more.
+    /// The most items that a query returns, though there are more.
     page: Option<u64>,
-    /// Whether a read that is not strongly consistent sees what was before.
+    /// Whether an eventually consistent read sees the state before the last write.
     stale: bool,
 }
 
-/// A post that takes longer may be counted as failed.
+/// A slower post may be counted as failed.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// How long a post to a connection takes that is not read.
+/// How long a post takes to a connection whose client does not read.
 const STALL: Duration = Duration::from_secs(3);
 
-impl Passage {
+impl Transit {
     fn is_slow(&self) -> bool {
         self.before + self.after >= SLOW
     }
@@ -123,16 +124,16 @@ pub(crate) struct World {
     connections: Mutex<BTreeMap<String, Connection>>,
     /// The bodies of the jobs in the queue.
     jobs: Mutex<Vec<String>>,
-    /// Something was put into it.
+    /// Notified when a job enters the queue.
     queued: Notify,
-    /// Whether the queue refuses every other job.
+    /// Whether the queue refuses every second job.
     refuses_jobs: Mutex<bool>,
-    /// What stood in an item of a user's state before the last write to it, and when that was.
+    /// The previous state of each user, and the time of the write that replaced it.
     before: Mutex<BTreeMap<String, (Ms, Value)>>,
-    /// How many calls in a hundred go wrong.
+    /// How many of a hundred calls fail.
     faults: Mutex<u64>,
     calls: Mutex<u64>,
-    /// Of every call and its time, in order.
+    /// A hash of every call and its time, in order.
     fingerprint: Mutex<DefaultHasher>,
     places: Mutex<Places>,
     traced: Mutex<Vec<Traced>>,
@@ -143,9 +144,9 @@ pub(crate) struct World {
 /// A call of the SDK.
 #[derive(Debug, Clone)]
 pub(crate) struct Traced {
-    /// The operation of DynamoDB, or the method by which a connection is reached.
+    /// The DynamoDB operation, or the method of a call to a connection.
     pub(crate) operation: String,
-    /// What was asked of DynamoDB.
+    /// The request to DynamoDB.
     pub(crate) request: Value,
 }
 
@@ -156,7 +157,7 @@ impl std::fmt::Debug for World {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics that holds a lock")
+    mutex.lock().expect("no holder of the lock panics")
 }
 
 impl World {
@@ -190,55 +191,57 @@ impl World {
         })
     }
 
-    /// Do something whose chances follow from `chance`, whatever else goes on.
+    /// Runs something whose chances depend on `chance` alone.
     pub(crate) async fn with_chance<T>(chance: u64, doing: impl Future<Output = T>) -> T {
         let rng = StdRng::seed_from_u64(chance);
-        FATE.scope(
-            RefCell::new(Fate { rng, function: "", calls_left: None, read_bytes: 0, killed: Arc::default() }),
-            doing,
-        )
-        .await
+        CHANCE
+            .scope(
+                RefCell::new(Chance { rng, function: "", calls_left: None, read_bytes: 0, killed: Arc::default() }),
+                doing,
+            )
+            .await
     }
 
-    /// A number below `bound`. Outside of [`World::with_chance`] nothing is left to chance.
+    /// A number below `bound`. Outside [`World::with_chance`], it is always the largest.
     pub(crate) fn below(&self, bound: u64) -> u64 {
-        FATE.try_with(|fate| fate.borrow_mut().rng.next_u64() % bound).unwrap_or(bound - 1)
+        CHANCE.try_with(|chance| chance.borrow_mut().rng.next_u64() % bound).unwrap_or(bound - 1)
     }
 
-    /// The function that this step invokes is killed at that call, or lives. What says that it was killed.
+    /// Kills the function that this step invokes at its call number `calls_left`, or lets it live. The result is
+    /// notified when the function is killed.
     pub(crate) fn doom(&self, function: &'static str, calls_left: Option<u64>) -> Arc<Notify> {
-        FATE.with(|fate| {
-            let mut fate = fate.borrow_mut();
-            (fate.function, fate.calls_left, fate.killed) = (function, calls_left, Arc::default());
-            fate.read_bytes = 0;
-            fate.killed.clone()
+        CHANCE.with(|chance| {
+            let mut chance = chance.borrow_mut();
+            (chance.function, chance.calls_left, chance.killed) = (function, calls_left, Arc::default());
+            chance.read_bytes = 0;
+            chance.killed.clone()
         })
     }
 
-    /// How many bytes the queries of the function have brought that runs last.
+    /// The number of bytes that the queries of the last function have returned.
     pub(crate) fn read_bytes(&self) -> usize {
-        FATE.with(|fate| fate.borrow().read_bytes)
+        CHANCE.with(|chance| chance.borrow().read_bytes)
     }
 
     fn count_read(&self, response: &HttpResponse) {
         let bytes = response.body().bytes().map_or(0, <[u8]>::len);
-        // Outside of a plan nothing is counted.
-        let _ = FATE.try_with(|fate| fate.borrow_mut().read_bytes += bytes);
+        // Outside a plan, nothing is counted.
+        let _ = CHANCE.try_with(|chance| chance.borrow_mut().read_bytes += bytes);
     }
 
     /// Whether the function is killed at this call.
     fn is_killed_at(&self, request: &HttpRequest, body: &Value) -> bool {
-        let counted = FATE.try_with(|fate| {
-            let mut fate = fate.borrow_mut();
-            let left = fate.calls_left;
-            fate.calls_left = left.map(|left| left.saturating_sub(1));
+        let counted = CHANCE.try_with(|chance| {
+            let mut chance = chance.borrow_mut();
+            let left = chance.calls_left;
+            chance.calls_left = left.map(|left| left.saturating_sub(1));
             let killed = left == Some(0);
             if killed {
-                fate.killed.notify_one();
+                chance.killed.notify_one();
             }
             if self.is_faulty() {
                 let mut places = lock(&self.places);
-                let (calls, kills) = places.entry((fate.function, place(request, body))).or_default();
+                let (calls, kills) = places.entry((chance.function, place(request, body))).or_default();
                 (*calls, *kills) = (*calls + 1, *kills + u64::from(killed));
             }
             killed
@@ -246,7 +249,7 @@ impl World {
         counted.unwrap_or(false)
     }
 
-    /// Where functions called the SDK.
+    /// Returns the places where functions called the SDK, and clears them.
     pub(crate) fn places(&self) -> Places {
         std::mem::take(&mut lock(&self.places))
     }
@@ -255,18 +258,18 @@ impl World {
         self.below(100) < chance
     }
 
-    /// True time.
+    /// The true time.
     pub(crate) fn now_ms(&self) -> Ms {
         BEGINNING + u64::try_from(self.began.elapsed().as_millis()).expect("a short run")
     }
 
-    /// Pause for less than `bound` milliseconds.
+    /// Pauses for less than `bound` milliseconds.
     pub(crate) async fn pause(&self, bound: u64) {
         let pause = self.below(bound);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
-    /// From now on so many calls in a hundred go wrong.
+    /// From now on, this many of a hundred calls fail.
     pub(crate) fn set_faults(&self, in_a_hundred: u64) {
         *lock(&self.faults) = in_a_hundred;
     }
@@ -280,17 +283,17 @@ impl World {
         self.in_a_hundred(chance)
     }
 
-    /// How many calls of the SDK there were.
+    /// The number of SDK calls.
     pub(crate) fn calls(&self) -> u64 {
         *lock(&self.calls)
     }
 
-    /// Another number for each other sequence of calls.
+    /// A hash of the sequence of calls.
     pub(crate) fn fingerprint(&self) -> u64 {
         lock(&self.fingerprint).finish()
     }
 
-    /// The calls that are begun while this is under way, in order.
+    /// The calls that begin while `doing` runs, in order.
     pub(crate) async fn trace(&self, doing: impl Future<Output = ()>) -> Vec<Traced> {
         *lock(&self.is_tracing) = true;
         doing.await;
@@ -298,18 +301,18 @@ impl World {
         std::mem::take(&mut lock(&self.traced))
     }
 
-    /// Change an item, past the wire.
+    /// Changes an item directly, without the wire.
     pub(crate) fn update(&self, update: &Value) {
         self.database.update_item(decoded(update.to_string().as_bytes())).expect("an update");
     }
 
-    /// Put an item, past the wire.
+    /// Puts an item directly, without the wire.
     pub(crate) fn put(&self, item: &Value) {
         let put = json!({ "TableName": TABLE, "Item": item }).to_string();
         self.database.put_item(decoded(put.as_bytes())).expect("a put");
     }
 
-    /// Everything that is stored in a partition.
+    /// All items of a partition.
     pub(crate) fn partition(&self, pk: &str) -> Vec<Value> {
         let values = json!({ ":pk": { "S": pk } });
         let query = json!({
@@ -321,7 +324,7 @@ impl World {
     }
 
     // ---------------------------------------------------------------------------------------------------- connections
-    /// A client knocks.
+    /// Opens a connection, before `$connect` is invoked.
     pub(crate) fn open(&self, user: &str) -> String {
         let mut connections = lock(&self.connections);
         let id = format!("c{}", connections.len());
@@ -336,7 +339,7 @@ impl World {
         lock(&self.connections).get_mut(id).expect("a connection").phase = phase;
     }
 
-    /// From now on its client does not read.
+    /// From now on, the client of the connection does not read.
     pub(crate) fn stall(&self, id: &str) {
         lock(&self.connections).get_mut(id).expect("a connection").stalls = true;
     }
@@ -363,13 +366,13 @@ impl World {
         if self.now_ms() - connection.opened > MAX_CONNECTION_MS { Phase::Closed } else { connection.phase }
     }
 
-    /// What a client was sent by its connection.
+    /// The frames that the client of a connection read.
     pub(crate) fn frames(&self, id: &str) -> Vec<Value> {
         let frames = &lock(&self.connections)[id].frames;
         frames.iter().filter(|pushed| pushed.read).map(|pushed| pushed.frame.clone()).collect()
     }
 
-    /// What the connections of a user took.
+    /// The frames that the connections of a user received.
     pub(crate) fn taken_by(&self, user: &str) -> Vec<Taken> {
         let connections = lock(&self.connections);
         let of_user = connections.iter().filter(|(_, connection)| connection.user == user);
@@ -394,13 +397,13 @@ impl World {
         if !matches!(phase, Phase::Open | Phase::Dead) {
             return refusal(410, "GoneException");
         }
-        // A frame may hold numbers that no value does.
+        // A frame may hold a number that no JSON value here holds.
         let frame = serde_json::from_slice(frame).unwrap_or_else(|_| json!(String::from_utf8_lossy(frame)));
         connection.frames.push(Pushed { frame, read: phase == Phase::Open, slow });
         answer(200, "")
     }
 
-    /// What the gateway says of a connection, without a word to its client.
+    /// The gateway's information about a connection. The client does not notice the call.
     fn look(&self, id: &str) -> HttpResponse {
         match lock(&self.connections).get(id).map(|connection| self.phase_of(connection)) {
             Some(Phase::Open | Phase::Dead) => {
@@ -424,22 +427,22 @@ impl World {
     }
 
     // ------------------------------------------------------------------------------------------------------ the queue
-    /// Take all jobs out of the queue.
+    /// Removes all jobs from the queue and returns them.
     pub(crate) fn take_jobs(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.jobs))
     }
 
-    /// Whether there is something in the queue.
+    /// Whether the queue has jobs.
     pub(crate) fn has_jobs(&self) -> bool {
         !lock(&self.jobs).is_empty()
     }
 
-    /// Wait until there is something in the queue, or was.
+    /// Waits until a job enters the queue. Returns at once if one came since the last wait.
     pub(crate) async fn queued(&self) {
         self.queued.notified().await;
     }
 
-    /// From now on the queue refuses every other job, or none.
+    /// From now on, the queue refuses every second job, or none.
     pub(crate) fn refuse_jobs(&self, refuses: bool) {
         *lock(&self.refuses_jobs) = refuses;
     }
@@ -461,13 +464,13 @@ impl World {
     }
 
     // ------------------------------------------------------------------------------------------------------- the wire
-    /// One call of the SDK, with what may happen to it on its way. What has been sent is done, even if who sent it is
-    /// dead by then.
+    /// Serves one SDK call, with its delays and faults. A call that was sent takes effect even if its sender is dead by
+    /// then.
     async fn serve(self: Arc<Self>, request: HttpRequest) -> HttpResponse {
         *lock(&self.calls) += 1;
         let body = serde_json::from_slice(bytes(&request)).unwrap_or_default();
         self.note(&request, &body);
-        let passage = self.passage();
+        let transit = self.transit();
         let killed = self.is_killed_at(&request, &body);
         if killed && self.in_a_hundred(50) {
             return std::future::pending().await;
@@ -478,9 +481,9 @@ impl World {
         }
         let (world, is_query) = (self.clone(), operation(&request) == Some("Query"));
         let performed = tokio::spawn(async move {
-            tokio::time::sleep(passage.before).await;
-            let response = world.perform_or_fail(&request, &passage);
-            (response, passage.after)
+            tokio::time::sleep(transit.before).await;
+            let response = world.perform_or_fail(&request, &transit);
+            (response, transit.after)
         });
         if killed {
             return std::future::pending().await;
@@ -493,9 +496,9 @@ impl World {
         response
     }
 
-    fn passage(&self) -> Passage {
+    fn transit(&self) -> Transit {
         let span = |bound: u64| Duration::from_millis(self.below(bound));
-        // Mostly short, sometimes long: what should come second then comes first.
+        // Mostly short, sometimes long, so that calls overtake each other.
         let leg = || match self.below(20) {
             0..14 => span(self.latency.div_ceil(20)),
             14..19 => span(self.latency),
@@ -504,31 +507,31 @@ impl World {
         let (mut before, mut after) = (leg(), leg());
         let fault = self.goes_wrong().then(|| self.below(7));
         match fault {
-            // The answer is lost: the SDK waits for longer than it has patience.
+            // The answer is lost: it comes after the SDK's time-out.
             Some(2) => after = Duration::from_secs(20),
             Some(4) => before = span(2_500),
             Some(5) => after = span(2_500),
             _ => {}
         }
         let page = self.in_a_hundred(25).then(|| 1 + self.below(3));
-        Passage { before, after, fault, page, stale: self.in_a_hundred(50) }
+        Transit { before, after, fault, page, stale: self.in_a_hundred(50) }
     }
 
-    fn perform_or_fail(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
-        match passage.fault {
+    fn perform_or_fail(&self, request: &HttpRequest, transit: &Transit) -> HttpResponse {
+        match transit.fault {
             Some(0) => refusal(400, "ThrottlingException"),
             Some(1) => refusal(500, "InternalServerError"),
             Some(3) => {
-                self.perform(request, passage);
+                self.perform(request, transit);
                 refusal(500, "InternalServerError")
             }
-            Some(6) => self.refuse_in_part(request, passage),
-            _ => self.perform(request, passage),
+            Some(6) => self.refuse_in_part(request, transit),
+            _ => self.perform(request, transit),
         }
     }
 
     fn note(&self, request: &HttpRequest, body: &Value) {
-        // As a value, for the SDK writes the fields of an object in any order, and a token of its own.
+        // Hashed as a JSON value, because the SDK writes the fields of an object in any order, and adds a random token.
         let mut known = body.clone();
         known.as_object_mut().map(|fields| fields.remove("ClientRequestToken"));
         (self.now_ms(), operation(request), request.uri(), known.to_string()).hash(&mut *lock(&self.fingerprint));
@@ -538,14 +541,14 @@ impl World {
         }
     }
 
-    /// What DynamoDB does when it is busy: a transaction conflicts or is throttled, a single write meets a transaction,
-    /// and a batch is done in part.
-    fn refuse_in_part(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
+    /// Refuses as a busy DynamoDB does: a transaction conflicts or is throttled, a single write conflicts with a
+    /// transaction, and a batch is done in part.
+    fn refuse_in_part(&self, request: &HttpRequest, transit: &Transit) -> HttpResponse {
         let operation = operation(request);
         let mut body: Value = serde_json::from_slice(bytes(request)).unwrap_or_default();
         if let Some(items) = body["TransactItems"].as_array() {
             let mut reasons = vec![json!({ "Code": "None" }); items.len()];
-            reasons[0] = match passage.stale {
+            reasons[0] = match transit.stale {
                 true => json!({ "Code": "ThrottlingError", "Message": "Throughput exceeds the current capacity" }),
                 false => json!({ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" }),
             };
@@ -555,21 +558,21 @@ impl World {
             });
             return answer(400, &body.to_string());
         }
-        // Those who write without a condition write what no transaction touches.
+        // Items that are written without a condition are in no transaction.
         if body["ConditionExpression"].is_string() {
             return refusal(400, "TransactionConflictException");
         }
         let (list, left_name) = match operation {
             Some("BatchGetItem") => ("/Keys", "UnprocessedKeys"),
             Some("BatchWriteItem") => ("", "UnprocessedItems"),
-            _ => return self.perform(request, passage),
+            _ => return self.perform(request, transit),
         };
         let pointer = format!("/RequestItems/{TABLE}{list}");
         let Some(items) = body.pointer_mut(&pointer).and_then(Value::as_array_mut) else {
-            return self.perform(request, passage);
+            return self.perform(request, transit);
         };
         if items.len() < 2 {
-            return self.perform(request, passage);
+            return self.perform(request, transit);
         }
         let left = items.split_off(items.len() / 2);
         let mut unprocessed = json!({ TABLE: body["RequestItems"][TABLE] });
@@ -577,7 +580,7 @@ impl World {
             "" => unprocessed[TABLE] = json!(left),
             _ => unprocessed[TABLE]["Keys"] = json!(left),
         }
-        match self.call(operation.unwrap_or_default(), body.to_string().as_bytes(), passage) {
+        match self.call(operation.unwrap_or_default(), body.to_string().as_bytes(), transit) {
             Ok(mut done) => {
                 done[left_name] = unprocessed;
                 answer(200, &done.to_string())
@@ -586,31 +589,31 @@ impl World {
         }
     }
 
-    fn perform(&self, request: &HttpRequest, passage: &Passage) -> HttpResponse {
+    fn perform(&self, request: &HttpRequest, transit: &Transit) -> HttpResponse {
         if operation(request) == Some("SendMessageBatch") {
             return self.send_jobs(bytes(request));
         }
         if let Some(operation) = operation(request) {
-            return match self.call(operation, bytes(request), passage) {
+            return match self.call(operation, bytes(request), transit) {
                 Ok(done) => answer(200, &done.to_string()),
                 Err(error) => answer(error.status_code(), &error.to_json()),
             };
         }
         let id = connection_id(request);
         match request.method() {
-            "POST" => self.post(id, bytes(request), passage.is_slow()),
+            "POST" => self.post(id, bytes(request), transit.is_slow()),
             "GET" => self.look(id),
             "DELETE" => self.delete(id),
             other => panic!("the management API has no {other} here"),
         }
     }
 
-    fn call(&self, operation: &str, body: &[u8], passage: &Passage) -> Result<Value, DynoxideError> {
+    fn call(&self, operation: &str, body: &[u8], transit: &Transit) -> Result<Value, DynoxideError> {
         let mut body: Value = decoded(body);
         if operation == "UpdateItem" || operation == "PutItem" {
             self.remember_what_was(&body);
         }
-        if let (Some(page), "Query") = (passage.page, operation) {
+        if let (Some(page), "Query") = (transit.page, operation) {
             let limit = body["Limit"].as_u64().unwrap_or(u64::MAX);
             body["Limit"] = json!(page.min(limit));
         }
@@ -618,7 +621,7 @@ impl World {
         let text = body.to_string();
         let (database, body) = (&self.database, text.as_bytes());
         match operation {
-            "GetItem" if !is_consistent && passage.stale => {
+            "GetItem" if !is_consistent && transit.stale => {
                 let fresh = database.get_item(decoded(body)).map(encoded);
                 fresh.map(|answer| self.what_was(body).map_or(answer, |before| before))
             }
@@ -635,7 +638,7 @@ impl World {
         }
     }
 
-    /// Before a state is written, keep what a stale read may still see.
+    /// Keeps the state before a write to it, for stale reads.
     fn remember_what_was(&self, write: &Value) {
         let key = &write["Key"];
         if key["sk"]["S"] != "STATE" {
@@ -654,7 +657,7 @@ impl World {
         (self.now_ms() - written < STALE_MS).then(|| item.clone())
     }
 
-    /// How many members a group counts; nothing if it does not stand.
+    /// The member count of a group, or nothing if the group does not exist.
     pub(crate) fn member_count(&self, group: &str) -> Option<u64> {
         let key = json!({ "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } });
         let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
@@ -680,7 +683,7 @@ fn connection_id(request: &HttpRequest) -> &str {
     id.split('?').next().unwrap_or_default()
 }
 
-/// What a call does, and to what kind of item, without the names of users.
+/// The operation of a call and the kind of its item, without user ids.
 fn place(request: &HttpRequest, body: &Value) -> String {
     let Some(operation) = operation(request) else { return request.method().to_owned() };
     if let Some(from) = body["ExpressionAttributeValues"][":from"]["S"].as_str() {
@@ -702,7 +705,7 @@ fn place(request: &HttpRequest, body: &Value) -> String {
     format!("{operation} {}", kind(item))
 }
 
-/// What kind of item a sort key is of.
+/// The kind of item that a sort key belongs to.
 fn kind(sk: &str) -> &str {
     sk.split('#').next().unwrap_or_default()
 }
@@ -722,7 +725,7 @@ fn refusal(status: u16, name: &'static str) -> HttpResponse {
     response
 }
 
-/// The wire, as the SDK knows it.
+/// The wire as an HTTP client of the SDK.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire(pub(crate) Arc<World>);
 
@@ -739,7 +742,7 @@ impl HttpClient for Wire {
     }
 }
 
-/// The clock of one function instance, a little off.
+/// The clock of one function instance, which is ahead of the true time.
 #[derive(Debug)]
 pub(crate) struct Skewed {
     pub(crate) world: Arc<World>,

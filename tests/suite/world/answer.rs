@@ -1,13 +1,13 @@
-//! What an HTTP call was answered, and what it should have been.
+//! The answer to an HTTP call, and assertions about it.
 
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// An answer, read to its end.
+/// An answer with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The call, for the message of a failure.
+    /// The call, for failure messages.
     pub(crate) what: String,
     /// The status code.
     pub(crate) status: u16,
@@ -17,34 +17,34 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// An RFC 9457 problem document of this API: these four members and no other.
+/// An RFC 9457 problem document of this API: exactly these four members.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Problem {
-    /// A URI of the kind of problem.
+    /// A URI that identifies the kind of problem.
     pub(crate) r#type: String,
-    /// The kind of problem in words.
+    /// The kind of problem, in words.
     pub(crate) title: String,
-    /// The status code, again.
+    /// The status code again.
     pub(crate) status: u16,
     /// What was wrong with this call.
     pub(crate) detail: String,
 }
 
 impl Answer {
-    /// It is 200.
+    /// Asserts that the status is 200.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.status, 200, "{}: {}", self.what, self.body);
         self
     }
 
-    /// It is 200 with nothing in it.
+    /// Asserts that the status is 200 and the body is empty.
     pub(crate) fn empty(self) {
         let answer = self.ok();
         assert_eq!(answer.body, "", "{}: expected an empty body", answer.what);
     }
 
-    /// The JSON of a 200.
+    /// Returns the JSON body of a 200.
     pub(crate) fn json<T: DeserializeOwned>(self) -> T {
         let answer = self.ok();
         let kind = answer.header("content-type").unwrap_or_default();
@@ -52,7 +52,7 @@ impl Answer {
         serde_json::from_str(&answer.body).unwrap_or_else(|why| panic!("{}: {why} in {}", answer.what, answer.body))
     }
 
-    /// It is that status, with a problem document whose detail names `named`.
+    /// Asserts that the status is `status` and that the detail of the problem document contains `named`.
     pub(crate) fn refused(self, status: u16, named: &str) -> Problem {
         let what = format!("{}: {} {}", self.what, self.status, self.body);
         assert_eq!(self.status, status, "{what}");
@@ -64,7 +64,7 @@ impl Answer {
         problem
     }
 
-    /// A header's value.
+    /// Returns the value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

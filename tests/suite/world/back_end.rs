@@ -1,4 +1,4 @@
-//! The actor behind the scenes: the host application, which calls what is internal.
+//! The host application: the back end, which calls the internal API.
 
 use reqwest::{Client, Method};
 use serde::Deserialize;
@@ -13,23 +13,23 @@ pub(crate) struct BackEnd {
     http: Client,
 }
 
-/// Whom a user is tied to, as the back end is told.
+/// The friends and blocks of a user, as the back end reads them.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ties {
-    /// Friends, each of whom has this user as a friend.
+    /// The friends of the user. Friendship goes both ways.
     pub(crate) friends: Vec<String>,
-    /// Those whom this user blocks.
+    /// The users whom this user blocks.
     pub(crate) blocks: Vec<String>,
 }
 
-/// How a direct invocation of a function refuses.
+/// The error of a direct invocation.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Refusal {
-    /// What a program can act on.
+    /// A code for programs.
     pub(crate) error_type: String,
-    /// What a person can read.
+    /// A text for people.
     pub(crate) error_message: String,
 }
 
@@ -44,7 +44,7 @@ impl BackEnd {
         Self { deployment: deployment.clone(), http }
     }
 
-    /// A call at the internal address.
+    /// Prepares a call at the internal address.
     pub(crate) fn call(&self, method: Method, path: &str) -> Call {
         Call::new(&self.http, method, (Api::Internal, &self.deployment.internal), path)
     }
@@ -60,7 +60,7 @@ impl BackEnd {
         self.call(method, &format!("/relationship/{user}/{tie}/{other}")).send().await
     }
 
-    /// `GET /relationship/{user}`, sorted.
+    /// `GET /relationship/{user}`, with both lists sorted.
     pub(crate) async fn ties(&self, user: &str) -> Ties {
         let mut ties: Ties = self.call(Method::GET, &format!("/relationship/{user}")).send().await.json();
         ties.friends.sort_unstable();
@@ -68,7 +68,7 @@ impl BackEnd {
         ties
     }
 
-    /// Invoke a function directly: what it returned, or how it refused.
+    /// Invokes a function directly, and returns its result or its error.
     pub(crate) async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Refusal> {
         let name = format!("{}{function}", self.deployment.function_prefix);
         let path = format!("/2015-03-31/functions/{name}/invocations");

@@ -1,4 +1,4 @@
-//! One HTTP request, put together part by part.
+//! The builder of one HTTP request.
 
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A call of `method` at `base` + `path`. The path is taken as it is: escape what needs it.
+    /// A call of `method` at `base` + `path`. The path is used as it is: the caller escapes it.
     pub(crate) fn new(http: &Client, method: Method, base: (Api, &str), path: &str) -> Self {
         let (api, base) = base;
         let url = Url::parse(&format!("{base}{path}")).expect("an address and a path make a URL");
@@ -32,7 +32,7 @@ impl Call {
         Self { what: format!("{method} {path}"), api, method, path: path.to_owned(), request, url }
     }
 
-    /// With a query parameter more, even if there is one of that name.
+    /// Adds a query parameter, even if there is one of that name.
     pub(crate) fn param(mut self, name: &str, value: &str) -> Self {
         self.url.query_pairs_mut().append_pair(name, value);
         if name != "access_token" {
@@ -41,29 +41,29 @@ impl Call {
         self
     }
 
-    /// With these query parameters.
+    /// Adds these query parameters.
     pub(crate) fn params(self, params: &[(&str, &str)]) -> Self {
         params.iter().fold(self, |call, (name, value)| call.param(name, value))
     }
 
-    /// With a header.
+    /// Adds a header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub(crate) fn json(self, body: &Value) -> Self {
         self.body("application/json", &body.to_string())
     }
 
-    /// With any body.
+    /// Sets a body of any type.
     pub(crate) fn body(mut self, content_type: &str, body: &str) -> Self {
         self.request = self.request.body(body.to_owned());
         self.header("content-type", content_type)
     }
 
-    /// Send it, and wait for the whole answer, which is as the documents describe it.
+    /// Sends the request, waits for the whole answer, and asserts that the documents describe it.
     pub(crate) async fn send(self) -> Answer {
         let what = self.what;
         let exchange = async {

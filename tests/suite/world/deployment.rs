@@ -1,4 +1,4 @@
-//! Where the deployment under test is: at the addresses in the environment, or in this process.
+//! Finds the deployment under test: at the addresses in the environment, or in this process.
 
 use std::future::pending;
 use std::io::Write;
@@ -7,31 +7,31 @@ use std::thread;
 
 use localstack::{Options, Stack};
 
-/// The addresses of one deployment, and the secret by which its tokens are signed.
+/// The addresses of one deployment, and the secret that signs its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Deployment {
-    /// Base of `/api/*`.
+    /// Base address of `/api/*`.
     pub(crate) public: String,
-    /// The WebSocket, path included.
+    /// The WebSocket address with its path.
     pub(crate) ws: String,
-    /// Base of `/notification` and `/relationship`.
+    /// Base address of `/notification` and `/relationship`.
     pub(crate) internal: String,
-    /// Base of Lambda's Invoke API.
+    /// Base address of Lambda's Invoke API.
     pub(crate) lambda: String,
-    /// What the names of the functions begin with.
+    /// The prefix of all function names.
     pub(crate) function_prefix: String,
     /// The HS256 secret.
     pub(crate) secret: String,
 }
 
 impl Deployment {
-    /// The one that the tests share: they use users of their own, and do not notice each other.
+    /// The deployment that all tests share. Each test makes its own users, so tests do not affect each other.
     pub(crate) fn shared() -> Self {
         static SHARED: LazyLock<Deployment> = LazyLock::new(|| named_by_environment().unwrap_or_else(in_this_process));
         SHARED.clone()
     }
 
-    /// A local stack that a test has started itself.
+    /// A local stack that the test itself has started.
     pub(crate) fn of(stack: &Stack) -> Self {
         Self::local(stack.public_url(), stack.ws_url(), stack.internal_url())
     }
@@ -48,13 +48,13 @@ impl Deployment {
         }
     }
 
-    /// Whether the test that asks is to be skipped: it needs a stack of its own, and the suite is about the deployment
-    /// at the addresses in the environment.
+    /// Whether the suite runs against the addresses in the environment. A test that needs a stack of its own is then
+    /// skipped.
     pub(crate) fn is_elsewhere() -> bool {
         let elsewhere = variable("CHAT_PUBLIC_URL").is_some();
         if elsewhere {
             let thread = std::thread::current();
-            // Not by `eprintln!`, which is shown of failed tests alone. Nobody needs to read it.
+            // `eprintln!` is shown for failed tests only, so this writes to stderr. A failure to write does not matter.
             let _ = writeln!(std::io::stderr(), "skipped: {}", thread.name().unwrap_or("a test"));
         }
         elsewhere
@@ -88,7 +88,7 @@ fn required(name: &str) -> String {
     variable(name).unwrap_or_else(|| panic!("{name} must be set where CHAT_PUBLIC_URL is"))
 }
 
-/// Start a stack on a runtime and threads of its own, since each test brings, and drops, a runtime.
+/// Starts a stack on its own runtime and threads, because each test creates and drops a runtime.
 fn in_this_process() -> Deployment {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
@@ -104,7 +104,7 @@ fn in_this_process() -> Deployment {
 
 #[cfg(feature = "tls")]
 fn install_tls() {
-    // An error says that one is installed already.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

@@ -1,4 +1,4 @@
-//! An open socket of a user: a phone, a laptop, a tab.
+//! An open socket of a user, such as a phone, a laptop or a tab.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
@@ -14,31 +14,31 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::document::SOCKET;
 use super::{Frame, User, within};
 
-/// By this a test recognises the notification that it sent itself, to see that nothing came before it.
+/// The type of the notification that a test sends to itself. What came before it came before that moment.
 const SENTINEL: &str = "suite.sentinel";
 
-/// An open socket. It is its user for everything that a user can do.
+/// An open socket. It dereferences to its user.
 #[derive(Debug)]
 pub(crate) struct Device {
     user: User,
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     protocol: Option<String>,
-    /// What was sent in the hope of an acknowledgement, by its request id.
+    /// The frames that were sent with a request id, by that id.
     sent: HashMap<String, Value>,
-    /// Frames that came while another was waited for.
+    /// The frames that came while the test waited for another.
     inbox: VecDeque<Frame>,
 }
 
-/// What an acknowledgement says of a message.
+/// The contents of an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted {
     /// The message id.
     pub(crate) id: String,
-    /// When it reached the server.
+    /// When the message reached the server.
     pub(crate) timestamp: u64,
 }
 
-/// How a socket was closed.
+/// The close code of a socket, if there was one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed(pub(crate) Option<u16>);
 
@@ -51,7 +51,7 @@ impl Deref for Device {
 }
 
 impl Device {
-    /// A socket whose handshake is done.
+    /// Wraps a socket after its handshake.
     pub(crate) fn new(
         user: User,
         stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -65,14 +65,14 @@ impl Device {
         self.protocol.as_deref()
     }
 
-    /// Send a private message and wait for its acknowledgement.
+    /// Sends a private message and waits for its acknowledgement.
     pub(crate) async fn send(&mut self, to: &User, content: impl Into<Value>) -> Accepted {
         let request_id = new_request_id();
         self.send_text(&unicast(to.id(), Some(&request_id), &content.into().to_string())).await;
         self.expect_ack(&request_id).await
     }
 
-    /// Send a private message if the server is there, and wait for its acknowledgement if it stays.
+    /// Sends a private message and waits for its acknowledgement. Returns nothing if the server is gone.
     pub(crate) async fn try_send(&mut self, to: &User, content: impl Into<Value>) -> Option<Accepted> {
         let request_id = new_request_id();
         let text = unicast(to.id(), Some(&request_id), &content.into().to_string());
@@ -82,14 +82,14 @@ impl Device {
         Some(accepted(&frame))
     }
 
-    /// Send a group message and wait for its acknowledgement.
+    /// Sends a group message and waits for its acknowledgement.
     pub(crate) async fn send_group(&mut self, group: &str, content: impl Into<Value>) -> Accepted {
         let request_id = new_request_id();
         self.send_text(&multicast(group, Some(&request_id), &content.into().to_string())).await;
         self.expect_ack(&request_id).await
     }
 
-    /// Send a text frame.
+    /// Sends a text frame.
     pub(crate) async fn send_text(&mut self, text: &str) {
         if let Ok(frame) = serde_json::from_str::<Frame>(text) {
             let frame = frame.as_json();
@@ -99,7 +99,7 @@ impl Device {
         self.put(Message::text(text)).await;
     }
 
-    /// Send one message in several frames.
+    /// Sends one message in several frames.
     pub(crate) async fn send_fragments(&mut self, fragments: &[&str]) {
         for (index, fragment) in fragments.iter().enumerate() {
             let kind = if index == 0 { Data::Text } else { Data::Continue };
@@ -113,7 +113,7 @@ impl Device {
         within("room for a frame", self.stream.send(message)).await.expect("an open socket takes a frame");
     }
 
-    /// The next frame, whatever it is.
+    /// The next frame of any kind.
     pub(crate) async fn next(&mut self, expected: &str) -> Frame {
         match self.inbox.pop_front() {
             Some(frame) => frame,
@@ -121,7 +121,7 @@ impl Device {
         }
     }
 
-    /// The next frame, if there is one before the end.
+    /// The next frame, or nothing if the socket ends first.
     pub(crate) async fn next_or_end(&mut self) -> Option<Frame> {
         match self.inbox.pop_front() {
             Some(frame) => Some(frame),
@@ -148,7 +148,7 @@ impl Device {
         }
     }
 
-    /// A frame that came. What it acknowledges may be sent, as the documents describe it.
+    /// Reads a frame. If it acknowledges a sent frame, asserts that the documents allow that frame.
     fn read(&self, text: &str) -> Frame {
         let frame = Frame::read(text);
         let sent =
@@ -159,7 +159,7 @@ impl Device {
         frame
     }
 
-    /// The next frame that is not another device's sentinel.
+    /// The next frame that is not the sentinel of another device.
     async fn next_frame(&mut self, expected: &str) -> Frame {
         loop {
             let frame = self.next(expected).await;
@@ -169,7 +169,7 @@ impl Device {
         }
     }
 
-    /// The next frame is this private message.
+    /// Asserts that the next frame is this private message.
     pub(crate) async fn expect_private(&mut self, from: &User, content: impl Into<Value>) -> Frame {
         let content = content.into();
         let frame = self.next_frame(&format!("{content} from {}", from.id())).await;
@@ -177,7 +177,7 @@ impl Device {
         frame
     }
 
-    /// The next frame is this group message.
+    /// Asserts that the next frame is this group message.
     pub(crate) async fn expect_in_group(&mut self, group: &str, from: &User, content: impl Into<Value>) -> Frame {
         let content = content.into();
         let frame = self.next_frame(&format!("{content} from {} in {group}", from.id())).await;
@@ -185,7 +185,7 @@ impl Device {
         frame
     }
 
-    /// The next frame is a notification, with exactly these fields beside its type.
+    /// Asserts that the next frame is a notification with exactly these fields and its type.
     pub(crate) async fn expect_notification(&mut self, body: &Value) -> Frame {
         let frame = self.next_frame(&format!("the notification {body}")).await;
         let mut expected = body.clone();
@@ -196,7 +196,7 @@ impl Device {
         frame
     }
 
-    /// The next frame is an error of that code, whose message names `named`.
+    /// Asserts that the next frame is an error with this code, and that its message contains `named`.
     pub(crate) async fn expect_error(&mut self, code: &str, named: &str) -> Frame {
         let frame = self.next_frame(&format!("an ERROR {code} that names {named}")).await;
         assert!(frame.says("type", "ERROR") && frame.says("code", code), "expected {code}; got {frame:?}");
@@ -206,7 +206,7 @@ impl Device {
         frame
     }
 
-    /// The acknowledgement of that request comes; what comes before it is kept for later.
+    /// Waits for the acknowledgement of that request. Frames that come before it are kept for later.
     pub(crate) async fn expect_ack(&mut self, request_id: &str) -> Accepted {
         let answers = |frame: &Frame| frame.says("requestId", request_id);
         let kept = self.inbox.iter().position(answers).and_then(|index| self.inbox.remove(index));
@@ -227,13 +227,13 @@ impl Device {
         }
     }
 
-    /// Nothing has come, and nothing is on its way: what is sent now comes next.
+    /// Asserts that nothing has come and nothing is on its way: the next frame is one that is sent now.
     pub(crate) async fn expect_nothing(&mut self) {
         let frames = self.frames_until_sentinel().await;
         assert!(frames.is_empty(), "{}: expected nothing; got {frames:?}", self.user.id());
     }
 
-    /// All that has come or is on its way: what comes before something that is sent now.
+    /// All frames that have come or are on their way: those before a frame that is sent now.
     pub(crate) async fn frames_until_sentinel(&mut self) -> Vec<Frame> {
         let nonce = json!(rand::random::<u32>());
         let sentinel = json!({"notificationType": SENTINEL, "content": nonce});
@@ -249,7 +249,7 @@ impl Device {
         }
     }
 
-    /// The server closes the socket, and nothing comes before that.
+    /// Asserts that the server closes the socket, and that nothing comes before the close.
     pub(crate) async fn expect_close(mut self) -> Closed {
         assert!(self.inbox.is_empty(), "expected nothing before the close: {:?}", self.inbox);
         match self.receive("the close").await {
@@ -261,7 +261,7 @@ impl Device {
         }
     }
 
-    /// Close the socket, and wait until the server has taken leave too. What came until then is returned.
+    /// Closes the socket and waits until the server has closed it too. Returns the frames that came until then.
     pub(crate) async fn leave(mut self) -> Vec<Frame> {
         within("room for the close", self.stream.close(None)).await.expect("an open socket can be closed");
         let mut frames = Vec::from(std::mem::take(&mut self.inbox));
@@ -279,30 +279,30 @@ impl Device {
         frames
     }
 
-    /// Drop the connection as a broken network does, without a word.
+    /// Drops the connection without a close frame, as a broken network does.
     pub(crate) fn vanish(self) {
         drop(self.stream);
     }
 }
 
-/// What an acknowledgement says.
+/// Reads an acknowledgement.
 fn accepted(frame: &Frame) -> Accepted {
     assert_eq!(frame.fields(), ["id", "requestId", "timestamp", "type"], "{frame:?}");
     assert!(frame.says("type", "ACK"), "{frame:?}");
     Accepted { id: frame.id(), timestamp: frame.number("timestamp") }
 }
 
-/// A request id that nobody has used.
+/// A new random request id.
 pub(crate) fn new_request_id() -> String {
     format!("r-{:016x}", rand::random::<u64>())
 }
 
-/// The text of a private message. The content is JSON already.
+/// The text of a private message. `content` is JSON text.
 pub(crate) fn unicast(receiver: &str, request_id: Option<&str>, content: &str) -> String {
     outgoing("unicast", "receiverId", receiver, request_id, content)
 }
 
-/// The text of a group message. The content is JSON already.
+/// The text of a group message. `content` is JSON text.
 pub(crate) fn multicast(group: &str, request_id: Option<&str>, content: &str) -> String {
     outgoing("multicast", "groupId", group, request_id, content)
 }

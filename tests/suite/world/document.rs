@@ -1,7 +1,7 @@
-//! The documents in `docs/`, against which every answer and every frame is held that the suite meets.
+//! The documents in `docs/`. The suite checks every answer and every frame against them.
 //!
-//! A schema that does not say whether it takes more fields than it names takes none here: so a field that nobody has
-//! described fails a test, and clients are free to ignore it all the same.
+//! A schema that does not say whether it allows additional fields allows none here. So an undescribed field fails a
+//! test, while clients may still ignore it.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -25,35 +25,35 @@ pub(crate) static INTERNAL: LazyLock<Document> =
 pub(crate) static SOCKET: LazyLock<Document> =
     LazyLock::new(|| Document::read(include_str!("../../../docs/asyncapi.yaml")));
 
-/// Which of the two addresses a call goes to.
+/// The address of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Api {
-    /// The one for clients.
+    /// The public address, for clients.
     Public,
-    /// The one for the back end; Lambda's own API too.
+    /// The internal address, for the back end and for Lambda's own API.
     Internal,
 }
 
-/// A call that has been answered.
+/// A call and its answer.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) method: &'a str,
-    /// The path behind the address, which may have one of its own.
+    /// The path behind the address. The address may have a path of its own.
     pub(crate) path: &'a str,
     pub(crate) url: &'a Url,
     pub(crate) body: Option<&'a [u8]>,
     pub(crate) answer: &'a Answer,
 }
 
-/// A document and its schemas.
+/// A document and its compiled schemas.
 pub(crate) struct Document {
     root: Value,
     schemas: Schemas,
-    /// By the pointer to each.
+    /// The index of each schema, by its JSON pointer.
     indices: HashMap<String, SchemaIndex>,
 }
 
-/// A place in a document.
+/// A position in a document.
 #[derive(Clone)]
 pub(crate) struct Place<'a> {
     document: &'a Document,
@@ -69,7 +69,7 @@ impl Api {
         }
     }
 
-    /// Whether what is below that path is for the document to describe: not the page, nor other APIs of AWS.
+    /// Whether the document must describe this path. It does not describe the page or other APIs of AWS.
     fn describes(self, path: &str) -> bool {
         let roots: &[&str] = match self {
             Self::Public => &["api"],
@@ -78,9 +78,9 @@ impl Api {
         roots.contains(&segments(path)[0])
     }
 
-    /// Whether an exchange is as described: the status, the headers, the body; and what was accepted may be sent.
+    /// Checks that the document describes the status, the headers and the body, and that it allows an accepted request.
     pub(crate) fn holds(self, exchange: &Exchange<'_>) -> Result<(), String> {
-        // Elsewhere a gateway has answers of its own.
+        // In a deployment, the gateway gives some answers of its own.
         if Deployment::is_elsewhere() {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl Api {
                     .holds_answer(exchange.answer)?;
                 if exchange.answer.status < 300 { item.holds_request(operation, exchange) } else { Ok(()) }
             }
-            // The gateway's own: CORS.
+            // The gateway answers this itself: CORS.
             (None, _, "OPTIONS") => Ok(()),
             // An answer without a body.
             (None, Self::Public, "HEAD") => Ok(()),
@@ -120,7 +120,7 @@ impl Api {
 
 impl Document {
     fn read(yaml: &str) -> Self {
-        // What a compiler is told that the document is called.
+        // The name of the document for the schema compiler.
         const NAME: &str = "file:///document";
         let mut root: Value = serde_yaml_ng::from_str(yaml).expect("a document is YAML");
         close(&mut root);
@@ -138,18 +138,18 @@ impl Document {
         Self { root, schemas, indices }
     }
 
-    /// What it says, as JSON; its schemas are closed.
+    /// The whole document as JSON. Its schemas allow no additional fields.
     pub(crate) fn root(&self) -> Place<'_> {
         Place { document: self, pointer: String::new(), value: &self.root }
     }
 
-    /// The place that a pointer leads to.
+    /// The position at a JSON pointer.
     pub(crate) fn place(&self, pointer: &str) -> Option<Place<'_>> {
         let value = self.root.pointer(pointer)?;
         Some(Place { document: self, pointer: pointer.to_owned(), value })
     }
 
-    /// What is described of a path, the function's prefix left out of account.
+    /// The description of a path. A prefix of the function's name is ignored.
     fn path_item(&self, path: &str) -> Option<Place<'_>> {
         let wanted = segments(path);
         let paths = self.root().get("paths")?;
@@ -165,12 +165,12 @@ impl Document {
         paths.get(template)
     }
 
-    /// Whether a frame is one that the server sends.
+    /// Checks that the server may send this frame.
     pub(crate) fn holds_frame(&self, frame: &Value) -> Result<(), String> {
         self.is_one_of(&self.messages("send"), frame)
     }
 
-    /// Whether a frame is one that a client may send.
+    /// Checks that a client may send this frame.
     pub(crate) fn holds_sent(&self, frame: &Value) -> Result<(), String> {
         self.is_one_of(&self.messages("receive"), frame)
     }
@@ -184,7 +184,7 @@ impl Document {
         if refusals.len() < messages.len() { Ok(()) } else { Err(refusals.join("\n")) }
     }
 
-    /// The messages of the operations of an action, and where the server sends, its replies.
+    /// The messages of all operations of an action. For `send`, replies are included.
     fn messages(&self, action: &str) -> Vec<Place<'_>> {
         let mut lists = Vec::new();
         for (_, operation) in self.root().get("operations").expect("there are operations").entries() {
@@ -197,24 +197,24 @@ impl Document {
 }
 
 impl<'a> Place<'a> {
-    /// What stands here.
+    /// The value at this position.
     pub(crate) fn value(&self) -> &'a Value {
         self.value
     }
 
-    /// What stands under a key, or where that refers to.
+    /// The value under a key. References are followed.
     pub(crate) fn get(&self, key: &str) -> Option<Self> {
         let escaped = key.replace('~', "~0").replace('/', "~1");
         self.follow(self.value.get(key)?, &escaped)
     }
 
-    /// The elements of an array, or where they refer to.
+    /// The elements of an array. References are followed.
     pub(crate) fn items(&self) -> Vec<Self> {
         let items = self.value.as_array().into_iter().flatten().enumerate();
         items.filter_map(|(index, value)| self.follow(value, &index.to_string())).collect()
     }
 
-    /// What stands under each key.
+    /// The value under each key. References are followed.
     pub(crate) fn entries(&self) -> Vec<(String, Self)> {
         let keys = self.value.as_object().into_iter().flat_map(serde_json::Map::keys);
         keys.filter_map(|key| Some((key.clone(), self.get(key)?))).collect()
@@ -224,7 +224,7 @@ impl<'a> Place<'a> {
         match value.get("$ref").and_then(Value::as_str) {
             Some(reference) => {
                 let place = self.document.place(reference.strip_prefix('#')?)?;
-                // A channel's message refers to one of the components.
+                // A message of a channel refers to one of the components.
                 self.follow_again(place)
             }
             None => Some(Self { pointer: format!("{}/{step}", self.pointer), value, ..self.clone() }),
@@ -238,14 +238,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether a value is what the schema under a key allows.
+    /// Checks a value against the schema under a key.
     pub(crate) fn holds(&self, key: &str, value: &Value) -> Result<(), String> {
         let pointer = format!("{}/{key}", self.pointer);
         let index = self.document.indices.get(&pointer).ok_or_else(|| format!("there is no schema at {pointer}"))?;
         self.document.schemas.validate(value, *index).map_err(|why| format!("{pointer}: {why}"))
     }
 
-    /// Whether what stands here describes a header.
+    /// Whether this position describes a header.
     pub(crate) fn is_header(&self) -> bool {
         self.pointer.contains("/headers/")
     }
@@ -265,13 +265,13 @@ impl<'a> Place<'a> {
         let content = content.get(&kind).ok_or_else(|| format!("a body of the type {kind:?} is not described"))?;
         match serde_json::from_str(&answer.body) {
             Ok(body) => content.holds("schema", &body),
-            // A content may hold a number that no type here does.
+            // A content may hold a number that is too large for every type here.
             Err(why) if why.to_string().starts_with("number out of range") => Ok(()),
             Err(why) => Err(format!("the body is not JSON: {why}")),
         }
     }
 
-    /// Whether a request of an operation here is as described.
+    /// Checks that the request of an operation is as described.
     fn holds_request(&self, operation: &Self, exchange: &Exchange<'_>) -> Result<(), String> {
         let parameters = [self, operation].into_iter().filter_map(|place| place.get("parameters"));
         for parameter in parameters.flat_map(|parameters| parameters.items()) {
@@ -312,7 +312,7 @@ fn segments(path: &str) -> Vec<&str> {
     path.strip_prefix('/').unwrap_or(path).split('/').collect()
 }
 
-/// Let objects that are described take no other fields, unless they say so.
+/// Forbids additional fields in described objects, unless the schema allows them.
 fn close(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -327,7 +327,7 @@ fn close(value: &mut Value) {
     }
 }
 
-/// The pointers to all schemas that describe a parameter, a header, a body or a message.
+/// Finds the pointers to all schemas of parameters, headers, bodies and messages.
 fn find_schemas(value: &Value, pointer: &str, found: &mut Vec<String>) {
     let step = |key: &str| format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
     match value {

@@ -1,15 +1,15 @@
-//! Many messages at once, for what only shows in bulk.
+//! Sends many messages at once, for behaviour that only bulk shows.
 
 use futures::future::join_all;
 
 use super::device::Accepted;
 use super::{Device, User};
 
-/// How many sockets send side by side.
+/// How many sockets send in parallel.
 const SOCKETS: usize = 8;
 
-/// Send `count` messages, the n-th by `send(device, n)`, and wait until all are accepted. Their ids, each with its n, in
-/// the order of acceptance.
+/// Sends `count` messages, the n-th by `send(device, n)`, and waits until all are accepted. Returns each id with its n,
+/// in the order of acceptance.
 pub(crate) async fn fill(
     from: &User,
     count: usize,

@@ -1,4 +1,4 @@
-//! A frame from the server, with every value still spelled as it came.
+//! A frame from the server. Each value keeps its exact spelling.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use serde_json::value::RawValue;
 use super::User;
 use super::document::SOCKET;
 
-/// A JSON object whose values are not read until asked for: a content may be a number that no type here holds.
+/// A JSON object whose values are parsed on demand: a content may be a number that no type here holds.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Frame(BTreeMap<String, Box<RawValue>>);
 
 impl PartialEq for Frame {
-    /// The same fields, spelled the same.
+    /// Compares the fields by their spelling.
     fn eq(&self, other: &Self) -> bool {
         let spelled = |frame: &Self| -> Vec<(String, String)> {
             frame.0.iter().map(|(name, value)| (name.clone(), value.get().to_owned())).collect()
@@ -24,30 +24,30 @@ impl PartialEq for Frame {
 }
 
 impl Frame {
-    /// The frame that a text spells, which is one that the documents describe.
+    /// Parses a text, and asserts that the documents describe the frame.
     pub(crate) fn read(text: &str) -> Self {
         let frame = Self::spelled(text);
         SOCKET.holds_frame(&frame.as_json()).unwrap_or_else(|why| panic!("{text}: not as described: {why}"));
         frame
     }
 
-    /// The object that a text spells.
+    /// Parses a text as a JSON object.
     pub(crate) fn spelled(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|why| panic!("expected a JSON object: {why} in {text:?}"))
     }
 
-    /// It as JSON, with a number for what no type here holds.
+    /// The frame as JSON. A number that no type here holds becomes 0.
     pub(crate) fn as_json(&self) -> Value {
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::from(0));
         self.0.iter().map(|(name, raw)| (name.clone(), value(raw))).collect()
     }
 
-    /// The names of its fields, sorted.
+    /// The names of the fields, sorted.
     pub(crate) fn fields(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
 
-    /// A field as it was spelled.
+    /// The exact spelling of a field.
     pub(crate) fn raw(&self, field: &str) -> &str {
         self.0.get(field).unwrap_or_else(|| panic!("expected the field {field} in {self:?}")).get()
     }
@@ -67,7 +67,7 @@ impl Frame {
         serde_json::from_str(self.raw(field)).unwrap_or_else(|why| panic!("{field}: {why} in {self:?}"))
     }
 
-    /// Whether it has a field of that value.
+    /// Whether the frame has a field of that value.
     pub(crate) fn says(&self, field: &str, value: &str) -> bool {
         self.0.get(field).is_some_and(|raw| serde_json::from_str::<String>(raw.get()).is_ok_and(|text| text == value))
     }
@@ -82,7 +82,7 @@ impl Frame {
         self.text("id")
     }
 
-    /// It is a private message, field by field.
+    /// Asserts that this is a private message, field by field.
     pub(crate) fn is_private(&self, from: &User, to: &User, content: &Value) {
         assert_eq!(self.fields(), ["content", "id", "receiverId", "senderId", "timestamp", "type"], "{self:?}");
         assert!(self.says("type", "unicast"), "{self:?}");
@@ -90,7 +90,7 @@ impl Frame {
         self.is_message(from, content);
     }
 
-    /// It is a group message, field by field.
+    /// Asserts that this is a group message, field by field.
     pub(crate) fn is_in_group(&self, group: &str, from: &User, content: &Value) {
         assert_eq!(self.fields(), ["content", "groupId", "id", "senderId", "timestamp", "type"], "{self:?}");
         assert!(self.says("type", "multicast"), "{self:?}");
@@ -106,7 +106,7 @@ impl Frame {
     }
 }
 
-/// Whether a text is 26 characters of Crockford's base 32, and not beyond 128 bits.
+/// Whether a text is a ULID: 26 characters of Crockford's base 32, within 128 bits.
 pub(crate) fn is_ulid(text: &str) -> bool {
     const ALPHABET: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     text.len() == 26 && text <= "7ZZZZZZZZZZZZZZZZZZZZZZZZZ" && text.chars().all(|c| ALPHABET.contains(c))

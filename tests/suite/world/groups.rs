@@ -1,4 +1,4 @@
-//! What a user does with groups and invitations.
+//! The actions of a user on groups and invitations.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ pub(crate) struct Group {
     pub(crate) id: String,
     /// Its name.
     pub(crate) name: String,
-    /// Who may rename it, remove members and dissolve it.
+    /// The user who may rename the group, remove members and dissolve it.
     pub(crate) manager_id: String,
     /// All members.
     pub(crate) users_id: Vec<String>,
@@ -32,69 +32,69 @@ impl Group {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Invitation {
-    /// Its id, `requestId` in the paths.
+    /// The invitation id, `requestId` in the paths.
     pub(crate) id: String,
-    /// The group's name, as it is now.
+    /// The current name of the group.
     pub(crate) group_name: String,
     /// The group.
     pub(crate) group_id: String,
     /// The invitee.
     pub(crate) user_id: String,
-    /// Who invited.
+    /// The inviter.
     pub(crate) invited_by: String,
 }
 
 impl User {
-    /// Create a group, and get its id.
+    /// Creates a group and returns its id.
     pub(crate) async fn create_group(&self, name: &str) -> String {
         self.post("/api/group", &[("name", name)]).await.json()
     }
 
-    /// Look at a group.
+    /// Reads a group.
     pub(crate) async fn group(&self, group: &str) -> Group {
         self.see_group(group).await.json()
     }
 
-    /// Try to look at a group.
+    /// Tries to read a group.
     pub(crate) async fn see_group(&self, group: &str) -> Answer {
         self.get(&format!("/api/group/{group}"), &[]).await
     }
 
-    /// All groups of the user, by id.
+    /// All groups of the user, sorted by id.
     pub(crate) async fn groups(&self) -> Vec<Group> {
         let mut groups: Vec<Group> = self.get("/api/group", &[]).await.json();
         groups.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         groups
     }
 
-    /// Give a group another name.
+    /// Renames a group.
     pub(crate) async fn rename(&self, group: &str, name: &str) -> Answer {
         self.put(&format!("/api/group/{group}"), &[("name", name)]).await
     }
 
-    /// Leave a group, or dissolve it if it is one's own.
+    /// Leaves a group. If the user manages it, this dissolves it.
     pub(crate) async fn leave_group(&self, group: &str) -> Answer {
         self.delete(&format!("/api/group/{group}"), &[]).await
     }
 
-    /// Remove somebody from a group.
+    /// Removes a member from a group.
     pub(crate) async fn remove(&self, user: &User, group: &str) -> Answer {
         self.delete(&format!("/api/group/{group}"), &[("userId", user.id())]).await
     }
 
-    /// Invite somebody to a group.
+    /// Invites a user to a group.
     pub(crate) async fn invite(&self, user: &User, group: &str) -> Answer {
         self.post_json("/api/request", &json!({"groupId": group, "userId": user.id()})).await
     }
 
-    /// The invitations addressed to the user, by group.
+    /// The invitations to the user, sorted by group.
     pub(crate) async fn invitations(&self) -> Vec<Invitation> {
         let mut invitations: Vec<Invitation> = self.get("/api/request", &[]).await.json();
         invitations.sort_unstable_by(|a, b| a.group_id.cmp(&b.group_id));
         invitations
     }
 
-    /// The one invitation that the user has.
+    /// The only invitation of the user.
     pub(crate) async fn invitation(&self) -> Invitation {
         let invitations = self.invitations().await;
         match &invitations[..] {
@@ -103,17 +103,17 @@ impl User {
         }
     }
 
-    /// Accept an invitation.
+    /// Accepts an invitation.
     pub(crate) async fn accept(&self, invitation: &str) -> Answer {
         self.put(&format!("/api/request/{invitation}"), &[]).await
     }
 
-    /// Decline an invitation.
+    /// Declines an invitation.
     pub(crate) async fn decline(&self, invitation: &str) -> Answer {
         self.delete(&format!("/api/request/{invitation}"), &[]).await
     }
 
-    /// Bring somebody into a group: invited by this user, accepted by that one.
+    /// Brings a user into a group: this user invites, the other accepts.
     pub(crate) async fn bring(&self, user: &User, group: &str) {
         self.invite(user, group).await.empty();
         let invitations = user.invitations().await;

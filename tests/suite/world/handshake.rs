@@ -1,11 +1,11 @@
-//! Opening a socket, or failing to.
+//! Attempts to open a socket.
 
 use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error};
 
 use super::{Device, User, within};
 
-/// A handshake that has not been tried yet.
+/// A handshake before its attempt.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     user: User,
@@ -15,34 +15,34 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// The user's, with the token in the query string, as the original has it.
+    /// A handshake with the user's token in the query string.
     pub(crate) fn of(user: &User) -> Self {
         let query = format!("access_token={}", user.token());
         Self { user: user.clone(), query, protocols: Vec::new(), headers: Vec::new() }
     }
 
-    /// With that query string and no other.
+    /// Replaces the query string.
     pub(crate) fn query(self, query: &str) -> Self {
         Self { query: query.to_owned(), ..self }
     }
 
-    /// Offering subprotocols.
+    /// Offers subprotocols.
     pub(crate) fn protocols(self, protocols: &[&str]) -> Self {
         Self { protocols: protocols.iter().map(|&name| name.to_owned()).collect(), ..self }
     }
 
-    /// From a page of that origin.
+    /// Sets the origin of the page.
     pub(crate) fn origin(self, origin: &str) -> Self {
         self.header("Origin", origin)
     }
 
-    /// With a header.
+    /// Adds a header.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    /// Try it: the open socket, or the status of the refusal.
+    /// Returns the open socket, or the status of the refusal.
     pub(crate) async fn attempt(self) -> Result<Device, u16> {
         let request = self.request();
         let attempt = connect_async_with_config(request, None, true);
@@ -57,12 +57,12 @@ impl Handshake {
         }
     }
 
-    /// It succeeds.
+    /// Asserts that the handshake succeeds.
     pub(crate) async fn accepted(self) -> Device {
         self.attempt().await.unwrap_or_else(|status| panic!("expected an open socket; got {status}"))
     }
 
-    /// It fails for want of a good token.
+    /// Asserts that the handshake fails with 401 or 403.
     pub(crate) async fn refused(self) {
         match self.attempt().await {
             Ok(_) => panic!("expected 401 or 403; got an open socket"),

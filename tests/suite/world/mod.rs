@@ -1,4 +1,4 @@
-//! The world that the tests play in: a deployment, the people who use it and the back end behind it.
+//! The surroundings of the tests: a deployment, its users and the back end behind it.
 
 pub(crate) mod answer;
 pub(crate) mod back_end;

@@ -1,11 +1,11 @@
-//! What a pull returns.
+//! The answer to a pull.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Answer, Frame, User};
 
-/// An id before that of every message.
+/// An id that sorts before every message id.
 pub(crate) const BEGINNING: &str = "00000000000000000000000000";
 
 /// One page of messages.
@@ -34,7 +34,7 @@ pub(crate) struct Sender {
 }
 
 impl Page {
-    /// The page that a 200 holds.
+    /// Reads the page of a 200.
     pub(crate) fn read(answer: Answer) -> Self {
         let more = answer.header("x-has-more").map(str::to_owned);
         let has_more = match more.as_deref() {
@@ -48,22 +48,22 @@ impl Page {
         Self { bytes: answer.body.len(), senders: answer.json(), has_more, next, token }
     }
 
-    /// Whether it holds nothing.
+    /// Whether the page has no messages.
     pub(crate) fn is_empty(&self) -> bool {
         self.senders.is_empty()
     }
 
-    /// The messages, sender by sender.
+    /// The messages, grouped by sender.
     pub(crate) fn messages(&self) -> impl Iterator<Item = &Frame> {
         self.senders.iter().flat_map(|sender| &sender.messages)
     }
 
-    /// The contents, sender by sender.
+    /// The contents, grouped by sender.
     pub(crate) fn contents(&self) -> Vec<Value> {
         self.messages().map(Frame::content).collect()
     }
 
-    /// The message ids, sender by sender.
+    /// The message ids, grouped by sender.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.messages().map(Frame::id).collect()
     }
@@ -75,8 +75,8 @@ impl Page {
         ids
     }
 
-    /// The contents of all messages but those that a connection took. These may come again, if a connection was slow to
-    /// take them or has ended since.
+    /// The contents except those that a connection already received. A message may come again if the connection was
+    /// slow or has ended since.
     pub(crate) fn contents_but(&self, taken: &[&str]) -> Vec<Value> {
         self.contents().into_iter().filter(|content| !taken.iter().any(|taken| content == taken)).collect()
     }
@@ -86,7 +86,7 @@ impl Page {
         self.senders.iter().map(|sender| sender.id.as_str()).collect()
     }
 
-    /// The contents by one sender.
+    /// The contents of one sender.
     pub(crate) fn contents_by(&self, sender: &User) -> Vec<Value> {
         let all = self.senders.iter().filter(|element| element.id == sender.id());
         all.flat_map(|element| &element.messages).map(Frame::content).collect()

@@ -1,4 +1,4 @@
-//! How many tests begin.
+//! The starting points that many tests share.
 
 use super::{Deployment, Device, User};
 
@@ -20,7 +20,7 @@ pub(crate) async fn friends_online() -> (Device, Device) {
     (alice.connect().await, bob.connect().await)
 }
 
-/// A group of the manager and these members.
+/// A group with this manager and these members.
 pub(crate) async fn group_of(manager: &User, members: &[&User]) -> String {
     let group = manager.create_group("walkers").await;
     for member in members {

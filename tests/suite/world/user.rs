@@ -1,11 +1,11 @@
-//! The actor: a user with a token, who calls the public address and opens sockets.
+//! A user with a token, who calls the public address and opens sockets.
 
 use reqwest::{Client, Method};
 use serde_json::Value;
 
 use super::{Answer, Api, BackEnd, Call, Claims, Deployment, Device, Handshake, Page};
 
-/// Somebody who uses the chat. Each test's users are new, so that tests do not meet.
+/// A user of the chat. Each test makes new users, so tests do not affect each other.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     id: String,
@@ -25,7 +25,7 @@ impl User {
         Self::with_id(deployment, &format!("{name}-{:016x}", rand::random::<u64>()))
     }
 
-    /// The user of exactly this id.
+    /// The user with exactly this id.
     pub(crate) fn with_id(deployment: &Deployment, id: &str) -> Self {
         let token = Claims::of(id).signed(&deployment.secret);
         Self { id: id.to_owned(), token, deployment: deployment.clone(), http: Client::new() }
@@ -36,7 +36,7 @@ impl User {
         Self { token, ..self.clone() }
     }
 
-    /// The same user, at a deployment that has moved.
+    /// The same user, at a deployment with other addresses.
     pub(crate) fn moved_to(&self, deployment: &Deployment) -> Self {
         Self { deployment: deployment.clone(), ..self.clone() }
     }
@@ -51,7 +51,7 @@ impl User {
         &self.token
     }
 
-    /// Where the user's account is.
+    /// The deployment of the user.
     pub(crate) fn deployment(&self) -> &Deployment {
         &self.deployment
     }
@@ -61,7 +61,7 @@ impl User {
         BackEnd::of(&self.deployment, self.http.clone())
     }
 
-    /// Open a socket.
+    /// Opens a socket.
     pub(crate) async fn connect(&self) -> Device {
         Handshake::of(self).accepted().await
     }
@@ -71,7 +71,7 @@ impl User {
         Call::new(&self.http, method, (Api::Public, &self.deployment.public), path)
     }
 
-    /// A call with the token in the query string, as the original has it.
+    /// A call with the token in the query string.
     pub(crate) fn call(&self, method: Method, path: &str) -> Call {
         self.anonymous_call(method, path).param("access_token", &self.token)
     }
@@ -81,12 +81,12 @@ impl User {
         self.call(Method::GET, path).params(params).send().await
     }
 
-    /// `POST` by query parameters.
+    /// `POST` with query parameters.
     pub(crate) async fn post(&self, path: &str, params: &[(&str, &str)]) -> Answer {
         self.call(Method::POST, path).params(params).send().await
     }
 
-    /// `POST` by a JSON body.
+    /// `POST` with a JSON body.
     pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
         self.call(Method::POST, path).json(body).send().await
     }
@@ -101,12 +101,12 @@ impl User {
         self.call(Method::DELETE, path).params(params).send().await
     }
 
-    /// Fetch missed messages with the defaults: oldest first, dropped.
+    /// Pulls missed messages with the defaults: oldest first, dropped.
     pub(crate) async fn pull(&self) -> Page {
         self.pull_with(&[]).await
     }
 
-    /// Fetch missed messages.
+    /// Pulls missed messages.
     pub(crate) async fn pull_with(&self, params: &[(&str, &str)]) -> Page {
         Page::read(self.get("/api/message", params).await)
     }
@@ -116,22 +116,22 @@ impl User {
         self.pull_with(&[("drop", "false"), ("since", id)]).await
     }
 
-    /// Become friends.
+    /// Makes two users friends.
     pub(crate) async fn befriend(&self, other: &User) {
         self.back_end().relate("PUT", &self.id, "friends", &other.id).await.empty();
     }
 
-    /// Be friends no longer.
+    /// Ends a friendship.
     pub(crate) async fn unfriend(&self, other: &User) {
         self.back_end().relate("DELETE", &self.id, "friends", &other.id).await.empty();
     }
 
-    /// Block somebody.
+    /// Blocks a user.
     pub(crate) async fn block(&self, other: &User) {
         self.back_end().relate("PUT", &self.id, "blocks", &other.id).await.empty();
     }
 
-    /// Block somebody no longer.
+    /// Unblocks a user.
     pub(crate) async fn unblock(&self, other: &User) {
         self.back_end().relate("DELETE", &self.id, "blocks", &other.id).await.empty();
     }
