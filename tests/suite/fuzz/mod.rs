@@ -31,7 +31,7 @@ use crate::inside::Inside;
 use crate::world::Deployment;
 
 /// The seeds that run by default.
-const SEEDS: Range<u64> = 0..24;
+const SEEDS: Range<u64> = 0..60;
 
 /// Any other range of this many seeds reaches every function.
 const SEEDS_TO_REACH_ALL: u64 = 100;

@@ -205,7 +205,7 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, p
         query.push_str(&format!("&x={}", mutator.hard_to_read()));
     }
     let mut call =
-        Rest { query, ..Rest::of(route, |_| if mutator.in_a_hundred(50) { mutator.known() } else { mutator.word() }) };
+        Rest { query, ..Rest::of(route, |_| if mutator.in_a_hundred(80) { mutator.known() } else { mutator.word() }) };
     if route.path == "/api/request" || mutator.in_a_hundred(10) {
         let users = ["alice", "bob", "erin"];
         let user = if mutator.in_a_hundred(50) { (*mutator.pick(&users)).to_owned() } else { mutator.word() };
