@@ -36,7 +36,7 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
 /// Clear a shard of a group that its manager dissolves. If the group stands after all, its roster has grown since, and
 /// there is another job, or none.
 async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
-    match app.table.dissolve(&job.group, &job.manager, job.shards).await? {
+    match app.table.dissolve(&job.group, &job.manager, job.last_shard).await? {
         true => app.table.clear_shard(&job.group, job.shard).await,
         false => Ok(()),
     }
@@ -68,7 +68,7 @@ async fn notify(app: &App, job: &Notification) -> Result<()> {
 
 async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     begin(app, job.logged);
-    let (first, last) = &job.span;
+    let (first, last) = job.span();
     let message = app.table.group_message(&job.group, job.id);
     let members = app.table.members_between(&job.group, job.shard, first, last);
     let (message, members) = futures::try_join!(message, members)?;
@@ -80,6 +80,7 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     // One who left and came back is no receiver any more. Those from whom it is withheld are left out: the sender does
     // not wait for this.
     let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
-    let is_receiver = |user: &UserId| job.receivers.contains(user) && !blockers.contains(user);
+    let delivered = job.delivered();
+    let is_receiver = |user: &UserId| delivered.contains(user) && !blockers.contains(user);
     push::to_all(app, parcel, &of_old.filter(is_receiver).collect::<Vec<_>>()).await
 }

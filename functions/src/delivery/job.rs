@@ -1,7 +1,7 @@
-//! What is left to the queue: parts of the fan-out to a large group, of a notification to it, and of its dissolution.
+//! The jobs of the queue: parts of the delivery to a large group, of a notification to it, and of its dissolution.
 //!
-//! A part of the fan-out names the message and does not hold it: a content has no business in a second place. A
-//! notification has no first one, so its jobs hold it, and are good for a short time.
+//! A delivery names the message and does not hold it: SQS refuses characters that a content may have, and a content has no
+//! business in a second place. A notification is stored nowhere else, so its jobs hold it, and are good for a short time.
 
 use std::collections::BTreeSet;
 
@@ -11,214 +11,176 @@ use shared::id::{GroupId, MessageId, UserId};
 use shared::queue::{MAX_BATCH_BYTES, batches};
 use shared::{Error, Result};
 
-/// How many receivers one job has at most: some seconds of a function if all of them are online. Each job reads META and the
-/// message in the group's partition, so few are better than many: see `docs/benchmarks.md`.
+/// How many receivers one job has at most: a few seconds of a function if all of them are online. Each job reads META and
+/// the message in the group's partition, so few jobs are better than many: see `docs/benchmarks.md`.
 const RECEIVERS: usize = 2_500;
 
 /// How many bytes their ids have at most, so that the job fits into a call.
 const RECEIVERS_BYTES: usize = MAX_BATCH_BYTES - 4 * 1024;
 
-/// What an id takes in a job beside itself: the mark, quotes and comma.
+/// The bytes of an id in a job beside itself: mark, quotes and comma.
 const BESIDE_AN_ID: usize = 4;
 
-/// In front of a receiver's id, where the message is delivered to him.
-const DELIVERED: char = '+';
-
-/// In front of the id of one from whom it is withheld. He is named all the same, so that the call that queues the job
-/// is of the same size, and its time does not tell.
-const WITHHELD: char = '-';
-
 /// A job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "camelCase")]
 pub(crate) enum Job {
     /// Deliver a message.
     Delivery(Delivery),
     /// Push a notification.
     Notification(Notification),
-    /// Delete what a group leaves behind.
+    /// Delete what a dissolved group leaves behind.
     Dissolution(Dissolution),
 }
 
-/// A shard of a group that its manager dissolves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dissolution {
-    /// The group.
-    pub(crate) group: GroupId,
-    /// Its manager, who has asked for it.
-    pub(crate) manager: UserId,
-    /// The last shard of its roster, as he found it.
-    pub(crate) shards: u32,
-    /// The shard that is to be cleared.
-    pub(crate) shard: u32,
-}
-
-/// A notification to the members in a shard of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Notification {
-    /// The group.
-    pub(crate) group: GroupId,
-    /// The shard of its roster.
-    pub(crate) shard: u32,
-    /// Who it is from: those who block him do not get it.
-    pub(crate) from: Option<UserId>,
-    /// When it was posted.
-    pub(crate) posted: Ms,
-    /// What is pushed.
-    pub(crate) frame: String,
-}
-
 /// A message of a group, and some of its receivers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
     /// The group.
     pub(crate) group: GroupId,
     /// The message in its log.
     pub(crate) id: MessageId,
-    /// When it stood there.
+    /// When its log write was over.
     pub(crate) logged: Ms,
     /// The shard of the roster that the receivers are in.
     pub(crate) shard: u32,
-    /// The first and the last id of the receivers, those from whom it is withheld among them.
-    pub(crate) span: (UserId, UserId),
-    /// Those to whom it is delivered.
-    pub(crate) receivers: BTreeSet<UserId>,
+    /// The receivers, sorted by id; never empty.
+    receivers: Vec<Receiver>,
 }
 
-/// The JSON of a job.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Body {
-    Delivery {
-        group: String,
-        id: String,
-        logged: Ms,
-        #[serde(default)]
-        shard: u32,
-        receivers: Vec<String>,
-    },
-    Notification {
-        notified: String,
-        shard: u32,
-        from: Option<String>,
-        posted: Ms,
-        frame: String,
-    },
-    Dissolution {
-        dissolved: String,
-        manager: String,
-        shards: u32,
-        shard: u32,
-    },
+/// A notification to the members in a shard of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Notification {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// The shard of its roster.
+    pub(crate) shard: u32,
+    /// The user it is from: members who block this user do not get it.
+    pub(crate) from: Option<UserId>,
+    /// When it was posted.
+    pub(crate) posted: Ms,
+    /// The frame that is pushed.
+    pub(crate) frame: String,
 }
 
-impl Body {
-    fn encode(&self) -> String {
-        let json = serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail");
-        // The two characters that JSON may have as they are and SQS refuses. They can only be within strings.
-        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+/// A shard of a group that its manager dissolves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Dissolution {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// Its manager, who dissolves it.
+    pub(crate) manager: UserId,
+    /// The last shard of its roster, as the manager's call read it.
+    pub(crate) last_shard: u32,
+    /// The shard that is to be cleared.
+    pub(crate) shard: u32,
+}
+
+/// A receiver of a job: `+id`, or `-id` if the message is withheld from them. Both are named, so that the call that queues
+/// the job has the same size, and its time tells nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Receiver {
+    user: UserId,
+    is_withheld: bool,
+}
+
+impl From<Receiver> for String {
+    fn from(receiver: Receiver) -> Self {
+        format!("{}{}", if receiver.is_withheld { '-' } else { '+' }, receiver.user)
     }
 }
 
-/// Cut the dissolution of a manager's group into jobs, one for each shard up to the last.
-pub(crate) fn dissolution(group: &GroupId, manager: &UserId, shards: u32) -> Vec<String> {
-    let (dissolved, manager) = (group.to_string(), manager.to_string());
-    let body =
-        |shard| Body::Dissolution { dissolved: dissolved.clone(), manager: manager.clone(), shards, shard }.encode();
-    (0..=shards).map(body).collect()
+impl TryFrom<String> for Receiver {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_withheld = text.starts_with('-');
+        let id = text.strip_prefix(['+', '-']).ok_or("a receiver has no mark")?;
+        Ok(Self { user: UserId::parse(id).map_err(|_| "a receiver has no id")?, is_withheld })
+    }
 }
 
-/// Cut a notification to a group, whose roster has shards up to the last, into jobs, one for each shard. Nothing if it is
-/// too long for that.
-pub(crate) fn notification(
-    group: &GroupId,
-    shards: u32,
-    from: Option<&UserId>,
-    posted: Ms,
-    frame: &str,
-) -> Option<Vec<String>> {
-    let body = |shard| Body::Notification {
-        notified: group.to_string(),
-        shard,
-        from: from.map(ToString::to_string),
-        posted,
-        frame: frame.to_owned(),
-    };
-    let jobs: Vec<String> = (0..=shards).map(|shard| body(shard).encode()).collect();
-    jobs.iter().all(|job| job.len() <= MAX_BATCH_BYTES).then_some(jobs)
+impl Job {
+    fn encode(&self) -> String {
+        let json = serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail");
+        // JSON may have these two characters as they are, and SQS refuses them. They can only be within strings.
+        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    }
+
+    /// Reads a job. The error does not say what is wrong with it: that could quote it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: only this module writes jobs.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        match serde_json::from_str(text) {
+            Ok(Self::Delivery(delivery)) if delivery.receivers.is_empty() => Err(malformed()),
+            Ok(job) => Ok(job),
+            Err(_) => Err(malformed()),
+        }
+    }
 }
 
-/// Cut the delivery of a message to its receivers, which are those of each shard, sorted by id, into jobs; from `blockers`
-/// among them it is withheld.
-pub(crate) fn cut(
+fn malformed() -> Error {
+    Error::unavailable("reading a job", "it is malformed")
+}
+
+impl Delivery {
+    /// The first and the last receiver.
+    pub(crate) fn span(&self) -> (&UserId, &UserId) {
+        let users = || self.receivers.iter().map(|receiver| &receiver.user);
+        users().min().zip(users().max()).expect("a job with no receivers is not read")
+    }
+
+    /// The receivers from whom the message is not withheld.
+    pub(crate) fn delivered(&self) -> BTreeSet<&UserId> {
+        self.receivers.iter().filter(|receiver| !receiver.is_withheld).map(|receiver| &receiver.user).collect()
+    }
+}
+
+/// The jobs of the delivery of a message. `shards` are its receivers by shard, sorted by id; from `blockers` it is withheld.
+pub(crate) fn delivery(
     group: &GroupId,
     id: MessageId,
     logged: Ms,
     shards: &[Vec<UserId>],
     blockers: &BTreeSet<UserId>,
 ) -> Vec<String> {
-    let fate = |user: &UserId| if blockers.contains(user) { WITHHELD } else { DELIVERED };
-    let body = |shard: u32, part: &[UserId]| Body::Delivery {
-        group: group.to_string(),
-        id: id.to_string(),
-        logged,
-        shard,
-        receivers: part.iter().map(|user| format!("{}{user}", fate(user))).collect(),
+    let receiver = |user: &UserId| Receiver { user: user.clone(), is_withheld: blockers.contains(user) };
+    let job = |shard: u32, part: &[UserId]| {
+        let receivers = part.iter().map(receiver).collect();
+        Job::Delivery(Delivery { group: group.clone(), id, logged, shard, receivers }).encode()
     };
     let length = |user: &UserId| user.as_str().len() + BESIDE_AN_ID;
     let cut = |users| batches(users, RECEIVERS, RECEIVERS_BYTES, length);
     let parts = (0..).zip(shards).flat_map(|(shard, users)| cut(users).into_iter().map(move |part| (shard, part)));
-    parts.map(|(shard, part)| body(shard, part).encode()).collect()
+    parts.map(|(shard, part)| job(shard, part)).collect()
 }
 
-impl Job {
-    /// Read a job. Why it is none is not said: that could quote it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`]: a job that cannot be read is a failure of ours.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        Self::read(text).ok_or_else(|| Error::unavailable("reading a job", "it is malformed"))
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        Some(match serde_json::from_str(text).ok()? {
-            Body::Delivery { group, id, logged, shard, receivers } => {
-                Self::Delivery(Delivery::read(&group, &id, logged, shard, &receivers)?)
-            }
-            Body::Notification { notified, shard, from, posted, frame } => Self::Notification(Notification {
-                group: GroupId::parse(&notified).ok()?,
-                shard,
-                from: from.map(|id| UserId::parse(&id)).transpose().ok()?,
-                posted,
-                frame,
-            }),
-            Body::Dissolution { dissolved, manager, shards, shard } => Self::Dissolution(Dissolution {
-                group: GroupId::parse(&dissolved).ok()?,
-                manager: UserId::parse(&manager).ok()?,
-                shards,
-                shard,
-            }),
-        })
-    }
+/// The jobs of a notification to a group, one for each shard of its roster. Nothing if it is too long for a job.
+pub(crate) fn notification(
+    group: &GroupId,
+    last_shard: u32,
+    from: Option<&UserId>,
+    posted: Ms,
+    frame: &str,
+) -> Option<Vec<String>> {
+    let job = |shard| {
+        let (group, from, frame) = (group.clone(), from.cloned(), frame.to_owned());
+        Job::Notification(Notification { group, shard, from, posted, frame }).encode()
+    };
+    let jobs: Vec<String> = (0..=last_shard).map(job).collect();
+    jobs.iter().all(|job| job.len() <= MAX_BATCH_BYTES).then_some(jobs)
 }
 
-impl Delivery {
-    fn read(group: &str, id: &str, logged: Ms, shard: u32, receivers: &[String]) -> Option<Self> {
-        let receivers = receivers.iter().map(|receiver| {
-            let is_delivered = receiver.starts_with(DELIVERED);
-            let id = receiver.strip_prefix([DELIVERED, WITHHELD])?;
-            Some((UserId::parse(id).ok()?, is_delivered))
-        });
-        let receivers: Vec<(UserId, bool)> = receivers.collect::<Option<_>>()?;
-        let (first, last) = (receivers.iter().min()?, receivers.iter().max()?);
-        Some(Self {
-            group: GroupId::parse(group).ok()?,
-            id: MessageId::parse(id).ok()?,
-            logged,
-            shard,
-            span: (first.0.clone(), last.0.clone()),
-            receivers: receivers.into_iter().filter(|(_, is_delivered)| *is_delivered).map(|(user, _)| user).collect(),
-        })
-    }
+/// The jobs of the dissolution of a manager's group, one for each shard of its roster.
+pub(crate) fn dissolution(group: &GroupId, manager: &UserId, last_shard: u32) -> Vec<String> {
+    let job = |shard| {
+        let (group, manager) = (group.clone(), manager.clone());
+        Job::Dissolution(Dissolution { group, manager, last_shard, shard }).encode()
+    };
+    (0..=last_shard).map(job).collect()
 }
 
 #[cfg(test)]
@@ -235,7 +197,7 @@ mod tests {
 
     fn jobs(receivers: &[UserId], blockers: &[UserId]) -> Vec<String> {
         let blockers = blockers.iter().cloned().collect();
-        cut(&GroupId::parse("g").unwrap(), MessageId::first_at(5), 7, &[receivers.to_vec()], &blockers)
+        super::delivery(&GroupId::parse("g").unwrap(), MessageId::first_at(5), 7, &[receivers.to_vec()], &blockers)
     }
 
     fn delivery(job: &str) -> Delivery {
@@ -250,24 +212,20 @@ mod tests {
         for count in [0, 1, 2_499, 2_500, 2_501, 10_000] {
             let jobs: Vec<Delivery> = jobs(&users(count), &[]).iter().map(|job| delivery(job)).collect();
             assert_eq!(jobs.len(), count.div_ceil(RECEIVERS));
-            assert_eq!(jobs.iter().flat_map(|job| job.receivers.clone()).collect::<Vec<_>>(), users(count));
-            assert!(jobs.windows(2).all(|pair| pair[0].span.1 < pair[1].span.0));
+            let all: Vec<UserId> = jobs.iter().flat_map(|job| job.delivered()).cloned().collect();
+            assert_eq!(all, users(count));
+            assert!(jobs.windows(2).all(|pair| pair[0].span().1 < pair[1].span().0));
         }
     }
 
     #[test]
     fn a_job_is_read_as_it_was_written() {
-        let job = &jobs(&["a", "b", "c"].map(user), &["a", "x"].map(user))[0];
+        let job = delivery(&jobs(&["a", "b", "c"].map(user), &["a", "x"].map(user))[0]);
+        let [a, b, c] = ["a", "b", "c"].map(user);
+        assert_eq!((job.span(), job.delivered()), ((&a, &c), [&b, &c].into()));
         assert_eq!(
-            delivery(job),
-            Delivery {
-                group: GroupId::parse("g").unwrap(),
-                id: MessageId::first_at(5),
-                logged: 7,
-                shard: 0,
-                span: (user("a"), user("c")),
-                receivers: ["b", "c"].map(user).into(),
-            }
+            (job.group, job.id, job.logged, job.shard),
+            (GroupId::parse("g").unwrap(), MessageId::first_at(5), 7, 0)
         );
     }
 
@@ -276,8 +234,8 @@ mod tests {
         let (group, id) = (GroupId::parse("g").unwrap(), MessageId::first_at(5));
         let shards = [vec![user("b")], Vec::new(), vec![user("a"), user("c")]];
         let jobs: Vec<Delivery> =
-            cut(&group, id, 7, &shards, &BTreeSet::new()).iter().map(|job| delivery(job)).collect();
-        let of = |job: &Delivery| (job.shard, job.receivers.iter().map(ToString::to_string).collect::<Vec<_>>());
+            super::delivery(&group, id, 7, &shards, &BTreeSet::new()).iter().map(|job| delivery(job)).collect();
+        let of = |job: &Delivery| (job.shard, job.delivered().into_iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(
             jobs.iter().map(of).collect::<Vec<_>>(),
             [(0, vec!["b".to_owned()]), (2, vec!["a".to_owned(), "c".to_owned()])]
@@ -285,18 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_was_queued_before_there_were_shards_is_of_the_first() {
-        let job = jobs(&[user("a")], &[])[0].replace("\"shard\":0,", "");
-        assert!(!job.contains("shard"));
-        assert_eq!(delivery(&job).shard, 0);
-    }
-
-    #[test]
     fn a_dissolution_is_a_job_for_each_shard() {
         let (group, manager) = (GroupId::parse("g").unwrap(), user("m"));
         let jobs = dissolution(&group, &manager, 2);
         for (shard, job) in (0..3).zip(&jobs) {
-            let wanted = Dissolution { group: group.clone(), manager: manager.clone(), shards: 2, shard };
+            let wanted = Dissolution { group: group.clone(), manager: manager.clone(), last_shard: 2, shard };
             assert_eq!(Job::parse(job).unwrap(), Job::Dissolution(wanted));
         }
         assert_eq!(jobs.len(), 3);

@@ -192,7 +192,7 @@ async fn send_to_group(
     let all = shards.concat();
     if let Some(queue) = app.queue.as_ref().filter(|_| all.len() > app.fanout_members) {
         app.metrics.add(Metric::Withheld, all.iter().filter(|user| blockers.contains(user)).count());
-        queue.send(&job::cut(group, message.id, logged, &shards, &blockers)).await?;
+        queue.send(&job::delivery(group, message.id, logged, &shards, &blockers)).await?;
         return answer(Tick::Fine).await;
     }
     let frame = encode(message);
@@ -223,7 +223,7 @@ async fn leave_to_queue(
             app.report(&error);
             let failed: BTreeSet<UserId> = failed.into_iter().map(|(user, _)| user).chain([last]).collect();
             shards.iter_mut().for_each(|users| users.retain(|user| failed.contains(user)));
-            queue.send(&job::cut(group, message.id, logged, &shards, blockers)).await
+            queue.send(&job::delivery(group, message.id, logged, &shards, blockers)).await
         }
     }
 }
