@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint}
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
+use aws_types::SdkConfig;
 use serde::Deserialize;
 
 use crate::config::Config;
@@ -26,69 +27,57 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// A client of DynamoDB. Throttling and server errors are tried again, all within a function's time.
+/// A client of DynamoDB. It repeats what is throttled or fails, all within a function's time.
 pub fn dynamodb(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_dynamodb::Client {
-    let mut builder = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(config.region.clone()))
-        .credentials_provider(config.credentials.clone())
-        .retry_config(retries(5))
-        .timeout_config(timeouts(3, 10))
-        .interceptor(Throttles(metrics.clone()))
-        .http_client(http);
-    builder.set_endpoint_url(config.dynamodb_endpoint.clone());
+    let sdk =
+        sdk(config, http, config.dynamodb_endpoint.as_deref(), Patience { attempts: 5, attempt: 3, operation: 10 });
+    let builder = aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
     aws_sdk_dynamodb::Client::from_conf(builder.build())
 }
 
-/// A client of SQS. Who sends waits for the answer, so it gives up while there is time left to say so.
+/// A client of SQS. A sender waits for its answer, so it gives up while there is time left to say so.
 pub fn sqs(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_sqs::Client {
-    let mut builder = aws_sdk_sqs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(config.region.clone()))
-        .credentials_provider(config.credentials.clone())
-        .retry_config(retries(3))
-        .timeout_config(timeouts(2, 4))
-        .interceptor(Throttles(metrics.clone()))
-        .http_client(http);
-    builder.set_endpoint_url(config.sqs_endpoint.clone());
+    let sdk = sdk(config, http, config.sqs_endpoint.as_deref(), Patience { attempts: 3, attempt: 2, operation: 4 });
+    let builder = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
     aws_sdk_sqs::Client::from_conf(builder.build())
 }
 
-/// A client of the gateway's management API, if the configuration says where that is. Its endpoint is configured and
-/// never taken from an event: a custom domain would break it, and a forged one would be a way in.
+/// A client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an event: a
+/// custom domain would break it, and a forged one would be a way in.
 pub fn management(
     config: &Config,
     http: SharedHttpClient,
     metrics: &Arc<Metrics>,
 ) -> Option<aws_sdk_apigatewaymanagement::Client> {
     let endpoint = config.management_endpoint.as_deref()?;
-    let builder = aws_sdk_apigatewaymanagement::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(config.region.clone()))
-        .credentials_provider(config.credentials.clone())
-        .retry_config(retries(3))
-        .timeout_config(timeouts(2, 4))
-        .endpoint_url(endpoint)
-        .interceptor(Throttles(metrics.clone()))
-        .http_client(http);
+    let sdk = sdk(config, http, Some(endpoint), Patience { attempts: 3, attempt: 2, operation: 4 });
+    let builder = aws_sdk_apigatewaymanagement::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
     Some(aws_sdk_apigatewaymanagement::Client::from_conf(builder.build()))
 }
 
-fn retries(attempts: u32) -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(Duration::from_millis(50))
+/// How often a client tries a call, and how many seconds an attempt and the whole call may take.
+struct Patience {
+    attempts: u32,
+    attempt: u64,
+    operation: u64,
 }
 
-fn timeouts(attempt_seconds: u64, operation_seconds: u64) -> TimeoutConfig {
-    TimeoutConfig::builder()
+/// What all clients have in common.
+fn sdk(config: &Config, http: SharedHttpClient, endpoint: Option<&str>, patience: Patience) -> SdkConfig {
+    let retries = RetryConfig::standard().with_max_attempts(patience.attempts);
+    let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
-        .operation_attempt_timeout(Duration::from_secs(attempt_seconds))
-        .operation_timeout(Duration::from_secs(operation_seconds))
-        .build()
-}
-
-/// The credentials that Lambda puts into the environment.
-pub(crate) fn credentials(key: String, secret: String, session: Option<String>) -> Credentials {
-    Credentials::new(key, secret, session, None, "environment")
+        .operation_attempt_timeout(Duration::from_secs(patience.attempt))
+        .operation_timeout(Duration::from_secs(patience.operation));
+    let mut builder = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(config.region.clone()))
+        .credentials_provider(SharedCredentialsProvider::new(config.credentials.clone()))
+        .retry_config(retries.with_initial_backoff(Duration::from_millis(50)))
+        .timeout_config(timeouts.build())
+        .http_client(http);
+    builder.set_endpoint_url(endpoint.map(str::to_owned));
+    builder.build()
 }
 
 /// Counts the attempts that were refused because there were too many. The SDK tries them again, so nobody else sees them.

@@ -180,7 +180,7 @@ impl Config {
 fn credentials(text: &impl Fn(&str) -> Option<String>) -> Result<Credentials, ConfigError> {
     let key = text("AWS_ACCESS_KEY_ID").ok_or_else(|| wrong("AWS_ACCESS_KEY_ID", "is not set"))?;
     let secret = text("AWS_SECRET_ACCESS_KEY").ok_or_else(|| wrong("AWS_SECRET_ACCESS_KEY", "is not set"))?;
-    Ok(crate::aws::credentials(key, secret, text("AWS_SESSION_TOKEN")))
+    Ok(Credentials::new(key, secret, text("AWS_SESSION_TOKEN"), None, "environment"))
 }
 
 fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>, ConfigError> {

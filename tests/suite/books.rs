@@ -58,7 +58,7 @@ impl Scene {
     async fn miss(&self, time: Ms) {
         let missed = MissedRef::new(&Address::User(self.user.clone()), MessageId::first_at(time));
         let state = self.state().await;
-        self.table.add_missed(MissTarget::Of(&self.user), &missed, &state).await.expect("it is written down");
+        self.table.record_missed(MissTarget::Of(&self.user), &missed, &state).await.expect("it is written down");
     }
 
     async fn state(&self) -> State {
@@ -211,7 +211,7 @@ async fn a_state_at_every_limit_fits_into_an_item() {
     let empty = State::default();
     for n in 0..30 {
         let missed = MissedRef::new(&group, MessageId::first_at(now + n));
-        scene.table.add_missed(MissTarget::Of(&scene.user), &missed, &empty).await.expect("it is written down");
+        scene.table.record_missed(MissTarget::Of(&scene.user), &missed, &empty).await.expect("it is written down");
     }
     assert_eq!(scene.names().await, 2_000);
     let item = scene.stored();

@@ -17,7 +17,7 @@ use crate::App;
 use crate::call::http::{Input, Reply, parse_id};
 use crate::call::internal::{Endpoint, optional_text};
 use crate::delivery::job;
-use crate::delivery::push::{self, Fate, Parcel};
+use crate::delivery::push::{self, Handling, Parcel};
 use crate::function::{Function, Needs, Route};
 
 /// The function.
@@ -90,9 +90,9 @@ async fn notify(app: &App, parameters: Parameters, body: Object<'_>) -> Result<(
 
 /// The jobs that a notification to a group is cut into, if the group is too large for one function.
 async fn jobs(app: &App, group: &GroupId, from: Option<&UserId>, frame: &str) -> Result<Option<Vec<String>>> {
-    let standing = app.table.standing_groups(std::slice::from_ref(group)).await?;
+    let standing = app.table.existing_groups(std::slice::from_ref(group)).await?;
     let large = standing.get(group).filter(|meta| meta.members as usize > app.fanout_members);
-    Ok(large.and_then(|meta| job::notification(group, meta.shards, from, app.clock.now_ms(), frame)))
+    Ok(large.and_then(|meta| job::notification(group, meta.last_shard, from, app.clock.now_ms(), frame)))
 }
 
 fn audience(parameters: &Parameters) -> Result<Audience> {
@@ -134,7 +134,7 @@ async fn push_to(app: &App, audience: Audience, from: Option<&UserId>, parcel: P
         (Audience::User(user), Some(from)) if app.table.is_blocked_by(from, &user).await? => Ok(()),
         (Audience::User(user), _) => {
             let (parcel, state) = (parcel.to(1), Ok(app.table.state(&user).await?));
-            push::to_user(app, &parcel, &user, &state, Fate::Delivered).await;
+            push::to_user(app, &parcel, &user, &state, Handling::Deliver).await;
             Ok(())
         }
         (Audience::Members(group), _) => {

@@ -88,7 +88,7 @@ async fn relationships(app: &App, user: &UserId) -> Result<String> {
 
 /// Resolves when every machine's clock is past the change: what is sent after the answer is on its far side, or a pull
 /// would leave it out for good.
-async fn settle(app: &App, block: &Block) -> Result<()> {
+async fn wait_past(app: &App, block: &Block) -> Result<()> {
     if let Some(changed) = block.changed() {
         app.wait_past(changed).await;
     }
@@ -103,8 +103,8 @@ async fn change(app: &App, method: &str, user: &UserId, relation: Relation) -> R
     match (method, &relation) {
         ("PUT", Relation::Friend(friend)) => app.table.befriend(user, friend).await,
         ("DELETE", Relation::Friend(friend)) => app.table.unfriend(user, friend).await,
-        ("PUT", Relation::Blocked(blocked)) => settle(app, &app.table.block(user, blocked).await?).await,
-        ("DELETE", Relation::Blocked(blocked)) => settle(app, &app.table.unblock(user, blocked).await?).await,
+        ("PUT", Relation::Blocked(blocked)) => wait_past(app, &app.table.block(user, blocked).await?).await,
+        ("DELETE", Relation::Blocked(blocked)) => wait_past(app, &app.table.unblock(user, blocked).await?).await,
         _ => Err(Error::MethodNotAllowed("PUT, DELETE".to_owned())),
     }
 }

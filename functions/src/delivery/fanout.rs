@@ -55,7 +55,7 @@ async fn notify(app: &App, job: &Notification) -> Result<()> {
     if begin(app, job.posted) > NOTIFICATION_MS {
         return Ok(());
     }
-    let standing = app.table.standing_groups(std::slice::from_ref(&job.group));
+    let standing = app.table.existing_groups(std::slice::from_ref(&job.group));
     let members = app.table.shard(&job.group, job.shard);
     let blockers = app.table.blockers_of(job.from.as_ref());
     let (standing, members, blockers) = futures::try_join!(standing, members, blockers)?;

@@ -44,9 +44,9 @@ const MAX_CALLS: usize = 8;
 /// Withheld, it makes the same calls for them, and neither reaches them nor is anything of it stored for them: its sender
 /// could tell by the time of the answer otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Delivered,
-    Withheld,
+pub(crate) enum Handling {
+    Deliver,
+    Withhold,
 }
 
 /// A frame on its way.
@@ -56,7 +56,7 @@ pub(crate) struct Parcel<'a> {
     logged: Option<Logged<'a>>,
     slots: Semaphore,
     /// How many receivers are not settled.
-    unsettled: watch::Sender<usize>,
+    pending: watch::Sender<usize>,
     /// For whom it could not be written down what they did not take.
     failed: Mutex<Vec<(UserId, Error)>>,
     /// Whether some receiver, delivered or withheld, has a connection open.
@@ -78,7 +78,7 @@ impl<'a> Parcel<'a> {
             frame,
             logged,
             slots: Semaphore::new(SLOTS),
-            unsettled: watch::Sender::new(0),
+            pending: watch::Sender::new(0),
             failed: Mutex::default(),
             meets_connections: AtomicBool::new(false),
         }
@@ -101,15 +101,15 @@ impl<'a> Parcel<'a> {
 
     /// The same for so many receivers, none of whom is settled.
     pub(crate) fn to(self, receivers: usize) -> Self {
-        self.unsettled.send_replace(receivers);
+        self.pending.send_replace(receivers);
         self
     }
 
     /// Resolves when every receiver is settled: those for whom that failed.
-    pub(crate) async fn settled(&self) -> Vec<(UserId, Error)> {
-        let mut unsettled = self.unsettled.subscribe();
+    pub(crate) async fn done(&self) -> Vec<(UserId, Error)> {
+        let mut pending = self.pending.subscribe();
         // The sender of the count is our own, so it does not end before.
-        let _ = unsettled.wait_for(|count| *count == 0).await;
+        let _ = pending.wait_for(|count| *count == 0).await;
         std::mem::take(&mut *self.failed.lock().expect("nobody panics that holds it"))
     }
 
@@ -118,11 +118,11 @@ impl<'a> Parcel<'a> {
         self.meets_connections.load(Relaxed)
     }
 
-    fn settle(&self, user: &UserId, outcome: Result<()>) {
+    fn finish(&self, user: &UserId, outcome: Result<()>) {
         if let Err(error) = outcome {
             self.failed.lock().expect("nobody panics that holds it").push((user.clone(), error));
         }
-        self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
+        self.pending.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// Whether it is pushed to an open connection of a user in that state.
@@ -135,11 +135,11 @@ impl<'a> Parcel<'a> {
 
 /// Push a parcel to users; from `blockers` among them it is withheld. Pushes begin with the first states that are read.
 pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], blockers: &BTreeSet<UserId>) {
-    let fate = |user: &UserId| if blockers.contains(user) { Fate::Withheld } else { Fate::Delivered };
+    let handling = |user: &UserId| if blockers.contains(user) { Handling::Withhold } else { Handling::Deliver };
     let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
     let batches = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS);
     let pushed = batches.map(|states| async move {
-        join_all(states.iter().map(|(user, state)| to_user(app, parcel, user, state, fate(user)))).await;
+        join_all(states.iter().map(|(user, state)| to_user(app, parcel, user, state, handling(user)))).await;
     });
     pushed.buffer_unordered(MAX_CALLS).collect::<()>().await;
 }
@@ -151,28 +151,28 @@ pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], b
 pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> Result<()> {
     let parcel = parcel.to(users.len());
     to_users(app, &parcel, users, &BTreeSet::new()).await;
-    match parcel.settled().await.pop() {
+    match parcel.done().await.pop() {
         Some((_, error)) => Err(error),
         None => Ok(()),
     }
 }
 
 /// Push a parcel to every open connection of a user, and write down what they did not take.
-pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &Result<State>, fate: Fate) {
+pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &Result<State>, handling: Handling) {
     let state = match state {
         Ok(state) => state,
         Err(error) => {
-            return parcel.settle(user, Err(Error::unavailable("reading the state of a receiver", error.chain())));
+            return parcel.finish(user, Err(Error::unavailable("reading the state of a receiver", error.chain())));
         }
     };
     let now = app.clock.now_ms();
     let open: Vec<_> = state.open(now).filter(|(_, connection)| parcel.is_for(state, connection, now)).collect();
     if open.is_empty() {
-        count(app, parcel, &[], fate);
-        return parcel.settle(user, write_down(app, parcel, user, state, &BTreeSet::new(), fate).await);
+        count(app, parcel, &[], handling);
+        return parcel.finish(user, record_missed(app, parcel, user, state, &BTreeSet::new(), handling).await);
     }
     // Boxed, since it is large and most users have no connection: the future of each of them is moved about.
-    Box::pin(to_connections(app, parcel, user, state, &open, fate)).await;
+    Box::pin(to_connections(app, parcel, user, state, &open, handling)).await;
 }
 
 async fn to_connections(
@@ -181,14 +181,14 @@ async fn to_connections(
     user: &UserId,
     state: &State,
     open: &[(&ConnectionId, &Connection)],
-    fate: Fate,
+    handling: Handling,
 ) {
     parcel.meets_connections.store(true, Relaxed);
-    let begun = join_all(open.iter().map(|(connection, _)| begin(app, parcel, connection, fate))).await;
+    let begun = join_all(open.iter().map(|(connection, _)| begin(app, parcel, connection, handling))).await;
     let is_taken = |begun: &Begun<'_>| matches!(begun, Either::Left(Push::Taken));
     let took: BTreeSet<&ConnectionId> =
         open.iter().zip(&begun).filter(|(_, begun)| is_taken(begun)).map(|((id, _), _)| *id).collect();
-    parcel.settle(user, write_down(app, parcel, user, state, &took, fate).await);
+    parcel.finish(user, record_missed(app, parcel, user, state, &took, handling).await);
 
     let finish = |begun| async {
         match begun {
@@ -197,7 +197,7 @@ async fn to_connections(
         }
     };
     let pushes: Vec<Push> = join_all(begun.into_iter().map(finish)).await;
-    count(app, parcel, &pushes, fate);
+    count(app, parcel, &pushes, handling);
     let now = app.clock.now_ms();
     let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
     let closing = over.map(|((connection, _), _)| app.table.mark_gone(user, connection, now));
@@ -209,14 +209,19 @@ async fn to_connections(
 type Begun<'a> = Either<Push, BoxFuture<'a, Push>>;
 
 /// Begin a push, for as long as it has a slot.
-async fn begin<'a>(app: &'a App, parcel: &'a Parcel<'_>, connection: &'a ConnectionId, fate: Fate) -> Begun<'a> {
+async fn begin<'a>(
+    app: &'a App,
+    parcel: &'a Parcel<'_>,
+    connection: &'a ConnectionId,
+    handling: Handling,
+) -> Begun<'a> {
     let (Ok(pusher), Ok(_slot)) = (app.pusher(), parcel.slots.acquire().await) else {
         return Either::Left(Push::Failed);
     };
     let pushing = async move {
-        match fate {
-            Fate::Delivered => pusher.post(connection, parcel.frame).await,
-            Fate::Withheld => pusher.probe(connection).await,
+        match handling {
+            Handling::Deliver => pusher.post(connection, parcel.frame).await,
+            Handling::Withhold => pusher.probe(connection).await,
         }
     };
     let sleep = |ms| app.clock.sleep(Duration::from_millis(ms));
@@ -233,27 +238,27 @@ async fn begin<'a>(app: &'a App, parcel: &'a Parcel<'_>, connection: &'a Connect
 }
 
 /// Write down that a user missed the message, if it is one and a pull would not find it by its time.
-async fn write_down(
+async fn record_missed(
     app: &App,
     parcel: &Parcel<'_>,
     user: &UserId,
     state: &State,
     took: &BTreeSet<&ConnectionId>,
-    fate: Fate,
+    handling: Handling,
 ) -> Result<()> {
     let now = app.clock.now_ms();
     let is_needed = |logged: &&Logged<'_>| logged.delivered.must_be_recorded(state.receiver(logged.kind(), now), took);
     let Some(logged) = parcel.logged.as_ref().filter(is_needed) else { return Ok(()) };
-    let books = match fate {
-        Fate::Delivered => MissTarget::Of(user),
-        Fate::Withheld => MissTarget::Withheld { receiver: user, sender: logged.sender },
+    let books = match handling {
+        Handling::Deliver => MissTarget::Of(user),
+        Handling::Withhold => MissTarget::Withheld { receiver: user, sender: logged.sender },
     };
     // Boxed for the same reason.
-    Box::pin(app.table.add_missed(books, &MissedRef::new(logged.log, logged.id), state)).await
+    Box::pin(app.table.record_missed(books, &MissedRef::new(logged.log, logged.id), state)).await
 }
 
-fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], fate: Fate) {
-    if fate == Fate::Withheld {
+fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], handling: Handling) {
+    if handling == Handling::Withhold {
         return app.metrics.count(Metric::Withheld);
     }
     for push in pushes {

@@ -50,7 +50,7 @@ async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {
     let found = app.table.memberships(group, &[caller]).await?;
     let (meta, joined) = found.and_then(|(meta, joined)| Some((meta, joined[0]?))).ok_or_else(not_a_member)?;
     if meta.manager == *caller {
-        return dissolve(app, group, caller, meta.shards).await;
+        return dissolve(app, group, caller, meta.last_shard).await;
     }
     take_out(app, group, caller, Some(joined), None).await
 }
@@ -60,7 +60,7 @@ async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> R
     let found = app.table.memberships(group, &[caller, user]).await?.filter(|(meta, _)| meta.manager == *caller);
     let (meta, joined) = found.ok_or_else(not_the_manager)?;
     if user == caller {
-        return dissolve(app, group, caller, meta.shards).await;
+        return dissolve(app, group, caller, meta.last_shard).await;
     }
     take_out(app, group, user, joined[1], Some(caller)).await
 }
@@ -91,15 +91,15 @@ async fn take_out(
 ///
 /// With more than one shard that is left to jobs, one for each. They are put into the queue before the write, and make it
 /// if that has not been done: so a dissolution that has begun is finished, whatever becomes of this call.
-async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut shards: u32) -> Result<()> {
+async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut last_shard: u32) -> Result<()> {
     for attempt in 0..MAX_ATTEMPTS {
-        let queue = app.queue.as_ref().filter(|_| shards > 0);
+        let queue = app.queue.as_ref().filter(|_| last_shard > 0);
         if let Some(queue) = queue {
-            queue.send(&job::dissolution(group, manager, shards)).await?;
+            queue.send(&job::dissolution(group, manager, last_shard)).await?;
         }
-        if app.table.dissolve(group, manager, shards).await? {
+        if app.table.dissolve(group, manager, last_shard).await? {
             if queue.is_none() {
-                for shard in 0..=shards {
+                for shard in 0..=last_shard {
                     app.table.clear_shard(group, shard).await?;
                 }
             }
@@ -108,7 +108,7 @@ async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut shards: u32)
         // It has got more shards in between.
         app.table.pause(attempt).await;
         let Some((meta, _)) = app.table.memberships(group, &[manager]).await? else { return Ok(()) };
-        shards = meta.shards;
+        last_shard = meta.last_shard;
     }
     Err(Error::unavailable("dissolving a group", "its roster keeps growing"))
 }

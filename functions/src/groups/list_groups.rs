@@ -30,7 +30,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 }
 
 async fn standing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
-    let metas = app.table.standing_groups(&joined).await?;
+    let metas = app.table.existing_groups(&joined).await?;
     Ok(joined.into_iter().filter(|group| metas.contains_key(group)).collect())
 }
 

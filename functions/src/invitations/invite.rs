@@ -40,7 +40,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let is_blocked = |inviter: &UserId| blocks.get(inviter).is_some_and(|block| block.since.is_some());
         let listed: Vec<&Invitation> = waiting.iter().filter(|one| !is_blocked(&one.invited_by)).collect();
         match is_blocked(&call.user) || !has_room(&listed, &group, &user, &call.user, app.max_invitations) {
-            true => app.table.invite_withheld(&group, &user, &call.user).await?,
+            true => app.table.invite_decoy(&group, &user, &call.user).await?,
             false => app.table.invite(&group, &user, &call.user).await?,
         }
         app.wait_for_tick().await;

@@ -31,7 +31,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let (invitations, view) = futures::try_join!(app.table.invitations(&call.user), app.table.view(&call.user))?;
         let groups: Vec<GroupId> = invitations.iter().map(|invitation| invitation.group.clone()).collect();
-        let standing = app.table.standing_groups(&groups).await?;
+        let standing = app.table.existing_groups(&groups).await?;
         let is_dissolved = |invitation: &&Invitation| !standing.contains_key(&invitation.group);
         let dissolved: Vec<InviteId> = invitations.iter().filter(is_dissolved).map(|one| one.id.clone()).collect();
         let removed = app.table.remove_invitations(&call.user, &dissolved).await;

@@ -48,12 +48,12 @@ struct Log {
     /// The missed messages that were read of the millisecond before the page.
     beside: BTreeSet<MessageId>,
     /// Whether its group stands, as far as that is known. Of a group that does not, nothing is anybody's.
-    stands: Option<bool>,
+    group_exists: Option<bool>,
 }
 
 impl Cursor {
     pub(super) fn of_log(spans: Vec<Span>, log: Address, limit: usize) -> Self {
-        let stands = matches!(log, Address::User(_)).then_some(true);
+        let group_exists = matches!(log, Address::User(_)).then_some(true);
         let begin = spans.first().map_or(0, |span| span.from);
         let spans = spans.into();
         Self::of(Source::Log(Log {
@@ -64,7 +64,7 @@ impl Cursor {
             limit,
             position: None,
             beside: BTreeSet::new(),
-            stands,
+            group_exists,
         }))
     }
 
@@ -99,7 +99,7 @@ impl Cursor {
     /// The group that it has seen to be dissolved.
     pub(super) fn dissolved(&self) -> Option<&GroupId> {
         match &self.source {
-            Source::Log(Log { log: Address::Group(group), stands: Some(false), .. }) => Some(group),
+            Source::Log(Log { log: Address::Group(group), group_exists: Some(false), .. }) => Some(group),
             _ => None,
         }
     }
@@ -168,11 +168,11 @@ impl Log {
         reader.budget.spend(page.beside);
         self.beside.extend(page.messages.iter().filter(|message| reader.is_beside(message)).map(|message| message.id));
         reader.keep(&mut page.messages, |message| reader.keeps(message));
-        self.stands = page.stands.or(self.stands);
-        if let (Address::Group(group), None, false) = (&self.log, self.stands, page.messages.is_empty()) {
-            self.stands = Some(table.standing_groups(std::slice::from_ref(group)).await?.contains_key(group));
+        self.group_exists = page.group_exists.or(self.group_exists);
+        if let (Address::Group(group), None, false) = (&self.log, self.group_exists, page.messages.is_empty()) {
+            self.group_exists = Some(table.existing_groups(std::slice::from_ref(group)).await?.contains_key(group));
         }
-        if self.stands == Some(false) {
+        if self.group_exists == Some(false) {
             self.spans.clear();
             return Ok(None);
         }
@@ -193,12 +193,12 @@ async fn read_names(
     let groups: Vec<GroupId> = groups.into_iter().collect();
     let table = &reader.app.table;
     let (mut messages, standing) =
-        futures::try_join!(table.missed_messages(reader.user, &batch), table.standing_groups(&groups))?;
-    let stands = |message: &Message| match &message.to {
+        futures::try_join!(table.missed_messages(reader.user, &batch), table.existing_groups(&groups))?;
+    let exists = |message: &Message| match &message.to {
         Address::User(_) => true,
         Address::Group(group) => standing.contains_key(group),
     };
-    reader.keep(&mut messages, |message| reader.keeps_sender(message) && stands(message));
+    reader.keep(&mut messages, |message| reader.keeps_sender(message) && exists(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
     Ok(Some(messages))
 }

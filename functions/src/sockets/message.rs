@@ -12,14 +12,14 @@ use shared::clock::Ms;
 use shared::frame::{Ack, Address, ErrorCode, ErrorFrame, Malformed, Message, Submission, encode};
 use shared::id::{GroupId, RequestId, UserId};
 use shared::metrics::Metric;
-use shared::table::{Digest, RosterMember, Sent};
+use shared::table::{Digest, RosterMember, SendRecord};
 use shared::{Error, Result};
 
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
 use crate::delivery::job;
-use crate::delivery::push::{self, Fate, Parcel};
+use crate::delivery::push::{self, Handling, Parcel};
 use crate::function::{Function, Needs};
 
 /// The function.
@@ -92,8 +92,8 @@ fn new_message(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Me
 async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, request: &RequestId) -> Result<()> {
     let mut message = new_message(app, event, submission);
     let digest = Digest::of(&message.to, &message.content);
-    let sent = Sent { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
-    if let Some(first) = app.table.begin(&event.user, request, &sent).await? {
+    let record = SendRecord { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
+    if let Some(first) = app.table.record_send(&event.user, request, &record).await? {
         if first.digest != digest {
             let why = "requestId was used for another message in the last ten minutes";
             return refuse(app, event, ErrorCode::RequestIdReused, why, Some(request)).await;
@@ -108,7 +108,7 @@ async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, r
             tick.wait(app).await;
             acknowledge(app, event, request, &message).await
         };
-        let (finished, acknowledged) = futures::join!(app.table.finish(&event.user, request), acknowledged);
+        let (finished, acknowledged) = futures::join!(app.table.mark_delivered(&event.user, request), acknowledged);
         // It is delivered all the same; only a repeat would deliver it again.
         finished.unwrap_or_else(|error| app.report(&error));
         acknowledged
@@ -146,22 +146,22 @@ async fn send_to_user(
     answer: impl AsyncFnOnce(Tick) -> Result<()>,
 ) -> Result<()> {
     let standing = app.table.standing(&message.sender, receiver).await?;
-    let fate = if standing.friends && !standing.blocked { Fate::Delivered } else { Fate::Withheld };
-    match fate {
-        Fate::Delivered => log(app, message).await?,
-        Fate::Withheld => app.table.log_withheld(message, receiver).await?,
+    let handling = if standing.friends && !standing.blocked { Handling::Deliver } else { Handling::Withhold };
+    match handling {
+        Handling::Deliver => log(app, message).await?,
+        Handling::Withhold => app.table.log_decoy(message, receiver).await?,
     }
     let logged = app.clock.now_ms();
     let frame = encode(message);
     let parcel = Parcel::logged(&frame, message, logged).to(1);
     let state = Ok(app.table.state(receiver).await?);
     let answering = async {
-        match parcel.settled().await.pop() {
+        match parcel.done().await.pop() {
             Some((_, error)) => Err(error),
             None => answer(tick(&parcel, logged)).await,
         }
     };
-    let ((), answered) = futures::join!(push::to_user(app, &parcel, receiver, &state, fate), answering);
+    let ((), answered) = futures::join!(push::to_user(app, &parcel, receiver, &state, handling), answering);
     answered
 }
 
@@ -198,7 +198,7 @@ async fn send_to_group(
     let frame = encode(message);
     let parcel = Parcel::logged(&frame, message, logged).to(all.len());
     let answering = async {
-        let failed = parcel.settled().await;
+        let failed = parcel.done().await;
         leave_to_queue(app, group, message, logged, shards, &blockers, failed).await?;
         answer(tick(&parcel, logged)).await
     };

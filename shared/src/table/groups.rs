@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem}
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use super::expression::Expression;
 use super::invites::Invitation;
 use super::item::{self, Item};
 use super::keys::Key;
@@ -35,7 +36,7 @@ pub struct Meta {
     /// How many members it has.
     pub members: u32,
     /// The last shard of its roster.
-    pub shards: u32,
+    pub last_shard: u32,
 }
 
 /// That a user is in a group.
@@ -119,13 +120,12 @@ impl Table {
 
     /// Rename a group, if `caller` is its manager.
     pub async fn rename_group(&self, group: &GroupId, name: &str, caller: &UserId) -> Result<bool> {
-        let update = self
-            .update(&keys::meta(group))
-            .update_expression("SET groupName = :name")
-            .condition_expression("managerId = :caller")
-            .expression_attribute_values(":name", item::text(name))
-            .expression_attribute_values(":caller", item::text(caller.as_str()));
-        Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
+        let mut change = Expression::default();
+        let path = change.path(["groupName"]);
+        change.set(&path, item::text(name));
+        let caller = change.value(item::text(caller.as_str()));
+        change.require(format!("managerId = {caller}"));
+        self.change(&keys::meta(group), change).await
     }
 
     /// The group, if it stands and `user` is in it.
@@ -164,7 +164,7 @@ impl Table {
         let Some((meta, members)) = items.split_first().filter(|(first, _)| is_meta(first)) else { return Ok(None) };
         let members = members.iter().map(read_member).collect::<Result<_>>()?;
         let meta = read_meta(meta)?;
-        let further = (1..=meta.shards).map(|shard| self.shard(group, shard));
+        let further = (1..=meta.last_shard).map(|shard| self.shard(group, shard));
         // Collected, since a stream of borrowing futures is not seen to be Send.
         let further = stream::iter(further.collect::<Vec<_>>()).buffered(MAX_IN_FLIGHT);
         let mut shards = vec![members];
@@ -204,7 +204,7 @@ impl Table {
     }
 
     /// Those of the groups that stand.
-    pub async fn standing_groups(&self, groups: &[GroupId]) -> Result<BTreeMap<GroupId, Meta>> {
+    pub async fn existing_groups(&self, groups: &[GroupId]) -> Result<BTreeMap<GroupId, Meta>> {
         let items = self.get_all(groups.iter().map(keys::meta).collect()).await?;
         items.iter().map(|item| Ok((read_group_id(item)?, read_meta(item)?))).collect()
     }
@@ -284,30 +284,29 @@ impl Table {
 
     /// The part of a transaction that makes room for a member in a roster whose last shard is `last`, if not a later one.
     fn count_one_more(&self, group: &GroupId, meta: &Meta, last: u32, max_members: u32) -> Result<TransactWriteItem> {
-        let mut values =
-            HashMap::from([(":one".to_owned(), item::number(1)), (":max".to_owned(), item::number(max_members))]);
-        let (mut change, mut condition) =
-            ("ADD memberCount :one".to_owned(), "attribute_exists(pk) AND memberCount < :max".to_owned());
-        if last > meta.shards {
-            values.insert(":last".to_owned(), item::number(last));
-            change.push_str(" SET shards = :last");
-            // Every shard that members are in is read, so its number never goes back.
-            condition.push_str(" AND (attribute_not_exists(shards) OR shards < :last)");
+        let mut change = Expression::default();
+        let count = change.path(["memberCount"]);
+        change.add(&count, item::number(1));
+        let most = change.value(item::number(max_members));
+        change.require(format!("attribute_exists(pk) AND {count} < {most}"));
+        if last > meta.last_shard {
+            let path = change.path(["lastShard"]);
+            change.set(&path, item::number(last));
+            // The number never goes back, so that every shard with members is read.
+            let last = change.value(item::number(last));
+            change.require(format!("attribute_not_exists({path}) OR {path} < {last}"));
         }
-        self.update_part(&keys::meta(group), &change, &condition, values)
+        self.update_part(&keys::meta(group), change)
     }
 
     /// Say from when on messages are a new member's, who is in that shard; nothing if he has left meanwhile.
     pub async fn stamp_member(&self, group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Result<()> {
-        let stamp = async |key| {
-            let update = self
-                .update(&key)
-                .update_expression("SET joined = :joined")
-                .condition_expression("attribute_exists(pk)")
-                .expression_attribute_values(":joined", item::number(joined));
-            self.conditionally("UpdateItem", || update.clone().send()).await
-        };
-        futures::try_join!(stamp(keys::member(group, shard, user)), stamp(keys::joined(user, group)))?;
+        let mut change = Expression::default();
+        let path = change.path(["joined"]);
+        change.set(&path, item::number(joined));
+        change.require("attribute_exists(pk)");
+        let (member, user) = (keys::member(group, shard, user), keys::joined(user, group));
+        futures::try_join!(self.change(&member, change.clone()), self.change(&user, change))?;
         Ok(())
     }
 
@@ -321,16 +320,18 @@ impl Table {
         membership: Membership,
         by: Option<&UserId>,
     ) -> Result<bool> {
-        let mut values =
-            HashMap::from([(":less".to_owned(), item::number(-1)), (":user".to_owned(), item::text(user.as_str()))]);
-        let mut condition = "attribute_exists(pk) AND managerId <> :user".to_owned();
+        let mut one_less = Expression::default();
+        let count = one_less.path(["memberCount"]);
+        one_less.add(&count, item::number(-1));
+        let member = one_less.value(item::text(user.as_str()));
+        one_less.require(format!("attribute_exists(pk) AND managerId <> {member}"));
         if let Some(by) = by {
-            condition.push_str(" AND managerId = :by");
-            values.insert(":by".to_owned(), item::text(by.as_str()));
+            let by = one_less.value(item::text(by.as_str()));
+            one_less.require(format!("managerId = {by}"));
         }
         let since = HashMap::from([(":joined".to_owned(), item::number(membership.joined))]);
         let writes = vec![
-            self.update_part(&keys::meta(group), "ADD memberCount :less", &condition, values)?,
+            self.update_part(&keys::meta(group), one_less)?,
             self.delete_part(&keys::member(group, membership.shard, user), None, HashMap::new())?,
             self.delete_part(&keys::joined(user, group), Some("joined = :joined"), since)?,
             // One that crossed the acceptance of another would let him in again.
@@ -341,17 +342,17 @@ impl Table {
 
     /// Dissolve the group of a manager, whose roster has shards up to that one: from this write on nobody is in it.
     /// Whether it stands no more; it does if its roster has grown, or its manager is another.
-    pub async fn dissolve(&self, group: &GroupId, manager: &UserId, shards: u32) -> Result<bool> {
-        let is_as_seen = match shards {
-            0 => "attribute_not_exists(shards)",
-            _ => "shards = :shards",
+    pub async fn dissolve(&self, group: &GroupId, manager: &UserId, last_shard: u32) -> Result<bool> {
+        let is_as_seen = match last_shard {
+            0 => "attribute_not_exists(lastShard)",
+            _ => "lastShard = :last",
         };
         let mut delete = self
             .delete(&keys::meta(group))
             .condition_expression(format!("attribute_not_exists(pk) OR (managerId = :manager AND {is_as_seen})"))
             .expression_attribute_values(":manager", item::text(manager.as_str()));
-        if shards > 0 {
-            delete = delete.expression_attribute_values(":shards", item::number(shards));
+        if last_shard > 0 {
+            delete = delete.expression_attribute_values(":last", item::number(last_shard));
         }
         Ok(self.conditionally("DeleteItem", || delete.clone().send()).await?.is_some())
     }
@@ -436,7 +437,7 @@ fn read_meta(item: &Item) -> Result<Meta> {
         name: item::read_text(item, "groupName")?.to_owned(),
         manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,
         members: read_count(item, "memberCount")?.ok_or_else(|| item::corrupt("memberCount"))?,
-        shards: read_count(item, "shards")?.unwrap_or(0),
+        last_shard: read_count(item, "lastShard")?.unwrap_or(0),
     })
 }
 

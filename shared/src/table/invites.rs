@@ -27,9 +27,9 @@ impl Table {
         self.put_invitation(self.invitation_item(group, user, by)).await
     }
 
-    /// Do as if an invitation were written: see `withheld`.
-    pub async fn invite_withheld(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
-        self.put_invitation(self.withheld(self.invitation_item(group, user, by), user, "INVITE", by)).await
+    /// Do as if an invitation were written: see `decoy`.
+    pub async fn invite_decoy(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
+        self.put_invitation(self.decoy(self.invitation_item(group, user, by), user, "INVITE", by)).await
     }
 
     /// Put it, whatever there is. An acceptance that is under way may be in its way for a moment.

@@ -9,10 +9,10 @@
 //! | u blocks v, or did | `USER#u` | `VIEW#BLOCK#v` |
 //! | u is in g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
-//! | idempotency record ([`super::sent`]) | `USER#sender` | `SENT#requestId` |
+//! | idempotency record ([`super::idempotency`]) | `USER#sender` | `SENT#requestId` |
 //! | a page that was shown ([`super::pages`]) | `USER#u` | `PAGE#token` |
 //! | what drops returned that is young ([`super::state`]) | `USER#u` | `VIEW#TAIL#mark` |
-//! | in place of what is withheld ([`super::withheld`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
+//! | in place of what is withheld ([`super::decoy`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
 //! | group message | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
@@ -88,7 +88,7 @@ pub(super) fn page(user: &UserId, token: &PageToken) -> Key {
 
 /// Where something of that kind is written that is withheld from its receiver: in the same partition, over the last one
 /// of that sender.
-pub(super) fn withheld(receiver: &UserId, kind: &str, sender: &UserId) -> Key {
+pub(super) fn decoy(receiver: &UserId, kind: &str, sender: &UserId) -> Key {
     of_user(receiver, format!("HID#{kind}#{sender}"))
 }
 
@@ -117,7 +117,7 @@ pub(super) fn invite(user: &UserId, invite: &InviteId) -> Key {
     of_user(user, format!("{INVITE}{invite}"))
 }
 
-pub(super) fn sent(user: &UserId, request: &RequestId) -> Key {
+pub(super) fn send_record(user: &UserId, request: &RequestId) -> Key {
     of_user(user, format!("SENT#{}", request.as_str()))
 }
 
@@ -193,7 +193,7 @@ mod tests {
         assert!(holds(&all_of_user(&user, VIEW), &tails(&user, "01")));
         assert!(!holds(&all_of_user(&user, BLOCK), &tails(&user, "01")));
         assert!(!holds(&all_of_user(&user, GROUP), &tails(&user, "01")));
-        assert!(!holds(&all_of_user(&user, VIEW), &withheld(&user, "STATE", &longest)));
+        assert!(!holds(&all_of_user(&user, VIEW), &decoy(&user, "STATE", &longest)));
         for shard in [0, 1, 12] {
             assert!(holds(&roster(&group, shard), &member(&group, shard, &longest)));
             assert!(!holds(&roster(&group, shard), &member(&group, shard + 1, &longest)));

@@ -23,7 +23,7 @@ pub struct LogPage {
     /// The last message that was read, of whatever became of it.
     pub position: Option<MessageId>,
     /// Whether the group stands that the log is of, if that was read.
-    pub stands: Option<bool>,
+    pub group_exists: Option<bool>,
     /// How many bytes of contents were read beside these messages: expired, or behind the span.
     pub beside: usize,
 }
@@ -35,9 +35,9 @@ impl Table {
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Do as if a message were written to the log of its receiver: see `withheld`.
-    pub async fn log_withheld(&self, message: &Message, receiver: &UserId) -> Result<()> {
-        let item = self.withheld(self.message_item(message), receiver, "MSG", &message.sender);
+    /// Do as if a message were written to the log of its receiver: see `decoy`.
+    pub async fn log_decoy(&self, message: &Message, receiver: &UserId) -> Result<()> {
+        let item = self.decoy(self.message_item(message), receiver, "MSG", &message.sender);
         let request = self.put(item);
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
@@ -65,17 +65,17 @@ impl Table {
         let live = items.iter().filter_map(|item| self.read_live(item, log).transpose());
         let mut messages: Vec<Message> = live.collect::<Result<_>>()?;
         messages.retain(|message| span.contains(message.id.time_ms()));
-        let stands = (has_meta && next.is_none()).then_some(meta.is_some());
+        let group_exists = (has_meta && next.is_none()).then_some(meta.is_some());
         let beside = bytes - messages.iter().map(|message| message.content.get().len()).sum::<usize>();
-        Ok(LogPage { messages, rest: next.map(Resume), position, stands, beside })
+        Ok(LogPage { messages, rest: next.map(Resume), position, group_exists, beside })
     }
 
     /// A message of a group, if it is still there and the group stands.
     pub async fn group_message(&self, group: &GroupId, id: MessageId) -> Result<Option<Message>> {
         let log = Address::Group(group.clone());
         let items = self.get_all(vec![keys::meta(group), keys::message(&log, id)]).await?;
-        let stands = items.iter().any(groups::is_meta);
-        let message = items.iter().find(|item| item.contains_key("sender")).filter(|_| stands);
+        let group_exists = items.iter().any(groups::is_meta);
+        let message = items.iter().find(|item| item.contains_key("sender")).filter(|_| group_exists);
         message.map_or(Ok(None), |item| self.read_live(item, &log))
     }
 

@@ -3,16 +3,22 @@
 //!
 //! Every read is strongly consistent: the proof that nothing is lost needs it.
 
+mod connections;
+mod decoy;
+mod drops;
+mod expression;
 mod groups;
+mod idempotency;
 mod invites;
 mod item;
 mod keys;
+mod kind;
 mod messages;
+mod missed;
 mod pages;
 mod relations;
-mod sent;
 mod state;
-mod withheld;
+mod tails;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,14 +40,20 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::Ids;
 
+pub use connections::{Announced, MAX_KNOWN};
+pub use drops::DropPlan;
 pub use groups::{Accepted, Group, Membership, Meta, Roster, RosterMember};
+pub use idempotency::{Digest, SendRecord};
 pub use invites::Invitation;
+pub use kind::{MessageKind, MissedRef};
 pub use messages::{LogPage, Resume};
+pub use missed::MissTarget;
 pub use pages::ShownPage;
 pub use relations::{Relationships, Standing, View};
-pub use sent::{Digest, Sent};
-pub use state::{Announced, DropPlan, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Tails};
+pub use state::State;
+pub use tails::Tails;
 
+use expression::Expression;
 use item::Item;
 use keys::{Key, Range};
 
@@ -272,22 +284,15 @@ impl Table {
         Ok(TransactWriteItem::builder().delete(delete).build())
     }
 
-    fn update_part(
-        &self,
-        key: &Key,
-        expression: &str,
-        condition: &str,
-        values: HashMap<String, AttributeValue>,
-    ) -> Result<TransactWriteItem> {
-        let update = Update::builder()
-            .table_name(&self.name)
-            .set_key(Some(key.attributes()))
-            .update_expression(expression)
-            .condition_expression(condition)
-            .set_expression_attribute_values(Some(values))
-            .build();
-        let update = update.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
-        Ok(TransactWriteItem::builder().update(update).build())
+    fn update_part(&self, key: &Key, change: Expression) -> Result<TransactWriteItem> {
+        let update = Update::builder().table_name(&self.name).set_key(Some(key.attributes()));
+        Ok(TransactWriteItem::builder().update(change.part(update)?).build())
+    }
+
+    /// Updates an item. Returns whether the conditions were true.
+    async fn change(&self, key: &Key, change: Expression) -> Result<bool> {
+        let update = change.request(self.update(key));
+        Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
     /// Wait before another attempt: twice as long each time, and not in step with others.

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::item::{self, Item};
-use super::{MessageKind, MissedRef, Table, keys};
+use super::kind::{MessageKind, MissedRef};
+use super::{Table, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{MessageId, PageToken, UserId};

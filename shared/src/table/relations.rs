@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use serde::Serialize;
 
+use super::expression::Expression;
 use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
@@ -107,13 +108,13 @@ impl Table {
     /// Make two users friends.
     pub async fn befriend(&self, one: &UserId, two: &UserId) -> Result<()> {
         let side = |a, b| self.put_part(relation(&keys::friend(a, b), b), None);
-        self.settle(vec![side(one, two)?, side(two, one)?]).await
+        self.write_all(vec![side(one, two)?, side(two, one)?]).await
     }
 
     /// End a friendship.
     pub async fn unfriend(&self, one: &UserId, two: &UserId) -> Result<()> {
         let side = |a, b| self.delete_part(&keys::friend(a, b), None, HashMap::new());
-        self.settle(vec![side(one, two)?, side(two, one)?]).await
+        self.write_all(vec![side(one, two)?, side(two, one)?]).await
     }
 
     /// Let `user` block `blocked`. What the block is then: it counts from a time of this machine's, which others may
@@ -167,41 +168,27 @@ impl Table {
         exists: bool,
         new: &Block,
     ) -> Result<TransactWriteItem> {
-        let mut expression = "SET #user = :user, past = :past".to_owned();
-        let mut values = HashMap::from([
-            (":user".to_owned(), item::text(blocked.as_str())),
-            (":past".to_owned(), write_spells(&new.past)),
-        ]);
+        let mut change = Expression::default();
+        let [user, past, since] = ["user", "past", "since"].map(|name| change.path([name]));
+        change.set(&user, item::text(blocked.as_str()));
+        change.set(&past, write_spells(&new.past));
         match new.since {
-            Some(since) => {
-                expression.push_str(", #since = :since");
-                values.insert(":since".to_owned(), item::number(since));
-            }
-            None => expression.push_str(" REMOVE #since"),
+            Some(time) => change.set(&since, item::number(time)),
+            None => change.remove(&since),
         }
-        let condition = match (exists, old.since) {
-            (false, _) => "attribute_not_exists(pk)",
-            (true, None) => "attribute_exists(pk) AND attribute_not_exists(#since)",
-            (true, Some(since)) => {
-                values.insert(":old".to_owned(), item::number(since));
-                "#since = :old"
+        match (exists, old.since) {
+            (false, _) => change.require("attribute_not_exists(pk)"),
+            (true, None) => change.require(format!("attribute_exists(pk) AND attribute_not_exists({since})")),
+            (true, Some(time)) => {
+                let old = change.value(item::number(time));
+                change.require(format!("{since} = {old}"));
             }
-        };
-        let update = aws_sdk_dynamodb::types::Update::builder()
-            .table_name(&self.name)
-            .set_key(Some(key.attributes()))
-            .update_expression(expression)
-            .condition_expression(condition)
-            .expression_attribute_names("#user", "user")
-            .expression_attribute_names("#since", "since")
-            .set_expression_attribute_values(Some(values))
-            .build();
-        let update = update.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
-        Ok(TransactWriteItem::builder().update(update).build())
+        }
+        self.update_part(key, change)
     }
 
     /// A transaction without conditions.
-    async fn settle(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
+    async fn write_all(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
         self.transact(writes).await.map(|_| ())
     }
 }

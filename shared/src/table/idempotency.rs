@@ -3,9 +3,11 @@
 //! `USER#sender` / `SENT#requestId`: the message's id and timestamp, a digest of what was sent, and `done` once it has
 //! been delivered. It lives for ten minutes.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::expression::Expression;
 use super::item::{self, Item};
 use super::{Table, keys};
 use crate::clock::Ms;
@@ -35,7 +37,7 @@ impl Digest {
 
 /// The record of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct SendRecord {
     /// The message's id.
     pub id: MessageId,
     /// When it reached the gateway.
@@ -48,34 +50,38 @@ pub struct Sent {
 
 impl Table {
     /// Record a send before it is begun, or answer with the record that there is.
-    pub async fn begin(&self, sender: &UserId, request: &RequestId, sent: &Sent) -> Result<Option<Sent>> {
-        let mut item = keys::sent(sender, request).attributes();
-        item.insert("id".to_owned(), item::text(sent.id.to_string()));
-        item.insert("timestamp".to_owned(), item::number(sent.timestamp));
-        item.insert("digest".to_owned(), item::text(&sent.digest.0));
+    pub async fn record_send(
+        &self,
+        sender: &UserId,
+        request: &RequestId,
+        record: &SendRecord,
+    ) -> Result<Option<SendRecord>> {
+        let mut item = keys::send_record(sender, request).attributes();
+        item.insert("id".to_owned(), item::text(record.id.to_string()));
+        item.insert("timestamp".to_owned(), item::number(record.timestamp));
+        item.insert("digest".to_owned(), item::text(&record.digest.0));
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         if self.put_if_free(item).await? {
             return Ok(None);
         }
-        match self.get(&keys::sent(sender, request)).await? {
+        match self.get(&keys::send_record(sender, request)).await? {
             Some(item) => read(&item).map(Some),
             None => Err(Error::unavailable("PutItem", "the idempotency record vanished while it was read")),
         }
     }
 
     /// Mark a send as delivered.
-    pub async fn finish(&self, sender: &UserId, request: &RequestId) -> Result<()> {
-        let update = self
-            .update(&keys::sent(sender, request))
-            .update_expression("SET done = :done")
-            .condition_expression("attribute_exists(pk)")
-            .expression_attribute_values(":done", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
-        self.conditionally("UpdateItem", || update.clone().send()).await.map(|_| ())
+    pub async fn mark_delivered(&self, sender: &UserId, request: &RequestId) -> Result<()> {
+        let mut change = Expression::default();
+        let done = change.path(["done"]);
+        change.set(&done, AttributeValue::Bool(true));
+        change.require("attribute_exists(pk)");
+        self.change(&keys::send_record(sender, request), change).await.map(|_| ())
     }
 }
 
-fn read(item: &Item) -> Result<Sent> {
-    Ok(Sent {
+fn read(item: &Item) -> Result<SendRecord> {
+    Ok(SendRecord {
         id: item::parsed("id", MessageId::parse(item::read_text(item, "id")?))?,
         timestamp: item::read_number(item, "timestamp")?,
         digest: Digest(item::read_text(item, "digest")?.to_owned()),

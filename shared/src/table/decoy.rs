@@ -14,8 +14,8 @@ const LIFETIME_MS: Ms = 60_000;
 
 impl Table {
     /// An item of a receiver's as it is written in its decoy.
-    pub(super) fn withheld(&self, mut item: Item, receiver: &UserId, kind: &str, sender: &UserId) -> Item {
-        item.extend(keys::withheld(receiver, kind, sender).attributes());
+    pub(super) fn decoy(&self, mut item: Item, receiver: &UserId, kind: &str, sender: &UserId) -> Item {
+        item.extend(keys::decoy(receiver, kind, sender).attributes());
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         item
     }
