@@ -113,7 +113,7 @@ impl Table {
         let mut change = "SET memberCount = :members".to_owned();
         let mut values = json!({ ":members": { "N": members.to_string() } });
         if last > 0 {
-            change.push_str(", shards = :last");
+            change.push_str(", lastShard = :last");
             values[":last"] = json!({ "N": last.to_string() });
         }
         let update = json!({

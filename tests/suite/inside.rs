@@ -213,7 +213,7 @@ impl Inside {
             self.world.update(&json!({
                 "TableName": TABLE,
                 "Key": { "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": "META" } },
-                "UpdateExpression": "SET shards = :last",
+                "UpdateExpression": "SET lastShard = :last",
                 "ExpressionAttributeValues": { ":last": { "N": last.to_string() } },
             }));
         }

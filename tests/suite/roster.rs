@@ -184,7 +184,8 @@ async fn without_a_queue_a_large_group_is_deleted_in_the_call() {
 async fn jobs_finish_a_dissolution_whose_call_was_killed() {
     let Some(scene) = Scene::new(&QUEUED).await else { return };
     let job = |manager: &str, shards: u32, shard: u32| {
-        json!({ "dissolved": scene.group, "manager": manager, "shards": shards, "shard": shard }).to_string()
+        json!({ "job": "dissolution", "group": scene.group, "manager": manager, "lastShard": shards, "shard": shard })
+            .to_string()
     };
     // These jobs do not match the group: the wrong manager, and an old number of shards.
     assert_eq!(scene.run(&[job("bob", 7, 0), job("alice", 3, 0)]).await, [true, true]);

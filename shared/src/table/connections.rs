@@ -60,52 +60,52 @@ impl Table {
     /// Stamps a connection: it covers from that time on. Returns whether it was announced, and not ended. A repeat changes
     /// nothing: what a sender has uncovered since stays uncovered.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
-        let mut change = Expression::default();
-        let one = Paths::of(&mut change, connection);
-        change.set_if_absent(&one.from, item::number(from));
-        change.require(format!("attribute_exists({}) AND attribute_not_exists({})", one.whole, one.to));
+        let mut change = Expression::of_connection(connection);
+        let [start, to] = ["from", "to"].map(|name| change.path([&connection_name(connection), name]));
+        change.set_if_absent(&start, item::number(from));
+        change.require(format!("attribute_not_exists({to})"));
         self.change(&keys::state(user), change).await
     }
 
     /// Records that the gateway does not know a connection any more, unless its end is known.
     pub async fn mark_gone(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
-        let mut change = Expression::default();
-        let one = Paths::of(&mut change, connection);
-        change.set_if_absent(&one.to, item::number(to));
-        change.require(format!("attribute_exists({})", one.whole));
+        let mut change = Expression::of_connection(connection);
+        let path = change.path([&connection_name(connection), "to"]);
+        change.set_if_absent(&path, item::number(to));
         self.change(&keys::state(user), change).await
     }
 
     /// Records that we closed a connection: its client did not, whatever the gateway says.
     pub async fn mark_closed(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
-        let mut change = Expression::default();
-        let one = Paths::of(&mut change, connection);
-        change.set_if_absent(&one.to, item::number(to));
-        change.set(&one.ours, item::number(to));
-        change.remove(&one.clean);
-        change.require(format!("attribute_exists({})", one.whole));
+        let mut change = Expression::of_connection(connection);
+        let [end, ours, clean] = ["to", "ours", "clean"].map(|name| change.path([&connection_name(connection), name]));
+        change.set_if_absent(&end, item::number(to));
+        change.set(&ours, item::number(to));
+        change.remove(&clean);
         self.change(&keys::state(user), change).await
     }
 
     /// Records when a connection ended, and whether its client closed it. A known end may become earlier, and never later:
     /// senders may have seen the time after it as uncovered.
     pub async fn mark_ended(&self, user: &UserId, connection: &ConnectionId, to: Ms, clean: bool) -> Result<()> {
-        let mut change = Expression::default();
-        let one = Paths::of(&mut change, connection);
-        let time = change.value(item::number(to));
-        change.require(format!("attribute_exists({})", one.whole));
-        let mut earlier = change.clone();
-        earlier.require(format!("attribute_not_exists({0}) OR {0} > {time}", one.to));
-        earlier.set(&one.to, item::number(to));
-        if !clean {
-            return self.change(&keys::state(user), earlier).await.map(|_| ());
-        }
-        for change in [&mut earlier, &mut change] {
-            change.set(&one.clean, item::number(to));
-            change.require(format!("attribute_not_exists({})", one.ours));
-        }
-        if !self.change(&keys::state(user), earlier).await? {
-            self.change(&keys::state(user), change).await?;
+        let state = keys::state(user);
+        let ended = |is_earlier: bool| {
+            let mut change = Expression::of_connection(connection);
+            if is_earlier {
+                let path = change.path([&connection_name(connection), "to"]);
+                change.set(&path, item::number(to));
+                let time = change.value(item::number(to));
+                change.require(format!("attribute_not_exists({path}) OR {path} > {time}"));
+            }
+            if clean {
+                let [clean, ours] = ["clean", "ours"].map(|name| change.path([&connection_name(connection), name]));
+                change.set(&clean, item::number(to));
+                change.require(format!("attribute_not_exists({ours})"));
+            }
+            change
+        };
+        if !self.change(&state, ended(true)).await? && clean {
+            self.change(&state, ended(false)).await?;
         }
         Ok(())
     }
@@ -124,37 +124,27 @@ impl Table {
     /// Lets connections cover only from these times on.
     pub(super) async fn uncover_all(&self, user: &UserId, uncovered: &[(ConnectionId, Ms)]) -> Result<()> {
         for (connection, from) in uncovered {
-            let mut change = Expression::default();
-            let one = Paths::of(&mut change, connection);
-            change.set(&one.from, item::number(from));
+            let mut change = Expression::of_connection(connection);
+            let path = change.path([&connection_name(connection), "from"]);
+            change.set(&path, item::number(from));
             // Never back: what a sender uncovered stays uncovered.
             let time = change.value(item::number(from));
-            change.require(format!("attribute_exists({}) AND {} < {time}", one.whole, one.from));
+            change.require(format!("{path} < {time}"));
             self.change(&keys::state(user), change).await?;
         }
         Ok(())
     }
 }
 
-/// The paths of a connection in a state.
-struct Paths {
-    whole: String,
-    from: String,
-    to: String,
-    clean: String,
-    ours: String,
-}
-
-impl Paths {
-    fn of(change: &mut Expression, connection: &ConnectionId) -> Self {
-        let name = connection_name(connection);
-        let mut path = |attribute| change.path([&name, attribute]);
-        let [from, to, clean, ours] = ["from", "to", "clean", "ours"].map(&mut path);
-        Self { whole: change.path([&name]), from, to, clean, ours }
-    }
-}
-
 impl Expression {
+    /// A change of a connection that is remembered.
+    fn of_connection(connection: &ConnectionId) -> Self {
+        let mut change = Self::default();
+        let path = change.path([&connection_name(connection)]);
+        change.require(format!("attribute_exists({path})"));
+        change
+    }
+
     /// Names the user of a state: a read of many states tells them apart by it.
     pub(super) fn set_user(&mut self, user: &UserId) {
         let path = self.path(["user"]);

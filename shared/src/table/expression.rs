@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, Update};
 
 use crate::error::{Error, Result};
 
-/// An update of one item, under construction. A path is what [`Expression::path`] returns.
+/// An update of one item, under construction. DynamoDB refuses names and values that are not used, so ask for a path or a
+/// placeholder only where it is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expression {
     sets: Vec<String>,

@@ -167,7 +167,7 @@ impl Run {
         let mut event: Value = serde_json::from_str(include_str!("../../events/sqs-fanout.json")).expect("an event");
         event["Records"][0]["body"] = json!(job);
         let job: Value = serde_json::from_str(&job).expect("a job is JSON");
-        let id = job["id"].as_str().or(job["dissolved"].as_str());
+        let id = job["id"].as_str().or(job["group"].as_str());
         let id = id.expect("the id of a message, or of a group that is dissolved").to_owned();
         for _ in 0..MAX_TRIES {
             let late = match self.world.below(10) {
