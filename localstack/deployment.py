@@ -18,7 +18,6 @@ import hmac
 import json
 import os
 import pathlib
-import re
 import shlex
 import socket
 import sys
@@ -67,18 +66,17 @@ def write_template(bootstraps, output):
 
 def write_sam_local_template(built, output):
     stack = yaml_parse(pathlib.Path(built).read_text())
-    routes = http_routes(stack["Resources"])
     folder = pathlib.Path(built).resolve().parent
     stack["Resources"] = functions(stack)
-    for logical_id, function in stack["Resources"].items():
+    for function in stack["Resources"].values():
         properties = function["Properties"]
         # A relative path is relative to the template.
         properties["CodeUri"] = str(folder / properties["CodeUri"])
-        properties["Events"] = {
-            route: {"Type": "HttpApi", "Properties": {"Method": method, "Path": path, "PayloadFormatVersion": "2.0"}}
-            for route, (method, path, target) in routes.items()
-            if target == logical_id
-        }
+        events = properties.get("Events", {})
+        # With ANY beside other methods `sam local` has nothing to choose.
+        properties["Events"] = {name: one for name, one in events.items() if one["Properties"]["Method"] != "ANY"}
+        for event in properties["Events"].values():
+            del event["Properties"]["ApiId"]
         # What the stack would know, as the local stack has it.
         properties.pop("Policies", None)
         properties["Environment"] = {"Variables": LOCAL_STACK}
@@ -87,19 +85,6 @@ def write_sam_local_template(built, output):
     for section in ("Conditions", "Mappings", "Metadata", "Outputs", "Rules"):
         del stack[section]
     pathlib.Path(output).write_text(yaml_dump(stack))
-
-
-def http_routes(resources):
-    """The routes of the HTTP APIs: method, path and function. Without ANY, at which `sam local` has nothing to choose."""
-    routes = {}
-    for logical_id, resource in resources.items():
-        if resource["Type"] == "AWS::ApiGatewayV2::Route" and " " in resource["Properties"]["RouteKey"]:
-            method, path = resource["Properties"]["RouteKey"].split()
-            integration = re.fullmatch(r"integrations/\$\{(\w+)\}", resource["Properties"]["Target"]["Fn::Sub"])[1]
-            uri = resources[integration]["Properties"]["IntegrationUri"]["Fn::Sub"]
-            if method != "ANY":
-                routes[logical_id] = method, path, re.search(r"\$\{(\w+)\.Arn\}", uri)[1]
-    return routes
 
 
 def keep_secret(name):
@@ -121,11 +106,7 @@ def parameters(stack):
 
 
 def settle(stack):
-    resources = template()["Resources"]
-    cors = dict(resources["PublicApi"]["Properties"]["CorsConfiguration"])
-    cors["AllowOrigins"] = parameters(stack)["AllowedOrigins"].split(",")
-    boto3.client("apigatewayv2").update_api(ApiId=physical(stack, "PublicApi"), CorsConfiguration=cors)
-    ttl = dict(resources["Table"]["Properties"]["TimeToLiveSpecification"])
+    ttl = dict(template()["Resources"]["Table"]["Properties"]["TimeToLiveSpecification"])
     boto3.client("dynamodb").update_time_to_live(TableName=physical(stack, "Table"), TimeToLiveSpecification=ttl)
 
 

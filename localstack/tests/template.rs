@@ -171,7 +171,6 @@ fn every_function_has_a_binary_a_module_and_a_route() {
     let mut reached: BTreeSet<String> = template.routes().into_iter().map(|[_, _, _, function]| function).collect();
     reached.extend(template.authorizers());
     reached.remove("(mock)");
-    assert_same("what GatewayRole may invoke", &template.invoked_by_gateway(), &reached);
     reached.extend(template.consumers());
     assert_same("the target of a route, authorizer or queue", &reached, &functions);
 }
@@ -219,16 +218,14 @@ fn a_policy_names_the_table_the_queue_and_the_connections_and_nothing_else() {
 }
 
 #[test]
-fn a_function_that_verifies_tokens_or_pushes_is_configured_for_it() {
-    let code = Code::read();
-    for (name, (_, properties)) in Template::read().functions() {
-        let variables = &properties["Environment"]["Variables"];
-        let public = ROUTES.iter().any(|(api, _, _, function)| *api == "PublicApi" && *function == name);
-        assert_eq!(variables.get("JWT_SECRET").is_some(), public || name == "authorize", "{name}: JWT_SECRET");
-        let pushes = code.needs(&name).iter().any(|permission| permission.starts_with("execute-api"));
-        assert_eq!(variables.get("MANAGEMENT_ENDPOINT").is_some(), pushes, "{name}: MANAGEMENT_ENDPOINT");
-        let sends = code.needs(&name).contains("sqs:SendMessage");
-        assert_eq!(variables.get("FANOUT_QUEUE_URL").is_some(), sends, "{name}: FANOUT_QUEUE_URL");
+fn only_functions_that_verify_tokens_get_the_secret() {
+    let template = Template::read();
+    let shared = &template.0["Globals"]["Function"]["Environment"]["Variables"];
+    assert!(shared.get("JWT_SECRET").is_none());
+    for (name, (_, properties)) in template.functions() {
+        let is_public = ROUTES.iter().any(|(api, _, _, function)| *api == "PublicApi" && *function == name);
+        let has_secret = properties["Environment"]["Variables"].get("JWT_SECRET").is_some();
+        assert_eq!(has_secret, is_public || name == "authorize", "{name}");
     }
 }
 
@@ -266,13 +263,11 @@ fn a_service_is_let_in_for_this_account_alone() {
         let is_of_account = |condition: &Value| condition.get("aws:SourceAccount").is_some_and(is_this_account);
         assert!(conditions.values().any(is_of_account), "{statement:?}");
     }
-    for (name, permission) in template.resources("AWS::Lambda::Permission") {
-        assert!(is_this_account(&permission["Properties"]["SourceAccount"]), "{name}");
-    }
+    // SAM writes the permissions by which API Gateway calls the functions. Each names the account, the API and the route.
+    assert_eq!(template.resources("AWS::Lambda::Permission").count(), 0);
     // Without these SAM would write the roles of the functions itself, and has no condition for them.
     let of_all = &template.0["Globals"]["Function"]["AssumeRolePolicyDocument"];
     assert_eq!(statements_for_services(of_all).len(), 1);
-    assert_eq!(statements_for_services(&template.resource("GatewayRole")["Properties"]).len(), 1);
     for (name, (_, properties)) in template.functions() {
         let has_own = properties.get("Role").is_some() || properties.get("AssumeRolePolicyDocument").is_some();
         assert!(!has_own, "{name}");
@@ -353,30 +348,44 @@ impl Template {
 
     /// API, route key, authorization and function of every route.
     fn routes(&self) -> BTreeSet<[String; 4]> {
-        let route = |(_, resource): (&str, &Value)| {
-            let properties = &resource["Properties"];
-            let api = text(&properties["ApiId"]);
-            let integration =
-                text(&properties["Target"]).strip_prefix("integrations/${").and_then(|id| id.strip_suffix('}'));
-            let integration = &self.resource(integration.expect("a route's target is an integration"))["Properties"];
-            assert_eq!(text(&integration["ApiId"]), api, "a route and its integration belong to one API");
-            let function = match text(&integration["IntegrationType"]) {
-                "MOCK" => "(mock)".to_owned(),
-                _ => self.binary(function_in(text(&integration["IntegrationUri"]))),
-            };
-            [
-                api.to_owned(),
-                text(&properties["RouteKey"]).to_owned(),
-                text(&properties["AuthorizationType"]).to_owned(),
-                function,
-            ]
+        let mut routes: BTreeSet<_> = self.functions().iter().flat_map(|(name, (_, f))| self.events(name, f)).collect();
+        for (api, resource) in self.resources("AWS::Serverless::WebSocketApi") {
+            let auth = text(&resource["Properties"]["Auth"]["AuthType"]);
+            for (key, route) in entries(&resource["Properties"]["Routes"]) {
+                let auth = if key == "$connect" { auth } else { "NONE" };
+                routes.insert([api, key, auth, &self.function_of(&route["FunctionArn"])].map(str::to_owned));
+            }
+        }
+        for (_, route) in self.resources("AWS::ApiGatewayV2::Route") {
+            let [api, key, auth] = ["ApiId", "RouteKey", "AuthorizationType"].map(|name| text(&route["Properties"][name]));
+            routes.insert([api, key, auth, "(mock)"].map(str::to_owned));
+        }
+        routes
+    }
+
+    /// The routes of HTTP APIs that lead to a function.
+    fn events(&self, function: &str, properties: &Value) -> Vec<[String; 4]> {
+        let route = |(_, event): (&str, &Value)| {
+            let event = &event["Properties"];
+            assert_eq!(event["PayloadFormatVersion"], "2.0", "{function}");
+            let api = text(&event["ApiId"]);
+            let auth = &self.resource(api)["Properties"]["Auth"];
+            assert_eq!(auth["DefaultAuthorizer"].is_null(), auth["EnableIamAuthorizer"] != true, "{api}");
+            let auth = auth.get("DefaultAuthorizer").map_or("NONE", text);
+            let key = format!("{} {}", text(&event["Method"]), text(&event["Path"]));
+            [api, &key, auth, function].map(str::to_owned)
         };
-        self.resources("AWS::ApiGatewayV2::Route").map(route).collect()
+        entries(&properties["Events"]).map(route).collect()
     }
 
     fn authorizers(&self) -> Vec<String> {
-        let all = self.resources("AWS::ApiGatewayV2::Authorizer");
-        all.map(|(_, resource)| self.binary(function_in(text(&resource["Properties"]["AuthorizerUri"])))).collect()
+        let all = self.resources("AWS::Serverless::WebSocketApi");
+        all.map(|(_, resource)| self.function_of(&resource["Properties"]["Auth"]["AuthArn"])).collect()
+    }
+
+    /// The binary of the function whose ARN this is.
+    fn function_of(&self, arn: &Value) -> String {
+        self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"))
     }
 
     /// The functions that take jobs from a queue.
@@ -384,17 +393,6 @@ impl Template {
         let all = self.resources("AWS::Lambda::EventSourceMapping");
         all.map(|(_, resource)| self.binary(text(&resource["Properties"]["FunctionName"]))).collect()
     }
-
-    fn invoked_by_gateway(&self) -> BTreeSet<String> {
-        let policy = &self.resource("GatewayRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0];
-        let of_arn = |arn| self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"));
-        list(&policy["Resource"]).into_iter().map(of_arn).collect()
-    }
-}
-
-/// The logical id in `…:function/${XFunction.Arn}/invocations`.
-fn function_in(uri: &str) -> &str {
-    uri.split("${").filter_map(|part| part.split_once(".Arn}")).map(|(id, _)| id).next().expect("a function's ARN")
 }
 
 fn statements(policies: &Value) -> Vec<&Value> {
@@ -418,6 +416,11 @@ fn allowed(policies: &Value) -> BTreeSet<String> {
         }
     }
     allowed
+}
+
+/// The entries of a mapping; none where there is none.
+fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_mapping().into_iter().flatten().map(|(name, value)| (text(name), value))
 }
 
 /// One or several.
