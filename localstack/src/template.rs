@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
+use crate::policies::Statement;
+
 /// What the gateway and the engine are made from.
 #[derive(Debug)]
 pub(crate) struct Template {
@@ -20,6 +22,8 @@ pub(crate) struct Template {
     pub(crate) table: TableDefinition,
     /// The queues that functions take jobs from.
     pub(crate) queues: Vec<QueueDefinition>,
+    /// What each function is allowed, by the name of its binary.
+    pub(crate) policies: BTreeMap<String, Vec<Statement>>,
     /// How long a function may run.
     pub(crate) function_timeout: Duration,
 }
@@ -119,6 +123,7 @@ impl Template {
             internal: resources.http_api(true)?,
             table: resources.table()?,
             queues: resources.queues()?,
+            policies: resources.policies()?,
             function_timeout: Duration::from_secs(seconds.and_then(Value::as_u64).unwrap_or(3)),
         })
     }
@@ -204,9 +209,8 @@ impl<'a> Resources<'a> {
 
     /// The HTTP API that asks for AWS_IAM, or the one that does not.
     fn http_api(&self, internal: bool) -> Result<HttpApi> {
-        let asks_for_iam = |api: &Value| {
-            text(api.get("Auth").and_then(|auth| auth.get("DefaultAuthorizer"))) == Some("AWS_IAM")
-        };
+        let asks_for_iam =
+            |api: &Value| text(api.get("Auth").and_then(|auth| auth.get("DefaultAuthorizer"))) == Some("AWS_IAM");
         let apis = self.properties_of_type("AWS::Serverless::HttpApi");
         let apis: Vec<_> = apis.filter(|(_, properties)| asks_for_iam(properties) == internal).collect();
         let kind = if internal { "HTTP API whose DefaultAuthorizer is AWS_IAM" } else { "public HTTP API" };
@@ -260,6 +264,51 @@ impl<'a> Resources<'a> {
         let binary = metadata.and_then(|metadata| metadata.get("BuildProperties")).and_then(|b| b.get("Binary"));
         let binary = text(binary).map(str::to_owned);
         binary.ok_or_else(|| content(format!("{function} has no Metadata.BuildProperties.Binary")))
+    }
+
+    fn policies(&self) -> Result<BTreeMap<String, Vec<Statement>>> {
+        let functions = self.properties_of_type("AWS::Serverless::Function");
+        let policies = |(function, properties): (&str, &Value)| {
+            let documents = list(properties.get("Policies")).into_iter();
+            let statements = documents.flat_map(|document| match list(document.get("Statement")) {
+                none if none.is_empty() => vec![Err(content(format!("a policy of {function} has no Statement")))],
+                statements => statements.into_iter().map(|statement| self.statement(function, statement)).collect(),
+            });
+            Ok((self.binary(function)?, statements.collect::<Result<_>>()?))
+        };
+        functions.map(policies).collect()
+    }
+
+    /// What a statement allows. What the local stack cannot judge is an error, so that nothing is allowed unseen.
+    fn statement(&self, function: &str, statement: &Value) -> Result<Statement> {
+        let wrong = |what: &str| content(format!("a policy of {function} {what}"));
+        if text(statement.get("Effect")) != Some("Allow") {
+            return Err(wrong("has an Effect other than Allow"));
+        }
+        let actions: Vec<String> = list(statement.get("Action")).into_iter().filter_map(owned).collect();
+        let service = actions.first().and_then(|action| action.split(':').next()).unwrap_or_default();
+        if !actions.iter().all(|action| action.split(':').next() == Some(service)) {
+            return Err(wrong("mixes services in one Action"));
+        }
+        let resources = list(statement.get("Resource"));
+        let on = match service {
+            "dynamodb" => {
+                let tables = self.named("AWS::DynamoDB::Table", resources).filter(|tables| !tables.is_empty());
+                tables.and_then(|_| leading_keys(statement.get("Condition")))
+            }
+            "execute-api" => resources.into_iter().map(method_of_connections).collect(),
+            "sqs" => self.named("AWS::SQS::Queue", resources),
+            _ => None,
+        };
+        let on = on.filter(|on| !on.is_empty());
+        let on = on.ok_or_else(|| wrong(&format!("has a Resource or Condition for {service} that is unknown here")));
+        Ok(Statement { actions, on: on? })
+    }
+
+    /// The names of the resources of a type, if the values refer to nothing else.
+    fn named(&self, kind: &str, values: Vec<&Value>) -> Option<Vec<String>> {
+        let name = |value| self.of_type(kind).find(|(name, _)| refers_to(value, name)).map(|(name, _)| name.to_owned());
+        values.into_iter().map(name).collect()
     }
 
     fn queues(&self) -> Result<Vec<QueueDefinition>> {
@@ -341,6 +390,34 @@ fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
+fn owned(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// One or several.
+fn list(value: Option<&Value>) -> Vec<&Value> {
+    match value {
+        Some(Value::Sequence(several)) => several.iter().collect(),
+        one => one.into_iter().collect(),
+    }
+}
+
+/// The partitions that a condition leaves of a table, as patterns.
+fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
+    let Some(condition) = condition else { return Some(vec!["*".to_owned()]) };
+    let keys = condition.get("ForAllValues:StringLike")?.get("dynamodb:LeadingKeys");
+    let is_all =
+        condition.as_mapping()?.len() == 1 && condition.get("ForAllValues:StringLike")?.as_mapping()?.len() == 1;
+    is_all.then(|| list(keys).into_iter().map(owned).collect()).flatten()
+}
+
+/// The method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
+fn method_of_connections(resource: &Value) -> Option<String> {
+    let Value::Tagged(tagged) = resource else { return None };
+    let path = tagged.value.as_str()?.strip_suffix("/@connections/*")?;
+    path.rsplit('/').next().map(str::to_owned)
+}
+
 /// Whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
 fn refers_to(value: &Value, resource: &str) -> bool {
     let Value::Tagged(tagged) = value else { return false };
@@ -401,6 +478,16 @@ mod tests {
         let [queue] = &template.queues[..] else { panic!("{:?}", template.queues) };
         assert_eq!((queue.name.as_str(), queue.function.as_str()), ("FanoutQueue", "fanout"));
         assert_eq!((queue.batch, queue.dead_letters.clone()), (1, Some((5, "FanoutDeadLetters".to_owned()))));
+        let statement = |actions: &[&str], on: &[&str]| {
+            let [actions, on] = [actions, on].map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            Statement { actions, on }
+        };
+        assert!(template.policies["authorize"].is_empty());
+        assert!(template.policies["disconnect"].contains(&statement(&["dynamodb:UpdateItem"], &["USER#*"])));
+        assert!(template.policies["create_group"].contains(&statement(&["dynamodb:PutItem"], &["*"])));
+        let connections = statement(&["execute-api:ManageConnections"], &["POST", "DELETE"]);
+        assert!(template.policies["connect"].contains(&connections));
+        assert!(template.policies["message"].contains(&statement(&["sqs:SendMessage"], &["FanoutQueue"])));
         assert!(queue.visibility >= 6 * template.function_timeout, "{queue:?}");
     }
 
@@ -426,6 +513,9 @@ mod tests {
         assert!(without("EventSourceArn: !GetAtt FanoutQueue.Arn").contains("EventSourceArn"));
         assert!(without("FunctionName: !Ref FanoutFunction").contains("FanoutMapping"));
         assert!(without("deadLetterTargetArn: !GetAtt FanoutDeadLetters.Arn").contains("FanoutQueue"));
+        assert!(without("Resource: !GetAtt Table.Arn").contains("Resource"));
+        assert!(without("\"dynamodb:LeadingKeys\": [\"USER#*\"]").contains("Condition"));
+        assert!(without("Effect: Allow, ").contains("Effect"));
         assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
     }

@@ -357,7 +357,8 @@ impl Template {
             }
         }
         for (_, route) in self.resources("AWS::ApiGatewayV2::Route") {
-            let [api, key, auth] = ["ApiId", "RouteKey", "AuthorizationType"].map(|name| text(&route["Properties"][name]));
+            let [api, key, auth] =
+                ["ApiId", "RouteKey", "AuthorizationType"].map(|name| text(&route["Properties"][name]));
             routes.insert([api, key, auth, "(mock)"].map(str::to_owned));
         }
         routes
