@@ -119,17 +119,25 @@ impl Policies {
     /// The permissions that no call has needed: function, action, and kind of partition, method or queue.
     pub(crate) fn unused(&self) -> BTreeSet<String> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions = used.iter().filter(|[_, action, _]| action.starts_with("dynamodb:"));
-        let partitions: BTreeSet<&str> = partitions.map(|[_, _, on]| on.as_str()).collect();
-        let mut unused = BTreeSet::new();
-        for (function, statement) in self.of.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one))) {
-            for (action, like) in statement.actions.iter().flat_map(|a| statement.on.iter().map(move |on| (a, on))) {
-                let kinds = if like == "*" { partitions.clone() } else { [kind(like)].into() };
-                let kinds = kinds.into_iter().map(|on| [function, action, on].map(str::to_owned));
-                unused.extend(kinds.filter(|one| !used.contains(one)).map(|one| one.join(" ")));
-            }
-        }
-        unused
+        let granted = self.granted();
+        // What is not limited to one kind of partition is granted on all that any policy names.
+        let partitions = granted.iter().filter(|[_, action, on]| action.starts_with("dynamodb:") && *on != "*");
+        let partitions: BTreeSet<&str> = partitions.map(|[.., on]| *on).collect();
+        let each = granted.iter().flat_map(|[function, action, on]| {
+            let kinds = if *on == "*" { partitions.clone() } else { [*on].into() };
+            kinds.into_iter().map(move |kind| [*function, *action, kind].map(str::to_owned))
+        });
+        each.filter(|permission| !used.contains(permission)).map(|permission| permission.join(" ")).collect()
+    }
+
+    /// What the policies grant: function, action, and kind of partition, method or queue.
+    fn granted(&self) -> BTreeSet<[&str; 3]> {
+        let statements =
+            self.of.iter().flat_map(|(function, statements)| statements.iter().map(move |s| (function, s)));
+        let actions =
+            statements.flat_map(|(function, s)| s.actions.iter().map(move |action| (function, action, &s.on)));
+        let each = actions.flat_map(|(function, action, on)| on.iter().map(move |on| [function, action, kind(on)]));
+        each.collect()
     }
 }
 
@@ -293,6 +301,7 @@ mod tests {
     fn what_was_never_needed_is_told() {
         let policies = policies(&[
             (&["dynamodb:GetItem", "dynamodb:PutItem"], &["*"]),
+            (&["dynamodb:Query"], &["USER#*", "GROUP#*"]),
             (&["sqs:SendMessage"], &["Q"]),
             (&[CONNECTIONS], &["POST", "GET"]),
         ]);
@@ -308,7 +317,12 @@ mod tests {
             let said = "no policy of the function f in template.yaml allows sqs:SendMessage on other";
             assert_eq!(refusal.to_string(), said);
         });
-        let unused = ["f dynamodb:PutItem GROUP", "f execute-api:ManageConnections GET"];
+        let unused = [
+            "f dynamodb:PutItem GROUP",
+            "f dynamodb:Query GROUP",
+            "f dynamodb:Query USER",
+            "f execute-api:ManageConnections GET",
+        ];
         assert_eq!(policies.unused(), unused.map(str::to_owned).into());
         assert!(policies.check_connection("POST").is_err(), "outside of a function");
     }

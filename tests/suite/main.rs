@@ -44,6 +44,7 @@ mod instructions;
 mod jobs;
 mod limits;
 mod parity;
+mod policies;
 mod pressure;
 mod smuggling;
 mod timing;

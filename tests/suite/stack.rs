@@ -1,7 +1,7 @@
 //! What only a stack of the test's own can show: its limits, its configuration, its end and its return. Skipped, by
 //! name, where the suite runs against a deployment elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +44,11 @@ impl Local {
     /// Where its database is.
     pub(crate) fn dynamodb_url(&self) -> &str {
         self.stack.dynamodb_url()
+    }
+
+    /// What its policies allow and no function has called.
+    pub(crate) fn unused_permissions(&self) -> BTreeSet<String> {
+        self.stack.unused_permissions()
     }
 
     /// A new user of it.
