@@ -38,8 +38,6 @@ pub(crate) struct Direct {
     pub(crate) gateway: Arc<OnceLock<Weak<Gateway>>>,
     /// Where the SDK believes its connections to be.
     pub(crate) connections: String,
-    /// Where the SDK believes its queues to be.
-    pub(crate) queues: String,
     /// What the functions may call.
     pub(crate) policies: Arc<Policies>,
     /// Whether it writes to a disk, for which the other tasks of a thread must not wait.
@@ -69,10 +67,10 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if let Err(refusal) = self.direct.policies.check(&request) {
+            return HttpConnectorFuture::ready(Ok(denied(&refusal)));
+        }
         if let Some(id) = request.uri().strip_prefix(&self.direct.connections) {
-            if let Err(refusal) = self.direct.policies.check_connection(request.method()) {
-                return HttpConnectorFuture::ready(Ok(denied(403, &refusal)));
-            }
             let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
             let gateway = self.direct.gateway.get().and_then(Weak::upgrade);
             return HttpConnectorFuture::new(async move {
@@ -81,15 +79,7 @@ impl HttpConnector for Connector {
             });
         }
         if !request.uri().starts_with(&self.direct.endpoint) {
-            let is_of_queue = request.uri().starts_with(&self.direct.queues);
-            let check = || self.direct.policies.check_queue(operation(&request), body(&request));
-            return match is_of_queue.then(check) {
-                Some(Err(refusal)) => HttpConnectorFuture::ready(Ok(denied(403, &refusal))),
-                _ => self.beyond.call(request),
-            };
-        }
-        if let Err(refusal) = self.direct.policies.check_database(operation(&request), body(&request)) {
-            return HttpConnectorFuture::ready(Ok(denied(400, &refusal)));
+            return self.beyond.call(request);
         }
         let (database, on_disk) = (self.direct.database.clone(), self.direct.on_disk);
         HttpConnectorFuture::new(async move {
@@ -121,29 +111,19 @@ async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpR
 }
 
 fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
-    let (status, body) = operations::answer(database, operation(request), body(request));
-    respond(status, body)
-}
-
-/// What a call is answered that no policy allows.
-fn denied(status: u16, refusal: &Refusal) -> HttpResponse {
-    let name = "AccessDeniedException";
-    let message = json!({ "__type": format!("com.amazon.coral.service#{name}"), "message": refusal.to_string() });
-    let mut response = respond(status, message.to_string());
-    response.headers_mut().insert("x-amzn-errortype", name);
-    response
-}
-
-fn respond(status: u16, body: String) -> HttpResponse {
-    let status = StatusCode::try_from(status).expect("statuses are those of HTTP");
+    let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+    let body = request.body().bytes().unwrap_or_default();
+    let (status, body) = operations::answer(database, operation.unwrap_or_default(), body);
+    let status = StatusCode::try_from(status).expect("the engine's statuses are those of HTTP");
     HttpResponse::new(status, SdkBody::from(body))
 }
 
-fn operation(request: &HttpRequest) -> &str {
-    let target = request.headers().get("x-amz-target");
-    target.and_then(|target| target.rsplit('.').next()).unwrap_or_default()
-}
-
-fn body(request: &HttpRequest) -> &[u8] {
-    request.body().bytes().unwrap_or_default()
+/// What a call is answered that no policy allows.
+fn denied(refusal: &Refusal) -> HttpResponse {
+    let name = "AccessDeniedException";
+    let body = json!({ "__type": format!("com.amazon.coral.service#{name}"), "message": refusal.to_string() });
+    let status = StatusCode::try_from(refusal.status()).expect("a status of HTTP");
+    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
+    response.headers_mut().insert("x-amzn-errortype", name);
+    response
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connections::Connections;
-use crate::policies::FUNCTION;
+use crate::policies::run_as;
 use crate::queue::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
@@ -139,7 +139,7 @@ impl Gateway {
         let run = self.tasks.spawn(async move {
             let _turn = turn;
             let started = Instant::now();
-            let running = FUNCTION.scope(function.name, function.invoke(&app, &event));
+            let running = run_as(function.name, function.invoke(&app, &event));
             let result = tokio::time::timeout(patience, running).await;
             let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));
             let result = result.and_then(|json| match json.len() <= MAX_RESULT_BYTES {

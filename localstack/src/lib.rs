@@ -28,4 +28,5 @@ mod socket;
 mod stack;
 mod template;
 
+pub use policies::{Policies, Refusal, run_as, running};
 pub use stack::{Options, Stack, StartError};

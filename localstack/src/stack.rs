@@ -29,7 +29,7 @@ use crate::template::{QueueDefinition, Template};
 use crate::{documents, dynamodb, engine, invoke, management, metrics, page, queue, rest, socket};
 
 /// The template that the stack is built with.
-const TEMPLATE: &str = include_str!("../../template.yaml");
+pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// The table's name.
 const TABLE: &str = "chat";
@@ -130,7 +130,6 @@ impl Stack {
             endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
-            queues: internal_url.clone(),
             policies: policies.clone(),
             on_disk: options.data.is_some(),
             beyond: aws::http_client(),

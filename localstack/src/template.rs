@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
-use crate::policies::Statement;
+use crate::policies::{ANY, Statement};
 
 /// What the gateway and the engine are made from.
 #[derive(Debug)]
@@ -402,13 +402,15 @@ fn list(value: Option<&Value>) -> Vec<&Value> {
     }
 }
 
-/// The partitions that a condition leaves of a table, as patterns.
+/// The kinds of partition that a condition leaves of a table: `USER#` of `USER#*`.
 fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
-    let Some(condition) = condition else { return Some(vec!["*".to_owned()]) };
-    let keys = condition.get("ForAllValues:StringLike")?.get("dynamodb:LeadingKeys");
-    let is_all =
-        condition.as_mapping()?.len() == 1 && condition.get("ForAllValues:StringLike")?.as_mapping()?.len() == 1;
-    is_all.then(|| list(keys).into_iter().map(owned).collect()).flatten()
+    let Some(condition) = condition else { return Some(vec![ANY.to_owned()]) };
+    let [(test, keys)] = condition.as_mapping()?.iter().collect::<Vec<_>>()[..] else { return None };
+    let [(name, patterns)] = keys.as_mapping()?.iter().collect::<Vec<_>>()[..] else { return None };
+    let is_known = test == "ForAllValues:StringLike" && name == "dynamodb:LeadingKeys";
+    let kind =
+        |pattern: &Value| Some(pattern.as_str()?.strip_suffix('*').filter(|kind| kind.ends_with('#'))?.to_owned());
+    is_known.then(|| list(Some(patterns)).into_iter().map(kind).collect()).flatten()
 }
 
 /// The method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
@@ -483,8 +485,8 @@ mod tests {
             Statement { actions, on }
         };
         assert!(template.policies["authorize"].is_empty());
-        assert!(template.policies["disconnect"].contains(&statement(&["dynamodb:UpdateItem"], &["USER#*"])));
-        assert!(template.policies["create_group"].contains(&statement(&["dynamodb:PutItem"], &["*"])));
+        assert!(template.policies["disconnect"].contains(&statement(&["dynamodb:UpdateItem"], &["USER#"])));
+        assert!(template.policies["create_group"].contains(&statement(&["dynamodb:PutItem"], &[ANY])));
         let connections = statement(&["execute-api:ManageConnections"], &["POST", "DELETE"]);
         assert!(template.policies["connect"].contains(&connections));
         assert!(template.policies["message"].contains(&statement(&["sqs:SendMessage"], &["FanoutQueue"])));

@@ -28,8 +28,11 @@ use crate::simulation::world::{Wire, World};
 use crate::world::Deployment;
 
 /// Messages to groups of more receivers go through the queue, and a pull returns all that it finds.
-const VARIABLES: [(&str, &str); 3] =
-    [("MAX_PAGE_MESSAGES", "1000"), ("FANOUT_MEMBERS", "100"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+const VARIABLES: [(&str, &str); 3] = [
+    ("MAX_PAGE_MESSAGES", "1000"),
+    ("FANOUT_MEMBERS", "100"),
+    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue"),
+];
 
 /// How long a kept answer takes on simulated time: as long as each of the engine's, so that calls which are under way
 /// at once come in the order in which they came.

@@ -23,16 +23,16 @@ const CUT_SHORT: &str = "a dissolution was cut short more than half a minute ago
 
 /// The permissions that only a failure leads to, and which.
 const RARE: &[(&str, &str)] = &[
-    ("drop_messages dynamodb:BatchGetItem GROUP", NOT_TAKEN),
-    ("drop_messages dynamodb:BatchGetItem USER", NOT_TAKEN),
-    ("drop_messages dynamodb:BatchWriteItem GROUP", CUT_SHORT),
-    ("drop_messages dynamodb:BatchWriteItem USER", CUT_SHORT),
-    ("fanout dynamodb:GetItem USER", "another function changed the state of a user at the same time"),
-    ("fanout dynamodb:UpdateItem USER", NOT_TAKEN),
-    ("notification dynamodb:UpdateItem USER", "a connection has died unnoticed"),
-    ("pull_messages dynamodb:BatchGetItem GROUP", NOT_TAKEN),
-    ("pull_messages dynamodb:BatchGetItem USER", NOT_TAKEN),
-    ("pull_messages dynamodb:BatchWriteItem GROUP", CUT_SHORT),
+    ("drop_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
+    ("drop_messages dynamodb:BatchGetItem USER#", NOT_TAKEN),
+    ("drop_messages dynamodb:BatchWriteItem GROUP#", CUT_SHORT),
+    ("drop_messages dynamodb:BatchWriteItem USER#", CUT_SHORT),
+    ("fanout dynamodb:GetItem USER#", "another function changed the state of a user at the same time"),
+    ("fanout dynamodb:UpdateItem USER#", NOT_TAKEN),
+    ("notification dynamodb:UpdateItem USER#", "a connection has died unnoticed"),
+    ("pull_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
+    ("pull_messages dynamodb:BatchGetItem USER#", NOT_TAKEN),
+    ("pull_messages dynamodb:BatchWriteItem GROUP#", CUT_SHORT),
 ];
 
 /// How long a job may take.

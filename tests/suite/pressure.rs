@@ -273,7 +273,7 @@ async fn an_acknowledgement_comes_at_the_same_time_whatever_becomes_of_the_messa
 // ------------------------------------------------------------------------------------------------------ others' states
 #[tokio::test(start_paused = true)]
 async fn a_state_that_can_not_be_read_fails_its_own_user_alone() {
-    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue")];
     let Some(scene) = Scene::new(&queue) else { return };
     let members = ["bob", "carol", "dave"].map(str::to_owned);
     let group = scene.inside.written_group("alice", &members).await;
