@@ -1,9 +1,6 @@
-//! `template.yaml`, the binaries and the code agree: routes, functions, and what each function is allowed to do.
-//!
-//! What a function does is read off its source: which methods of `Table`, `Pusher` and `Queue` it calls, by way of which
-//! helpers, and which operations of the SDK those call. That is textual (a call is a name behind a name), and exact as
-//! long as the code keeps to two habits: the table is called `table` or `self`, and the SDK's client is called `client`.
-//! The leading keys of the policies are checked where they are enforced, by `localstack/emulator`.
+//! `template.yaml`, the binaries and the documents agree: routes, functions, alarms, and what policies may name. What a
+//! policy allows is checked where functions run: the local stack refuses the rest, and `tests/suite/policies.rs` tells
+//! what is too much.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,35 +39,6 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("InternalApi", "DELETE /relationship/{userId}/blocks/{otherId}", "AWS_IAM", "relationship"),
     ("InternalApi", "GET /relationship/{userId}", "AWS_IAM", "relationship"),
 ];
-
-/// Calls of the SDK, by the method of its client or the part of a transaction, and the permissions that they need.
-const PERMISSIONS: &[(&str, &str)] = &[
-    ("batch_get_item", "dynamodb:BatchGetItem"),
-    ("batch_write_item", "dynamodb:BatchWriteItem"),
-    ("delete_item", "dynamodb:DeleteItem"),
-    ("get_item", "dynamodb:GetItem"),
-    ("put_item", "dynamodb:PutItem"),
-    ("query", "dynamodb:Query"),
-    ("scan", "dynamodb:Scan"),
-    ("update_item", "dynamodb:UpdateItem"),
-    // A transaction needs the permissions of its parts, and none of its own.
-    ("ConditionCheck", "dynamodb:ConditionCheckItem"),
-    ("Delete", "dynamodb:DeleteItem"),
-    ("Put", "dynamodb:PutItem"),
-    ("Update", "dynamodb:UpdateItem"),
-    ("delete_connection", "execute-api:ManageConnections DELETE"),
-    ("get_connection", "execute-api:ManageConnections GET"),
-    ("post_to_connection", "execute-api:ManageConnections POST"),
-    ("send_message_batch", "sqs:SendMessage"),
-];
-
-/// What Lambda needs, in the name of a function that takes jobs from a queue.
-const OF_CONSUMERS: [&str; 3] = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
-
-/// Where the text of a function leads and the function never goes: of a notification, and of a job, nothing is withheld
-/// from a receiver, but left out for him.
-const NEVER: &[(&str, &str)] =
-    &[("fanout", "execute-api:ManageConnections GET"), ("notification", "execute-api:ManageConnections GET")];
 
 #[test]
 fn the_routes_are_those_of_the_protocol() {
@@ -181,25 +149,6 @@ fn a_function_has_one_name_everywhere() {
         assert_eq!(logical_id, format!("{}Function", pascal_case(&name)));
         assert_eq!(text(&properties["FunctionName"]), format!("${{AWS::StackName}}-{name}"));
     }
-}
-
-#[test]
-fn a_policy_allows_what_its_function_calls_and_no_more() {
-    let code = Code::read();
-    let needs = |name: &str| {
-        let never = |permission: &String| NEVER.contains(&(name, permission.as_str()));
-        let is_consumer = Template::read().consumers().iter().any(|consumer| consumer == name);
-        let of_consumers = OF_CONSUMERS.map(str::to_owned).into_iter().filter(|_| is_consumer);
-        code.needs(name).into_iter().filter(|permission| !never(permission)).chain(of_consumers).collect()
-    };
-    let of_all = |permissions: &dyn Fn(&str, &Value) -> BTreeSet<String>| {
-        let of_one = |(name, (_, properties)): (String, (String, Value))| {
-            let line = |permission| format!("{name}: {permission}");
-            permissions(&name, &properties["Policies"]).into_iter().map(line).collect::<Vec<_>>()
-        };
-        Template::read().functions().into_iter().flat_map(of_one).collect()
-    };
-    assert_same("a permission", &of_all(&|_, policies| allowed(policies)), &of_all(&|name, _| needs(name)));
 }
 
 #[test]
@@ -401,24 +350,6 @@ fn statements(policies: &Value) -> Vec<&Value> {
     documents.iter().flat_map(|document| list(&document["Statement"])).collect()
 }
 
-/// The permissions that policies grant; those for connections together with the method of their resource.
-fn allowed(policies: &Value) -> BTreeSet<String> {
-    let mut allowed = BTreeSet::new();
-    for statement in statements(policies) {
-        for action in list(&statement["Action"]) {
-            match text(action) {
-                action @ "execute-api:ManageConnections" => {
-                    let method =
-                        |resource| text(resource).split('/').nth_back(2).expect("API/stage/METHOD/@connections/*");
-                    allowed.extend(list(&statement["Resource"]).into_iter().map(|r| format!("{action} {}", method(r))));
-                }
-                action => drop(allowed.insert(action.to_owned())),
-            }
-        }
-    }
-    allowed
-}
-
 /// The entries of a mapping; none where there is none.
 fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_mapping().into_iter().flatten().map(|(name, value)| (text(name), value))
@@ -440,171 +371,6 @@ fn text(value: &Value) -> &str {
         Value::Tagged(tagged) => text(&tagged.value),
         other => panic!("this is no text: {other:?}"),
     }
-}
-
-/// The code, as far as it leads to AWS.
-struct Code {
-    /// The functions of the package `functions`, by module and name.
-    functions: BTreeMap<(String, String), Vec<String>>,
-    /// Which names each of its modules imports from which other.
-    imports: BTreeMap<String, BTreeMap<String, String>>,
-    /// The methods of `Table`, `Pusher` and `Queue`.
-    methods: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
-}
-
-impl Code {
-    fn read() -> Self {
-        let mut code = Self { functions: BTreeMap::new(), imports: BTreeMap::new(), methods: BTreeMap::new() };
-        let files = rust_files(&root().join("functions/src"));
-        for (module, path) in &files {
-            let tokens = tokens(&read(path));
-            code.imports.insert(module.clone(), imports(&tokens));
-            code.functions.extend(bodies(tokens).into_iter().map(|(name, body)| ((module.clone(), name), body)));
-        }
-        let methods = |path: &Path| bodies(tokens(&read(path))).into_iter().filter(|(_, body)| takes_self(body));
-        let table = rust_files(&root().join("shared/src/table"));
-        code.methods.insert("table", table.iter().flat_map(|(_, path)| methods(path)).collect());
-        code.methods.insert("pusher", methods(&root().join("shared/src/push.rs")).collect());
-        code.methods.insert("queue", methods(&root().join("shared/src/queue.rs")).collect());
-        code
-    }
-
-    /// The permissions that a function needs.
-    fn needs(&self, function: &str) -> BTreeSet<String> {
-        let mut needed = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut left: Vec<(String, String)> =
-            self.functions.keys().filter(|(module, _)| module == function).cloned().collect();
-        assert!(!left.is_empty(), "there is no module {function}");
-        while let Some(node) = left.pop() {
-            if !seen.insert(node.clone()) {
-                continue;
-            }
-            match self.methods.get(node.0.as_str()).and_then(|methods| methods.get(&node.1)) {
-                Some(body) => {
-                    needed.extend(permissions(body));
-                    left.extend(called(body, &["self", "Self"]).map(|name| (node.0.clone(), name.to_owned())));
-                }
-                None => left.extend(self.next(&node)),
-            }
-        }
-        needed
-    }
-
-    /// What one function of the package `functions` calls or names: others of the package, and methods.
-    fn next(&self, node: &(String, String)) -> Vec<(String, String)> {
-        let Some(body) = self.functions.get(node) else { return Vec::new() };
-        let mut next = Vec::new();
-        for (at, token) in body.iter().enumerate() {
-            let before = |steps: usize| at.checked_sub(steps).map_or("", |i| body[i].as_str());
-            let module = match (before(1), before(2)) {
-                // A method of a type in this package.
-                (".", _) => {
-                    let methods = self.functions.iter().filter(|((_, name), body)| name == token && takes_self(body));
-                    next.extend(methods.map(|(node, _)| node.clone()));
-                    continue;
-                }
-                (":", ":") => before(3).to_owned(),
-                _ => self.imports[&node.0].get(token).unwrap_or(&node.0).clone(),
-            };
-            let named = (module, token.clone());
-            if self.functions.contains_key(&named) {
-                next.push(named);
-            }
-        }
-        for receiver in self.methods.keys() {
-            next.extend(called(body, &[receiver]).map(|name| ((*receiver).to_owned(), name.to_owned())));
-        }
-        next
-    }
-}
-
-fn takes_self(body: &[String]) -> bool {
-    let parameters = body.iter().skip_while(|token| *token != "(");
-    parameters.take_while(|token| *token != ")" && *token != ",").any(|token| token == "self")
-}
-
-/// The permissions that a body needs by itself: `client.operation(` and `Part::builder(`.
-fn permissions(body: &[String]) -> Vec<String> {
-    let needed = |window: &[String]| {
-        let [a, b, c, d] = window else { return None };
-        let name = match (b.as_str(), c.as_str(), d.as_str()) {
-            (".", operation, "(") if a == "client" => operation,
-            (":", ":", "builder") => a,
-            _ => return None,
-        };
-        let found = PERMISSIONS.iter().find(|(call, _)| *call == name);
-        assert!(
-            a != "client" || found.is_some() || name == "transact_write_items",
-            "which permission does {name} need?"
-        );
-        found.map(|(_, permission)| (*permission).to_owned())
-    };
-    body.windows(4).filter_map(needed).collect()
-}
-
-/// The methods that are called on one of these: `receiver.name`, `receiver()?.name`, `Receiver::name`.
-fn called<'a>(body: &'a [String], receivers: &'a [&str]) -> impl Iterator<Item = &'a str> {
-    body.iter().enumerate().filter(|(_, token)| receivers.contains(&token.as_str())).filter_map(|(at, _)| {
-        let mut behind =
-            body[at + 1..].iter().map(String::as_str).skip_while(|token| matches!(*token, "(" | ")" | "?"));
-        match behind.next()? {
-            "." => behind.next(),
-            ":" => behind.nth(1),
-            _ => None,
-        }
-    })
-}
-
-/// Names and signs of Rust source, without comments, the contents of strings, and tests.
-fn tokens(source: &str) -> Vec<String> {
-    let source = source.split("#[cfg(test)]").next().expect("a split has a first part");
-    let mut tokens = Vec::new();
-    let mut rest = source.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c == '/' && rest.peek() == Some(&'/') {
-            rest.by_ref().find(|c| *c == '\n');
-        } else if c == '"' {
-            while let Some(c) = rest.next().filter(|c| *c != '"') {
-                if c == '\\' {
-                    rest.next();
-                }
-            }
-        } else if c.is_alphanumeric() || c == '_' {
-            let mut name = c.to_string();
-            while let Some(c) = rest.next_if(|c| c.is_alphanumeric() || *c == '_') {
-                name.push(c);
-            }
-            tokens.push(name);
-        } else if !c.is_whitespace() {
-            tokens.push(c.to_string());
-        }
-    }
-    tokens
-}
-
-/// Every `fn name` with all that follows it, up to the next.
-fn bodies(tokens: Vec<String>) -> Vec<(String, Vec<String>)> {
-    let starts = |at: usize| tokens[at] == "fn" && tokens.get(at + 1).is_some_and(|name| name != "(");
-    let starts: Vec<usize> = (0..tokens.len()).filter(|at| starts(*at)).collect();
-    let ends = starts.iter().skip(1).copied().chain([tokens.len()]);
-    starts.iter().zip(ends).map(|(start, end)| (tokens[start + 1].clone(), tokens[start + 2..end].to_vec())).collect()
-}
-
-/// What `use crate::module::name` and `use crate::module::{names}` bring into a file: names, and where they are from.
-fn imports(tokens: &[String]) -> BTreeMap<String, String> {
-    let mut imports = BTreeMap::new();
-    for statement in tokens.split(|token| token == ";") {
-        let Some(at) = statement.iter().position(|token| token == "use") else { continue };
-        let path: Vec<&String> =
-            statement[at + 1..].iter().filter(|token| token.chars().all(|c| c.is_alphanumeric() || c == '_')).collect();
-        if let [start, module, names @ ..] = &path[..]
-            && (start.as_str() == "crate" || start.as_str() == "super")
-        {
-            imports.extend(names.iter().map(|name| ((*name).clone(), (*module).clone())));
-        }
-    }
-    imports
 }
 
 /// The `name`s of the `[[bin]]`s that functions/Cargo.toml declares; without any, cargo takes every file.

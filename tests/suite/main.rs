@@ -5,8 +5,8 @@
 //! internal address, unless set) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly, `CHAT_ORIGIN`
 //! from where browsers may call. Only the tests in `stack`, `binary`, `books`, `rfc6455`, `faults`, `simulation`,
 //! `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`, `keys`, `gate`, `metrics`, `places`,
-//! `ports`, `skew`, `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`, `enumeration` and
-//! `paging` bring what they run against, and are skipped then.
+//! `policies`, `ports`, `skew`, `roster`, `standing`, `notices`, `pressure` and some in `forgery`, `smuggling`,
+//! `enumeration` and `paging` bring what they run against, and are skipped then.
 //!
 //! Each module is a section of the protocol and each test a sentence of it. A test makes users of its own, so tests
 //! run in parallel and in any order. None waits for nothing to happen: that nothing comes is seen by something else,
