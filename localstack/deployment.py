@@ -9,7 +9,6 @@ tell the addresses. Talks to AWS_ENDPOINT_URL.
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is where `sign.py` listens
     python deployment.py internal STACK               the address of the internal API
     python deployment.py check STACK                  see that the emulator refuses a bad token and knows a closed connection
-    python deployment.py unused STACK USED            what policies allow and file USED says nobody made use of
 """
 
 import base64
@@ -183,33 +182,6 @@ def check(stack):
     sys.exit("a closed connection is still shown")
 
 
-def allowed(function):
-    """The permissions of a function's policies: action, and kind of partition or method for connections."""
-    for policy in function["Properties"].get("Policies", []):
-        for statement in policy["Statement"]:
-            actions, resources = statement["Action"], statement["Resource"]
-            for action in [actions] if isinstance(actions, str) else actions:
-                if action == "execute-api:ManageConnections":
-                    resources = resources if isinstance(resources, list) else [resources]
-                    details = [resource["Fn::Sub"].split("/")[2] for resource in resources]
-                else:
-                    condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
-                    keys = condition.get("dynamodb:LeadingKeys", ["USER#*", "GROUP#*"])
-                    details = [key.split("#")[0] for key in keys]
-                yield from (f"{action} {detail}" for detail in details)
-
-
-def unused(stack, used):
-    lines = pathlib.Path(used).read_text().splitlines()
-    found = []
-    for logical_id, function in functions(template()).items():
-        role = f"{stack}-{logical_id}Role-"
-        mine = {line.split(" ", 1)[1] for line in lines if line.startswith(role)}
-        found += [f"{logical_id} {permission}" for permission in sorted(set(allowed(function)) - mine)]
-    print(*found, sep="\n", end="\n" if found else "")
-    sys.exit(1 if found else 0)
-
-
 COMMANDS = {
     "binaries": binaries,
     "template": write_template,
@@ -219,7 +191,6 @@ COMMANDS = {
     "environment": environment,
     "internal": internal,
     "check": check,
-    "unused": unused,
 }
 
 if __name__ == "__main__":

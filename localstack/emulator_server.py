@@ -8,9 +8,7 @@
    the socket, where MiniStack queues it, and loses it if the client closes meanwhile; and a connection that the client
    has closed is gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
 4. A batch is put into a queue by the permission sqs:SendMessage, as at AWS, where MiniStack wants one of the call's name.
-5. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
-   action, and the kind of partition or the method for connections. `emulator unused` tells which others they have.
-6. An HTTP API has the routes and the CORS settings of its OpenAPI document, which SAM writes from the events of the
+5. An HTTP API has the routes and the CORS settings of its OpenAPI document, which SAM writes from the events of the
    functions. MiniStack ignores that document.
 
 All of it leans on names inside MiniStack, so its version is pinned, and a name that is gone stops it here.
@@ -181,7 +179,7 @@ apigateway.handle_websocket = handle
 apigateway.handle_connections_api = connections
 WSStream.app_send = app_send
 
-# ------------------------------------------------------------------------------------------------- OpenAPI documents
+# -------------------------------------------------------------------------------------------------- OpenAPI documents
 plain_create_api = provisioners._apigw_v2_api_create
 plain_update_api = provisioners._apigw_v2_api_update
 IAM_SCHEME = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
@@ -237,31 +235,14 @@ def update_api(physical_id, before, properties, *arguments, **named):
 
 provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"].update(create=create_api, update=update_api)
 
-# ------------------------------------------------------------------------------------------------------ the permissions
+# --------------------------------------------------------------------------------------------------- a batch for a queue
 plain_evaluate = iam_evaluator.evaluate
-used = set()
 
 
 def evaluate(request, *policies):
     if request.action == "sqs:SendMessageBatch":
         request.action = "sqs:SendMessage"
-    result = plain_evaluate(request, *policies)
-    _, _, role = request.principal_arn.partition(":assumed-role/")
-    if role and result.decision == "Allow":
-        role = role.split("/")[0]
-        if request.action == "execute-api:ManageConnections":
-            details = {request.resource_arn.split("/")[2]}
-        else:
-            details = {key.split("#")[0] for key in request.service_context.get(LEADING_KEYS.lower(), [])}
-        note({f"{role} {request.action} {detail}" for detail in details} - used)
-    return result
-
-
-def note(lines):
-    if lines and "PERMISSIONS_USED" in os.environ:
-        used.update(lines)
-        with open(os.environ["PERMISSIONS_USED"], "a") as file:
-            file.writelines(line + "\n" for line in sorted(lines))
+    return plain_evaluate(request, *policies)
 
 
 iam_evaluator.evaluate = evaluate
