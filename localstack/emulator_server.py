@@ -179,7 +179,7 @@ apigateway.handle_websocket = handle
 apigateway.handle_connections_api = connections
 WSStream.app_send = app_send
 
-# -------------------------------------------------------------------------------------------------- OpenAPI documents
+# --------------------------------------------------------------------------------------------------- OpenAPI documents
 plain_create_api = provisioners._apigw_v2_api_create
 plain_update_api = provisioners._apigw_v2_api_update
 IAM_SCHEME = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
@@ -235,7 +235,7 @@ def update_api(physical_id, before, properties, *arguments, **named):
 
 provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"].update(create=create_api, update=update_api)
 
-# --------------------------------------------------------------------------------------------------- a batch for a queue
+# ------------------------------------------------------------------------------------------------- a batch for a queue
 plain_evaluate = iam_evaluator.evaluate
 
 
