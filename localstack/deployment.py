@@ -9,7 +9,6 @@ tell the addresses. Talks to AWS_ENDPOINT_URL.
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is where `sign.py` listens
     python deployment.py internal STACK               the address of the internal API
     python deployment.py check STACK                  see that the emulator refuses a bad token and knows a closed connection
-    python deployment.py unused STACK USED            what policies allow and file USED says nobody made use of
 """
 
 import base64
@@ -18,7 +17,6 @@ import hmac
 import json
 import os
 import pathlib
-import re
 import shlex
 import socket
 import sys
@@ -67,18 +65,17 @@ def write_template(bootstraps, output):
 
 def write_sam_local_template(built, output):
     stack = yaml_parse(pathlib.Path(built).read_text())
-    routes = http_routes(stack["Resources"])
     folder = pathlib.Path(built).resolve().parent
     stack["Resources"] = functions(stack)
-    for logical_id, function in stack["Resources"].items():
+    for function in stack["Resources"].values():
         properties = function["Properties"]
         # A relative path is relative to the template.
         properties["CodeUri"] = str(folder / properties["CodeUri"])
-        properties["Events"] = {
-            route: {"Type": "HttpApi", "Properties": {"Method": method, "Path": path, "PayloadFormatVersion": "2.0"}}
-            for route, (method, path, target) in routes.items()
-            if target == logical_id
-        }
+        events = properties.get("Events", {})
+        # With ANY beside other methods `sam local` has nothing to choose.
+        properties["Events"] = {name: one for name, one in events.items() if one["Properties"]["Method"] != "ANY"}
+        for event in properties["Events"].values():
+            del event["Properties"]["ApiId"]
         # What the stack would know, as the local stack has it.
         properties.pop("Policies", None)
         properties["Environment"] = {"Variables": LOCAL_STACK}
@@ -87,19 +84,6 @@ def write_sam_local_template(built, output):
     for section in ("Conditions", "Mappings", "Metadata", "Outputs", "Rules"):
         del stack[section]
     pathlib.Path(output).write_text(yaml_dump(stack))
-
-
-def http_routes(resources):
-    """The routes of the HTTP APIs: method, path and function. Without ANY, at which `sam local` has nothing to choose."""
-    routes = {}
-    for logical_id, resource in resources.items():
-        if resource["Type"] == "AWS::ApiGatewayV2::Route" and " " in resource["Properties"]["RouteKey"]:
-            method, path = resource["Properties"]["RouteKey"].split()
-            integration = re.fullmatch(r"integrations/\$\{(\w+)\}", resource["Properties"]["Target"]["Fn::Sub"])[1]
-            uri = resources[integration]["Properties"]["IntegrationUri"]["Fn::Sub"]
-            if method != "ANY":
-                routes[logical_id] = method, path, re.search(r"\$\{(\w+)\.Arn\}", uri)[1]
-    return routes
 
 
 def keep_secret(name):
@@ -121,11 +105,7 @@ def parameters(stack):
 
 
 def settle(stack):
-    resources = template()["Resources"]
-    cors = dict(resources["PublicApi"]["Properties"]["CorsConfiguration"])
-    cors["AllowOrigins"] = parameters(stack)["AllowedOrigins"].split(",")
-    boto3.client("apigatewayv2").update_api(ApiId=physical(stack, "PublicApi"), CorsConfiguration=cors)
-    ttl = dict(resources["Table"]["Properties"]["TimeToLiveSpecification"])
+    ttl = dict(template()["Resources"]["Table"]["Properties"]["TimeToLiveSpecification"])
     boto3.client("dynamodb").update_time_to_live(TableName=physical(stack, "Table"), TimeToLiveSpecification=ttl)
 
 
@@ -202,33 +182,6 @@ def check(stack):
     sys.exit("a closed connection is still shown")
 
 
-def allowed(function):
-    """The permissions of a function's policies: action, and kind of partition or method for connections."""
-    for policy in function["Properties"].get("Policies", []):
-        for statement in policy["Statement"]:
-            actions, resources = statement["Action"], statement["Resource"]
-            for action in [actions] if isinstance(actions, str) else actions:
-                if action == "execute-api:ManageConnections":
-                    resources = resources if isinstance(resources, list) else [resources]
-                    details = [resource["Fn::Sub"].split("/")[2] for resource in resources]
-                else:
-                    condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
-                    keys = condition.get("dynamodb:LeadingKeys", ["USER#*", "GROUP#*"])
-                    details = [key.split("#")[0] for key in keys]
-                yield from (f"{action} {detail}" for detail in details)
-
-
-def unused(stack, used):
-    lines = pathlib.Path(used).read_text().splitlines()
-    found = []
-    for logical_id, function in functions(template()).items():
-        role = f"{stack}-{logical_id}Role-"
-        mine = {line.split(" ", 1)[1] for line in lines if line.startswith(role)}
-        found += [f"{logical_id} {permission}" for permission in sorted(set(allowed(function)) - mine)]
-    print(*found, sep="\n", end="\n" if found else "")
-    sys.exit(1 if found else 0)
-
-
 COMMANDS = {
     "binaries": binaries,
     "template": write_template,
@@ -238,7 +191,6 @@ COMMANDS = {
     "environment": environment,
     "internal": internal,
     "check": check,
-    "unused": unused,
 }
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@
    the socket, where MiniStack queues it, and loses it if the client closes meanwhile; and a connection that the client
    has closed is gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
 4. A batch is put into a queue by the permission sqs:SendMessage, as at AWS, where MiniStack wants one of the call's name.
-5. The permissions that functions make use of are written to the file $PERMISSIONS_USED, one a line, each once: role,
-   action, and the kind of partition or the method for connections. `emulator unused` tells which others they have.
+5. An HTTP API has the routes and the CORS settings of its OpenAPI document, which SAM writes from the events of the
+   functions. MiniStack ignores that document.
 
 All of it leans on names inside MiniStack, so its version is pinned, and a name that is gone stops it here.
 """
@@ -28,6 +28,7 @@ from hypercorn.protocol.ws_stream import WSStream  # noqa: E402
 from ministack import app  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator  # noqa: E402
 from ministack.services import apigateway, lambda_svc  # noqa: E402
+from ministack.services.cloudformation import provisioners  # noqa: E402
 from wsproto.connection import ConnectionState  # noqa: E402
 
 PARTITION = "pk"
@@ -178,31 +179,70 @@ apigateway.handle_websocket = handle
 apigateway.handle_connections_api = connections
 WSStream.app_send = app_send
 
-# ------------------------------------------------------------------------------------------------------ the permissions
+# --------------------------------------------------------------------------------------------------- OpenAPI documents
+plain_create_api = provisioners._apigw_v2_api_create
+plain_update_api = provisioners._apigw_v2_api_update
+IAM_SCHEME = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
+
+
+def import_document(api_id, document):
+    """Give an API the routes of a document, and none but those."""
+    api = apigateway._apis[api_id]
+    api["name"] = document["info"]["title"]
+    apigateway._routes[api_id], apigateway._integrations[api_id] = {}, {}
+    if cors := document.get("x-amazon-apigateway-cors"):
+        # CloudFormation hands SAM a list as a list. MiniStack hands it the text.
+        origins = cors["allowOrigins"]
+        api["corsConfiguration"] = {**cors, "allowOrigins": origins.split(",") if isinstance(origins, str) else origins}
+    schemes = document.get("components", {}).get("securitySchemes", {})
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            key = f"{'ANY' if method == 'x-amazon-apigateway-any-method' else method.upper()} {path}"
+            import_route(api_id, key, operation, schemes)
+
+
+def import_route(api_id, key, operation, schemes):
+    integration = operation["x-amazon-apigateway-integration"]
+    if integration["type"] != "aws_proxy":
+        raise ValueError(f"{key} has an integration of type {integration['type']}")
+    security = [name for one in operation.get("security", []) for name in one]
+    if any(schemes[name] != IAM_SCHEME for name in security):
+        raise ValueError(f"{key} asks for more than a signature")
+    properties = {
+        "ApiId": api_id,
+        "IntegrationUri": integration["uri"],
+        "PayloadFormatVersion": integration["payloadFormatVersion"],
+    }
+    integration_id, _ = provisioners._apigw_v2_integration_create("", properties, "")
+    target, authorization = f"integrations/{integration_id}", "AWS_IAM" if security else "NONE"
+    properties = {"ApiId": api_id, "RouteKey": key, "Target": target, "AuthorizationType": authorization}
+    provisioners._apigw_v2_route_create("", properties, "")
+
+
+def create_api(logical_id, properties, stack_name):
+    api_id, attributes = plain_create_api(logical_id, properties, stack_name)
+    if "Body" in properties:
+        import_document(api_id, properties["Body"])
+    return api_id, attributes
+
+
+def update_api(physical_id, before, properties, *arguments, **named):
+    api_id, attributes = plain_update_api(physical_id, before, properties, *arguments, **named)
+    if "Body" in properties:
+        import_document(api_id, properties["Body"])
+    return api_id, attributes
+
+
+provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"].update(create=create_api, update=update_api)
+
+# ------------------------------------------------------------------------------------------------- a batch for a queue
 plain_evaluate = iam_evaluator.evaluate
-used = set()
 
 
 def evaluate(request, *policies):
     if request.action == "sqs:SendMessageBatch":
         request.action = "sqs:SendMessage"
-    result = plain_evaluate(request, *policies)
-    _, _, role = request.principal_arn.partition(":assumed-role/")
-    if role and result.decision == "Allow":
-        role = role.split("/")[0]
-        if request.action == "execute-api:ManageConnections":
-            details = {request.resource_arn.split("/")[2]}
-        else:
-            details = {key.split("#")[0] for key in request.service_context.get(LEADING_KEYS.lower(), [])}
-        note({f"{role} {request.action} {detail}" for detail in details} - used)
-    return result
-
-
-def note(lines):
-    if lines and "PERMISSIONS_USED" in os.environ:
-        used.update(lines)
-        with open(os.environ["PERMISSIONS_USED"], "a") as file:
-            file.writelines(line + "\n" for line in sorted(lines))
+    return plain_evaluate(request, *policies)
 
 
 iam_evaluator.evaluate = evaluate

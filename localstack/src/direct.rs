@@ -3,7 +3,7 @@
 //!
 //! The SDK's requests and the answers are the same as through the ports. What is saved is a connection's two ends, a
 //! thread's change and a second reading of the JSON, which together cost more than what is asked for. Calls to anywhere
-//! else go there.
+//! else go there. A call that the function's policies do not allow is refused.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -19,8 +19,10 @@ use axum::body::{Bytes, to_bytes};
 use axum::http::Method;
 use dynoxide::Database;
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 
 use crate::gateway::Gateway;
+use crate::policies::{Policies, Refusal};
 use crate::{management, operations};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,6 +38,8 @@ pub(crate) struct Direct {
     pub(crate) gateway: Arc<OnceLock<Weak<Gateway>>>,
     /// Where the SDK believes its connections to be.
     pub(crate) connections: String,
+    /// What the functions may call.
+    pub(crate) policies: Arc<Policies>,
     /// Whether it writes to a disk, for which the other tasks of a thread must not wait.
     pub(crate) on_disk: bool,
     /// The client for everything else.
@@ -63,6 +67,9 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if let Err(refusal) = self.direct.policies.check(&request) {
+            return HttpConnectorFuture::ready(Ok(denied(&refusal)));
+        }
         if let Some(id) = request.uri().strip_prefix(&self.direct.connections) {
             let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
             let gateway = self.direct.gateway.get().and_then(Weak::upgrade);
@@ -109,4 +116,14 @@ fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
     let (status, body) = operations::answer(database, operation.unwrap_or_default(), body);
     let status = StatusCode::try_from(status).expect("the engine's statuses are those of HTTP");
     HttpResponse::new(status, SdkBody::from(body))
+}
+
+/// What a call is answered that no policy allows.
+fn denied(refusal: &Refusal) -> HttpResponse {
+    let name = "AccessDeniedException";
+    let body = json!({ "__type": format!("com.amazon.coral.service#{name}"), "message": refusal.to_string() });
+    let status = StatusCode::try_from(refusal.status()).expect("a status of HTTP");
+    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
+    response.headers_mut().insert("x-amzn-errortype", name);
+    response
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connections::Connections;
+use crate::policies::run_as;
 use crate::queue::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
@@ -138,7 +139,8 @@ impl Gateway {
         let run = self.tasks.spawn(async move {
             let _turn = turn;
             let started = Instant::now();
-            let result = tokio::time::timeout(patience, function.invoke(&app, &event)).await;
+            let running = run_as(function.name, function.invoke(&app, &event));
+            let result = tokio::time::timeout(patience, running).await;
             let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));
             let result = result.and_then(|json| match json.len() <= MAX_RESULT_BYTES {
                 true => Ok(json),

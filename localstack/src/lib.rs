@@ -4,9 +4,8 @@
 //! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
 //! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs,
 //! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them,
-//! `metrics` count; `event` builds the
-//! events that the functions get, `engine` is DynamoDB, `operations` what it does, `direct` the functions' way to it, and
-//! `dynamodb` that of other programs.
+//! `metrics` count; `event` builds the events that the functions get, `engine` is DynamoDB, `operations` what it does,
+//! `direct` the functions' way to it, `policies` what they may call, and `dynamodb` the way of other programs.
 
 mod connections;
 mod direct;
@@ -21,6 +20,7 @@ mod management;
 mod metrics;
 mod operations;
 mod page;
+mod policies;
 mod queue;
 mod rest;
 mod routes;
@@ -28,4 +28,5 @@ mod socket;
 mod stack;
 mod template;
 
+pub use policies::{Policies, Refusal, run_as, running};
 pub use stack::{Options, Stack, StartError};

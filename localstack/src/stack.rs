@@ -1,6 +1,6 @@
 //! The local stack as a whole: start it, ask where it is, stop it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,11 +24,12 @@ use crate::connections::Close;
 use crate::direct::Direct;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
+use crate::policies::Policies;
 use crate::template::{QueueDefinition, Template};
 use crate::{documents, dynamodb, engine, invoke, management, metrics, page, queue, rest, socket};
 
 /// The template that the stack is built with.
-const TEMPLATE: &str = include_str!("../../template.yaml");
+pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// The table's name.
 const TABLE: &str = "chat";
@@ -94,6 +95,7 @@ pub struct Stack {
     ws_url: String,
     internal_url: String,
     dynamodb_url: String,
+    policies: Arc<Policies>,
     gateway: Arc<Gateway>,
     public: JoinHandle<()>,
     internal: JoinHandle<()>,
@@ -116,6 +118,10 @@ impl Stack {
         let dynamodb = bind("dynamodb", options.dynamodb_port)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
 
+        let policies = Arc::new(Policies::new(template.policies.clone()));
+        if let Some(lack) = template.queues.iter().find_map(|queue| policies.lacks(queue)) {
+            return Err(StartError(format!("template: {lack}")));
+        }
         let config = configure(&options, &internal_url, &dynamodb_url, &template.queues)?;
         let database = engine::start(options.data.as_deref(), TABLE, &template.table);
         let database = database.map_err(|error| StartError(format!("dynamodb: {error}")))?;
@@ -124,6 +130,7 @@ impl Stack {
             endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
+            policies: policies.clone(),
             on_disk: options.data.is_some(),
             beyond: aws::http_client(),
         };
@@ -147,6 +154,7 @@ impl Stack {
             queues: gateway.queues.iter().map(run).collect(),
             internal_url,
             dynamodb_url,
+            policies,
             gateway,
             dynamodb: serve(dynamodb, dynamodb::router(database.clone()), programs, stop_internal.clone())?,
             sweeps: tokio::spawn(engine::sweep(database, stop_internal.clone())),
@@ -173,6 +181,12 @@ impl Stack {
     /// Where DynamoDB is: `http://127.0.0.1:8000`.
     pub fn dynamodb_url(&self) -> &str {
         &self.dynamodb_url
+    }
+
+    /// The permissions that policies in the template grant and no function has used since the start, each as function,
+    /// action, and kind of partition, method for connections or queue.
+    pub fn unused_permissions(&self) -> BTreeSet<String> {
+        self.policies.unused()
     }
 
     /// Stop: take nothing new, close every socket, let what is under way or queued end, then close the database.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
+use crate::policies::{ANY, Statement};
+
 /// What the gateway and the engine are made from.
 #[derive(Debug)]
 pub(crate) struct Template {
@@ -14,12 +16,14 @@ pub(crate) struct Template {
     pub(crate) socket: SocketApi,
     /// The HTTP API that clients call.
     pub(crate) public: HttpApi,
-    /// The HTTP API whose every route asks for AWS_IAM.
+    /// The HTTP API that asks for AWS_IAM.
     pub(crate) internal: HttpApi,
     /// The table.
     pub(crate) table: TableDefinition,
     /// The queues that functions take jobs from.
     pub(crate) queues: Vec<QueueDefinition>,
+    /// What each function is allowed, by the name of its binary.
+    pub(crate) policies: BTreeMap<String, Vec<Statement>>,
     /// How long a function may run.
     pub(crate) function_timeout: Duration,
 }
@@ -119,6 +123,7 @@ impl Template {
             internal: resources.http_api(true)?,
             table: resources.table()?,
             queues: resources.queues()?,
+            policies: resources.policies()?,
             function_timeout: Duration::from_secs(seconds.and_then(Value::as_u64).unwrap_or(3)),
         })
     }
@@ -137,6 +142,15 @@ impl Template {
 
 struct Resources<'a>(BTreeMap<&'a str, &'a Value>);
 
+/// A route of an HTTP API.
+struct Event<'a> {
+    /// What refers to the API.
+    api: &'a Value,
+    route_key: String,
+    /// The function, by the name of its binary.
+    function: String,
+}
+
 impl<'a> Resources<'a> {
     fn of(document: &'a Value) -> Result<Self> {
         let resources = document.get("Resources").and_then(Value::as_mapping);
@@ -150,66 +164,89 @@ impl<'a> Resources<'a> {
         self.0.iter().filter(move |(_, resource)| is_of_type(resource)).map(|(name, resource)| (*name, *resource))
     }
 
-    /// The properties of the resources of a type that belong to an API.
-    fn of_api(&self, kind: &str, api: &str) -> Vec<(&'a str, &'a Value)> {
-        let properties = self.of_type(kind).filter_map(|(name, resource)| Some((name, resource.get("Properties")?)));
-        properties.filter(|(_, properties)| properties.get("ApiId").is_some_and(|id| refers_to(id, api))).collect()
-    }
-
-    fn apis(&self, protocol: &str) -> Vec<(&'a str, &'a Value)> {
-        let properties = |(name, api): (&'a str, &'a Value)| Some((name, api.get("Properties")?));
-        let apis = self.of_type("AWS::ApiGatewayV2::Api").filter_map(properties);
-        apis.filter(|(_, properties)| text(properties.get("ProtocolType")) == Some(protocol)).collect()
+    /// The same, with their properties instead.
+    fn properties_of_type(&self, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.of_type(kind).map(|(name, resource)| (name, resource.get("Properties").unwrap_or(&Value::Null)))
     }
 
     fn socket_api(&self) -> Result<SocketApi> {
-        let [(api, properties)] = self.apis("WEBSOCKET")[..] else { return Err(content("it needs one WebSocket API")) };
+        let apis: Vec<_> = self.properties_of_type("AWS::Serverless::WebSocketApi").collect();
+        let [(api, properties)] = apis[..] else { return Err(content("it needs one WebSocket API")) };
         if text(properties.get("RouteSelectionExpression")) != Some("$request.body.type") {
             return Err(content(format!("{api} must select routes by $request.body.type")));
         }
-        let stages = self.of_api("AWS::ApiGatewayV2::Stage", api);
-        let stage = stages.first().and_then(|(_, stage)| text(stage.get("StageName")));
-        let authorizers = self.of_api("AWS::ApiGatewayV2::Authorizer", api);
-        let authorizer = authorizers.first().ok_or_else(|| content(format!("{api} has no authorizer")))?;
-        let routes = self.of_api("AWS::ApiGatewayV2::Route", api).into_iter();
+        let stage = text(properties.get("StageName")).ok_or_else(|| content(format!("{api} has no StageName")))?;
+        let authorizer = properties.get("Auth").and_then(|auth| auth.get("AuthArn"));
+        let authorizer = authorizer.ok_or_else(|| content(format!("{api} has no Auth with an AuthArn")))?;
+        let routes = properties.get("Routes").and_then(Value::as_mapping).into_iter().flatten();
+        let route = |(key, route): (&Value, &Value)| {
+            let key = key.as_str().ok_or_else(|| content(format!("{api} has a route whose key is no text")))?;
+            let function = self.function_in(route.get("FunctionArn"), &format!("the route {key} of {api}"))?;
+            Ok((key.to_owned(), Target::Function(function)))
+        };
         Ok(SocketApi {
-            stage: stage.ok_or_else(|| content(format!("{api} has no stage")))?.to_owned(),
-            routes: routes
-                .map(|(name, route)| Ok((route_key(name, route)?, self.target(name, route)?)))
-                .collect::<Result<_>>()?,
-            authorizer: self.function_in(authorizer.1.get("AuthorizerUri"), authorizer.0)?,
+            stage: stage.to_owned(),
+            routes: routes.map(route).chain(self.mocks(api)).collect::<Result<_>>()?,
+            authorizer: self.function_in(Some(authorizer), api)?,
         })
     }
 
-    /// The HTTP API whose routes all ask for AWS_IAM, or the one of which not all do.
-    fn http_api(&self, internal: bool) -> Result<HttpApi> {
-        let is_internal = |api: &str| {
-            let routes = self.of_api("AWS::ApiGatewayV2::Route", api);
-            !routes.is_empty()
-                && routes.iter().all(|(_, route)| text(route.get("AuthorizationType")) == Some("AWS_IAM"))
-        };
-        let apis = self.apis("HTTP").into_iter().filter(|(api, _)| is_internal(api) == internal).collect::<Vec<_>>();
-        let kind = if internal { "HTTP API whose every route is AWS_IAM" } else { "public HTTP API" };
-        let [(api, properties)] = apis[..] else { return Err(content(format!("it needs one {kind}"))) };
-        let routes = self.of_api("AWS::ApiGatewayV2::Route", api).into_iter().map(|(name, route)| {
-            match self.target(name, route)? {
-                Target::Function(function) => Ok((route_key(name, route)?, function)),
-                Target::Mock => Err(content(format!("{name} leads to a MOCK, which HTTP APIs do not have"))),
+    /// The routes that have a resource of their own, since no function runs.
+    fn mocks(&self, api: &str) -> impl Iterator<Item = Result<(String, Target)>> {
+        let routes = self.properties_of_type("AWS::ApiGatewayV2::Route");
+        let routes = routes.filter(move |(_, route)| route.get("ApiId").is_some_and(|id| refers_to(id, api)));
+        routes.map(|(name, route)| {
+            let key = text(route.get("RouteKey")).ok_or_else(|| content(format!("{name} has no RouteKey")))?;
+            let target = route.get("Target").ok_or_else(|| content(format!("{name} has no Target")))?;
+            let mut integrations = self.properties_of_type("AWS::ApiGatewayV2::Integration");
+            let integration = integrations.find(|(integration, _)| refers_to(target, integration));
+            match integration.and_then(|(_, integration)| text(integration.get("IntegrationType"))) {
+                Some("MOCK") => Ok((key.to_owned(), Target::Mock)),
+                _ => Err(content(format!("{name} leads to no MOCK; what leads to a function is in Routes"))),
             }
-        });
-        Ok(HttpApi { routes: routes.collect::<Result<_>>()?, cors: properties.get("CorsConfiguration").map(cors) })
+        })
     }
 
-    fn target(&self, name: &str, route: &Value) -> Result<Target> {
-        let target = route.get("Target").ok_or_else(|| content(format!("{name} has no Target")))?;
-        let integrations = self.of_type("AWS::ApiGatewayV2::Integration");
-        let integration = integrations.into_iter().find(|(integration, _)| refers_to(target, integration));
-        let properties = integration.and_then(|(name, integration)| Some((name, integration.get("Properties")?)));
-        let (name, properties) = properties.ok_or_else(|| content(format!("{name} leads to no integration")))?;
-        match text(properties.get("IntegrationType")) {
-            Some("MOCK") => Ok(Target::Mock),
-            _ => self.function_in(properties.get("IntegrationUri"), name).map(Target::Function),
+    /// The HTTP API that asks for AWS_IAM, or the one that does not.
+    fn http_api(&self, internal: bool) -> Result<HttpApi> {
+        let asks_for_iam =
+            |api: &Value| text(api.get("Auth").and_then(|auth| auth.get("DefaultAuthorizer"))) == Some("AWS_IAM");
+        let apis = self.properties_of_type("AWS::Serverless::HttpApi");
+        let apis: Vec<_> = apis.filter(|(_, properties)| asks_for_iam(properties) == internal).collect();
+        let kind = if internal { "HTTP API whose DefaultAuthorizer is AWS_IAM" } else { "public HTTP API" };
+        let [(api, properties)] = apis[..] else { return Err(content(format!("it needs one {kind}"))) };
+        let routes = self.events()?.into_iter().filter(|event| refers_to(event.api, api));
+        let routes = routes.map(|event| (event.route_key, event.function)).collect();
+        Ok(HttpApi { routes, cors: properties.get("CorsConfiguration").map(cors) })
+    }
+
+    /// The routes of HTTP APIs, which are events of the functions.
+    fn events(&self) -> Result<Vec<Event<'a>>> {
+        let functions = self.properties_of_type("AWS::Serverless::Function");
+        let events = functions.flat_map(|(function, properties)| {
+            let events = properties.get("Events").and_then(Value::as_mapping).into_iter().flatten();
+            events.map(move |(name, event)| (function, name.as_str().unwrap_or_default(), event))
+        });
+        events.map(|(function, name, event)| self.event(function, name, event)).collect()
+    }
+
+    fn event(&self, function: &str, name: &str, event: &'a Value) -> Result<Event<'a>> {
+        let wrong = |what: &str| content(format!("the event {name} of {function} {what}"));
+        if text(event.get("Type")) != Some("HttpApi") {
+            return Err(wrong("must be of the Type HttpApi"));
         }
+        let properties = event.get("Properties").unwrap_or(&Value::Null);
+        if properties.get("Auth").is_some() {
+            return Err(wrong("must leave Auth to its API"));
+        }
+        let is_api = |id: &&Value| self.of_type("AWS::Serverless::HttpApi").any(|(api, _)| refers_to(id, api));
+        let method = text(properties.get("Method")).ok_or_else(|| wrong("has no Method"))?;
+        let path = text(properties.get("Path")).ok_or_else(|| wrong("has no Path"))?;
+        Ok(Event {
+            api: properties.get("ApiId").filter(is_api).ok_or_else(|| wrong("has no HTTP API as its ApiId"))?,
+            route_key: format!("{} {path}", method.to_uppercase()),
+            function: self.binary(function)?,
+        })
     }
 
     /// The binary of the function that a value refers to.
@@ -217,12 +254,61 @@ impl<'a> Resources<'a> {
         let uri = uri.ok_or_else(|| content(format!("{name} names no function")))?;
         let mut functions = self.of_type("AWS::Serverless::Function");
         let function = functions.find(|(function, _)| refers_to(uri, function));
-        let (function, resource) =
-            function.ok_or_else(|| content(format!("{name} names a function that is not there")))?;
-        let binary = resource.get("Metadata").and_then(|m| m.get("BuildProperties")).and_then(|b| b.get("Binary"));
-        text(binary)
-            .map(str::to_owned)
-            .ok_or_else(|| content(format!("{function} has no Metadata.BuildProperties.Binary")))
+        let (function, _) = function.ok_or_else(|| content(format!("{name} names a function that is not there")))?;
+        self.binary(function)
+    }
+
+    /// The binary of a function.
+    fn binary(&self, function: &str) -> Result<String> {
+        let metadata = self.0.get(function).and_then(|resource| resource.get("Metadata"));
+        let binary = metadata.and_then(|metadata| metadata.get("BuildProperties")).and_then(|b| b.get("Binary"));
+        let binary = text(binary).map(str::to_owned);
+        binary.ok_or_else(|| content(format!("{function} has no Metadata.BuildProperties.Binary")))
+    }
+
+    fn policies(&self) -> Result<BTreeMap<String, Vec<Statement>>> {
+        let functions = self.properties_of_type("AWS::Serverless::Function");
+        let policies = |(function, properties): (&str, &Value)| {
+            let documents = list(properties.get("Policies")).into_iter();
+            let statements = documents.flat_map(|document| match list(document.get("Statement")) {
+                none if none.is_empty() => vec![Err(content(format!("a policy of {function} has no Statement")))],
+                statements => statements.into_iter().map(|statement| self.statement(function, statement)).collect(),
+            });
+            Ok((self.binary(function)?, statements.collect::<Result<_>>()?))
+        };
+        functions.map(policies).collect()
+    }
+
+    /// What a statement allows. What the local stack cannot judge is an error, so that nothing is allowed unseen.
+    fn statement(&self, function: &str, statement: &Value) -> Result<Statement> {
+        let wrong = |what: &str| content(format!("a policy of {function} {what}"));
+        if text(statement.get("Effect")) != Some("Allow") {
+            return Err(wrong("has an Effect other than Allow"));
+        }
+        let actions: Vec<String> = list(statement.get("Action")).into_iter().filter_map(owned).collect();
+        let service = actions.first().and_then(|action| action.split(':').next()).unwrap_or_default();
+        if !actions.iter().all(|action| action.split(':').next() == Some(service)) {
+            return Err(wrong("mixes services in one Action"));
+        }
+        let resources = list(statement.get("Resource"));
+        let on = match service {
+            "dynamodb" => {
+                let tables = self.named("AWS::DynamoDB::Table", resources).filter(|tables| !tables.is_empty());
+                tables.and_then(|_| leading_keys(statement.get("Condition")))
+            }
+            "execute-api" => resources.into_iter().map(method_of_connections).collect(),
+            "sqs" => self.named("AWS::SQS::Queue", resources),
+            _ => None,
+        };
+        let on = on.filter(|on| !on.is_empty());
+        let on = on.ok_or_else(|| wrong(&format!("has a Resource or Condition for {service} that is unknown here")));
+        Ok(Statement { actions, on: on? })
+    }
+
+    /// The names of the resources of a type, if the values refer to nothing else.
+    fn named(&self, kind: &str, values: Vec<&Value>) -> Option<Vec<String>> {
+        let name = |value| self.of_type(kind).find(|(name, _)| refers_to(value, name)).map(|(name, _)| name.to_owned());
+        values.into_iter().map(name).collect()
     }
 
     fn queues(&self) -> Result<Vec<QueueDefinition>> {
@@ -287,10 +373,6 @@ impl<'a> Resources<'a> {
     }
 }
 
-fn route_key(name: &str, route: &Value) -> Result<String> {
-    text(route.get("RouteKey")).map(str::to_owned).ok_or_else(|| content(format!("{name} has no RouteKey")))
-}
-
 fn cors(properties: &Value) -> Cors {
     let list = |name: &str| -> Vec<String> {
         let items = properties.get(name).and_then(Value::as_sequence).into_iter().flatten();
@@ -306,6 +388,36 @@ fn cors(properties: &Value) -> Cors {
 
 fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
+}
+
+fn owned(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// One or several.
+fn list(value: Option<&Value>) -> Vec<&Value> {
+    match value {
+        Some(Value::Sequence(several)) => several.iter().collect(),
+        one => one.into_iter().collect(),
+    }
+}
+
+/// The kinds of partition that a condition leaves of a table: `USER#` of `USER#*`.
+fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
+    let Some(condition) = condition else { return Some(vec![ANY.to_owned()]) };
+    let [(test, keys)] = condition.as_mapping()?.iter().collect::<Vec<_>>()[..] else { return None };
+    let [(name, patterns)] = keys.as_mapping()?.iter().collect::<Vec<_>>()[..] else { return None };
+    let is_known = test == "ForAllValues:StringLike" && name == "dynamodb:LeadingKeys";
+    let kind =
+        |pattern: &Value| Some(pattern.as_str()?.strip_suffix('*').filter(|kind| kind.ends_with('#'))?.to_owned());
+    is_known.then(|| list(Some(patterns)).into_iter().map(kind).collect()).flatten()
+}
+
+/// The method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
+fn method_of_connections(resource: &Value) -> Option<String> {
+    let Value::Tagged(tagged) = resource else { return None };
+    let path = tagged.value.as_str()?.strip_suffix("/@connections/*")?;
+    path.rsplit('/').next().map(str::to_owned)
 }
 
 /// Whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
@@ -368,6 +480,16 @@ mod tests {
         let [queue] = &template.queues[..] else { panic!("{:?}", template.queues) };
         assert_eq!((queue.name.as_str(), queue.function.as_str()), ("FanoutQueue", "fanout"));
         assert_eq!((queue.batch, queue.dead_letters.clone()), (1, Some((5, "FanoutDeadLetters".to_owned()))));
+        let statement = |actions: &[&str], on: &[&str]| {
+            let [actions, on] = [actions, on].map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            Statement { actions, on }
+        };
+        assert!(template.policies["authorize"].is_empty());
+        assert!(template.policies["disconnect"].contains(&statement(&["dynamodb:UpdateItem"], &["USER#"])));
+        assert!(template.policies["create_group"].contains(&statement(&["dynamodb:PutItem"], &[ANY])));
+        let connections = statement(&["execute-api:ManageConnections"], &["POST", "DELETE"]);
+        assert!(template.policies["connect"].contains(&connections));
+        assert!(template.policies["message"].contains(&statement(&["sqs:SendMessage"], &["FanoutQueue"])));
         assert!(queue.visibility >= 6 * template.function_timeout, "{queue:?}");
     }
 
@@ -380,12 +502,22 @@ mod tests {
         assert!(Template::parse("a: [").unwrap_err().to_string().contains("not YAML"));
         assert!(Template::parse("a: 1").unwrap_err().to_string().contains("Resources"));
         assert!(without("RouteSelectionExpression: $request.body.type").contains("$request.body.type"));
-        assert!(without("StageName: ws").contains("stage"));
+        assert!(without("StageName: ws").contains("StageName"));
+        assert!(without("AuthArn: !GetAtt AuthorizeFunction.Arn,").contains("AuthArn"));
+        assert!(without("FunctionArn: !GetAtt ConnectFunction.Arn").contains("$connect"));
+        assert!(without("IntegrationType: MOCK").contains("PingRoute"));
+        assert!(without("DefaultAuthorizer: AWS_IAM").contains("one public HTTP API"));
+        assert!(without("Method: POST, Path: /notification,").contains("Post of NotificationFunction has no Method"));
+        assert!(without("Path: /api/message,").contains("Path"));
+        assert!(without("ApiId: !Ref InternalApi,").contains("ApiId"));
         assert!(without("Binary: message ").contains("MessageFunction"));
         assert!(without("KeyType: HASH").contains("KeySchema"));
         assert!(without("EventSourceArn: !GetAtt FanoutQueue.Arn").contains("EventSourceArn"));
         assert!(without("FunctionName: !Ref FanoutFunction").contains("FanoutMapping"));
         assert!(without("deadLetterTargetArn: !GetAtt FanoutDeadLetters.Arn").contains("FanoutQueue"));
+        assert!(without("Resource: !GetAtt Table.Arn").contains("Resource"));
+        assert!(without("\"dynamodb:LeadingKeys\": [\"USER#*\"]").contains("Condition"));
+        assert!(without("Effect: Allow, ").contains("Effect"));
         assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
     }

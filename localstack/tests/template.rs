@@ -1,51 +1,61 @@
-//! `template.yaml`, the binaries and the code agree: routes, functions, settings.
-//!
-//! Policies are checked where they are enforced, by `localstack/emulator`.
+//! `template.yaml`, the binaries, the list of functions and the documents agree: routes, settings, alarms, and what
+//! policies may name. What a policy allows is checked where functions run: the local stack refuses everything else, and
+//! `tests/suite/policies.rs` finds permissions that no function uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use functions::Trigger;
 use serde_yaml_ng::Value;
+use shared::rules::timing::FUNCTION_MS;
 
-/// The routes that the protocol asks for: API, route key, authorization, function.
-const ROUTES: &[(&str, &str, &str, &str)] = &[
-    ("SocketApi", "$connect", "CUSTOM", "connect"),
-    ("SocketApi", "$disconnect", "NONE", "disconnect"),
-    ("SocketApi", "unicast", "NONE", "message"),
-    ("SocketApi", "multicast", "NONE", "message"),
-    ("SocketApi", "$default", "NONE", "message"),
-    ("SocketApi", "ping", "NONE", "(mock)"),
-    ("PublicApi", "GET /api/message", "NONE", "pull_messages"),
-    ("PublicApi", "DELETE /api/message", "NONE", "drop_messages"),
-    ("PublicApi", "ANY /api/message", "NONE", "pull_messages"),
-    ("PublicApi", "POST /api/group", "NONE", "create_group"),
-    ("PublicApi", "GET /api/group", "NONE", "list_groups"),
-    ("PublicApi", "ANY /api/group", "NONE", "list_groups"),
-    ("PublicApi", "PUT /api/group/{groupId}", "NONE", "rename_group"),
-    ("PublicApi", "GET /api/group/{groupId}", "NONE", "get_group"),
-    ("PublicApi", "DELETE /api/group/{groupId}", "NONE", "leave_group"),
-    ("PublicApi", "ANY /api/group/{groupId}", "NONE", "get_group"),
-    ("PublicApi", "POST /api/request", "NONE", "invite"),
-    ("PublicApi", "GET /api/request", "NONE", "list_invites"),
-    ("PublicApi", "ANY /api/request", "NONE", "list_invites"),
-    ("PublicApi", "PUT /api/request/{requestId}", "NONE", "accept_invite"),
-    ("PublicApi", "DELETE /api/request/{requestId}", "NONE", "decline_invite"),
-    ("PublicApi", "ANY /api/request/{requestId}", "NONE", "accept_invite"),
-    ("InternalApi", "POST /notification", "AWS_IAM", "notification"),
-    ("InternalApi", "PUT /relationship/{userId}/friends/{otherId}", "AWS_IAM", "relationship"),
-    ("InternalApi", "DELETE /relationship/{userId}/friends/{otherId}", "AWS_IAM", "relationship"),
-    ("InternalApi", "PUT /relationship/{userId}/blocks/{otherId}", "AWS_IAM", "relationship"),
-    ("InternalApi", "DELETE /relationship/{userId}/blocks/{otherId}", "AWS_IAM", "relationship"),
-    ("InternalApi", "GET /relationship/{userId}", "AWS_IAM", "relationship"),
-];
+/// The routes of the functions: API, route key, authorization, function. Each public path also has ANY, for methods that
+/// no function takes; which function of the path answers it is left open.
+fn expected_routes() -> BTreeSet<[String; 4]> {
+    let mut routes = BTreeSet::from([["SocketApi", "ping", "NONE", "(mock)"].map(str::to_owned)]);
+    for function in functions::ALL {
+        let mut add = |api: &str, key: &str, auth: &str| {
+            routes.insert([api, key, auth, function.name].map(str::to_owned));
+        };
+        match function.trigger {
+            Trigger::Socket(keys) => {
+                keys.iter().for_each(|key| add("SocketApi", key, if *key == "$connect" { "CUSTOM" } else { "NONE" }));
+            }
+            Trigger::Rest(route) => add("PublicApi", &format!("{} {}", route.method, route.path), "NONE"),
+            Trigger::Internal(all) => {
+                all.iter().for_each(|route| add("InternalApi", &format!("{} {}", route.method, route.path), "AWS_IAM"));
+            }
+            Trigger::Authorizer | Trigger::Queue => {}
+        }
+    }
+    routes
+}
 
 #[test]
-fn the_routes_are_those_of_the_protocol() {
-    let expected: BTreeSet<_> =
-        ROUTES.iter().map(|(api, key, auth, name)| [*api, *key, *auth, *name].map(str::to_owned)).collect();
-    assert_eq!(expected.len(), ROUTES.len());
-    assert_same("a route", &Template::read().routes(), &expected);
+fn the_routes_are_those_of_the_functions() {
+    let (any, routes): (BTreeSet<_>, BTreeSet<_>) =
+        Template::read().routes().into_iter().partition(|[_, key, ..]| key.starts_with("ANY "));
+    assert_same("a route", &routes, &expected_routes());
+    let mut paths = BTreeSet::new();
+    for [api, key, auth, function] in any {
+        let path = key.trim_start_matches("ANY ").to_owned();
+        let is_of_path = routes.iter().any(|[_, key, _, of]| *of == function && key.ends_with(&format!(" {path}")));
+        assert!(api == "PublicApi" && auth == "NONE" && is_of_path, "{key} leads to {function}");
+        assert!(paths.insert(path), "{key}, twice");
+    }
+    let public = routes.iter().filter(|[api, ..]| api == "PublicApi");
+    let expected = public.filter_map(|[_, key, ..]| Some(key.split_once(' ')?.1.to_owned())).collect();
+    assert_same("a path with ANY", &paths, &expected);
+}
+
+#[test]
+fn a_function_may_run_as_long_as_the_rules_say() {
+    let timeout = Template::read().0["Globals"]["Function"]["Timeout"].as_u64().expect("functions have a timeout");
+    assert_eq!(timeout * 1_000, FUNCTION_MS);
+    for (name, (_, properties)) in Template::read().functions() {
+        assert!(properties["Timeout"].is_null(), "{name} has a timeout of its own");
+    }
 }
 
 /// The calls that a document in `docs/` describes, as route keys; not direct invocations, which need no route.
@@ -139,7 +149,6 @@ fn every_function_has_a_binary_a_module_and_a_route() {
     let mut reached: BTreeSet<String> = template.routes().into_iter().map(|[_, _, _, function]| function).collect();
     reached.extend(template.authorizers());
     reached.remove("(mock)");
-    assert_same("what GatewayRole may invoke", &template.invoked_by_gateway(), &reached);
     reached.extend(template.consumers());
     assert_same("the target of a route, authorizer or queue", &reached, &functions);
 }
@@ -168,15 +177,15 @@ fn a_policy_names_the_table_the_queue_and_the_connections_and_nothing_else() {
 }
 
 #[test]
-fn a_function_that_verifies_tokens_or_pushes_is_configured_for_it() {
-    for (name, (_, properties)) in Template::read().functions() {
-        let variables = &properties["Environment"]["Variables"];
-        let public = ROUTES.iter().any(|(api, _, _, function)| *api == "PublicApi" && *function == name);
-        assert_eq!(variables.get("JWT_SECRET").is_some(), public || name == "authorize", "{name}: JWT_SECRET");
-        let pushes = allowed(&properties["Policies"]).iter().any(|permission| permission.starts_with("execute-api"));
-        assert_eq!(variables.get("MANAGEMENT_ENDPOINT").is_some(), pushes, "{name}: MANAGEMENT_ENDPOINT");
-        let sends = allowed(&properties["Policies"]).contains("sqs:SendMessage");
-        assert_eq!(variables.get("FANOUT_QUEUE_URL").is_some(), sends, "{name}: FANOUT_QUEUE_URL");
+fn only_functions_that_verify_tokens_get_the_secret() {
+    let template = Template::read();
+    let shared = &template.0["Globals"]["Function"]["Environment"]["Variables"];
+    assert!(shared.get("JWT_SECRET").is_none());
+    for (name, (_, properties)) in template.functions() {
+        let function = functions::ALL.iter().find(|function| function.name == name).expect("it is listed");
+        let is_public = matches!(function.trigger, Trigger::Rest(_));
+        let has_secret = properties["Environment"]["Variables"].get("JWT_SECRET").is_some();
+        assert_eq!(has_secret, is_public || name == "authorize", "{name}");
     }
 }
 
@@ -214,13 +223,11 @@ fn a_service_is_let_in_for_this_account_alone() {
         let is_of_account = |condition: &Value| condition.get("aws:SourceAccount").is_some_and(is_this_account);
         assert!(conditions.values().any(is_of_account), "{statement:?}");
     }
-    for (name, permission) in template.resources("AWS::Lambda::Permission") {
-        assert!(is_this_account(&permission["Properties"]["SourceAccount"]), "{name}");
-    }
+    // SAM writes the permissions by which API Gateway calls the functions. Each names the account, the API and the route.
+    assert_eq!(template.resources("AWS::Lambda::Permission").count(), 0);
     // Without these SAM would write the roles of the functions itself, and has no condition for them.
     let of_all = &template.0["Globals"]["Function"]["AssumeRolePolicyDocument"];
     assert_eq!(statements_for_services(of_all).len(), 1);
-    assert_eq!(statements_for_services(&template.resource("GatewayRole")["Properties"]).len(), 1);
     for (name, (_, properties)) in template.functions() {
         let has_own = properties.get("Role").is_some() || properties.get("AssumeRolePolicyDocument").is_some();
         assert!(!has_own, "{name}");
@@ -301,30 +308,45 @@ impl Template {
 
     /// API, route key, authorization and function of every route.
     fn routes(&self) -> BTreeSet<[String; 4]> {
-        let route = |(_, resource): (&str, &Value)| {
-            let properties = &resource["Properties"];
-            let api = text(&properties["ApiId"]);
-            let integration =
-                text(&properties["Target"]).strip_prefix("integrations/${").and_then(|id| id.strip_suffix('}'));
-            let integration = &self.resource(integration.expect("a route's target is an integration"))["Properties"];
-            assert_eq!(text(&integration["ApiId"]), api, "a route and its integration belong to one API");
-            let function = match text(&integration["IntegrationType"]) {
-                "MOCK" => "(mock)".to_owned(),
-                _ => self.binary(function_in(text(&integration["IntegrationUri"]))),
-            };
-            [
-                api.to_owned(),
-                text(&properties["RouteKey"]).to_owned(),
-                text(&properties["AuthorizationType"]).to_owned(),
-                function,
-            ]
+        let mut routes: BTreeSet<_> = self.functions().iter().flat_map(|(name, (_, f))| self.events(name, f)).collect();
+        for (api, resource) in self.resources("AWS::Serverless::WebSocketApi") {
+            let auth = text(&resource["Properties"]["Auth"]["AuthType"]);
+            for (key, route) in entries(&resource["Properties"]["Routes"]) {
+                let auth = if key == "$connect" { auth } else { "NONE" };
+                routes.insert([api, key, auth, &self.function_of(&route["FunctionArn"])].map(str::to_owned));
+            }
+        }
+        for (_, route) in self.resources("AWS::ApiGatewayV2::Route") {
+            let [api, key, auth] =
+                ["ApiId", "RouteKey", "AuthorizationType"].map(|name| text(&route["Properties"][name]));
+            routes.insert([api, key, auth, "(mock)"].map(str::to_owned));
+        }
+        routes
+    }
+
+    /// The routes of HTTP APIs that lead to a function.
+    fn events(&self, function: &str, properties: &Value) -> Vec<[String; 4]> {
+        let route = |(_, event): (&str, &Value)| {
+            let event = &event["Properties"];
+            assert_eq!(event["PayloadFormatVersion"], "2.0", "{function}");
+            let api = text(&event["ApiId"]);
+            let auth = &self.resource(api)["Properties"]["Auth"];
+            assert_eq!(auth["DefaultAuthorizer"].is_null(), auth["EnableIamAuthorizer"] != true, "{api}");
+            let auth = auth.get("DefaultAuthorizer").map_or("NONE", text);
+            let key = format!("{} {}", text(&event["Method"]), text(&event["Path"]));
+            [api, &key, auth, function].map(str::to_owned)
         };
-        self.resources("AWS::ApiGatewayV2::Route").map(route).collect()
+        entries(&properties["Events"]).map(route).collect()
     }
 
     fn authorizers(&self) -> Vec<String> {
-        let all = self.resources("AWS::ApiGatewayV2::Authorizer");
-        all.map(|(_, resource)| self.binary(function_in(text(&resource["Properties"]["AuthorizerUri"])))).collect()
+        let all = self.resources("AWS::Serverless::WebSocketApi");
+        all.map(|(_, resource)| self.function_of(&resource["Properties"]["Auth"]["AuthArn"])).collect()
+    }
+
+    /// The binary of the function whose ARN this is.
+    fn function_of(&self, arn: &Value) -> String {
+        self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"))
     }
 
     /// The functions that take jobs from a queue.
@@ -332,17 +354,6 @@ impl Template {
         let all = self.resources("AWS::Lambda::EventSourceMapping");
         all.map(|(_, resource)| self.binary(text(&resource["Properties"]["FunctionName"]))).collect()
     }
-
-    fn invoked_by_gateway(&self) -> BTreeSet<String> {
-        let policy = &self.resource("GatewayRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0];
-        let of_arn = |arn| self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"));
-        list(&policy["Resource"]).into_iter().map(of_arn).collect()
-    }
-}
-
-/// The logical id in `…:function/${XFunction.Arn}/invocations`.
-fn function_in(uri: &str) -> &str {
-    uri.split("${").filter_map(|part| part.split_once(".Arn}")).map(|(id, _)| id).next().expect("a function's ARN")
 }
 
 fn statements(policies: &Value) -> Vec<&Value> {
@@ -350,22 +361,9 @@ fn statements(policies: &Value) -> Vec<&Value> {
     documents.iter().flat_map(|document| list(&document["Statement"])).collect()
 }
 
-/// The permissions that policies grant; those for connections together with the method of their resource.
-fn allowed(policies: &Value) -> BTreeSet<String> {
-    let mut allowed = BTreeSet::new();
-    for statement in statements(policies) {
-        for action in list(&statement["Action"]) {
-            match text(action) {
-                action @ "execute-api:ManageConnections" => {
-                    let method =
-                        |resource| text(resource).split('/').nth_back(2).expect("API/stage/METHOD/@connections/*");
-                    allowed.extend(list(&statement["Resource"]).into_iter().map(|r| format!("{action} {}", method(r))));
-                }
-                action => drop(allowed.insert(action.to_owned())),
-            }
-        }
-    }
-    allowed
+/// The entries of a mapping; none where there is none.
+fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_mapping().into_iter().flatten().map(|(name, value)| (text(name), value))
 }
 
 /// One or several.

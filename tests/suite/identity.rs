@@ -216,13 +216,13 @@ async fn a_refused_pull_drops_nothing() {
 }
 
 /// The same user with a token that expires in a second.
-fn about_to_expire(user: &User) -> User {
+pub(crate) fn about_to_expire(user: &User) -> User {
     let claims = Claims::of(user.id()).with("exp", now_s() + 1);
     user.with_token(claims.signed(&user.deployment().secret))
 }
 
 /// Sends malformed frames until the server finds the token expired. The socket is then closing.
-async fn until_expired(device: &mut Device) {
+pub(crate) async fn until_expired(device: &mut Device) {
     loop {
         device.send_text(r#"{"type":"bogus"}"#).await;
         let frame = device.next("an ERROR").await;

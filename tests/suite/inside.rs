@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use functions::{App, Failure, Function};
+use localstack::run_as;
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
 use shared::clock::Ms;
@@ -141,7 +142,7 @@ impl Inside {
 
     /// Invokes a function with an event.
     pub(crate) async fn invoke(&self, function: &Function, event: &str) -> Result<String, Failure> {
-        function.invoke(&self.app, event).await
+        run_as(function.name, function.invoke(&self.app, event)).await
     }
 
     /// Calls the REST API with a valid event, and returns the whole result.

@@ -28,8 +28,11 @@ use crate::simulation::world::{Wire, World};
 use crate::world::Deployment;
 
 /// Messages to larger groups go through the queue, and a pull returns all that it finds.
-const VARIABLES: [(&str, &str); 3] =
-    [("MAX_PAGE_MESSAGES", "1000"), ("FANOUT_MEMBERS", "100"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+const VARIABLES: [(&str, &str); 3] = [
+    ("MAX_PAGE_MESSAGES", "1000"),
+    ("FANOUT_MEMBERS", "100"),
+    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue"),
+];
 
 /// The simulated time of a recorded answer. It equals that of the engine, so that concurrent calls keep their order.
 const ANSWER_TIME: Duration = Duration::from_millis(4);

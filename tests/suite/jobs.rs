@@ -12,7 +12,7 @@ use crate::world::Deployment;
 
 /// A configuration in which each message to a group goes through the queue.
 pub(crate) const QUEUED: [(&str, &str); 2] =
-    [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+    [("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue")];
 
 /// An SQS event with these jobs. The id of each record is its index.
 pub(crate) fn event(jobs: &[String]) -> String {

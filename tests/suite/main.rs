@@ -5,9 +5,8 @@
 //! address) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly. `CHAT_ORIGIN` is an origin from which
 //! browsers may call. Some tests bring their own deployment and are skipped then: those in `stack`, `binary`, `books`,
 //! `rfc6455`, `faults`, `simulation`, `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`,
-//! `keys`, `gate`, `metrics`, `places`, `ports`, `skew`, `roster`, `standing`, `notices` and `pressure`, and some in
+//! `keys`, `gate`, `metrics`, `places`, `policies`, `ports`, `skew`, `roster`, `standing`, `notices` and `pressure`, and some in
 //! `forgery`, `smuggling`, `enumeration` and `paging`.
-//! `paging` bring what they run against, and are skipped then.
 //!
 //! Each module is a section of the protocol, and each test is a sentence of it. A test creates its own users, so tests
 //! run in parallel and in any order. No test waits for an absence. To show that nothing comes, a test sends something
@@ -45,6 +44,7 @@ mod instructions;
 mod jobs;
 mod limits;
 mod parity;
+mod policies;
 mod pressure;
 mod smuggling;
 mod timing;

@@ -41,7 +41,9 @@ impl Scene {
     }
 
     async fn invoke(&self, function: &Function, event: &Value) -> Value {
-        let answer = function.invoke(&self.app, &event.to_string()).await.expect("an event that is well formed");
+        let answer = localstack::run_as(function.name, function.invoke(&self.app, &event.to_string()))
+            .await
+            .expect("an event that is well formed");
         serde_json::from_str(&answer).expect("an answer is JSON")
     }
 
@@ -340,7 +342,8 @@ async fn blocks_do_not_change_the_calls_of_a_message_to_a_large_group() {
     if Deployment::is_elsewhere() {
         return;
     }
-    let large = || Scene::with(config_with(SECRET, &[("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://q/1/q")]));
+    let large =
+        || Scene::with(config_with(SECRET, &[("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://q/1/FanoutQueue")]));
     let (presence, members) = (PRESENCES[0], &[BRIAN, CAROL]);
     let (delivered, _) = in_group_of(large(), presence, members, &[]).await;
     assert!(delivered.iter().any(|call| call.operation == "SendMessageBatch"), "{delivered:?}");

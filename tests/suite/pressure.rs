@@ -273,7 +273,7 @@ async fn acks_of_delivered_and_withheld_messages_take_the_same_time() {
 // ---------------------------------------------------------------------------------------------------- states of others
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_state_fails_only_its_own_user() {
-    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")];
+    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue")];
     let Some(scene) = Scene::new(&queue) else { return };
     let members = ["bob", "carol", "dave"].map(str::to_owned);
     let group = scene.inside.written_group("alice", &members).await;

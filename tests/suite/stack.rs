@@ -1,7 +1,7 @@
 //! Tests that need a local stack of their own: limits, configuration, stop and restart. Skipped if the suite runs
 //! against a deployment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +44,11 @@ impl Local {
     /// The address of its database.
     pub(crate) fn dynamodb_url(&self) -> &str {
         self.stack.dynamodb_url()
+    }
+
+    /// The permissions that policies give and no function has used.
+    pub(crate) fn unused_permissions(&self) -> BTreeSet<String> {
+        self.stack.unused_permissions()
     }
 
     /// A new user of the stack.

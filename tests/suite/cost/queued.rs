@@ -22,7 +22,7 @@ const MESSAGES_PER_SECOND: f64 = 10.0;
 const CONFIGURED: [(&str, &str); 3] = [
     ("MAX_GROUP_MEMBERS", "100000"),
     ("FANOUT_MEMBERS", "1000"),
-    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout"),
+    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue"),
 ];
 
 /// The cost of one message.

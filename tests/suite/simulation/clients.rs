@@ -9,6 +9,7 @@ use functions::{App, Function};
 use futures::future::FusedFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use localstack::run_as;
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
 use shared::clock::Ms;
@@ -78,7 +79,7 @@ impl Run {
         // Few connections, so that the limit is often reached.
         let mut limits = vec![("MAX_CONNECTIONS", "2")];
         if plan.seed % 4 > 1 {
-            limits.extend([("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/fanout")]);
+            limits.extend([("FANOUT_MEMBERS", "1"), ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue")]);
         }
         // In most runs, almost every member has a shard of their own.
         if !plan.seed.is_multiple_of(3) {
@@ -234,7 +235,8 @@ impl Run {
         last_call: Option<u64>,
     ) -> Option<Value> {
         let killed = self.world.doom(function.name, last_call);
-        let invocation = tokio::time::timeout(PATIENCE, function.invoke(&self.instances[instance], text));
+        let invocation =
+            tokio::time::timeout(PATIENCE, run_as(function.name, function.invoke(&self.instances[instance], text)));
         let answer = tokio::select! {
             biased;
             () = killed.notified() => None,

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -19,6 +19,7 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::Database;
 use dynoxide::errors::DynoxideError;
 use futures::future::BoxFuture;
+use localstack::{Policies, running};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
@@ -725,12 +726,19 @@ fn refusal(status: u16, name: &'static str) -> HttpResponse {
     response
 }
 
+/// What the policies of the template allow the functions.
+static POLICIES: LazyLock<Policies> = LazyLock::new(Policies::of_project);
+
 /// The wire as an HTTP client of the SDK.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire(pub(crate) Arc<World>);
 
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        // Faults lead functions where no test of a deployment leads them. What the tests themselves call is no function's.
+        if running().is_some() {
+            POLICIES.check(&request).unwrap_or_else(|refusal| panic!("{refusal}"));
+        }
         let world = self.0.clone();
         HttpConnectorFuture::new(async move { Ok(world.serve(request).await) })
     }

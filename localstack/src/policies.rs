@@ -1,0 +1,385 @@
+//! What each function may call, by its policies in `template.yaml`. A call that none of them allows is refused with
+//! `AccessDeniedException`, as AWS refuses it.
+//!
+//! Which permissions were used is kept, so that a test can tell which of them no function needs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::template::{QueueDefinition, Template};
+
+tokio::task_local! {
+    static FUNCTION: &'static str;
+}
+
+/// Runs the code of a function: calls that it makes are checked by the policies of that function.
+pub async fn run_as<F: Future>(function: &'static str, code: F) -> F::Output {
+    FUNCTION.scope(function, code).await
+}
+
+/// The function whose code runs in this task.
+pub fn running() -> Option<&'static str> {
+    FUNCTION.try_with(|function| *function).ok()
+}
+
+/// What Lambda does with a queue by the role of the function that takes jobs from it.
+const OF_CONSUMERS: [&str; 3] = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"];
+
+/// The action of every call for a connection.
+const CONNECTIONS: &str = "execute-api:ManageConnections";
+
+/// A statement of a policy, which allows these actions on all of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) actions: Vec<String>,
+    /// Kinds of partition such as `USER#`, methods for connections, or queues; or [`ANY`].
+    pub(crate) on: Vec<String>,
+}
+
+/// What stands for every kind of partition.
+pub(crate) const ANY: &str = "*";
+
+/// The policies of all functions, and what was used of them.
+#[derive(Debug)]
+pub struct Policies {
+    of: BTreeMap<String, Vec<Statement>>,
+    /// Each as function, action, and what it is on.
+    used: Mutex<BTreeSet<String>>,
+}
+
+/// An action, and the kinds of partition, the method or the queue that it is on.
+type Need = (String, BTreeSet<String>);
+
+/// Why a call is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    function: &'static str,
+    action: String,
+    on: BTreeSet<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { function, action, on } = self;
+        write!(f, "no policy of the function {function} in template.yaml allows {action} on {on:?}")
+    }
+}
+
+impl Refusal {
+    /// The status of the answer: API Gateway refuses by 403, DynamoDB and SQS by 400.
+    pub(crate) fn status(&self) -> u16 {
+        if self.action == CONNECTIONS { 403 } else { 400 }
+    }
+}
+
+impl Policies {
+    /// These policies, by the functions that have them.
+    pub(crate) fn new(of: BTreeMap<String, Vec<Statement>>) -> Self {
+        Self { of, used: Mutex::default() }
+    }
+
+    /// Those of the template that the local stack is built with.
+    ///
+    /// # Panics
+    /// If that cannot be read.
+    pub fn of_project() -> Self {
+        let template = Template::parse(crate::stack::TEMPLATE).expect("the project's template can be read");
+        Self::new(template.policies)
+    }
+
+    /// Checks a call of AWS that the function of this task makes.
+    ///
+    /// # Errors
+    /// What the call needs and none of its policies allows.
+    pub fn check(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        let body = request.body().bytes().unwrap_or_default();
+        let target = request.headers().get("x-amz-target").and_then(|target| target.split_once('.'));
+        self.check_all(match target {
+            Some(("AmazonSQS", operation)) => vec![queue_need(operation, body)],
+            Some((_, operation)) => database_needs(operation, body),
+            None => vec![need(CONNECTIONS, request.method())],
+        })
+    }
+
+    /// What the consumer of a queue lacks.
+    pub(crate) fn lacks(&self, queue: &QueueDefinition) -> Option<String> {
+        let needs = OF_CONSUMERS.map(|action| need(action, &queue.name));
+        let lack = needs.iter().find(|need| !self.allows(&queue.function, need));
+        lack.map(|(action, _)| format!("{} needs {action} on {}", queue.function, queue.name))
+    }
+
+    fn check_all(&self, needs: Vec<Need>) -> Result<(), Refusal> {
+        // All calls are made in the task of a function. One made elsewhere would be of no function, so of no policy.
+        let function = running().unwrap_or("(none)");
+        let Some((action, on)) = needs.into_iter().find(|need| !self.allows(function, need)) else { return Ok(()) };
+        let refusal = Refusal { function, action, on };
+        tracing::error!("{refusal}");
+        Err(refusal)
+    }
+
+    /// Whether one statement allows all of a need, which is then used.
+    fn allows(&self, function: &str, (action, on): &Need) -> bool {
+        let statements = self.of.get(function).map(Vec::as_slice).unwrap_or_default();
+        let is_allowed = statements.iter().any(|statement| {
+            statement.actions.contains(action)
+                && on.iter().all(|on| statement.on.iter().any(|of| of == on || of == ANY))
+        });
+        if is_allowed {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.extend(on.iter().map(|on| format!("{function} {action} {on}")));
+        }
+        is_allowed
+    }
+
+    /// The permissions that no call has needed, each as function, action, and kind of partition, method or queue.
+    pub(crate) fn unused(&self) -> BTreeSet<String> {
+        let statements = self.of.iter().flat_map(|(function, all)| all.iter().map(move |one| (function, one)));
+        let granted = statements.flat_map(|(function, Statement { actions, on })| {
+            actions.iter().flat_map(move |action| on.iter().map(move |on| (function, action, on.as_str())))
+        });
+        let granted: Vec<_> = granted.collect();
+        // What is granted on any partition is granted on each kind that a policy names.
+        let partitions = granted.iter().filter(|(_, action, on)| action.starts_with("dynamodb:") && *on != ANY);
+        let partitions: BTreeSet<&str> = partitions.map(|(.., on)| *on).collect();
+        let each = granted.iter().flat_map(|(function, action, on)| {
+            let on = if *on == ANY { partitions.clone() } else { [*on].into() };
+            on.into_iter().map(move |on| format!("{function} {action} {on}"))
+        });
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        each.filter(|permission| !used.contains(permission)).collect()
+    }
+}
+
+fn need(action: &str, on: &str) -> Need {
+    (action.to_owned(), [on.to_owned()].into())
+}
+
+/// `USER#` of `USER#alice`.
+fn kind(partition: &str) -> &str {
+    partition.split_inclusive('#').next().unwrap_or_default()
+}
+
+/// What a call of SQS needs. A batch has no action of its own.
+fn queue_need(operation: &str, body: &[u8]) -> Need {
+    let url = serde_json::from_slice::<QueueRequest>(body).map(|request| request.queue_url).unwrap_or_default();
+    let queue = url.rsplit('/').next().unwrap_or_default();
+    need(&format!("sqs:{}", operation.strip_suffix("Batch").unwrap_or(operation)), queue)
+}
+
+/// What a call of DynamoDB needs; of a transaction, what its parts need.
+fn database_needs(operation: &str, body: &[u8]) -> Vec<Need> {
+    // The engine refuses what cannot be read. But no shape of a request may be a way around a policy.
+    let unknown = || vec![need(&format!("dynamodb:{operation}"), "unknown")];
+    parse_database_needs(operation, body).unwrap_or_else(unknown)
+}
+
+fn parse_database_needs(operation: &str, body: &[u8]) -> Option<Vec<Need>> {
+    let on = match operation {
+        "BatchGetItem" => {
+            let request: Request<HashMap<String, Keys>> = serde_json::from_slice(body).ok()?;
+            request.items.into_values().flat_map(|table| table.keys).map(Key::kind).collect()
+        }
+        "BatchWriteItem" => {
+            let request: Request<HashMap<String, Vec<HashMap<String, Target>>>> = serde_json::from_slice(body).ok()?;
+            request.items.into_values().flatten().flatten().map(|(_, target)| target.key.kind()).collect()
+        }
+        "TransactWriteItems" => {
+            let request: Request<Vec<HashMap<String, Target>>> = serde_json::from_slice(body).ok()?;
+            let parts = request.items.into_iter().flatten();
+            let needs = parts.map(|(part, target)| need(&format!("dynamodb:{part}Item"), &target.key.kind()));
+            return Some(needs.collect());
+        }
+        "Query" => [serde_json::from_slice::<Query>(body).ok()?.kind()?].into(),
+        "DeleteItem" | "GetItem" | "PutItem" | "UpdateItem" => {
+            [serde_json::from_slice::<Target>(body).ok()?.key.kind()].into()
+        }
+        // Of those that functions might call, such as Scan, none names its partitions.
+        _ => return None,
+    };
+    Some(vec![(format!("dynamodb:{operation}"), on)])
+}
+
+#[derive(Deserialize)]
+struct Request<T> {
+    #[serde(rename = "RequestItems", alias = "TransactItems")]
+    items: T,
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(rename = "Keys")]
+    keys: Vec<Key>,
+}
+
+/// What names one item, or is one.
+#[derive(Deserialize)]
+struct Target {
+    #[serde(rename = "Key", alias = "Item")]
+    key: Key,
+}
+
+/// The partition key of the table.
+#[derive(Deserialize)]
+struct Key {
+    pk: Text,
+}
+
+impl Key {
+    fn kind(self) -> String {
+        kind(&self.pk.text).to_owned()
+    }
+}
+
+#[derive(Deserialize)]
+struct Text {
+    #[serde(rename = "S")]
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Query {
+    key_condition_expression: String,
+    expression_attribute_values: HashMap<String, Value>,
+}
+
+impl Query {
+    /// The kind of its partition, which stands first in the condition: `pk = :value`.
+    fn kind(&self) -> Option<String> {
+        let value = self.key_condition_expression.strip_prefix("pk = ")?.split(' ').next()?;
+        self.expression_attribute_values.get(value)?.get("S")?.as_str().map(|pk| kind(pk).to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct QueueRequest {
+    queue_url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn policies(statements: &[(&[&str], &[&str])]) -> Policies {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let statements = statements.iter().map(|(actions, on)| Statement { actions: owned(actions), on: owned(on) });
+        Policies::new([("f".to_owned(), statements.collect())].into())
+    }
+
+    fn asked(policies: &Policies, operation: &str, request: &Value) -> bool {
+        asked_for(policies, database_needs(operation, request.to_string().as_bytes())).is_ok()
+    }
+
+    fn asked_for(policies: &Policies, needs: Vec<Need>) -> Result<(), Refusal> {
+        FUNCTION.sync_scope("f", || policies.check_all(needs))
+    }
+
+    fn post() -> Need {
+        need(CONNECTIONS, "POST")
+    }
+
+    fn key(pk: &str) -> Value {
+        json!({ "pk": { "S": pk }, "sk": { "S": "x" }, "n": { "N": "1" } })
+    }
+
+    #[test]
+    fn every_partition_of_a_call_must_be_allowed() {
+        let policies = policies(&[
+            (&["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"], &["USER#"]),
+            (&["dynamodb:BatchWriteItem", "dynamodb:BatchGetItem"], &["GROUP#"]),
+        ]);
+        let get = |pk: &str| json!({ "TableName": "t", "Key": key(pk) });
+        assert!(asked(&policies, "GetItem", &get("USER#a")));
+        assert!(!asked(&policies, "GetItem", &get("GROUP#a")));
+        assert!(!asked(&policies, "UpdateItem", &get("USER#a")));
+        let batch = |keys: &[&str]| {
+            let keys: Vec<Value> = keys.iter().map(|pk| key(pk)).collect();
+            json!({ "RequestItems": { "t": { "Keys": keys } } })
+        };
+        assert!(asked(&policies, "BatchGetItem", &batch(&["USER#a", "USER#b"])));
+        assert!(asked(&policies, "BatchGetItem", &batch(&["GROUP#a"])));
+        // Each half by another statement: AWS wants one that allows both.
+        assert!(!asked(&policies, "BatchGetItem", &batch(&["USER#a", "GROUP#a"])));
+        let query = |condition: &str| {
+            let values = json!({ ":pk": { "S": "USER#a" }, ":sk": { "S": "x" } });
+            json!({ "KeyConditionExpression": condition, "ExpressionAttributeValues": values })
+        };
+        assert!(asked(&policies, "Query", &query("pk = :pk AND sk > :sk")));
+        assert!(!asked(&policies, "Query", &query("sk > :sk AND pk = :pk")));
+        let write = |pk: &str| {
+            let parts = json!([{ "PutRequest": { "Item": key(pk) } }, { "DeleteRequest": { "Key": key("GROUP#b") } }]);
+            json!({ "RequestItems": { "t": parts } })
+        };
+        assert!(asked(&policies, "BatchWriteItem", &write("GROUP#a")));
+        assert!(!asked(&policies, "BatchWriteItem", &write("USER#a")));
+        for operation in ["GetItem", "BatchGetItem", "BatchWriteItem", "Query", "TransactWriteItems", "Scan"] {
+            assert!(!asked(&policies, operation, &json!({})), "{operation}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_needs_what_its_parts_need() {
+        let check = &["dynamodb:ConditionCheckItem"][..];
+        let transaction = json!({ "TransactItems": [
+            { "ConditionCheck": { "Key": key("USER#a") } }, { "Put": { "Item": key("GROUP#a") } },
+        ] });
+        let both = policies(&[(check, &["USER#"]), (&["dynamodb:PutItem"], &["GROUP#"])]);
+        assert!(asked(&both, "TransactWriteItems", &transaction));
+        assert!(!asked(&policies(&[(check, &[ANY])]), "TransactWriteItems", &transaction));
+    }
+
+    #[test]
+    fn what_was_never_needed_is_told() {
+        let policies = policies(&[
+            (&["dynamodb:GetItem", "dynamodb:PutItem"], &[ANY]),
+            (&["dynamodb:Query"], &["USER#", "GROUP#"]),
+            (&["sqs:SendMessage"], &["Q"]),
+            (&[CONNECTIONS], &["POST", "GET"]),
+        ]);
+        for pk in ["USER#a", "GROUP#a"] {
+            assert!(asked(&policies, "GetItem", &json!({ "Key": key(pk) })));
+        }
+        assert!(asked(&policies, "PutItem", &json!({ "Item": key("USER#a") })));
+        let queue = |operation: &str, name: &str| {
+            let request = json!({ "QueueUrl": format!("http://here/0/{name}") }).to_string();
+            asked_for(&policies, vec![queue_need(operation, request.as_bytes())])
+        };
+        queue("SendMessageBatch", "Q").unwrap();
+        let refusal = queue("SendMessage", "other").unwrap_err();
+        let said = "no policy of the function f in template.yaml allows sqs:SendMessage on {\"other\"}";
+        assert_eq!(refusal.to_string(), said);
+        asked_for(&policies, vec![post()]).unwrap();
+        let unused = [
+            "f dynamodb:PutItem GROUP#",
+            "f dynamodb:Query GROUP#",
+            "f dynamodb:Query USER#",
+            "f execute-api:ManageConnections GET",
+        ];
+        assert_eq!(policies.unused(), unused.map(str::to_owned).into());
+        assert!(policies.check_all(vec![post()]).is_err(), "outside of a function");
+    }
+
+    #[test]
+    fn a_consumer_may_do_what_lambda_does_for_it() {
+        let queue = QueueDefinition {
+            name: "Q".to_owned(),
+            function: "f".to_owned(),
+            batch: 1,
+            visibility: Duration::ZERO,
+            dead_letters: None,
+        };
+        assert_eq!(policies(&[(&OF_CONSUMERS, &["Q"])]).lacks(&queue), None);
+        let lack = policies(&[(&OF_CONSUMERS[..2], &["Q"])]).lacks(&queue);
+        assert_eq!(lack.as_deref(), Some("f needs sqs:GetQueueAttributes on Q"));
+    }
+}

@@ -1,0 +1,160 @@
+//! The policies of `template.yaml`. The local stack refuses what they do not allow, so every other test shows that they
+//! allow enough. These show that they allow no more, and that the refusal works.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join3;
+use localstack::Options;
+use serde_json::json;
+
+use crate::identity::{about_to_expire, until_expired};
+use crate::stack::{Directory, Local, with};
+use crate::world::deployment::free_ports;
+use crate::world::device::unicast;
+use crate::world::patience::within;
+use crate::world::scene::{friends_at, group_of};
+
+/// Why a user is told of a message by its name.
+const NOT_TAKEN: &str = "an open connection did not take a message";
+
+/// Why items are deleted in passing.
+const CUT_SHORT: &str = "a dissolution was cut short more than half a minute ago";
+
+/// The permissions that only a failure leads to, and which.
+const RARE: &[(&str, &str)] = &[
+    ("fanout dynamodb:GetItem USER#", "another function changed the state of a user at the same time"),
+    ("fanout dynamodb:UpdateItem USER#", NOT_TAKEN),
+    ("notification dynamodb:UpdateItem USER#", "a connection has died unnoticed"),
+    ("pull_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
+    ("pull_messages dynamodb:BatchGetItem USER#", NOT_TAKEN),
+    ("pull_messages dynamodb:BatchWriteItem GROUP#", CUT_SHORT),
+];
+
+/// How long a job may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_policy_allows_no_more_than_its_function_calls() {
+    // Groups of more than two go through the queue and get a second shard, and a third connection closes the oldest.
+    let limits =
+        [("FANOUT_MEMBERS", "2"), ("ROSTER_SHARD", "2"), ("MAX_CONNECTIONS", "2"), ("JWT_LEEWAY_SECONDS", "0")];
+    let Some(local) = Local::start(with(&limits)).await else { return };
+    let allowed = local.unused_permissions();
+    let rare: BTreeSet<String> = RARE.iter().map(|(permission, _)| (*permission).to_owned()).collect();
+    assert!(rare.is_subset(&allowed), "no policy allows {:?}", rare.difference(&allowed));
+    join3(messages(&local), groups(&local), back_end(&local)).await;
+    let too_much = || local.unused_permissions().difference(&rare).cloned().collect::<Vec<_>>();
+    // Jobs run after the call that queued them is answered.
+    let jobs = async {
+        while !too_much().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, jobs).await;
+    assert_eq!(too_much(), [""; 0]);
+    local.stop().await;
+}
+
+/// The template without one permission of one function.
+fn template_without(function: &str, permission: &str) -> String {
+    let template = include_str!("../../template.yaml");
+    let (before, rest) = template.split_once(&format!("  {function}:\n")).expect("the function");
+    let (policy, after) = rest.split_once(permission).expect("the permission");
+    format!("{before}  {function}:\n{policy}{after}")
+}
+
+#[tokio::test]
+async fn a_call_that_no_policy_allows_is_refused() {
+    let directory = Directory::new();
+    std::fs::create_dir_all(directory.path()).expect("a directory can be made");
+    let template = directory.path().join("template.yaml");
+    std::fs::write(&template, template_without("MessageFunction", "dynamodb:PutItem, ")).expect("it can be written");
+    let options = Options { template: Some(template), ..free_ports() };
+    let Some(local) = Local::start(options).await else { return };
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let mut online = alice.connect().await;
+    online.send_text(&unicast(bob.id(), Some("1"), "1")).await;
+    online.expect_error("unavailable", "").await;
+    assert!(bob.pull().await.is_empty());
+    local.stop().await;
+}
+
+/// Private messages: taken, missed, repeated, withheld; and too many connections.
+async fn messages(local: &Local) {
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let mut sender = alice.connect().await;
+    let mut receiver = bob.connect().await;
+    sender.send(&bob, "taken").await;
+    receiver.expect_private(&alice, "taken").await;
+    sender.send_text(&unicast(bob.id(), Some("again"), "\"once\"")).await;
+    let first = sender.expect_ack("again").await;
+    sender.send_text(&unicast(bob.id(), Some("again"), "\"once\"")).await;
+    assert_eq!(sender.expect_ack("again").await.id, first.id);
+    bob.block(&alice).await;
+    sender.send(&bob, "withheld").await;
+    bob.unblock(&alice).await;
+    for _ in 0..3 {
+        bob.connect().await;
+    }
+    receiver.expect_private(&alice, "once").await;
+    receiver.leave().await;
+    sender.send(&bob, "missed").await;
+    // The second drop replaces what the first one remembers.
+    for _ in 0..2 {
+        let page = bob.pull_with(&[("drop", "false")]).await;
+        bob.delete("/api/message", &[("page", &page.token.expect("a missed message"))]).await.empty();
+        sender.send(&bob, "missed again").await;
+    }
+    sender.send(&bob, "dropped").await;
+    bob.pull().await;
+    let mut expiring = about_to_expire(&alice).connect().await;
+    within("the token to expire", until_expired(&mut expiring)).await;
+}
+
+/// Groups from their founding to their end, in place and by the queue.
+async fn groups(local: &Local) {
+    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|name| local.user(name));
+    let group = group_of(&alice, &[&bob, &carol]).await;
+    alice.invite(&dave, &group).await.empty();
+    dave.decline(&dave.invitation().await.id).await.empty();
+    alice.rename(&group, "renamed").await;
+    alice.group(&group).await;
+    alice.groups().await;
+    alice.get("/api/group", &[("detailed", "false")]).await.ok();
+    let mut sender = alice.connect().await;
+    let mut online = bob.connect().await;
+    sender.send_group(&group, "in place").await;
+    online.expect_in_group(&group, &alice, "in place").await;
+    alice.bring(&dave, &group).await;
+    sender.send_group(&group, "by the queue").await;
+    online.expect_in_group(&group, &alice, "by the queue").await;
+    carol.pull().await;
+    bob.leave_group(&group).await.empty();
+    let eve = local.user("eve");
+    alice.invite(&eve, &group).await.empty();
+    alice.leave_group(&group).await.empty();
+    eve.invitations().await;
+}
+
+/// What the back end asks for.
+async fn back_end(local: &Local) {
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let carol = local.user("carol");
+    let group = group_of(&alice, &[&bob, &carol]).await;
+    let mut online = alice.connect().await;
+    let notice = json!({ "notificationType": "like", "content": 1 });
+    let back_end = alice.back_end();
+    back_end.notify(&[("to", alice.id())], &notice).await.empty();
+    online.expect_notification(&notice).await;
+    back_end.notify(&[("type", "broadcast"), ("from", bob.id())], &notice).await.empty();
+    let pair = group_of(&alice, &[&bob]).await;
+    for group in [&group, &pair] {
+        back_end.notify(&[("type", "multicast"), ("to", group)], &notice).await.empty();
+    }
+    alice.leave_group(&pair).await.empty();
+    alice.block(&bob).await;
+    back_end.ties(alice.id()).await;
+    alice.unblock(&bob).await;
+    alice.unfriend(&bob).await;
+}
