@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use dynoxide::Database;
 
 use crate::event::request_id;
-use crate::{operations, rest};
+use crate::{answer, operations};
 
 /// The largest request that DynamoDB takes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -35,15 +35,15 @@ pub(crate) fn router(database: Database) -> Router {
 
 async fn call(State(database): State<Database>, request: Request) -> Response {
     let Some(operation) = operation(request.method(), request.headers()) else {
-        return rest::message(StatusCode::FORBIDDEN, "Forbidden");
+        return answer::message(StatusCode::FORBIDDEN, "Forbidden");
     };
     let Ok(body) = to_bytes(request.into_body(), MAX_BODY_BYTES).await else {
-        return rest::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+        return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
     };
     // A scan, and whatever waits for a disk, would keep its thread from the sockets.
     let answered = tokio::task::spawn_blocking(move || operations::answer(&database, &operation, &body)).await;
     let Ok((status, body)) = answered else {
-        return rest::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+        return answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = [(CONTENT_TYPE, JSON.to_owned()), (REQUEST_ID, request_id())];
@@ -52,7 +52,7 @@ async fn call(State(database): State<Database>, request: Request) -> Response {
 
 /// The operation that a program of this machine asks for; none where a page could have asked.
 fn operation(method: &Method, headers: &HeaderMap) -> Option<String> {
-    if method != Method::POST || rest::comes_from_a_page(headers) {
+    if method != Method::POST || answer::comes_from_a_page(headers) {
         return None;
     }
     let target = headers.get(TARGET)?.to_str().ok()?;

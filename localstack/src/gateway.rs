@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connections::Connections;
 use crate::policies::run_as;
-use crate::queue::Queue;
+use crate::queue::store::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
 

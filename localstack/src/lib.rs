@@ -7,6 +7,7 @@
 //! `metrics` count; `event` builds the events that the functions get, `engine` is DynamoDB, `operations` what it does,
 //! `direct` the functions' way to it, `policies` what they may call, and `dynamodb` the way of other programs.
 
+mod answer;
 mod connections;
 mod direct;
 mod documents;

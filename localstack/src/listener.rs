@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::rest::message;
+use crate::answer::message;
 
 /// How long to wait when connections cannot be taken, as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -17,9 +17,9 @@ use shared::config::TokenConfig;
 use shared::id::UserId;
 use shared::token::sign;
 
+use crate::answer::{is_loopback, message};
 use crate::event::query_pairs;
 use crate::gateway::Gateway;
-use crate::rest::{is_loopback, message};
 
 /// How long the page's tokens are valid.
 const LIFETIME_SECONDS: u64 = 8 * 60 * 60;

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::template::{QueueDefinition, Template};
+use crate::template::{ANY, QueueDefinition, Statement, TEMPLATE, Template};
 
 tokio::task_local! {
     static FUNCTION: &'static str;
@@ -32,17 +32,6 @@ const OF_CONSUMERS: [&str; 3] = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs
 
 /// The action of every call for a connection.
 const CONNECTIONS: &str = "execute-api:ManageConnections";
-
-/// A statement of a policy, which allows these actions on all of these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Statement {
-    pub(crate) actions: Vec<String>,
-    /// Kinds of partition such as `USER#`, methods for connections, or queues; or [`ANY`].
-    pub(crate) on: Vec<String>,
-}
-
-/// What stands for every kind of partition.
-pub(crate) const ANY: &str = "*";
 
 /// The policies of all functions, and what was used of them.
 #[derive(Debug)]
@@ -88,7 +77,7 @@ impl Policies {
     /// # Panics
     /// If that cannot be read.
     pub fn of_project() -> Self {
-        let template = Template::parse(crate::stack::TEMPLATE).expect("the project's template can be read");
+        let template = Template::parse(TEMPLATE).expect("the project's template can be read");
         Self::new(template.policies)
     }
 

@@ -8,15 +8,16 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, VARY,
+    ORIGIN, SET_COOKIE, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::config::Origins;
 
+use crate::answer::message;
 use crate::event::HttpRequest;
 use crate::gateway::Gateway;
 use crate::routes::Routes;
@@ -74,11 +75,6 @@ async fn call(gateway: &Gateway, routes: &Routes, peer: SocketAddr, request: Req
         }
         Err(_) => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
     }
-}
-
-/// The gateway's own answers.
-pub(crate) fn message(status: StatusCode, text: &str) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], json!({ "message": text }).to_string()).into_response()
 }
 
 /// The response that a function's result describes.
@@ -158,32 +154,9 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether a request was made by a page of another site, or to a name that somebody let point here (DNS rebinding).
-/// The internal address does as it is told, so it is told by programs of this machine only.
-pub(crate) fn comes_from_a_page(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    headers.contains_key(ORIGIN) || !is_loopback(host)
-}
-
-/// Whether a Host header names this machine.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let has_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
-    let host = host.to_ascii_lowercase();
-    let mut rests = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter_map(|name| host.strip_prefix(name));
-    rests.any(|rest| rest.is_empty() || has_port(rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        assert!(["LocalHost:3001", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:1"].iter().all(|h| is_loopback(h)));
-        assert!(
-            !["", "evil.example:3001", "127.0.0.1.evil.example", "localhost:1.evil"].iter().any(|h| is_loopback(h))
-        );
-    }
 
     #[test]
     fn only_allowed_origins_may_read() {

@@ -24,11 +24,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::tungstenite;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::answer::message;
 use crate::connections::{Close, Connection, Connections, Outbound};
 use crate::event::{Handshake, authorizer_context, socket_error};
 use crate::gateway::{Gateway, INTEGRATION_TIMEOUT};
 use crate::listener::Place;
-use crate::rest::message;
 use crate::template::Target;
 
 /// What API Gateway takes from a client: frames and messages of at most so many bytes.

@@ -25,11 +25,8 @@ use crate::direct::Direct;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::policies::Policies;
-use crate::template::{QueueDefinition, Template};
-use crate::{documents, dynamodb, engine, invoke, management, metrics, page, queue, rest, socket};
-
-/// The template that the stack is built with.
-pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
+use crate::template::{QueueDefinition, TEMPLATE, Template};
+use crate::{answer, documents, dynamodb, engine, event, invoke, management, metrics, page, queue, rest, socket};
 
 /// The table's name.
 const TABLE: &str = "chat";
@@ -145,7 +142,8 @@ impl Stack {
         let clients = Limits { connections: places(options.max_connections), request_timeout: options.request_timeout };
         let programs = Limits { connections: usize::MAX, request_timeout: options.request_timeout };
         let (stop_internal, stop_queues) = (CancellationToken::new(), CancellationToken::new());
-        let run = |queue: &Arc<_>| tokio::spawn(queue::run(Arc::clone(queue), gateway.clone(), stop_queues.clone()));
+        let run =
+            |queue: &Arc<_>| tokio::spawn(queue::poller::run(Arc::clone(queue), gateway.clone(), stop_queues.clone()));
         Ok(Self {
             public: serve(public, public_router(&gateway), clients, gateway.stopping.clone())?,
             internal: serve(internal, internal_router(&gateway), programs, stop_internal.clone())?,
@@ -248,7 +246,7 @@ fn configure(
         "AWS_ENDPOINT_URL_SQS" => Some(internal_url.to_owned()),
         "FANOUT_QUEUE_URL" => {
             let queue = queues.iter().find(|queue| queue.function == "fanout");
-            queue.map(|queue| format!("{internal_url}/{}/{}", queue::ACCOUNT, queue.name))
+            queue.map(|queue| format!("{internal_url}/{}/{}", event::ACCOUNT, queue.name))
         }
         "AWS_REGION" => Some("us-east-1".to_owned()),
         "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
@@ -293,7 +291,7 @@ fn public_router(gateway: &Arc<Gateway>) -> Router {
 fn internal_router(gateway: &Arc<Gateway>) -> Router {
     let stage = &gateway.socket.stage;
     Router::new()
-        .route("/", post(queue::call))
+        .route("/", post(queue::sqs::call))
         .merge(documents::internal())
         .route("/metrics", get(metrics::metrics))
         .route("/@connections/{id}", any(management::connections))
@@ -306,8 +304,8 @@ fn internal_router(gateway: &Arc<Gateway>) -> Router {
 }
 
 async fn refuse_pages(request: Request, next: Next) -> Response {
-    if rest::comes_from_a_page(request.headers()) {
-        return rest::message(StatusCode::FORBIDDEN, "Forbidden").into_response();
+    if answer::comes_from_a_page(request.headers()) {
+        return answer::message(StatusCode::FORBIDDEN, "Forbidden").into_response();
     }
     next.run(request).await
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
-use crate::policies::{ANY, Statement};
+/// The template that the stack is built with.
+pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// What the gateway and the engine are made from.
 #[derive(Debug)]
@@ -91,6 +92,17 @@ pub(crate) struct QueueDefinition {
     /// How often a job is given out before it is put aside, and the name of the queue where that is; if ever.
     pub(crate) dead_letters: Option<(u64, String)>,
 }
+
+/// A statement of a policy, which allows these actions on all of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub(crate) actions: Vec<String>,
+    /// Kinds of partition such as `USER#`, methods for connections, or queues; or [`ANY`].
+    pub(crate) on: Vec<String>,
+}
+
+/// What stands for every kind of partition.
+pub(crate) const ANY: &str = "*";
 
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -438,8 +450,6 @@ mod tests {
     use proptest::sample::{Index, select};
 
     use super::*;
-
-    const TEMPLATE: &str = include_str!("../../template.yaml");
 
     /// What a line may become: another kind of value, another reference, no YAML.
     const VALUES: [&str; 20] = [

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
+use super::calls::Table;
 use super::expression::Expression;
 use super::state::State;
-use super::{Table, item, keys};
+use super::{item, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{ConnectionId, UserId};

@@ -4,8 +4,9 @@
 //! same partition, which is as busy: `USER#receiver` / `HID#kind#sender`, one item for each kind of write and sender, over
 //! the last one. Nobody reads it.
 
+use super::calls::Table;
 use super::item::Item;
-use super::{Table, keys};
+use super::keys;
 use crate::clock::Ms;
 use crate::id::UserId;
 

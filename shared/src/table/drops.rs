@@ -3,10 +3,11 @@
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 
+use super::calls::Table;
 use super::expression::Expression;
 use super::kind::{MessageKind, MissedRef};
 use super::tails::Tails;
-use super::{Table, item, keys};
+use super::{item, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::UserId;

@@ -17,11 +17,12 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem}
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use super::calls::{MAX_ATTEMPTS, MAX_IN_FLIGHT, Table, Transaction};
 use super::expression::Expression;
 use super::invites::Invitation;
 use super::item::{self, Item};
+use super::keys;
 use super::keys::Key;
-use super::{MAX_ATTEMPTS, MAX_IN_FLIGHT, Table, Transaction, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, InviteId, UserId};

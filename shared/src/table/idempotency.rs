@@ -7,9 +7,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::calls::Table;
 use super::expression::Expression;
 use super::item::{self, Item};
-use super::{Table, keys};
+use super::keys;
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::frame::Address;

@@ -1,7 +1,8 @@
 //! Invitations to groups, with the users whom they are addressed to.
 
+use super::calls::Table;
 use super::item::{self, Item};
-use super::{Table, keys};
+use super::keys;
 use crate::clock::Ms;
 use crate::error::Result;
 use crate::id::{GroupId, InviteId, UserId};

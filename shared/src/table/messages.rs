@@ -2,8 +2,9 @@
 
 use serde_json::value::RawValue;
 
+use super::calls::Table;
 use super::item::{self, Item};
-use super::{MissedRef, Table, groups, keys};
+use super::{MissedRef, groups, keys};
 use crate::error::{Error, Result};
 use crate::frame::{Address, Message};
 use crate::id::{GroupId, MessageId, UserId};

@@ -3,12 +3,13 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::calls::{MAX_ATTEMPTS, Table};
 use super::connections::connection_name;
 use super::expression::Expression;
 use super::keys::Key;
 use super::kind::MissedRef;
 use super::state::State;
-use super::{MAX_ATTEMPTS, Table, item, keys};
+use super::{item, keys};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::rules::timing::STAMP_MS;

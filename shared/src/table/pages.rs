@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::calls::Table;
 use super::item::{self, Item};
+use super::keys;
 use super::kind::{MessageKind, MissedRef};
-use super::{Table, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{MessageId, PageToken, UserId};

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use serde::Serialize;
 
+use super::calls::{MAX_ATTEMPTS, Table, Transaction};
 use super::expression::Expression;
 use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
-use super::{MAX_ATTEMPTS, Table, Tails, Transaction};
+use super::tails::Tails;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, UserId};
 use crate::rules::block::Block;

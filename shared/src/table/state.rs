@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::calls::Table;
 use super::item::{self, Item};
+use super::keys;
 use super::kind::{MessageKind, MissedRef};
 use super::pages::ShownPage;
 use super::tails::Tails;
-use super::{Table, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{ConnectionId, UserId};

@@ -1,0 +1,315 @@
+//! The calls of DynamoDB that everything else is made of: each with its repeats, its errors, and its limits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update, WriteRequest,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::expression::Expression;
+use super::item::{self, Item};
+use super::keys::{Key, Range};
+use crate::clock::{Clock, Ms};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::id::Ids;
+
+/// How often a write is tried that meets another transaction on the same item, or a batch that DynamoDB took in part.
+pub(super) const MAX_ATTEMPTS: u32 = 10;
+
+/// How many keys one BatchGetItem takes.
+const MAX_BATCH_GET: usize = 100;
+
+/// How many items one BatchWriteItem takes.
+const MAX_BATCH_WRITE: usize = 25;
+
+/// How many calls of one operation are in flight at once.
+pub(super) const MAX_IN_FLIGHT: usize = 8;
+
+/// The table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub(super) client: Client,
+    pub(super) name: String,
+    pub(super) retention: Duration,
+    pub(super) max_missed_names: usize,
+    pub(super) roster_shard: u32,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<Ids>,
+}
+
+/// What became of a transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Transaction {
+    Done,
+    /// Which of its parts, in order, found its condition false.
+    Refused(Vec<bool>),
+}
+
+impl Table {
+    /// The table that is configured.
+    pub fn new(client: Client, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        let Config { table, retention, max_missed_names, roster_shard, .. } = config;
+        let (retention, max_missed_names, roster_shard) = (*retention, *max_missed_names, *roster_shard);
+        Self { client, name: table.clone(), retention, max_missed_names, roster_shard, clock, ids }
+    }
+
+    /// The time before which everything has expired.
+    pub fn oldest(&self) -> Ms {
+        self.clock.now_ms().saturating_sub(self.retention_ms())
+    }
+
+    pub(super) fn retention_ms(&self) -> Ms {
+        Ms::try_from(self.retention.as_millis()).unwrap_or(Ms::MAX)
+    }
+
+    /// The `expiresAt` of an item that is to live so long: TTL wants seconds.
+    pub(super) fn expires_at(from: Ms, lifetime_ms: Ms) -> AttributeValue {
+        item::number(from.saturating_add(lifetime_ms).div_ceil(1000))
+    }
+
+    /// Whether an item has expired. TTL deletes late, so every reader asks.
+    pub(super) fn is_live(&self, item: &Item) -> Result<bool> {
+        let expires_at = item::read_optional_number(item, "expiresAt")?;
+        Ok(expires_at.is_none_or(|seconds| self.clock.now_ms() < seconds.saturating_mul(1000)))
+    }
+
+    pub(super) async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        let request =
+            self.client.get_item().table_name(&self.name).set_key(Some(key.attributes())).consistent_read(true);
+        let answer = request.send().await.map_err(|error| Error::unavailable("GetItem", error))?;
+        Ok(answer.item)
+    }
+
+    /// The items that there are, in no order.
+    pub(super) async fn get_all(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
+        let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_GET).map(<[Key]>::to_vec).collect();
+        let batches = stream::iter(chunks).map(|chunk| self.get_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
+        let items: Vec<Vec<Item>> = batches.try_collect().await?;
+        Ok(items.into_iter().flatten().collect())
+    }
+
+    pub(super) async fn get_batch(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
+        match self.get_part_of_batch(keys).await? {
+            (items, left) if left.is_empty() => Ok(items),
+            _ => Err(Error::unavailable("BatchGetItem", "keys stay unprocessed")),
+        }
+    }
+
+    /// The items of a batch, and the keys that stayed unprocessed.
+    pub(super) async fn get_part_of_batch(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<(Vec<Item>, Vec<HashMap<String, AttributeValue>>)> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut left: Vec<HashMap<String, AttributeValue>> = keys.iter().map(Key::attributes).collect();
+        for attempt in 0..MAX_ATTEMPTS {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
+            let wanted = wanted.map_err(|error| Error::unavailable("BatchGetItem", error))?;
+            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = answer.map_err(|error| Error::unavailable("BatchGetItem", error))?;
+            found.extend(answer.responses.unwrap_or_default().into_values().flatten());
+            left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|rest| rest.keys).collect();
+            if left.is_empty() {
+                break;
+            }
+            self.pause(attempt).await;
+        }
+        Ok((found, left))
+    }
+
+    /// The items of one batch that could be read, and the keys of those that could not.
+    pub(super) async fn get_what_can_be_read(&self, keys: Vec<Key>) -> (Vec<Item>, Vec<Key>) {
+        match self.get_part_of_batch(keys.clone()).await {
+            Ok((items, left)) => {
+                let is_left = |key: &Key| left.iter().any(|left| key.is_of(left));
+                (items, keys.into_iter().filter(is_left).collect())
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "a batch could not be read");
+                (Vec::new(), keys)
+            }
+        }
+    }
+
+    /// One page of a range, and where the next one starts.
+    pub(super) async fn query(
+        &self,
+        range: &Range,
+        limit: Option<i32>,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>)> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", item::text(&range.pk))
+            .expression_attribute_values(":from", item::text(&range.from))
+            .expression_attribute_values(":to", item::text(&range.to))
+            .consistent_read(true)
+            .set_limit(limit)
+            .set_exclusive_start_key(start);
+        let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+
+    /// Every item of a range.
+    pub(super) async fn query_all(&self, range: &Range) -> Result<Vec<Item>> {
+        let (mut items, mut next) = self.query(range, None, None).await?;
+        while next.is_some() {
+            let (more, after) = self.query(range, None, next).await?;
+            items.extend(more);
+            next = after;
+        }
+        Ok(items)
+    }
+
+    /// Put an item unless there is one that has not expired. Whether it was put.
+    pub(super) async fn put_if_free(&self, item: Item) -> Result<bool> {
+        let put = self
+            .put(item)
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
+            .expression_attribute_values(":now", item::number(self.clock.now_ms() / 1000));
+        Ok(self.conditionally("PutItem", || put.clone().send()).await?.is_some())
+    }
+
+    pub(super) fn put(&self, item: Item) -> PutItemFluentBuilder {
+        self.client.put_item().table_name(&self.name).set_item(Some(item))
+    }
+
+    pub(super) fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.name).set_key(Some(key.attributes()))
+    }
+
+    pub(super) fn delete(&self, key: &Key) -> DeleteItemFluentBuilder {
+        self.client.delete_item().table_name(&self.name).set_key(Some(key.attributes()))
+    }
+
+    /// Delete items, whether they are there or not.
+    pub(super) async fn delete_all(&self, keys: Vec<Key>) -> Result<()> {
+        let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_WRITE).map(<[Key]>::to_vec).collect();
+        let batches = stream::iter(chunks).map(|chunk| self.delete_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
+        batches.try_collect().await
+    }
+
+    pub(super) async fn delete_batch(&self, keys: Vec<Key>) -> Result<()> {
+        let mut left = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let request = DeleteRequest::builder().set_key(Some(key.attributes())).build();
+            let request = request.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
+            left.push(WriteRequest::builder().delete_request(request).build());
+        }
+        for attempt in 0..MAX_ATTEMPTS {
+            let answer = self.client.batch_write_item().request_items(&self.name, left).send().await;
+            let answer = answer.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
+            left = answer.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.pause(attempt).await;
+        }
+        Err(Error::unavailable("BatchWriteItem", "items stay unprocessed"))
+    }
+
+    /// All of these writes, or none. A conflict with another transaction is tried again: the SDK does not do that.
+    pub(super) async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction> {
+        for attempt in 0..MAX_ATTEMPTS {
+            let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
+            let Err(error) = sent else { return Ok(Transaction::Done) };
+            match cancelled(&error) {
+                Some(reasons) if reasons.iter().any(|reason| reason == "ConditionalCheckFailed") => {
+                    return Ok(Transaction::Refused(reasons.iter().map(|r| r == "ConditionalCheckFailed").collect()));
+                }
+                Some(reasons) if reasons.iter().any(|reason| is_passing(reason)) => self.pause(attempt).await,
+                _ => return Err(Error::unavailable("TransactWriteItems", error)),
+            }
+        }
+        Err(Error::unavailable("TransactWriteItems", "other transactions stay in the way"))
+    }
+
+    pub(super) fn put_part(&self, item: Item, condition: Option<&str>) -> Result<TransactWriteItem> {
+        let put = Put::builder().table_name(&self.name).set_item(Some(item));
+        let put = put.set_condition_expression(condition.map(str::to_owned)).build();
+        let put = put.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    pub(super) fn delete_part(
+        &self,
+        key: &Key,
+        condition: Option<&str>,
+        values: HashMap<String, AttributeValue>,
+    ) -> Result<TransactWriteItem> {
+        let delete = Delete::builder().table_name(&self.name).set_key(Some(key.attributes()));
+        let delete = delete.set_condition_expression(condition.map(str::to_owned));
+        let values = (!values.is_empty()).then_some(values);
+        let delete = delete.set_expression_attribute_values(values).build();
+        let delete = delete.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
+    }
+
+    pub(super) fn update_part(&self, key: &Key, change: Expression) -> Result<TransactWriteItem> {
+        let update = Update::builder().table_name(&self.name).set_key(Some(key.attributes()));
+        Ok(TransactWriteItem::builder().update(change.part(update)?).build())
+    }
+
+    /// Updates an item. Returns whether the conditions were true.
+    pub(super) async fn change(&self, key: &Key, change: Expression) -> Result<bool> {
+        let update = change.request(self.update(key));
+        Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
+    }
+
+    /// Wait before another attempt: twice as long each time, and not in step with others.
+    pub async fn pause(&self, attempt: u32) {
+        let most_ms = (10 << attempt.min(6)).min(400);
+        self.clock.sleep(Duration::from_millis(1 + self.ids.below(most_ms))).await;
+    }
+
+    /// A conditional write of one item: whether its condition held.
+    pub(super) async fn conditionally<T, E, F>(
+        &self,
+        operation: &'static str,
+        send: impl Fn() -> F,
+    ) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        for attempt in 0..MAX_ATTEMPTS {
+            match send().await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) => match error.code() {
+                    Some("ConditionalCheckFailedException") => return Ok(None),
+                    Some("TransactionConflictException") => self.pause(attempt).await,
+                    _ => return Err(Error::unavailable(operation, error)),
+                },
+            }
+        }
+        Err(Error::unavailable(operation, "other transactions stay in the way"))
+    }
+}
+
+/// The reasons of a transaction that was cancelled.
+fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+            Some(cancelled.cancellation_reasons().iter().map(|r| r.code().unwrap_or_default().to_owned()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the same transaction may succeed a moment later.
+fn is_passing(reason: &str) -> bool {
+    matches!(reason, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+}
