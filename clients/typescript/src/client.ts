@@ -1,7 +1,7 @@
 /** The client: keeps a connection open, catches up, and sends. */
 
 import { ChatApi } from "./api.js";
-import { catchUp } from "./catchup.js";
+import { catchUp, Dropper } from "./catchup.js";
 import { backoffMs, sleep, systemClock, type Clock, type Timer } from "./clock.js";
 import { Connection, type WebSocketConstructor } from "./connection.js";
 import { Delivery } from "./delivery.js";
@@ -272,8 +272,10 @@ export class ChatClient {
    * received older messages, so everything is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
+    const dropper = new Dropper(this.api, signal);
     let page = await this.api.pull({ signal });
     while (page.messages.length === 0) {
+      await dropper.add(page);
       if (page.next === undefined) return;
       page = await this.api.pull({ after: page.next, signal });
     }
