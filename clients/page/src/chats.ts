@@ -1,16 +1,17 @@
-/** The chats of a user, and what they hold. They last as long as the tab. */
+/** The chats of a user and their messages. They last as long as the tab. */
 
 import type { Message } from "serverless-chat-client";
 
-/** How many messages outlive a reload. */
+/** The number of messages that a reload keeps. */
 const KEPT = 500;
 
 /** `user:<id>` or `group:<id>`. */
 export type ChatKey = string;
 
-/** A message that is on its way to the server, or that was refused. */
+/** A message that the server has not confirmed, or has refused. */
 export interface Draft {
   text: string;
+  /** The error to show if the send has failed. */
   failed?: string;
 }
 
@@ -32,7 +33,7 @@ export class Chats {
     for (const message of this.#read()) this.#put(message);
   }
 
-  /** The ids of all messages that are here. */
+  /** The ids of all stored messages. */
   get stored(): string[] {
     return [...this.#messages.values()].flatMap((messages) => [...messages.keys()]);
   }
@@ -58,7 +59,7 @@ export class Chats {
     this.#unread.delete(key);
   }
 
-  /** Keep a message; of which chat it is. */
+  /** Stores a message, and returns the key of its chat. */
   add(message: Message, isRead: boolean): ChatKey {
     const key = this.#put(message);
     if (!isRead) this.#unread.set(key, this.unread(key) + 1);
@@ -100,7 +101,7 @@ export class Chats {
     try {
       sessionStorage.setItem(this.#place, JSON.stringify(last));
     } catch {
-      // A full or forbidden storage: a reload shows less.
+      // The storage is full or forbidden. After a reload the page shows fewer messages.
     }
   }
 

@@ -1,16 +1,20 @@
 /**
- * What the application around the chat does: it says who a user is and who is whose friend, and it notifies. The local
- * stack does that for this page, as long as it runs with the secret that everybody knows. In the cloud it is your back
- * end, by the internal API.
+ * The calls of the host application: tokens, friends, blocks and notifications. The local stack offers them to this
+ * page if it runs with its built-in secret. In the cloud your back end makes them, through the internal API.
  */
 
-export interface Ties {
+/** The friends of a user, and the users whom they block. */
+export interface Relations {
   friends: string[];
   blocks: string[];
 }
 
-/** A refusal in the server's words. */
-export class HostError extends Error {}
+/** A refusal by the local stack, with its message. */
+export class HostError extends Error {
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
 
 async function answer(path: string, init?: RequestInit): Promise<string> {
   const response = await fetch(path, { cache: "no-store", ...init });
@@ -20,29 +24,29 @@ async function answer(path: string, init?: RequestInit): Promise<string> {
   try {
     message = JSON.parse(text).message ?? message;
   } catch {
-    // Something else answered.
+    // The answer is not from the local stack.
   }
-  throw new HostError(message);
+  throw new HostError(response.status, message);
 }
 
 const invoke = (name: string, payload: object) =>
   answer(`/dev/${name}`, { method: "POST", body: JSON.stringify(payload) });
 
-/** A token of that user. */
+/** Returns a token of a user. */
 export const tokenOf = (user: string): Promise<string> => answer(`/dev/token?user=${encodeURIComponent(user)}`);
 
-/** Whom a user is tied to. */
-export const tiesOf = async (userId: string): Promise<Ties> =>
+/** Returns the friends and blocks of a user. */
+export const relationsOf = async (userId: string): Promise<Relations> =>
   JSON.parse(await invoke("relationship", { method: "GET", userId }));
 
-/** Make two users friends, or end that. */
+/** Makes two users friends, or ends their friendship. */
 export const befriend = (userId: string, friendId: string, on = true): Promise<string> =>
   invoke("relationship", { method: on ? "PUT" : "DELETE", userId, friendId });
 
-/** Let a user block another, or end that. */
+/** Blocks a user for another user, or unblocks them. */
 export const block = (userId: string, blockedId: string, on = true): Promise<string> =>
   invoke("relationship", { method: on ? "PUT" : "DELETE", userId, blockedId });
 
-/** Notify whoever is online: a user, or the members of a group. */
+/** Notifies a user or the members of a group, if they are online. */
 export const notify = (type: "unicast" | "multicast", to: string, content: string): Promise<string> =>
   invoke("notification", { type, to, notificationType: "greeting", content });

@@ -1,4 +1,4 @@
-/** The page: what is shown, and what a click does. */
+/** Draws the page and handles its events. */
 
 import {
   ChatClient,
@@ -13,21 +13,21 @@ import { Chats, idOf, isGroup, ofGroup, withUser, type ChatKey, type Draft } fro
 import * as host from "./host.js";
 import { LANGUAGES, type Language, type Words } from "./words.js";
 
-/** How often friends, groups and invitations are looked up, of which nothing is pushed. */
-const LOOK_EVERY_MS = 3_000;
+/** How often friends, groups and invitations are loaded. The server does not push their changes. */
+const REFRESH_EVERY_MS = 3_000;
 
-/** How long a notice stays. */
+/** How long a notice is shown. */
 const NOTICE_MS = 15_000;
 
 const $ = <E extends HTMLElement>(id: string): E => document.getElementById(id) as E;
 
-/** A user who is signed in. */
+/** A signed-in user. */
 interface Session {
   me: string;
   chats: Chats;
   client: ChatClient;
   state: State;
-  ties: host.Ties;
+  relations: host.Relations;
   groups: Group[];
   invitations: Invitation[];
   open: ChatKey | undefined;
@@ -38,47 +38,57 @@ let session: Session | undefined;
 
 const words = (): Words => LANGUAGES[language];
 
-/** What somebody wrote, or an application of another kind. */
+/** The text of a content. Other applications may send content that is not text: it is shown as JSON. */
 const textOf = (content: Json): string => (typeof content === "string" ? content : JSON.stringify(content));
 
-// ------------------------------------------------------------------------------------------------- what went wrong
-function inWords(error: unknown): string {
-  if (error instanceof host.HostError) return error.message === "Not Found" ? words().errors.token : error.message;
-  if (!(error instanceof ChatError)) return error instanceof TypeError ? words().errors.network : words().errors.other;
-  const errors: Record<string, string> = words().errors;
-  const text = errors[error.code] ?? words().errors.other;
-  return error.code === "network" ? text : `${text} (${error.message})`;
+// ------------------------------------------------------------------------------------------------- errors, notices
+/** Whether the server did not answer. The state then shows it too. */
+function isUnreachable(error: unknown): boolean {
+  if (!(error instanceof ChatError)) return error instanceof TypeError;
+  // No token came: the local stack refused it, or did not answer.
+  if (error.code === "token") return !(error.cause instanceof host.HostError);
+  return error.code === "network";
+}
+
+/** Says what happened and what to do. */
+function textOfError(error: unknown): string {
+  const errors: Record<string, string> & Words["errors"] = words().errors;
+  if (isUnreachable(error)) return errors.network;
+  if (error instanceof host.HostError) return error.status === 404 ? errors.noToken : error.message;
+  if (!(error instanceof ChatError)) return errors.other;
+  if (error.code === "token") return textOfError(error.cause);
+  return `${errors[error.code] ?? errors.other} (${error.message})`;
 }
 
 let noticeTimer = 0;
 
-function alarm(text: string): void {
+function showError(text: string): void {
   $("alert").textContent = text;
   $("alert").hidden = text === "";
 }
 
-function notice(text: string): void {
+function showNotice(text: string): void {
   $("notice").textContent = text;
   $("notice").hidden = text === "";
   clearTimeout(noticeTimer);
-  noticeTimer = window.setTimeout(() => notice(""), NOTICE_MS);
+  noticeTimer = window.setTimeout(() => showNotice(""), NOTICE_MS);
 }
 
-/** Do something that may fail, and say so if it does. */
+/** Performs an action, and shows its error if it fails. */
 function attempt(work: () => Promise<unknown>): void {
-  alarm("");
-  work().then(draw, (error: unknown) => alarm(inWords(error)));
+  showError("");
+  work().then(draw, (error: unknown) => showError(textOfError(error)));
 }
 
-/** The same, and what is looked up may be another then. */
+/** Performs an action that changes friends, groups or invitations, and loads them again. */
 function change(work: () => Promise<unknown>): void {
   attempt(async () => {
     await work();
-    look();
+    refresh();
   });
 }
 
-/** What a form does with one of its fields, which is empty once it is done. */
+/** Performs an action with the text of a field when the form is submitted. Then empties the field. */
 function onSubmit(id: string, field: string, work: (text: string) => Promise<unknown>): void {
   const form = $<HTMLFormElement>(id);
   form.addEventListener("submit", (event) => {
@@ -99,21 +109,21 @@ function newClient(me: string, chats: Chats): ChatClient {
     stored: chats.stored,
     onMessage: take,
     onNotification: ({ notificationType, content }) => {
-      notice(words().notification(notificationType, textOf(content)));
-      look();
+      showNotice(words().notification(notificationType, textOf(content)));
+      refresh();
     },
     onState: (state) => {
       if (session === undefined) return;
       session.state = state;
       if (state === "online") {
-        alarm("");
-        look();
+        showError("");
+        refresh();
       }
       draw();
     },
     onError: (error) => {
-      // These show in the state.
-      if (error.code !== "network" && error.code !== "too_many_connections") alarm(inWords(error));
+      // The state shows these.
+      if (!isUnreachable(error) && error.code !== "too_many_connections") showError(textOfError(error));
     },
   });
 }
@@ -127,15 +137,15 @@ function take(message: Message): void {
 }
 
 async function signIn(me: string): Promise<void> {
-  // Whether there are tokens at all.
+  // Fails if the local stack gives no tokens.
   await host.tokenOf(me);
   const chats = new Chats(me);
-  const ties = { friends: [], blocks: [] };
+  const relations = { friends: [], blocks: [] };
   const client = newClient(me, chats);
-  session = { me, chats, client, state: "idle", ties, groups: [], invitations: [], open: undefined };
+  session = { me, chats, client, state: "idle", relations, groups: [], invitations: [], open: undefined };
   sessionStorage.setItem("me", me);
   client.connect();
-  look();
+  refresh();
 }
 
 function goOnlineOrOff(): void {
@@ -152,14 +162,14 @@ function goOnlineOrOff(): void {
   });
 }
 
-/** Look up what is not pushed. While the server is away, its absence shows in the state. */
-function look(): void {
+/** Loads friends, groups and invitations. Errors are not shown: if the server does not answer, the state shows it. */
+function refresh(): void {
   if (session === undefined || session.state === "closed") return;
   const { me, client } = session;
-  Promise.all([host.tiesOf(me), client.api.groups(), client.api.invitations()]).then(
-    ([ties, groups, invitations]) => {
+  Promise.all([host.relationsOf(me), client.api.groups(), client.api.invitations()]).then(
+    ([relations, groups, invitations]) => {
       if (session?.client !== client) return;
-      Object.assign(session, { ties, groups, invitations });
+      Object.assign(session, { relations, groups, invitations });
       if (session.open !== undefined && isGroup(session.open) && groupOf(session.open) === undefined) show(undefined);
       draw();
     },
@@ -169,7 +179,7 @@ function look(): void {
 
 const groupOf = (key: ChatKey): Group | undefined => session?.groups.find((group) => group.id === idOf(key));
 
-async function say(text: string): Promise<void> {
+async function send(text: string): Promise<void> {
   if (session?.open === undefined || text === "") return;
   const { me, open, chats, client } = session;
   const draft: Draft = { text };
@@ -177,7 +187,7 @@ async function say(text: string): Promise<void> {
   draw();
   $("log").lastElementChild?.scrollIntoView();
   const sent = isGroup(open) ? client.sendToGroup(idOf(open), text) : client.sendToUser(idOf(open), text);
-  // Nobody waits for it here: while the connection is away it waits in the client.
+  // Not awaited: without a connection, the message waits in the client.
   sent.then(
     ({ id, timestamp }) => {
       chats.undraft(open, draft);
@@ -189,7 +199,9 @@ async function say(text: string): Promise<void> {
       draw();
     },
     (error: unknown) => {
-      draft.failed = inWords(error);
+      const text = textOfError(error);
+      const mayHaveArrived = error instanceof ChatError && ["unacknowledged", "closed"].includes(error.code);
+      draft.failed = mayHaveArrived ? text : words().notSent(text);
       draw();
     },
   );
@@ -221,8 +233,13 @@ function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** A button, which keeps the focus by its key when it is drawn anew. */
-function button(key: string, text: Child, click: () => void, attributes: Record<string, string> = {}): HTMLButtonElement {
+/** Makes a button. Its key keeps the focus when the button is drawn again. */
+function button(
+  key: string,
+  text: Child,
+  click: () => void,
+  attributes: Record<string, string> = {},
+): HTMLButtonElement {
   const made = element("button", { type: "button", "data-key": key, ...attributes }, text);
   made.addEventListener("click", click);
   return made;
@@ -230,7 +247,7 @@ function button(key: string, text: Child, click: () => void, attributes: Record<
 
 const drawn = new Map<string, string>();
 
-/** Draw the children of an element anew if what they show has changed. */
+/** Draws the children of an element again if their model has changed. Returns whether it has. */
 function fill(id: string, model: unknown, children: () => Child[]): boolean {
   const now = JSON.stringify([language, model]);
   if (drawn.get(id) === now) return false;
@@ -261,8 +278,8 @@ function drawWords(): void {
 
 function draw(): void {
   const isReplaced = session?.state === "replaced";
-  $("door").hidden = session !== undefined;
-  $("room").hidden = session === undefined;
+  $("signed-out").hidden = session !== undefined;
+  $("signed-in").hidden = session === undefined;
   $("state").hidden = session === undefined;
   $("toggle").hidden = session === undefined || isReplaced;
   $("replaced").hidden = !isReplaced;
@@ -270,31 +287,33 @@ function draw(): void {
   const { me, state, open } = session;
   document.title = `${me} · Chat`;
   $("me").textContent = me;
-  // Said again only when it changes.
+  // Set only when it changes, since screen readers read each new text.
   if ($("state").textContent !== words().states[state]) $("state").textContent = words().states[state];
   $("state").dataset["state"] = state;
   $("toggle").textContent = state === "closed" ? words().goOnline : words().goOffline;
-  $("room").classList.toggle("in-chat", open !== undefined);
+  $("signed-in").classList.toggle("in-chat", open !== undefined);
   drawLists(session);
   drawChat(session);
 }
 
-function drawLists({ chats, ties, groups, invitations, open }: Session): void {
-  const entry = (key: ChatKey, name: string, mark: string) => ({ key, name, mark, unread: chats.unread(key), open: key === open });
+function drawLists({ chats, relations, groups, invitations, open }: Session): void {
+  const entry = (key: ChatKey, name: string, mark: string) => {
+    return { key, name, mark, unread: chats.unread(key), open: key === open };
+  };
   type Entry = ReturnType<typeof entry>;
   const line = ({ key, name, mark, unread, open }: Entry) => {
     const made = button(key, "", () => show(key), { "aria-current": String(open) });
     made.append(element("span", { class: "name" }, name));
     if (mark !== "") made.append(element("small", {}, mark));
     if (unread > 0) {
-      const badge = element("span", { class: "unread", "aria-label": words().unread(unread), role: "img" }, String(unread));
-      made.append(badge);
+      const attributes = { class: "unread", "aria-label": words().unread(unread), role: "img" };
+      made.append(element("span", attributes, String(unread)));
     }
     return element("li", {}, made);
   };
-  const blocked = (user: string) => (ties.blocks.includes(user) ? words().blocked : "");
+  const blocked = (user: string) => (relations.blocks.includes(user) ? words().blocked : "");
   const known = chats.keys().filter((key) => !isGroup(key)).map(idOf);
-  const users = [...new Set([...ties.friends, ...ties.blocks, ...known])].sort();
+  const users = [...new Set([...relations.friends, ...relations.blocks, ...known])].sort();
   const people = users.map((user) => entry(withUser(user), user, blocked(user)));
   fill("people", people, () => people.map(line));
   const rooms = groups.map((group) => entry(ofGroup(group.id), group.name, String(group.usersId.length)));
@@ -320,21 +339,21 @@ function drawChat(now: Session): void {
   $("chat-title").textContent = open === undefined ? "" : isGroup(open) ? (group?.name ?? "") : idOf(open);
   $("chat-head").hidden = $("send").hidden = open === undefined;
   $("details").hidden = group === undefined;
-  fill("actions", [open, now.ties, group], () => (open === undefined ? [] : actions(now, open, group)));
+  fill("actions", [open, now.relations, group], () => (open === undefined ? [] : actions(now, open, group)));
   if (group !== undefined) drawMembers(now, group);
   const messages = open === undefined ? [] : chats.messages(open);
   const drafts = open === undefined ? [] : chats.drafts(open);
   const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-  const empty = element("p", { class: "empty" }, open === undefined ? words().nobody : words().empty);
+  const empty = element("p", { class: "empty" }, open === undefined ? words().noChat : words().noMessages);
   const changed = fill("log", [open, messages, drafts], () => {
-    const lines = [...messages.map((message) => spoken(now.me, message)), ...drafts.map(drafted)];
+    const lines = [...messages.map((message) => messageLine(now.me, message)), ...drafts.map(draftLine)];
     return lines.length === 0 ? [empty] : lines;
   });
   if (changed && atEnd) log.lastElementChild?.scrollIntoView({ block: "nearest" });
 }
 
-function actions({ me, ties }: Session, open: ChatKey, group: Group | undefined): Child[] {
+function actions({ me, relations }: Session, open: ChatKey, group: Group | undefined): Child[] {
   const id = idOf(open);
   const act = (work: () => Promise<unknown>) => () => change(work);
   const notify = button(
@@ -342,19 +361,19 @@ function actions({ me, ties }: Session, open: ChatKey, group: Group | undefined)
     words().notify,
     act(async () => {
       await host.notify(isGroup(open) ? "multicast" : "unicast", id, words().greeting(me));
-      notice(words().notified);
+      showNotice(words().notified);
     }),
   );
   if (isGroup(open)) {
     const leave = group?.managerId === me ? words().dissolve : words().leave;
     return [notify, button("leave", leave, act(() => session!.client.api.leaveGroup(id)))];
   }
-  const isBlocked = ties.blocks.includes(id);
+  const isBlocked = relations.blocks.includes(id);
   const buttons = [
     notify,
     button("block", isBlocked ? words().unblock : words().block, act(() => host.block(me, id, !isBlocked))),
   ];
-  if (ties.friends.includes(id)) {
+  if (relations.friends.includes(id)) {
     buttons.push(button("unfriend", words().unfriend, act(() => host.befriend(me, id, false))));
   }
   return buttons;
@@ -375,7 +394,7 @@ function drawMembers({ me }: Session, group: Group): void {
   );
 }
 
-function spoken(me: string, { senderId, timestamp, content }: Message): HTMLElement {
+function messageLine(me: string, { senderId, timestamp, content }: Message): HTMLElement {
   const own = senderId === me;
   const locale = navigator.language.startsWith(language) ? navigator.language : language;
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "short" }).format(timestamp);
@@ -383,23 +402,23 @@ function spoken(me: string, { senderId, timestamp, content }: Message): HTMLElem
   return element("div", { class: own ? "line own" : "line" }, head, textOf(content));
 }
 
-function drafted({ text, failed }: Draft): HTMLElement {
-  const state = failed === undefined ? words().sending : words().notSent(failed);
-  return element("div", { class: failed === undefined ? "line own" : "line own failed" }, element("small", {}, state), text);
+function draftLine({ text, failed }: Draft): HTMLElement {
+  const state = element("small", {}, failed ?? words().sending);
+  return element("div", { class: failed === undefined ? "line own" : "line own failed" }, state, text);
 }
 
-// ----------------------------------------------------------------------------------------------------------- begin
+// ----------------------------------------------------------------------------------------------------------- start
 $<HTMLFormElement>("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(() => signIn($<HTMLInputElement>("name").value));
 });
-onSubmit("befriend", "user", async (user) => {
+onSubmit("add-friend", "user", async (user) => {
   if (session === undefined) return;
   await host.befriend(session.me, user);
-  session.ties = await host.tiesOf(session.me);
+  session.relations = await host.relationsOf(session.me);
   show(withUser(user));
 });
-onSubmit("found", "name", async (name) => {
+onSubmit("create-group", "name", async (name) => {
   if (session === undefined) return;
   const id = await session.client.api.createGroup(name);
   session.groups = await session.client.api.groups();
@@ -408,14 +427,14 @@ onSubmit("found", "name", async (name) => {
 onSubmit("invite", "user", async (user) => {
   if (session?.open === undefined) return;
   await session.client.api.invite(idOf(session.open), user);
-  notice(words().invited(user));
+  showNotice(words().invited(user));
 });
 onSubmit("rename", "name", async (name) => {
   if (session?.open === undefined) return;
   await session.client.api.renameGroup(idOf(session.open), name);
-  look();
+  refresh();
 });
-onSubmit("send", "text", say);
+onSubmit("send", "text", send);
 $("send").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -424,7 +443,7 @@ $("send").addEventListener("keydown", (event) => {
 $("back").addEventListener("click", () => {
   const key = session?.open;
   show(undefined);
-  if (key !== undefined) $("room").querySelector<HTMLElement>(`nav [data-key="${CSS.escape(key)}"]`)?.focus();
+  if (key !== undefined) document.querySelector<HTMLElement>(`nav [data-key="${CSS.escape(key)}"]`)?.focus();
 });
 $("toggle").addEventListener("click", goOnlineOrOff);
 $("continue").addEventListener("click", () => {
@@ -443,13 +462,13 @@ document.addEventListener("visibilitychange", () => {
   draw();
 });
 setInterval(() => {
-  if (document.visibilityState === "visible") look();
-}, LOOK_EVERY_MS);
+  if (document.visibilityState === "visible") refresh();
+}, REFRESH_EVERY_MS);
 
 const remembered = sessionStorage.getItem("language");
 if (remembered === "en" || remembered === "zh") language = remembered;
 drawWords();
 draw();
-// A reload is no sign-out.
+// A reload keeps the user signed in.
 const before = sessionStorage.getItem("me");
 if (before !== null) attempt(() => signIn(before));

@@ -1,5 +1,6 @@
-// The page in a real browser, against a local stack of its own. CHROMIUM: the browser's program (chromium).
-// LOCALSTACK: the stack's (target/debug/localstack). SCREENSHOTS: a folder for pictures, if they are wanted.
+// The page in a real browser, against a local stack of its own. CHROMIUM: the program of the browser
+// (/usr/bin/chromium). LOCALSTACK: the program of the local stack (target/debug/localstack). SCREENSHOTS: a folder for
+// pictures. Without it, none are taken.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -32,7 +33,7 @@ async function startStack(options = [], environment = {}) {
 
 before(async () => {
   stack = await startStack();
-  // Where the tests are root, Chromium has no sandbox to run in; it opens nothing but this page.
+  // As root, Chromium runs only without its sandbox. It opens nothing but this page.
   const args = process.getuid() === 0 ? ["--no-sandbox"] : [];
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 });
@@ -42,7 +43,7 @@ after(async () => {
   stack?.stop();
 });
 
-/** Tabs of users whose names nobody else has, unless told otherwise; signed in, each with a storage of its own. */
+/** Opens a tab for each name, with a storage of its own, and signs in. By default no other test has the same users. */
 async function tabs(names, options = {}, address = stack.address, userOf = newUser) {
   const number = ++count;
   return Promise.all(
@@ -85,14 +86,14 @@ async function picture(page, name) {
   if (folder !== undefined) await page.screenshot({ path: `${folder}/${name}.png` });
 }
 
-/** Whether nothing is cut off at the sides of the lists. */
-const isWithin = async (page) => {
+/** Asserts that the lists are not wider than their place. */
+const assertListsFit = async (page) => {
   const [content, shown] = await page.locator("nav").evaluate((nav) => [nav.scrollWidth, nav.clientWidth]);
   assert(content <= shown, `${content} > ${shown}`);
 };
 
-/** What axe finds wrong for people who can't see well, or use no mouse. */
-async function isAccessible(page) {
+/** Asserts that axe finds no problem for people who see badly or use no mouse. */
+async function assertAccessible(page) {
   await page.evaluate(await import("node:fs/promises").then((fs) => fs.readFile(AXE, "utf8")));
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
@@ -106,7 +107,7 @@ async function close(...pages) {
   }
 }
 
-test("two users talk", async () => {
+test("two users chat", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   await say(alice, "hello, bob");
@@ -122,7 +123,7 @@ test("two users talk", async () => {
   await close(alice, bob);
 });
 
-test("what was sent while one was offline is there when he returns, once, and after a reload", async () => {
+test("messages sent while a user is offline are shown once, also after a reload", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   await say(alice, "before");
@@ -144,15 +145,15 @@ test("what was sent while one was offline is there when he returns, once, and af
   await close(alice, bob);
 });
 
-test("an invitation is accepted, and the group talks", async () => {
+test("an invitation is accepted, and the group chats", async () => {
   const [alice, bob, carol] = await tabs(["alice", "bob", "carol"]);
   await alice.getByPlaceholder("new group").fill("Walkers");
   await alice.keyboard.press("Enter");
   await alice.getByText("Members and invitations").click();
   for (const guest of [bob, carol]) {
-    await alice.getByPlaceholder("whom to invite").fill(guest.user);
+    await alice.getByPlaceholder("user to invite").fill(guest.user);
     await alice.locator("#invite button").click();
-    await alice.getByText(`${guest.user} is invited.`).waitFor();
+    await alice.getByText(`You invited ${guest.user}.`).waitFor();
   }
   await bob.getByText(`${alice.user} invites you to “Walkers”`).waitFor();
   await picture(bob, "invitation");
@@ -166,7 +167,7 @@ test("an invitation is accepted, and the group talks", async () => {
   await heard(alice, "I do");
   await alice.locator("#members li", { hasText: bob.user }).waitFor();
   await picture(alice, "group");
-  await isAccessible(alice);
+  await assertAccessible(alice);
 
   await alice.getByPlaceholder("new name").fill("Hikers");
   await alice.locator("#rename button").click();
@@ -178,13 +179,13 @@ test("an invitation is accepted, and the group talks", async () => {
   await close(alice, bob, carol);
 });
 
-test("a block is silent, until it is lifted", async () => {
+test("a block is invisible to the sender, and ends with the unblock", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   await chatWith(bob, alice.user);
   await bob.getByRole("button", { name: "Block", exact: true }).click();
   await bob.locator("#people button", { hasText: "blocked" }).waitFor();
-  // It looks sent.
+  // To the blocked user the message looks sent.
   await say(alice, "can you hear me?");
   await bob.getByRole("button", { name: "Unblock" }).click();
   await bob.getByRole("button", { name: "Block", exact: true }).waitFor();
@@ -196,29 +197,29 @@ test("a block is silent, until it is lifted", async () => {
   await close(alice, bob);
 });
 
-test("a tab that is disconnected for a newer one says so, and continues when its user wants it to", async () => {
+test("a tab replaced by a newer one says so, and reconnects only when told", async () => {
   const small = await startStack([], { MAX_CONNECTIONS: "1" });
   const [alice, older] = await tabs(["alice", "bob"], {}, small.address);
   await befriend(alice, older.user);
   const [newer] = await tabs([older.user], {}, small.address, (name) => name);
-  const told = (page) => page.getByRole("alert").filter({ hasText: "too many tabs or on too many devices" });
-  await told(older).waitFor();
+  const warning = (page) => page.getByRole("alert").filter({ hasText: "too many tabs or on too many devices" });
+  await warning(older).waitFor();
   await older.locator("#state[data-state=replaced]").waitFor();
-  await isAccessible(older);
+  await assertAccessible(older);
   await picture(older, "replaced");
   await older.getByRole("button", { name: "中文" }).click();
   await older.getByRole("button", { name: "在此继续" }).waitFor();
   await older.getByRole("button", { name: "English" }).click();
-  // Neither connects by itself, so the newer one stays.
+  // The older tab does not connect by itself, so the newer one stays connected.
   await older.evaluate(() => globalThis.dispatchEvent(new Event("online")));
   await say(alice, "to the newer");
   await chatWith(newer, alice.user);
   await heard(newer, "to the newer");
 
   await older.getByRole("button", { name: "Continue here" }).click();
-  await told(newer).waitFor();
+  await warning(newer).waitFor();
   await online(older);
-  await told(older).waitFor({ state: "hidden" });
+  await warning(older).waitFor({ state: "hidden" });
   await chatWith(older, alice.user);
   await heard(older, "to the newer");
   await say(older, "here again");
@@ -228,16 +229,16 @@ test("a tab that is disconnected for a newer one says so, and continues when its
   small.stop();
 });
 
-test("a notification arrives", async () => {
+test("a notification is shown", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   await alice.getByRole("button", { name: "Send a notification" }).click();
-  await bob.getByText(`Notification (greeting): greetings from the back end, asked for by ${alice.user}`).waitFor();
+  await bob.getByText(`Notification (greeting): ${alice.user} asked the back end to send this greeting.`).waitFor();
   await picture(bob, "notification");
   await close(alice, bob);
 });
 
-test("what people write is text", async () => {
+test("HTML in a message is shown as text", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   const text = `<img src=x onerror="document.title='owned'"> <b>bold</b>`;
@@ -249,26 +250,38 @@ test("what people write is text", async () => {
   await close(alice, bob);
 });
 
-test("what goes wrong is said in words", async () => {
+test("the error of a call is shown", async () => {
   const [alice] = await tabs(["alice"]);
   await befriend(alice, "somebody");
   await alice.getByPlaceholder("new friend").fill(alice.user);
   await alice.keyboard.press("Enter");
-  await alice.getByRole("alert").filter({ hasText: "neither befriend nor block himself" }).waitFor();
+  await alice.getByRole("alert").filter({ hasText: "neither befriend nor block" }).waitFor();
   await picture(alice, "error");
-  // The browser says in its console that it was answered 400.
+  // The browser logs the answer 400.
   alice.complaints.length = 0;
   await close(alice);
 });
 
-test("it speaks Chinese", async () => {
+test("without tokens the page says what to do", async () => {
+  const other = await startStack([], { JWT_SECRET: "the-secret-of-the-tests-of-the-page" });
+  const context = await browser.newContext({ locale: "en-GB" });
+  const page = await context.newPage();
+  await page.goto(other.address);
+  await page.locator("#name").fill("alice");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").filter({ hasText: "start the local stack without a JWT_SECRET" }).waitFor();
+  await context.close();
+  other.stop();
+});
+
+test("the page has Chinese texts, and remembers the language", async () => {
   const [alice] = await tabs(["alice"], { locale: "zh-CN" });
   assert.equal(await alice.locator("html").getAttribute("lang"), "zh-CN");
   await alice.getByPlaceholder("新好友").fill("bob");
   await alice.keyboard.press("Enter");
   await alice.getByRole("button", { name: "拉黑" }).waitFor();
   await picture(alice, "chinese");
-  await isAccessible(alice);
+  await assertAccessible(alice);
   await alice.getByRole("button", { name: "English" }).click();
   await alice.getByRole("button", { name: "Block", exact: true }).waitFor();
   await alice.reload();
@@ -276,7 +289,7 @@ test("it speaks Chinese", async () => {
   await close(alice);
 });
 
-test("the keyboard is enough", async () => {
+test("the keyboard reaches everything that a chat needs", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   await befriend(alice, bob.user);
   const tabTo = async (page, what) => {
@@ -289,7 +302,7 @@ test("the keyboard is enough", async () => {
   await bob.locator("#people button").waitFor();
   await tabTo(bob, "#people button");
   await bob.keyboard.press("Enter");
-  // Where one writes, at once.
+  // The focus is then in the message field.
   await bob.keyboard.type("typed");
   await bob.keyboard.press("Enter");
   await heard(alice, "typed");
@@ -298,7 +311,7 @@ test("the keyboard is enough", async () => {
 });
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`it is accessible, ${colorScheme}`, async () => {
+  test(`the page is accessible (${colorScheme})`, async () => {
     const [alice, bob] = await tabs(["alice", "bob"], { colorScheme });
     await befriend(alice, bob.user);
     await say(alice, "one");
@@ -306,36 +319,36 @@ for (const colorScheme of ["light", "dark"]) {
     await heard(bob, "one");
     await say(bob, "two");
     await heard(alice, "two");
-    await isAccessible(alice);
-    await isWithin(alice);
+    await assertAccessible(alice);
+    await assertListsFit(alice);
     await picture(alice, colorScheme);
-    const door = await alice.context().newPage();
-    await door.goto(stack.address);
-    await isAccessible(door);
-    await picture(door, `door-${colorScheme}`);
+    const another = await alice.context().newPage();
+    await another.goto(stack.address);
+    await assertAccessible(another);
+    await picture(another, `sign-in-${colorScheme}`);
     await close(alice, bob);
   });
 }
 
-test("it fits a phone", async () => {
+test("the page fits a phone", async () => {
   const [alice] = await tabs(["alice"], { viewport: { width: 360, height: 640 }, hasTouch: true });
   await picture(alice, "phone-chats");
-  await isAccessible(alice);
+  await assertAccessible(alice);
   await befriend(alice, "bob-with-a-name-that-is-much-longer-than-any-phone-is-wide-and-has-no-place-to-break");
   await say(alice, "w".repeat(200));
   await picture(alice, "phone-chat");
-  await isAccessible(alice);
+  await assertAccessible(alice);
   const width = await alice.evaluate(() => document.documentElement.scrollWidth);
-  assert.equal(width, 360, "nothing sticks out");
+  assert.equal(width, 360, "the page is not wider than the screen");
   const button = await alice.locator("#toggle").evaluate((node) => node.scrollWidth <= node.clientWidth);
-  assert(button, "words fit their buttons");
+  assert(button, "the text fits its button");
   await alice.getByRole("button", { name: "Back" }).click();
   await alice.locator("#people button").waitFor();
   assert.equal(await alice.locator("#chat").isVisible(), false);
   await close(alice);
 });
 
-test("a server that comes back is connected to again", async () => {
+test("the page reconnects when the server is back", async () => {
   const first = await startStack();
   const [alice] = await tabs(["alice"], {}, first.address);
   first.stop();
@@ -346,7 +359,7 @@ test("a server that comes back is connected to again", async () => {
   await befriend(alice, "bob");
   await say(alice, "still here");
   second.stop();
-  // The browser says in its console what did not answer.
+  // The browser logs the calls without an answer.
   alice.complaints.length = 0;
   await close(alice);
 });

@@ -19,23 +19,26 @@ export interface ApiSettings {
 /** The longest `Retry-After` that is respected. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 
-/** One page of messages, sorted by id. An empty page may still have a next one. */
+/** One page of messages, sorted by id. A next page may follow, even after an empty page. */
 export interface Page {
   messages: Message[];
-  /** The id behind which the next page begins; undefined for the last page. */
+  /** The id after which the next page begins. Undefined for the last page. */
   next: string | undefined;
+  /** The token that drops this page. It is valid for an hour. Undefined if the answer has none: see `pull`. */
+  token: string | undefined;
 }
 
-/** Which messages a pull is for; at most one of the two. */
+/** Selects the messages of a pull: `after`, `since`, or neither. */
 export interface PullOptions {
-  /** Missed messages behind this id. */
+  /** Returns missed messages after this id. */
   after?: string;
-  /** All messages behind this id, missed or not. */
+  /** Returns all messages after this id, missed or not. */
   since?: string;
   signal?: AbortSignal;
 }
 
-type Query = Record<string, string | undefined>;
+/** The parameters of a call. A parameter with an array is repeated, once for each value. */
+type Query = Record<string, string | readonly string[] | undefined>;
 
 interface Call {
   query?: Query;
@@ -48,7 +51,7 @@ interface Answer {
   headers: Headers;
 }
 
-/** Groups, invitations and the pull. Every method rejects with a `ChatError`. None repeats a failed call. */
+/** Groups, invitations and the pull. Every method rejects with a `ChatError`. No method repeats a failed call. */
 export class ChatApi {
   readonly #settings: ApiSettings;
 
@@ -56,82 +59,87 @@ export class ChatApi {
     this.#settings = settings;
   }
 
-  /** Create a group, and return its id. The caller is its manager and first member. */
+  /** Creates a group, and returns its id. The caller is its manager and first member. */
   createGroup(name: string): Promise<string> {
     return this.#json("POST", ["group"], { query: { name } });
   }
 
-  /** Rename a group. Only its manager may. */
+  /** Renames a group. Only its manager may. */
   renameGroup(groupId: string, name: string): Promise<void> {
     return this.#void("PUT", ["group", groupId], { query: { name } });
   }
 
-  /** A group of the caller. */
+  /** Returns a group of the caller. */
   group(groupId: string): Promise<Group> {
     return this.#json("GET", ["group", groupId]);
   }
 
-  /** The groups of the caller. */
+  /** Returns the groups of the caller. */
   groups(): Promise<Group[]> {
     return this.#json("GET", ["group"]);
   }
 
-  /** The ids of the caller's groups. */
+  /** Returns the ids of the caller's groups. */
   groupIds(): Promise<string[]> {
     return this.#json("GET", ["group"], { query: { detailed: "false" } });
   }
 
-  /** Leave a group. If the manager leaves, the group is dissolved. */
+  /** Leaves a group. If the manager leaves, the group is dissolved. */
   leaveGroup(groupId: string): Promise<void> {
     return this.#void("DELETE", ["group", groupId]);
   }
 
-  /** Remove a member from a group. Only its manager may. */
+  /** Removes a member from a group. Only its manager may. */
   removeMember(groupId: string, userId: string): Promise<void> {
     return this.#void("DELETE", ["group", groupId], { query: { userId } });
   }
 
-  /** Invite a user to a group of the caller. */
+  /** Invites a user to a group of the caller. */
   invite(groupId: string, userId: string): Promise<void> {
     return this.#void("POST", ["request"], { body: { groupId, userId } });
   }
 
-  /** The invitations to the caller. */
+  /** Returns the invitations to the caller. */
   invitations(): Promise<Invitation[]> {
     return this.#json("GET", ["request"]);
   }
 
-  /** Accept an invitation. The caller is then a member. */
+  /** Accepts an invitation. The caller is then a member. */
   acceptInvitation(invitationId: string): Promise<void> {
     return this.#void("PUT", ["request", invitationId]);
   }
 
-  /** Decline an invitation. */
+  /** Declines an invitation. */
   declineInvitation(invitationId: string): Promise<void> {
     return this.#void("DELETE", ["request", invitationId]);
   }
 
-  /** A page of messages, which stay until they are dropped. The client does this by itself. */
+  /**
+   * Returns a page of messages. They stay on the server until the page is dropped. The client calls this by itself. The
+   * page has a token if it has messages or a next page. Pages for `since`, and those of older servers, have none.
+   */
   async pull({ after, since, signal }: PullOptions = {}): Promise<Page> {
     const { text, headers } = await this.#call("GET", ["message"], { query: { drop: "false", after, since }, signal });
     const senders = parse<FromSender[]>(text);
     const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
-    if (!messages.every(isMessage)) throw new ChatError("network", "the answer is not that of a pull");
+    if (!messages.every(isMessage)) throw new ChatError("network", "the answer to a pull is not a list of messages");
     // The answer is sorted by time, and grouped by sender.
     messages.sort((a, b) => (a.id < b.id ? -1 : 1));
-    if (headers.get("x-has-more") !== "true") return { messages, next: undefined };
-    // An older server does not say where to go on: behind the last message.
+    const token = headers.get("x-page") || undefined;
+    if (headers.get("x-has-more") !== "true") return { messages, next: undefined, token };
+    // Without `X-Next`, as from an older server, the next page begins after the last message.
     const next = headers.get("x-next") ?? messages.at(-1)?.id ?? "";
-    if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer of a pull does not lead on");
-    return { messages, next };
+    if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer to a pull has no valid next page");
+    return { messages, next, token };
   }
 
   /**
-   * Drop what was missed up to and including that message: the one with the greatest id of a page. The client does this
-   * by itself.
+   * Drops the messages of these pages, and no others. Takes the tokens of 1 to 20 pages, in the order of their pulls.
+   * The client calls this by itself. Rejects with status 403 if a token is wrong or expired, and with 409 if earlier
+   * pages must be dropped first. Then no page is dropped.
    */
-  drop(until: string, signal?: AbortSignal): Promise<void> {
-    return this.#void("DELETE", ["message"], { query: { until }, signal });
+  drop(tokens: readonly string[], signal?: AbortSignal): Promise<void> {
+    return this.#void("DELETE", ["message"], { query: { page: tokens }, signal });
   }
 
   async #json<T>(method: string, path: string[], call: Call = {}): Promise<T> {
@@ -142,7 +150,7 @@ export class ChatApi {
     await this.#call(method, path, call);
   }
 
-  /** Call the API. If the token is refused, call once more with a new one. */
+  /** Calls the API. If the token is refused, calls once more with a new one. */
   async #call(method: string, path: string[], call: Call): Promise<Answer> {
     const { tokens } = this.#settings;
     const token = await tokens.current();
@@ -184,14 +192,14 @@ export class ChatApi {
   }
 
   #address(path: string[], query: Query): string {
-    const pairs = Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
+    const pairs = Object.entries(query).flatMap(([name, value = []]) => [value].flat().map((one) => [name, one]));
     const search = new URLSearchParams(pairs).toString();
     const address = [this.#settings.url, "api", ...path.map(encodeURIComponent)].join("/");
     return search === "" ? address : `${address}?${search}`;
   }
 }
 
-/** The error for an answer that is not 2xx. Its text comes from the problem document. */
+/** Returns the error for an answer that is not 2xx. Its text comes from the problem document. */
 function refusal(status: number, text: string, retryAfterMs: number | undefined): ChatError {
   const codes: Record<number, ErrorCode> = {
     400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
@@ -207,7 +215,7 @@ function refusal(status: number, text: string, retryAfterMs: number | undefined)
   return new ChatError(code, detail ?? `status ${status}`, { status, retryAfterMs });
 }
 
-/** How long `Retry-After` asks to wait. It has seconds, or a time by the server's clock. */
+/** Returns the wait that `Retry-After` asks for. The header has seconds, or a time by the server's clock. */
 function waitMs(headers: Headers, now: number): number | undefined {
   const text = headers.get("retry-after");
   if (text === null) return undefined;

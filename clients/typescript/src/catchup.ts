@@ -1,6 +1,7 @@
-/** The pull after a connection is opened: missed messages, and messages that a dead connection may have received. */
+/** The pull after a connection opens: missed messages, and messages that a dead connection may have received. */
 
 import type { ChatApi, Page } from "./api.js";
+import { ChatError } from "./errors.js";
 import type { Inbox } from "./inbox.js";
 import type { Message } from "./protocol.js";
 
@@ -12,18 +13,59 @@ export interface CatchUp {
   signal: AbortSignal;
 }
 
+/** The number of pages that one call drops at most. */
+const MAX_PAGES = 20;
+
+/**
+ * Drops pages of missed messages, in the order in which they were pulled. If a page is dropped out of this order, the
+ * server remembers each of its messages, and it has limited room for that.
+ */
+export class Dropper {
+  readonly #api: Pick<ChatApi, "drop">;
+  readonly #signal: AbortSignal;
+  /** The tokens of the pages to drop with the next call. */
+  #tokens: string[] = [];
+
+  constructor(api: Pick<ChatApi, "drop">, signal: AbortSignal) {
+    this.#api = api;
+    this.#signal = signal;
+  }
+
+  /**
+   * Takes the next page when the application has all its messages. An empty page waits for the next page that has
+   * messages, or for the last page, and is dropped in the same call. A page without a token is not dropped.
+   */
+  async add({ messages, next, token }: Page): Promise<void> {
+    if (token !== undefined) this.#tokens.push(token);
+    const isComplete = messages.length > 0 || next === undefined || this.#tokens.length === MAX_PAGES;
+    if (isComplete && this.#tokens.length > 0) await this.#drop(this.#tokens.splice(0));
+  }
+
+  /**
+   * A refused drop is no error: 403 if a token has expired, 409 if the server has no room. The messages then stay
+   * missed. The next pull returns them again with a new token, and the inbox drops the repeats.
+   */
+  async #drop(tokens: string[]): Promise<void> {
+    try {
+      await this.#api.drop(tokens, this.#signal);
+    } catch (error) {
+      const isRefused = error instanceof ChatError && (error.status === 403 || error.status === 409);
+      if (!isRefused) throw error;
+    }
+  }
+}
+
 /**
  * Reads both sources page by page, and delivers messages in the order of ids. A page of missed messages is dropped when
- * the application has it. For an empty page nothing is dropped. Rejects if a call fails or the signal is aborted. Then
- * nothing more is delivered, and messages that were delivered may be read again.
+ * the application has all its messages. Rejects if a call fails or the signal is aborted. Then nothing more is
+ * delivered, and delivered messages may be read again.
  */
 export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<void> {
+  const dropper = new Dropper(api, signal);
   const missed = entries(
     undefined,
     (next) => api.pull(next === undefined ? { signal } : { after: next, signal }),
-    async (_, last) => {
-      if (last !== undefined) await api.drop(last.id, signal);
-    },
+    (page) => dropper.add(page),
   );
   const all = entries(
     since,
@@ -31,8 +73,7 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
     async ({ next }, last) => inbox.advance(next ?? last?.id ?? ""),
   );
   const heads: Head[] = [];
-  // One after the other, because the server remembers what a pull has shown. Missed messages come first: everything
-  // older than a missed message is then in the log.
+  // Missed messages are read first. Everything older than a missed message is then in the log.
   for (const source of since === undefined ? [missed] : [missed, all]) await advance(heads, source);
   for (;;) {
     const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);

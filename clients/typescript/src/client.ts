@@ -1,7 +1,7 @@
 /** The client: keeps a connection open, catches up, and sends. */
 
 import { ChatApi } from "./api.js";
-import { catchUp } from "./catchup.js";
+import { catchUp, Dropper } from "./catchup.js";
 import { backoffMs, sleep, systemClock, type Clock, type Timer } from "./clock.js";
 import { Connection, type WebSocketConstructor } from "./connection.js";
 import { Delivery } from "./delivery.js";
@@ -166,7 +166,7 @@ export class ChatClient {
     return this.#outbox.size;
   }
 
-  /** Connect, and stay connected until `close` or until the connection is `replaced`. Then this connects again. */
+  /** Connects, and stays connected until `close` or until the connection is `replaced`. Then this connects again. */
   connect(): void {
     if (this.#state !== "idle" && this.#state !== "replaced") return;
     globalThis.addEventListener?.("online", this.#online);
@@ -174,20 +174,20 @@ export class ChatClient {
   }
 
   /**
-   * Send a private message. Resolves when the server has stored it, even if the connection changes meanwhile. Rejects
+   * Sends a private message. Resolves when the server has stored it, even if the connection changes meanwhile. Rejects
    * with a `ChatError` if the server refuses it. Messages to one user are accepted in the order of these calls.
    */
   sendToUser(receiverId: string, content: Content, options: SendOptions = {}): Promise<Receipt> {
     return this.#send({ receiverId }, content, options);
   }
 
-  /** Send a message to a group, under the same conditions. */
+  /** Sends a message to a group, under the same conditions. */
   sendToGroup(groupId: string, content: Content, options: SendOptions = {}): Promise<Receipt> {
     return this.#send({ groupId }, content, options);
   }
 
   /**
-   * Check now whether the connection is alive, or try to connect now. Call it when the application knows that the
+   * Checks now whether the connection is alive, or tries to connect now. Call it when the application knows that the
    * network is back. A browser's `online` event does the same.
    */
   checkNow(): void {
@@ -200,8 +200,8 @@ export class ChatClient {
   }
 
   /**
-   * Close for good. Nothing more is read or sent, and sends without acknowledgement reject. Resolves when the messages
-   * that had come were given once each and handled. So `onMessage` must not wait for it.
+   * Closes for good. Nothing more is read or sent, and sends without acknowledgement reject. Messages that have arrived
+   * are given, once each. Resolves when `onMessage` has handled them, so `onMessage` must not wait for it.
    */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown();
@@ -272,8 +272,10 @@ export class ChatClient {
    * received older messages, so everything is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
+    const dropper = new Dropper(this.api, signal);
     let page = await this.api.pull({ signal });
     while (page.messages.length === 0) {
+      await dropper.add(page);
       if (page.next === undefined) return;
       page = await this.api.pull({ after: page.next, signal });
     }

@@ -25,7 +25,7 @@ interface Held {
  * A pushed message waits briefly for older ones that it overtook. While a catch-up runs, it waits for that. A pulled
  * message is delivered after older pushed messages and before newer ones.
  *
- * After an interruption, everything behind the position is read again. Pushed messages move the position, but only
+ * After an interruption, everything after the position is read again. Pushed messages move the position, but only
  * while no older message can be missing, that is, after a complete catch-up. Missed messages do not move it, because a
  * dead connection may have received older ones.
  */
@@ -138,7 +138,7 @@ export class Inbox {
     if (this.#seen.add(message.id)) this.#given = this.#settings.deliver(message);
   }
 
-  /** The id that is `overlapMs` before this one. Messages behind it may still be stored late. */
+  /** The id that is `overlapMs` before this one. The server may store messages between the two late. */
   #before(id: string): string {
     return firstIdAt(timeOf(id) - this.#settings.timing.overlapMs);
   }

@@ -27,7 +27,7 @@ function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>)
 const GROUP = { id: "g", name: "Team", managerId: "ann", usersId: ["ann"] };
 const INVITATION = { id: "i", groupId: "g", groupName: "Team", userId: "ben", invitedBy: "ann" };
 
-const LAST = { messages: [], next: undefined };
+const LAST = { messages: [], next: undefined, token: undefined };
 
 const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][] = [
   ["POST /stage/api/group name=A & B", (api) => api.createGroup("A & B"), { json: "g" }, "g"],
@@ -44,7 +44,8 @@ const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][]
   ["GET /stage/api/message drop=false", (api) => api.pull(), { json: [] }, LAST],
   ["GET /stage/api/message drop=false after=1", (api) => api.pull({ after: "1" }), { json: [] }, LAST],
   ["GET /stage/api/message drop=false since=1", (api) => api.pull({ since: "1" }), { json: [] }, LAST],
-  ["DELETE /stage/api/message until=1", (api) => api.drop("1"), {}, undefined],
+  ["DELETE /stage/api/message page=1", (api) => api.drop(["1"]), {}, undefined],
+  ["DELETE /stage/api/message page=2 page=1", (api) => api.drop(["2", "1"]), {}, undefined],
 ];
 
 for (const [line, call, answer, expected] of calls) {
@@ -57,49 +58,53 @@ for (const [line, call, answer, expected] of calls) {
   });
 }
 
-test("the body of an invitation is JSON", async () => {
+test("an invitation is sent as JSON", async () => {
   const { api: these, server } = api(() => ({}));
   await these.invite("g", "ben");
   assert.deepEqual(server.requests[0]?.body, { groupId: "g", userId: "ben" });
 });
 
-test("an id is always one segment of the path", async () => {
+test("an id is one segment of the path, whatever its characters", async () => {
   const { api: these, server } = api(() => ({ json: GROUP }));
   await these.group("a@b:c/../d?e");
   assert.equal(server.requests[0]?.path, "/stage/api/group/a%40b%3Ac%2F..%2Fd%3Fe");
 });
 
-test("a page is sorted by id across senders", async () => {
+test("a page is sorted by id, not by sender", async () => {
   const fromCara = { ...message(2), senderId: "cara" };
   const { api: these } = api(() => page([message(3), fromCara, message(1)]));
-  assert.deepEqual(await these.pull(), { messages: [message(1), fromCara, message(3)], next: undefined });
+  assert.deepEqual((await these.pull()).messages, [message(1), fromCara, message(3)]);
 });
 
-test("a page goes on where the answer says so, also an empty one", async () => {
-  const { api: these, server } = api(() => page([message(1)], true, idOf(7)));
-  assert.deepEqual(await these.pull(), { messages: [message(1)], next: idOf(7) });
-  server.answer = () => page([], true, idOf(7));
-  assert.deepEqual(await these.pull({ after: idOf(6) }), { messages: [], next: idOf(7) });
-  assert.deepEqual(await these.pull({ since: idOf(6) }), { messages: [], next: idOf(7) });
+test("a page has its next page and its token from the answer, even if it is empty", async () => {
+  const { api: these, server } = api(() => page([message(1)], { next: idOf(7), token: "t" }));
+  assert.deepEqual(await these.pull(), { messages: [message(1)], next: idOf(7), token: "t" });
+  server.answer = () => page([], { next: idOf(7), token: "u" });
+  assert.deepEqual(await these.pull({ after: idOf(6) }), { messages: [], next: idOf(7), token: "u" });
 });
 
-test("... and behind the greatest id where an older server does not say it", async () => {
-  const { api: these } = api(() => page([message(3), message(2)], true));
-  assert.equal((await these.pull()).next, idOf(3));
+test("a page of a resumption has a next page but no token", async () => {
+  const { api: these } = api(() => page([message(7)], { next: idOf(7) }));
+  assert.deepEqual(await these.pull({ since: idOf(6) }), { messages: [message(7)], next: idOf(7), token: undefined });
 });
 
-test("where there is no more, nothing is behind the page", async () => {
-  const { api: these } = api(() => page([message(1)], false, idOf(7)));
+test("without X-Next the next page begins after the greatest id", async () => {
+  const { api: these } = api(() => page([message(3), message(2)], { more: true }));
+  assert.deepEqual(await these.pull(), { messages: [message(2), message(3)], next: idOf(3), token: undefined });
+});
+
+test("if X-Has-More is false there is no next page", async () => {
+  const { api: these } = api(() => page([message(1)], { more: false, next: idOf(7) }));
   assert.equal((await these.pull()).next, undefined);
 });
 
 for (const [name, answer] of [
-  ["to where it began", page([], true, idOf(5))],
-  ["back", page([message(6)], true, idOf(4))],
-  ["nowhere", page([], true)],
-  ["back, from a server that ignores the parameter", page([message(1)], true)],
+  ["where this one began", page([], { next: idOf(5) })],
+  ["before this one", page([message(6)], { next: idOf(4) })],
+  ["at an unknown id", page([], { more: true })],
+  ["before this one, since the server ignores the parameter", page([message(1)], { more: true })],
 ] as const) {
-  test(`a page that leads ${name} is an error`, async () => {
+  test(`a pull is an error if its next page begins ${name}`, async () => {
     const { api: these } = api(() => answer);
     await assert.rejects(these.pull({ after: idOf(5) }), { name: "ChatError", code: "network" });
     await assert.rejects(these.pull({ since: idOf(5) }), { name: "ChatError", code: "network" });
@@ -107,14 +112,15 @@ for (const [name, answer] of [
 }
 
 const refusals: [number, string][] = [
-  [400, "bad_request"], [403, "forbidden"], [404, "not_found"], [405, "rejected"], [429, "unavailable"],
-  [500, "unavailable"], [503, "unavailable"],
+  [400, "bad_request"], [403, "forbidden"], [404, "not_found"], [405, "rejected"], [409, "rejected"],
+  [429, "unavailable"], [500, "unavailable"], [503, "unavailable"],
 ];
 
 for (const [status, code] of refusals) {
-  test(`a ${status} is ${code}, with the text of its problem document, and is not repeated`, async () => {
+  test(`status ${status} is ${code} with the text of the problem document, and is not repeated`, async () => {
     const { api: these, server } = api(() => ({ status, json: { title: "No", detail: "name must not be blank" } }));
-    await assert.rejects(these.createGroup(" "), { name: "ChatError", code, status, message: "name must not be blank" });
+    const error = { name: "ChatError", code, status, message: "name must not be blank" };
+    await assert.rejects(these.createGroup(" "), error);
     assert.equal(server.requests.length, 1);
   });
 }
@@ -124,18 +130,18 @@ const DATE = "Tue, 17 Jun 2025 10:00:00 GMT";
 for (const [name, headers, expected] of [
   ["seconds", { "retry-after": "7" }, 7_000],
   ["a time by the clock of the server", { "retry-after": "Tue, 17 Jun 2025 10:00:09 GMT", date: DATE }, 9_000],
-  ["a time that is over", { "retry-after": DATE, date: "Tue, 17 Jun 2025 10:00:09 GMT" }, 0],
+  ["a time in the past", { "retry-after": DATE, date: "Tue, 17 Jun 2025 10:00:09 GMT" }, 0],
   ["more than an hour", { "retry-after": "1e300" }, 3_600_000],
-  ["no time", { "retry-after": "soon", date: DATE }, undefined],
-  ["nothing", {}, undefined],
+  ["an invalid text", { "retry-after": "soon", date: DATE }, undefined],
+  ["no header", {}, undefined],
 ] as [string, Record<string, string>, number | undefined][]) {
-  test(`a refusal has the time to try again (${name})`, async () => {
+  test(`an error has the wait of Retry-After (${name})`, async () => {
     const { api: these } = api(() => ({ status: 429, headers }));
     await assert.rejects(these.groups(), { code: "unavailable", retryAfterMs: expected });
   });
 }
 
-test("without the server's time, Retry-After is counted by the machine's clock", async () => {
+test("Retry-After is relative to the machine's clock if the answer has no date", async () => {
   const { api: these, clock } = api(() => {
     return { status: 503, headers: { "retry-after": new Date(clock.now() + 3_000).toUTCString() } };
   });
@@ -143,7 +149,7 @@ test("without the server's time, Retry-After is counted by the machine's clock",
 });
 
 for (const text of ["<html>", "", '"text"', "null"]) {
-  test(`a refusal without a problem document is reported by its status (${text})`, async () => {
+  test(`an error without a problem document is reported by its status (${text})`, async () => {
     const { api: these } = api(() => ({ status: 502, text }));
     await assert.rejects(these.groups(), { code: "unavailable", message: "status 502" });
   });

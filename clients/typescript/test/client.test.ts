@@ -1,11 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ChatClient, type ChatError, type ClientOptions, type Message, type Notification, type State } from "../src/index.js";
+import {
+  ChatClient,
+  type ChatError,
+  type ClientOptions,
+  type Message,
+  type Notification,
+  type State,
+} from "../src/index.js";
 import { EPOCH_MS, FakeFetch, FakeSockets, idOf, Later, message, numbers, page, type FakeAnswer } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
-const TIMING = { settleMs: 20_000, pullEveryMs: 600_000, orderMs: 100, overlapMs: 50, backoff: { baseMs: 500, maxMs: 30_000 } };
+const TIMING = {
+  settleMs: 20_000,
+  pullEveryMs: 600_000,
+  orderMs: 100,
+  overlapMs: 50,
+  backoff: { baseMs: 500, maxMs: 30_000 },
+};
 
 /**
  * A client on a network that its test controls. The server knows which messages are missed and which were ever sent.
@@ -15,18 +28,17 @@ class World {
   readonly sockets = new FakeSockets();
   missed: Message[] = [];
   log: Message[] = [];
+  /** The ids of the messages of each page, by its token: `p1`, `p2`, … Undefined if the token has expired. */
+  readonly #pages = new Map<string, string[] | undefined>();
   /** Replaces the answer to a REST call. */
   instead: (line: string) => FakeAnswer | Promise<FakeAnswer> | undefined = () => undefined;
   readonly server = new FakeFetch(async ({ method, query }) => {
     const answer = await this.instead(this.server.lines.at(-1)!);
     if (answer !== undefined) return answer;
-    const { after = "", since, until = "" } = query;
-    if (method === "GET") {
-      const [all, last] = since === undefined ? [this.missed, after] : [this.log, since];
-      return page(all.filter(({ id }) => id > last));
-    }
-    this.missed = this.missed.filter(({ id }) => id > until);
-    return {};
+    const [after, since] = [query.get("after") ?? "", query.get("since")];
+    if (method === "DELETE") return this.#drop(query.getAll("page"));
+    if (since !== null) return page(this.log.filter(({ id }) => id > since));
+    return this.page(this.missed.filter(({ id }) => id > after));
   });
   tokens = 0;
   readonly given: Message[] = [];
@@ -50,6 +62,27 @@ class World {
       ...options,
       timing: { ...TIMING, ...options.timing },
     });
+  }
+
+  /** A page of missed messages, with a token if the real server would give one. */
+  page(messages: Message[], next?: string): FakeAnswer {
+    if (messages.length === 0 && next === undefined) return page([]);
+    const token = `p${this.#pages.size + 1}`;
+    this.#pages.set(token, messages.map(({ id }) => id));
+    return page(messages, next === undefined ? { token } : { next, token });
+  }
+
+  #drop(tokens: string[]): FakeAnswer {
+    const pages = tokens.map((token) => this.#pages.get(token));
+    if (pages.length === 0 || pages.length > 20) return { status: 400 };
+    if (pages.includes(undefined)) return { status: 403 };
+    this.missed = this.missed.filter(({ id }) => !pages.flat().includes(id));
+    return {};
+  }
+
+  /** Lets all tokens expire. */
+  expire(): void {
+    for (const token of this.#pages.keys()) this.#pages.set(token, undefined);
   }
 
   static online(options?: Partial<ClientOptions>): Promise<World> {
@@ -119,7 +152,7 @@ test("it connects, catches up, and is online", async () => {
   await world.opened();
   assert.deepEqual(world.states, ["connecting", "catching_up", "online"]);
   assert.equal(world.client.state, "online");
-  assert.deepEqual(world.asked(), ["GET", `DELETE until=${idOf(2)}`]);
+  assert.deepEqual(world.asked(), ["GET", "DELETE page=p1"]);
   assert.deepEqual(numbers(world.given), [1, 2]);
   assert.deepEqual(world.missed, []);
   assert.equal(world.sockets.all.length, 1);
@@ -244,12 +277,13 @@ test("each connection has a new token, and waits grow until one is stable", asyn
     waits.push(waited);
   }
   assert.deepEqual(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
-  assert.deepEqual(world.sockets.all.map(({ protocols }) => protocols[1]), Array.from({ length: 9 }, (_, n) => `t${n + 1}`));
+  const tokens = world.sockets.all.map(({ protocols }) => protocols[1]);
+  assert.deepEqual(tokens, Array.from({ length: 9 }, (_, n) => `t${n + 1}`));
   await world.opened();
   await world.clock.pass(9_999);
   world.sockets.last.end();
   await world.clock.pass(29_999);
-  assert.equal(world.sockets.all.length, 9, "it has not stood for long");
+  assert.equal(world.sockets.all.length, 9, "it was not open long enough");
   await world.clock.pass(1);
   await world.opened();
   await world.clock.pass(10_000);
@@ -346,7 +380,7 @@ test("missed messages are pulled again soon after connecting and then regularly"
   await world.clock.pass(TIMING.pullEveryMs - 1);
   assert.deepEqual(world.asked(), []);
   await world.clock.pass(1);
-  assert.deepEqual(world.asked(), ["GET", "GET", `GET since=${idOf(-60_000)}`, `DELETE until=${idOf(1)}`]);
+  assert.deepEqual(world.asked(), ["GET", "GET", `GET since=${idOf(-60_000)}`, "DELETE page=p2"]);
   assert.deepEqual(numbers(world.given), [1]);
 });
 
@@ -367,19 +401,59 @@ test("a missed message behind empty pages causes a resumption", async () => {
   world.log.push(...world.missed);
   world.instead = (line) => {
     if (!line.startsWith("GET") || line.includes("since")) return undefined;
-    if (line.includes("after")) return line.endsWith(idOf(50)) ? page([], true, idOf(60)) : page(world.missed);
-    return page([], true, idOf(50));
+    if (line.includes("after")) return line.endsWith(idOf(50)) ? world.page([], idOf(60)) : world.page(world.missed);
+    return world.page([], idOf(50));
   };
   await world.clock.pass(TIMING.settleMs);
   assert.deepEqual(numbers(world.given), [100]);
   const pages = ["GET", `GET after=${idOf(50)}`, `GET after=${idOf(60)}`];
-  assert.deepEqual(world.asked(), [...pages, ...pages, `GET since=${idOf(-60_000)}`, `DELETE until=${idOf(100)}`]);
+  assert.deepEqual(world.asked(), [...pages, ...pages, `GET since=${idOf(-60_000)}`, "DELETE page=p4 page=p5 page=p6"]);
+  assert.deepEqual(world.missed, []);
   assert.equal(world.client.state, "online");
+});
+
+test("empty pages without a missed message are dropped", async () => {
+  const world = await World.online();
+  world.asked();
+  world.instead = (line) => (line === "GET /api/message drop=false" ? world.page([], idOf(50)) : undefined);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(world.asked(), ["GET", `GET after=${idOf(50)}`, "DELETE page=p1"]);
+});
+
+test("after an expired token messages are dropped with the next pull and given once", async () => {
+  const taken = new Later<void>();
+  const world: World = new World({ onMessage: async (one) => (world.given.push(one), taken.promise) });
+  world.missed = [message(1)];
+  await world.connected();
+  world.expire();
+  taken.resolve();
+  await settle();
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(numbers(world.missed), [1]);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(numbers(world.missed), []);
+  assert.deepEqual(numbers(world.given), [1]);
+  assert.deepEqual(world.codes, []);
+});
+
+test("a server without page tokens is called no more often, and messages are given once", async () => {
+  const world = new World({ timing: { silenceMs: 36_000_000 } });
+  world.missed = world.log = [message(1), message(2)];
+  world.instead = (line) => (line.includes("since") ? undefined : page(world.missed));
+  await world.connected();
+  assert.deepEqual(world.asked(), ["GET"]);
+  await world.clock.pass(TIMING.settleMs);
+  assert.deepEqual(world.asked(), ["GET", "GET", `GET since=${idOf(-60_000)}`]);
+  await world.clock.pass(TIMING.pullEveryMs - 1);
+  assert.deepEqual(world.asked(), []);
+  assert.deepEqual(numbers(world.given), [1, 2]);
+  assert.equal(world.client.state, "online");
+  assert.deepEqual(world.codes, []);
 });
 
 test("a pull without progress is repeated later, and pushed messages are given", async () => {
   const world = new World();
-  world.instead = () => page([], true, idOf(50));
+  world.instead = () => page([], { next: idOf(50) });
   world.log = [message(60)];
   await world.connected();
   await world.push(message(60));

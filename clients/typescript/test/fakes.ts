@@ -82,7 +82,7 @@ export interface FakeRequest {
   method: string;
   /** For example `/api/group`. */
   path: string;
-  query: Record<string, string>;
+  query: URLSearchParams;
   token: string | undefined;
   body: unknown;
   signal: AbortSignal;
@@ -107,7 +107,7 @@ export class FakeFetch {
     const request: FakeRequest = {
       method: init.method ?? "GET",
       path: url.pathname,
-      query: Object.fromEntries(url.searchParams),
+      query: url.searchParams,
       token: new Headers(init.headers).get("authorization")?.replace("Bearer ", ""),
       body: init.body === undefined ? undefined : JSON.parse(String(init.body)),
       signal,
@@ -123,7 +123,7 @@ export class FakeFetch {
   /** The requests as text: `GET /api/message after=…`. */
   get lines(): string[] {
     return this.requests.map(({ method, path, query }) => {
-      const rest = Object.entries(query).map(([name, value]) => `${name}=${value}`);
+      const rest = [...query].map(([name, value]) => `${name}=${value}`);
       return [method, path, ...rest].join(" ");
     });
   }
@@ -157,12 +157,25 @@ export function numbers(messages: Message[]): number[] {
   return messages.map(({ timestamp }) => timestamp - EPOCH_MS);
 }
 
-/** What a pull answers: the last page, or one that has more, and says where it goes on unless the server is an old one. */
-export function page(messages: Message[], more = false, next?: string): FakeAnswer {
+interface PageOptions {
+  /** Whether there is a next page. By default there is one if `next` is given. */
+  more?: boolean;
+  /** The id after which the next page begins. An older server does not tell it. */
+  next?: string;
+  /** The token that drops the page. An older server does not tell it. */
+  token?: string;
+}
+
+/** The answer to a pull. Without options, it is the last page, and nothing can drop it. */
+export function page(messages: Message[], { next, more = next !== undefined, token }: PageOptions = {}): FakeAnswer {
   const senders = new Map<string, Message[]>();
   for (const one of messages) senders.set(one.senderId, [...(senders.get(one.senderId) ?? []), one]);
   return {
     json: [...senders].map(([id, theirs]) => ({ id, messages: theirs })),
-    headers: { "x-has-more": String(more), ...(next === undefined ? {} : { "x-next": next }) },
+    headers: {
+      "x-has-more": String(more),
+      ...(next === undefined ? {} : { "x-next": next }),
+      ...(token === undefined ? {} : { "x-page": token }),
+    },
   };
 }

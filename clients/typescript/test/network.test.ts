@@ -37,7 +37,7 @@ after(() => stack.stop());
 
 type Send = (client: ChatClient, options: SendOptions) => Promise<Receipt>;
 
-/** A user behind a network of their own. The application stores messages, fails now and then, and restarts. */
+/** A user with a network of their own. The application stores messages, fails now and then, and restarts. */
 class Device {
   readonly received: Message[] = [];
   client: ChatClient;
@@ -134,12 +134,12 @@ async function torment(devices: Device[], random: () => number, isOver: () => bo
     const device = devices[Math.floor(random() * devices.length)]!;
     const { proxy } = device;
     const one = () => random() < 0.5;
-    const fate = random();
+    const chance = random();
     const holes: Hole[] = ["both", "to client", "to server"];
-    if (fate < 0.25) proxy.cut();
-    else if (fate < 0.45) proxy.cut(one);
-    else if (fate < 0.8) proxy.blackHole(holes[Math.floor(random() * 3)], one);
-    else if (fate < 0.9) device.restart();
+    if (chance < 0.25) proxy.cut();
+    else if (chance < 0.45) proxy.cut(one);
+    else if (chance < 0.8) proxy.blackHole(holes[Math.floor(random() * 3)], one);
+    else if (chance < 0.9) device.restart();
     else {
       proxy.refuses = true;
       proxy.cut();
@@ -185,7 +185,8 @@ describe("each message is given once and in order despite a failing network", { 
       await storm;
 
       const whole = () => devices.every((device) => device.received.length >= 2 * EACH);
-      await until(whole, 30_000, () => devices.map((d) => `${d.user} has ${d.received.length} of ${2 * EACH}`).join(", "));
+      const count = ({ user, received }: Device) => `${user} has ${received.length} of ${2 * EACH}`;
+      await until(whole, 30_000, () => devices.map(count).join(", "));
       // Repeated messages would come with the next pulls.
       const pulls = devices.map((device) => device.pulls);
       await until(() => devices.every((device, index) => device.pulls >= pulls[index]! + 2));

@@ -10,7 +10,8 @@ import { createInterface } from "node:readline";
 /** The secret of these tests. */
 const SECRET = "the-secret-of-the-tests-of-the-client";
 
-const PROGRAM = process.env["LOCALSTACK"] ?? fileURLToPath(new URL("../../../../target/debug/localstack", import.meta.url));
+const DEFAULT_PROGRAM = new URL("../../../../target/debug/localstack", import.meta.url);
+const PROGRAM = process.env["LOCALSTACK"] ?? fileURLToPath(DEFAULT_PROGRAM);
 
 export interface Stack {
   publicUrl: string;

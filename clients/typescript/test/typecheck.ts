@@ -8,7 +8,10 @@ import { promisify } from "node:util";
 /** The folder of this package. */
 export const HERE = fileURLToPath(new URL("../..", import.meta.url));
 
-const OPTIONS = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
+const OPTIONS = [
+  ...["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022"],
+  ...["--lib", "es2022,dom", "--types", ""],
+];
 
 /** Checks the types of a file in a folder. Rejects with the errors as `stdout`. */
 export async function typecheck(folder: string, file: string): Promise<void> {
