@@ -1,6 +1,7 @@
 //! The cost of each operation: capacity of the database as it counts it, SDK calls, and pushes. The tables are in
 //! `docs/benchmarks.md`, and these tests compare them. `UPDATE_COSTS=1` writes them instead.
 
+mod plot;
 mod queued;
 
 use std::collections::BTreeMap;
@@ -525,6 +526,28 @@ async fn the_table_of_costs_is_up_to_date() {
     drops(&mut reading).await;
     let all = rows.iter().chain(messages.iter().map(|message| &message.row)).chain(&reading);
     compare("costs", &format!("{}\n{}\n{}", table(all), fits(&messages), floors(&messages)));
+    compare_plot(&messages);
+}
+
+/// Compares the plot of the document with these costs, or writes it.
+fn compare_plot(messages: &[GroupRow]) {
+    const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images/cost-by-group-size.svg");
+    let points = |devices: usize, cost: fn(&Row) -> f64| {
+        let of_devices = messages.iter().filter(move |message| message.devices == devices);
+        of_devices.map(|message| (message.members as f64, cost(&message.row))).collect()
+    };
+    let line = |name: &str, points| plot::Line { name: name.to_owned(), points };
+    let svg = plot::svg(&[
+        line("3 connections each", points(3, Row::price)),
+        line("1 connection each", points(1, Row::price)),
+        line("1 connection each, the floor", points(1, Row::floor)),
+    ]);
+    if std::env::var_os("UPDATE_COSTS").is_some() {
+        std::fs::write(PLOT, svg).expect("the plot is written");
+    } else {
+        let written = std::fs::read_to_string(PLOT).expect("the plot");
+        assert_eq!(written, svg, "UPDATE_COSTS=1 cargo test -p tests cost:: writes it anew");
+    }
 }
 
 /// Compares the table of that name in the document with this one, or writes it.
