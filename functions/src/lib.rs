@@ -29,9 +29,9 @@ pub use failure::Failure;
 pub use function::{Function, Route, Trigger};
 pub use serve::serve;
 
-pub use back_end::{notification, relationship};
+pub use back_end::*;
 pub use delivery::fanout;
-pub use groups::{create_group, get_group, leave_group, list_groups, rename_group};
-pub use invitations::{accept_invite, decline_invite, invite, list_invites};
-pub use messages::{drop_messages, pull_messages};
-pub use sockets::{authorize, connect, disconnect, message};
+pub use groups::*;
+pub use invitations::*;
+pub use messages::*;
+pub use sockets::*;
