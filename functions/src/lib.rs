@@ -3,7 +3,7 @@
 //! API), and `delivery::fanout` (the queue).
 //!
 //! Imports run down, in this order:
-//! [`serve`] (a Lambda process) · `invoke` (event to call) · [`all`] (the list of functions) · the folders of functions ·
+//! [`mod@serve`] (a Lambda process) · `invoke` (event to call) · [`all`] (the list of functions) · the folders of functions ·
 //! `delivery` (pushes, jobs) · [`function`] (what a function is) · `call` (the kinds of calls) · [`App`] (what a handler
 //! can reach) · [`failure`]. No function imports another.
 

@@ -1,12 +1,11 @@
-//! What a user's connections took, told from when they were open.
+//! When a user's connections were open, and what they cover.
 //!
-//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. A message that no
-//! connection covers is found by a pull, by its time; one that is covered and was not taken must be written down by name,
-//! see [`crate::table::State`]. All of this reckons in the milliseconds of message ids.
+//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. A pull finds a message that
+//! no connection covers by its time. A message that is covered and was not taken must be recorded by name, see
+//! [`super::must_be_recorded`]. All times are milliseconds of message ids.
 //!
-//! A client does not see the last of what is pushed to it: a browser discards what arrives once `close()` was called, and
-//! a phone that lost its network discards more. So a pull counts less as taken than connections cover, see [`Taken`].
-//! Whether a message needs a name goes by all that is covered: a name too many is harmless, one too few is a loss.
+//! A client does not see the last messages that are pushed to it, so a pull counts less as taken than connections cover:
+//! see [`super::gaps`].
 
 use super::timing::{MARGIN_MS, MAX_CONNECTION_MS, STAMP_MS};
 use crate::clock::Ms;
