@@ -15,7 +15,7 @@ pub enum Unreadable {
     /// More brackets are open at once than [`MAX_DEPTH`].
     #[error("is nested more than {MAX_DEPTH} deep")]
     Depth,
-    /// Half of a surrogate pair stands alone, as in `"\ud800"`, in a string or in the name of a field.
+    /// Half of a surrogate pair without the other half, as in `"\ud800"`, in a string or in the name of a field.
     #[error("has a lone surrogate")]
     LoneSurrogate,
     /// A number is longer than [`MAX_NUMBER_CHARACTERS`].
@@ -50,7 +50,7 @@ pub fn check(json: &str) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// What stands behind a string whose first quote has been read.
+/// What follows a string whose first quote has been read.
 fn after_string(mut rest: &[u8]) -> Result<&[u8], Unreadable> {
     loop {
         rest = match rest {
@@ -62,7 +62,7 @@ fn after_string(mut rest: &[u8]) -> Result<&[u8], Unreadable> {
     }
 }
 
-/// What stands behind a UTF-16 code unit, or behind both of a surrogate pair.
+/// What follows a UTF-16 code unit, or both of a surrogate pair.
 fn after_code_unit(rest: &[u8]) -> Result<&[u8], Unreadable> {
     let Some((unit, after)) = code_unit(rest) else { return Ok(rest) };
     match unit {
@@ -75,14 +75,14 @@ fn after_code_unit(rest: &[u8]) -> Result<&[u8], Unreadable> {
     }
 }
 
-/// The four hexadecimal digits at the beginning, and what stands behind them.
+/// The four hexadecimal digits at the beginning, and what follows them.
 fn code_unit(rest: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, after) = rest.split_first_chunk::<4>()?;
     let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     Some((unit, after))
 }
 
-/// What stands behind the number at the beginning.
+/// What follows the number at the beginning.
 fn after_number(rest: &[u8]) -> Result<&[u8], Unreadable> {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
     let length = rest.iter().take_while(|byte| is_part(byte)).count();

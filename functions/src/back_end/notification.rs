@@ -1,5 +1,5 @@
 //! `POST /notification?type=…&to=…&from=…`, or a direct invocation with these beside the body's fields: push a
-//! notification to whoever is online. 200: empty. 403: any mistake in the request.
+//! notification to users who are online. 200: empty. 403: any mistake in the request.
 //!
 //! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored. To a
 //! group that is too large for one function it goes through the queue, as messages do.
@@ -150,7 +150,7 @@ async fn push_to(app: &App, audience: Audience, from: Option<&UserId>, parcel: P
     }
 }
 
-/// Push to all but those who block whom it is from: he does not wait for the answer, so it need not take the same time.
+/// Pushes to all users who do not block `from`. That user does not wait for the answer, so its time tells nothing.
 async fn push_to_all(
     app: &App,
     parcel: Parcel<'_>,

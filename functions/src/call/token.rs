@@ -53,7 +53,7 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
     values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
 }
 
-/// The tokens among the subprotocols: what stands behind `chat`.
+/// The tokens among the subprotocols: what follows `chat`.
 pub(crate) fn offered(subprotocols: &[String]) -> Vec<String> {
     match subprotocols.split_first() {
         Some((first, rest)) if first == SUBPROTOCOL => rest.to_vec(),

@@ -33,8 +33,8 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
     })
 }
 
-/// Clear a shard of a group that its manager dissolves. If the group stands after all, its roster has grown since, and
-/// there is another job, or none.
+/// Clears a shard of a group that its manager dissolves. If the group still exists, its roster has grown since: then another
+/// job does it, or the dissolution did not happen.
 async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
     match app.table.dissolve(&job.group, &job.manager, job.last_shard).await? {
         true => app.table.clear_shard(&job.group, job.shard).await,
@@ -50,7 +50,7 @@ fn begin(app: &App, since: Ms) -> Ms {
     lag
 }
 
-/// Push to whoever is in the shard by now.
+/// Pushes to the present members of the shard.
 async fn notify(app: &App, job: &Notification) -> Result<()> {
     if begin(app, job.posted) > NOTIFICATION_MS {
         return Ok(());
@@ -72,7 +72,7 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     let message = app.table.group_message(&job.group, job.id);
     let members = app.table.members_between(&job.group, job.shard, first, last);
     let (message, members) = futures::try_join!(message, members)?;
-    // Dissolved or expired meanwhile: it is nobody's any more.
+    // The group was dissolved, or the message expired.
     let Some(message) = message else { return Ok(()) };
     let blockers = app.table.blockers(&message.sender).await?;
     let frame = encode(&message);

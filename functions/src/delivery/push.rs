@@ -1,9 +1,8 @@
-//! How a frame reaches the connections of its receivers, and how it is written down who did not take it.
+//! How a frame reaches the connections of its receivers, and how missed messages are recorded.
 //!
-//! No receiver holds up another. A post has a slot for a moment only, and goes on without one if its connection is slow.
-//! A receiver is *settled* once it is written down what their connections have not taken by then: as soon as all
-//! receivers are, the message is accepted, whatever posts are still under way. What fails for one receiver is kept, and
-//! fails nobody else.
+//! No receiver delays another. A post has a slot for a moment only, and goes on without one if its connection is slow. A
+//! receiver is *pending* until it is recorded what their connections have not taken by then. As soon as no receiver is
+//! pending, the message is accepted, even if posts are still under way. A failure for one receiver does not affect others.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -57,13 +56,13 @@ pub(crate) struct Parcel<'a> {
     slots: Semaphore,
     /// How many receivers are not settled.
     pending: watch::Sender<usize>,
-    /// For whom it could not be written down what they did not take.
+    /// The receivers for whom the missed message could not be recorded.
     failed: Mutex<Vec<(UserId, Error)>>,
     /// Whether some receiver, delivered or withheld, has a connection open.
     meets_connections: AtomicBool,
 }
 
-/// Where the message of a frame stands in a log.
+/// The place of a message in a log.
 #[derive(Debug)]
 struct Logged<'a> {
     log: &'a Address,
@@ -89,23 +88,23 @@ impl<'a> Parcel<'a> {
         Self::new(frame, None)
     }
 
-    /// The frame of a message that stands in its log since `at`, which is just now.
+    /// The frame of a message whose log write was over at `at`, which is just now.
     pub(crate) fn logged(frame: &'a str, message: &'a Message, at: Ms) -> Self {
         Self::new(frame, Some(Logged::new(message, Delivered::at_once(message.id.time_ms(), at))))
     }
 
-    /// The frame of a message that stands in its log since `at`, and whose delivery has waited in a queue.
+    /// The frame of a message whose log write was over at `at`, and whose delivery has waited in a queue.
     pub(crate) fn queued(frame: &'a str, message: &'a Message, at: Ms) -> Self {
         Self::new(frame, Some(Logged::new(message, Delivered::queued(message.id.time_ms(), at))))
     }
 
-    /// The same for so many receivers, none of whom is settled.
+    /// The same for this many receivers, all of them pending.
     pub(crate) fn to(self, receivers: usize) -> Self {
         self.pending.send_replace(receivers);
         self
     }
 
-    /// Resolves when every receiver is settled: those for whom that failed.
+    /// Resolves when no receiver is pending. Returns the receivers that failed.
     pub(crate) async fn done(&self) -> Vec<(UserId, Error)> {
         let mut pending = self.pending.subscribe();
         // The sender of the count is our own, so it does not end before.
@@ -201,7 +200,7 @@ async fn to_connections(
     let now = app.clock.now_ms();
     let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
     let closing = over.map(|((connection, _), _)| app.table.mark_gone(user, connection, now));
-    // A dead connection that stays in the books costs another push and loses nothing: no reason to send all of it again.
+    // A dead connection that stays in the state costs another push and loses nothing, so an error repeats nothing.
     join_all(closing).await.into_iter().filter_map(Result::err).for_each(|error| app.report(&error));
 }
 
@@ -290,7 +289,7 @@ pub(crate) async fn tell(app: &App, connection: &ConnectionId, frame: &str) -> R
     Ok(())
 }
 
-/// Close a connection, at the gateway and in the books.
+/// Closes a connection at the gateway, and records that in the state.
 pub(crate) async fn close(app: &App, user: &UserId, connection: &ConnectionId) -> Result<()> {
     app.pusher()?.close(connection).await?;
     app.table.mark_closed(user, connection, app.clock.now_ms()).await.map(|_| ())

@@ -1,7 +1,7 @@
 //! `DELETE /api/group/{groupId}`: leave a group, or with `userId` take a member out of it. 200: empty. 400: a body, or any
 //! other parameter.
 //!
-//! The manager leaving, or naming himself, dissolves the group: everyone is out. 403: the caller is not in it, or with
+//! A manager who leaves, or names themselves, dissolves the group: everyone is out. 403: the caller is not in it, or with
 //! `userId` not its manager.
 
 use futures::future::BoxFuture;
@@ -65,8 +65,7 @@ async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> R
     take_out(app, group, user, joined[1], Some(caller)).await
 }
 
-/// Take a member out whose membership is that. If he is out already, by himself or by another, that is what was asked
-/// for.
+/// Removes the member if the membership is unchanged. It succeeds as well if the member has left already.
 async fn take_out(
     app: &App,
     group: &GroupId,
@@ -79,7 +78,7 @@ async fn take_out(
         if app.table.remove_member(group, user, seen, by).await? {
             return Ok(());
         }
-        // He is out by now, or his membership was stamped in between.
+        // The member has left by now, or the membership was stamped in between.
         app.table.pause(attempt).await;
         membership = app.table.memberships(group, &[user]).await?.and_then(|(_, found)| found[0]);
     }

@@ -4,8 +4,8 @@
 //! An invitation from someone whom the user blocks is answered the same way, by the same calls, and not stored. So is one
 //! too many: an error would tell inviters who send that many themselves which of them had arrived.
 //!
-//! Inviting again makes the caller the inviter of the invitation that stands: the caller is a member, and the first inviter
-//! may have left.
+//! Inviting again makes the caller the inviter of the present invitation: the caller is a member, and the first inviter may
+//! have left.
 
 use futures::future::BoxFuture;
 use shared::id::{GroupId, Id, InviteId, UserId};

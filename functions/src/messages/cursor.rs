@@ -47,7 +47,7 @@ struct Log {
     position: Option<MessageId>,
     /// The missed messages that were read of the millisecond before the page.
     beside: BTreeSet<MessageId>,
-    /// Whether its group stands, as far as that is known. Of a group that does not, nothing is anybody's.
+    /// Whether its group exists, as far as that is known. Messages of a dissolved group are not returned.
     group_exists: Option<bool>,
 }
 

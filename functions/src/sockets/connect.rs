@@ -1,8 +1,8 @@
 //! `$connect`: a connection opens. It is announced, then stamped.
 //!
-//! From the announcement on, senders push to it; it covers the time from its stamp on. The stamp lies a few
-//! milliseconds ahead, and the function returns when they have passed: so every message sent after the client sees the
-//! connection open is covered, and every message that is covered was pushed.
+//! From the announcement on, senders push to it. From its stamp on, it covers the time. The stamp lies a few milliseconds
+//! ahead, and the function returns when they have passed. So every message sent after the client sees the connection open
+//! is covered, and every covered message was pushed.
 
 use futures::future::{BoxFuture, join_all};
 use shared::frame::{ErrorCode, ErrorFrame, encode};

@@ -1,9 +1,9 @@
 //! `unicast`, `multicast`, `$default`: a message is sent.
 //!
-//! It is written once, to the log of its addressee, before anybody is told. Where it is withheld (blocked, no friends,
-//! no member, no such user or group) the sender sees exactly what it would see had it been delivered. So that he cannot
-//! tell by the time either, a message that is withheld from a user makes the same calls as one that is delivered. One to
-//! a group that the sender is not in does not: that he may ask anyway.
+//! The function writes the message once, to the log of its addressee, before it pushes anything. A message is withheld if
+//! the receiver blocks the sender, the two are not friends, the sender is not a member, or the user or group does not
+//! exist. The sender then gets the same answer. A message that is withheld from a user also makes the same calls, so that
+//! its time tells little. A message to a group without the sender does not: the sender may ask for the group anyway.
 
 use std::collections::BTreeSet;
 
@@ -182,7 +182,7 @@ async fn send_to_group(
     log(app, message).await?;
     let logged = app.clock.now_ms();
     let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
-    // Dissolved in between: nobody is in it.
+    // The group was dissolved in between, so it has no members.
     let Some(roster) = roster else { return answer(Tick::Fine).await };
     let is_receiver = |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
     let receivers = |members: Vec<RosterMember>| -> Vec<UserId> {
@@ -206,7 +206,7 @@ async fn send_to_group(
     answered
 }
 
-/// Leave the receivers to the queue for whom the delivery failed: the message is accepted for all others.
+/// Leaves the receivers whose delivery failed to the queue. The message is accepted for all others.
 async fn leave_to_queue(
     app: &App,
     group: &GroupId,

@@ -1,4 +1,4 @@
-//! Blocks over time: what a user does not get of a sender whom he blocks now, or blocked when it was sent.
+//! Blocks over time: a user gets no message of a sender whom they block now, or blocked when it was sent.
 
 use super::coverage::Span;
 use crate::clock::Ms;
@@ -10,7 +10,7 @@ pub const MAX_SPELLS: usize = 256;
 /// One user's block of another, with its history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Since when the block stands; absent once it is lifted.
+    /// Since when the block is set; absent once it is lifted.
     pub since: Option<Ms>,
     /// Earlier spells of it.
     pub past: Vec<Span>,

@@ -49,7 +49,7 @@ impl Connection {
         }
     }
 
-    /// Whether it may still be stamped: its function can still run, and nobody has written its end.
+    /// Whether it may still be stamped: its function can still run, and its end is not recorded.
     pub(super) fn is_opening(&self, now: Ms) -> bool {
         self.from.is_none() && self.to.is_none() && !self.is_settled(now)
     }
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// Whether *gone* means that it is over. Until `$connect` has returned, the gateway also answers *gone* for a
-    /// connection that is about to live, and that one must not be closed in the books.
+    /// connection that is about to live, and that one must not be recorded as closed.
     pub fn is_settled(&self, now: Ms) -> bool {
         now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)
     }

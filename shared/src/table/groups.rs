@@ -1,6 +1,6 @@
 //! Groups and who is in them.
 //!
-//! A group is its `META`: {name, manager, count}. A membership is an item on either side, `ROSTER#` and `VIEW#GROUP#`,
+//! A group is its `META`: {groupName, managerId, memberCount, lastShard?}. A membership is an item on either side, `ROSTER#` and `VIEW#GROUP#`,
 //! with the time from which on messages are the member's. Whoever asks for a member asks for META too: a group is dissolved
 //! by deleting META, in one write, and what is left of it then says nothing any more.
 //!
@@ -43,9 +43,9 @@ pub struct Meta {
 /// That a user is in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
-    /// From when on messages are his.
+    /// From when on the user gets messages.
     pub joined: Ms,
-    /// Which shard of the roster he is in.
+    /// The shard of the roster that the user is in.
     pub shard: u32,
 }
 
@@ -77,7 +77,7 @@ pub struct Roster {
 pub struct RosterMember {
     /// Who it is.
     pub user: UserId,
-    /// From when on messages are his.
+    /// From when on the user gets messages.
     pub joined: Ms,
 }
 
@@ -129,13 +129,13 @@ impl Table {
         self.change(&keys::meta(group), change).await
     }
 
-    /// The group, if it stands and `user` is in it.
+    /// Returns the group, if it exists and `user` is in it.
     pub async fn membership(&self, group: &GroupId, user: &UserId) -> Result<Option<Meta>> {
         let found = self.memberships(group, &[user]).await?;
         Ok(found.and_then(|(meta, joined)| joined[0].map(|_| meta)))
     }
 
-    /// The group, if it stands, and which of these users are in it.
+    /// Returns the group, if it exists, and which of these users are in it.
     pub async fn memberships(
         &self,
         group: &GroupId,
@@ -158,7 +158,7 @@ impl Table {
         Ok(Some((meta, users.iter().map(joined).collect::<Result<_>>()?)))
     }
 
-    /// The group with its members, if it stands: one read, and where it is large, then one for each further shard.
+    /// Returns the group with its members, if it exists: one read, and one more for each further shard of a large group.
     pub async fn roster(&self, group: &GroupId) -> Result<Option<Roster>> {
         let items = self.query_all(&keys::roster(group, 0)).await?;
         // META sorts before the members.
@@ -173,14 +173,14 @@ impl Table {
         Ok(Some(Roster { meta, shards }))
     }
 
-    /// The members in a shard of a group's roster. It need not stand any more.
+    /// Returns the members in a shard of a group's roster. The group may be dissolved.
     pub async fn shard(&self, group: &GroupId, shard: u32) -> Result<Vec<RosterMember>> {
         let items = self.query_all(&keys::roster(group, shard)).await?;
         items.iter().filter(|item| !is_meta(item)).map(read_member).collect()
     }
 
-    /// The members in a shard of a group's roster whose ids are from one to another, both included. It need not stand
-    /// any more.
+    /// Returns the members in a shard of a group's roster whose ids lie between two, both included. The group may be
+    /// dissolved.
     pub async fn members_between(
         &self,
         group: &GroupId,
@@ -216,8 +216,7 @@ impl Table {
         self.delete_all(dissolved.iter().flat_map(both).collect()).await
     }
 
-    /// Take up an invitation, as it was read. The member's messages begin when it is stamped, see
-    /// [`Table::stamp_member`].
+    /// Accepts an invitation, as it was read. The member gets messages from the stamp on, see [`Table::stamp_member`].
     pub async fn join(&self, invitation: &Invitation, user: &UserId, max_members: u32) -> Result<Accepted> {
         let (group, mut invited_by) = (&invitation.group, invitation.invited_by.clone());
         for attempt in 0..MAX_ATTEMPTS {
@@ -300,7 +299,7 @@ impl Table {
         self.update_part(&keys::meta(group), change)
     }
 
-    /// Say from when on messages are a new member's, who is in that shard; nothing if he has left meanwhile.
+    /// Sets the time from which a new member of that shard gets messages. It does nothing if the member has left meanwhile.
     pub async fn stamp_member(&self, group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Result<()> {
         let mut change = Expression::default();
         let path = change.path(["joined"]);
@@ -311,9 +310,9 @@ impl Table {
         Ok(())
     }
 
-    /// Take a member out of a group, if that is still his membership and he is not its manager; with `by`, if that is its
-    /// manager. Whether that was done. One who left and came back is in since another time: a call that arrives late does
-    /// not take him out again.
+    /// Removes a member of a group if the membership is unchanged and the member is not the manager; with `by`, if that is
+    /// the manager. Returns whether it did. A member who left and came back has another membership, so a call that arrives
+    /// late does not remove them again.
     pub async fn remove_member(
         &self,
         group: &GroupId,
@@ -335,14 +334,14 @@ impl Table {
             self.update_part(&keys::meta(group), one_less)?,
             self.delete_part(&keys::member(group, membership.shard, user), None, HashMap::new())?,
             self.delete_part(&keys::joined(user, group), Some("joined = :joined"), since)?,
-            // One that crossed the acceptance of another would let him in again.
+            // An invitation that was on its way at the same time would let the member in again.
             self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None, HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// Dissolve the group of a manager, whose roster has shards up to that one: from this write on nobody is in it.
-    /// Whether it stands no more; it does if its roster has grown, or its manager is another.
+    /// Dissolves the group of a manager whose roster ends with that shard. From this write on it has no members. Returns
+    /// whether the group is dissolved; it is not if its roster has grown, or its manager is another user.
     pub async fn dissolve(&self, group: &GroupId, manager: &UserId, last_shard: u32) -> Result<bool> {
         let is_as_seen = match last_shard {
             0 => "attribute_not_exists(lastShard)",
@@ -358,8 +357,8 @@ impl Table {
         Ok(self.conditionally("DeleteItem", || delete.clone().send()).await?.is_some())
     }
 
-    /// Delete what a dissolved group left behind in a shard of its roster. Cut short, it can be done again, and a member's
-    /// pull does it for him.
+    /// Deletes what a dissolved group left in a shard of its roster. If it is cut short, it can be repeated, and the pull of
+    /// a member does it for that member.
     pub async fn clear_shard(&self, group: &GroupId, shard: u32) -> Result<()> {
         let range = keys::roster(group, shard);
         let mut start = None;

@@ -7,7 +7,7 @@ use crate::clock::Ms;
 use crate::error::Result;
 use crate::id::{GroupId, InviteId, UserId};
 
-/// How long an invitation stands.
+/// How long an invitation is valid.
 const LIFETIME_MS: Ms = 30 * 24 * 60 * 60 * 1000;
 
 /// An invitation.

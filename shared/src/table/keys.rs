@@ -17,9 +17,9 @@
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
 //!
-//! Two reads rest on how these sort. META stands between a group's log and its roster, so one query of either tells that
-//! the group stands. What a user's view of the logs depends on, their groups, whom they block and what they have dropped of
-//! the last half minute, stands side by side, so one query reads all of it.
+//! Two reads rest on how these sort. META lies between a group's log and its roster, so one query of either also shows that
+//! the group exists. What decides which messages of the logs a user gets (their groups, their blocks, and what they have
+//! dropped of the last half minute) lies side by side, so one query reads all of it.
 
 use std::collections::HashMap;
 

@@ -23,28 +23,28 @@ pub struct LogPage {
     pub rest: Option<Resume>,
     /// The last message that was read, of whatever became of it.
     pub position: Option<MessageId>,
-    /// Whether the group stands that the log is of, if that was read.
+    /// Whether the group of the log exists, if that was read.
     pub group_exists: Option<bool>,
     /// How many bytes of contents were read beside these messages: expired, or behind the span.
     pub beside: usize,
 }
 
 impl Table {
-    /// Write a message to the log of its addressee: the one write of a message. Written again it stays the same.
+    /// Writes a message to the log of its addressee: the one write of a message. A repeat changes nothing.
     pub async fn log(&self, message: &Message) -> Result<()> {
         let request = self.put(self.message_item(message));
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Do as if a message were written to the log of its receiver: see `decoy`.
+    /// Writes the decoy of a message that is withheld from its receiver: see `decoy`.
     pub async fn log_decoy(&self, message: &Message, receiver: &UserId) -> Result<()> {
         let item = self.decoy(self.message_item(message), receiver, "MSG", &message.sender);
         let request = self.put(item);
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Read a span of a log, at most `limit` items of it. With `to_end` a group's log is read on behind the span to where its
-    /// META stands, which costs no call more: so it is told whether the group stands.
+    /// Reads a span of a log, at most `limit` items. With `to_end`, the same call reads a group's log on to its META, and so
+    /// shows whether the group exists.
     pub async fn read_log(
         &self,
         log: &Address,
@@ -71,7 +71,7 @@ impl Table {
         Ok(LogPage { messages, rest: next.map(Resume), position, group_exists, beside })
     }
 
-    /// A message of a group, if it is still there and the group stands.
+    /// Returns a message of a group, if both still exist.
     pub async fn group_message(&self, group: &GroupId, id: MessageId) -> Result<Option<Message>> {
         let log = Address::Group(group.clone());
         let items = self.get_all(vec![keys::meta(group), keys::message(&log, id)]).await?;
@@ -80,7 +80,7 @@ impl Table {
         message.map_or(Ok(None), |item| self.read_live(item, &log))
     }
 
-    /// The messages of these names that are still there, in order.
+    /// Returns the messages of these names that still exist, in order.
     pub async fn missed_messages(&self, user: &UserId, missed: &[MissedRef]) -> Result<Vec<Message>> {
         let keys = missed.iter().map(|missed| keys::message(&missed.log(user), missed.id)).collect();
         let items = self.get_all(keys).await?;

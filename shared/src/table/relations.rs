@@ -19,28 +19,28 @@ use crate::id::{GroupId, UserId};
 use crate::rules::block::Block;
 use crate::rules::coverage::Span;
 
-/// How one user stands to another.
+/// The relation of one user to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The two are friends.
     pub friends: bool,
-    /// The other blocks the one who asks.
+    /// The other user blocks this one.
     pub blocked: bool,
 }
 
-/// A user's friends and the users whom he blocks.
+/// A user's friends, and the users whom they block.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Relationships {
-    /// His friends.
+    /// Their friends.
     pub friends: Vec<UserId>,
-    /// Whom he blocks.
+    /// The users whom they block.
     pub blocks: Vec<UserId>,
 }
 
 /// What of the logs a user sees depends on.
 #[derive(Debug, Default)]
 pub struct View {
-    /// The groups that he is in, dissolved ones included.
+    /// The groups that the user is in, dissolved ones included.
     pub groups: BTreeMap<GroupId, Membership>,
     /// Their blocks, those that are lifted included.
     pub blocks: BTreeMap<UserId, Block>,
@@ -49,7 +49,7 @@ pub struct View {
 }
 
 impl Table {
-    /// How `sender` stands to `receiver`.
+    /// Returns the relation of `sender` to `receiver`.
     pub async fn standing(&self, sender: &UserId, receiver: &UserId) -> Result<Standing> {
         let items = self.get_all(vec![keys::friend(sender, receiver), keys::blocker(sender, receiver)]).await?;
         let has = |key: &Key| items.iter().any(|item| key.is_of(item));
@@ -66,7 +66,7 @@ impl Table {
         self.query_all(&keys::all_of_user(user, keys::BLOCKER)).await?.iter().map(other).collect()
     }
 
-    /// The same; nobody blocks nobody.
+    /// The same for a user who may be absent, and then is blocked by no one.
     pub async fn blockers_of(&self, user: Option<&UserId>) -> Result<BTreeSet<UserId>> {
         match user {
             Some(user) => self.blockers(user).await,
@@ -136,7 +136,7 @@ impl Table {
         .await
     }
 
-    /// Change both sides of a block at once, if nobody else changed it meanwhile; if somebody did, look again.
+    /// Changes both sides of a block at once. If another call changed it meanwhile, it reads the block again.
     async fn change_block(
         &self,
         user: &UserId,

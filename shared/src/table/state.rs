@@ -1,4 +1,4 @@
-//! The state of a user: when he was connected, what he has dropped, and which messages he missed by name.
+//! The state of a user: when they were connected, what they have dropped, and which messages they missed by name.
 //!
 //! One item, `USER#u` / `STATE`. `c#<connectionId>` is a map {announced, from?, to?, clean?, ours?} for each connection,
 //! and `known` is the set of their ids. Per kind of message, `<kind>Until` says up to when all is dropped; `tail` names
