@@ -64,7 +64,7 @@ pub type UserId = Id<User>;
 pub type GroupId = Id<Group>;
 /// An invitation, `requestId` in the REST API.
 pub type InviteId = Id<Invite>;
-/// What names a page of missed messages that was shown: nobody can guess it.
+/// The name of a page of missed messages that was shown. It is good for the user of the page only.
 pub type PageToken = Id<Page>;
 
 impl<Kind> Id<Kind> {
@@ -101,6 +101,14 @@ impl InviteId {
         // A version 5 UUID of this module's own namespace. '/' is in no id, so two pairs never spell one name.
         const NAMESPACE: Uuid = Uuid::from_u128(0x6d5f_3c0e_8a57_4f4e_9d0b_27f1_1f0a_6c11);
         Self::from_valid(Uuid::new_v5(&NAMESPACE, format!("{group}/{user}").as_bytes()).to_string())
+    }
+}
+
+impl PageToken {
+    /// The token of a page with this content.
+    pub fn of(content: &str) -> Self {
+        const NAMESPACE: Uuid = Uuid::from_u128(0x81c4_2f6e_0b7d_4a51_9e3c_5d20_7a96_e8b3);
+        Self::from_valid(Uuid::new_v5(&NAMESPACE, content.as_bytes()).to_string())
     }
 }
 
@@ -301,18 +309,9 @@ impl Ids {
 
     /// The id of a new group: a random UUID.
     pub fn group(&self) -> GroupId {
-        Id::from_valid(self.uuid().to_string())
-    }
-
-    /// A token of a page.
-    pub fn page(&self) -> PageToken {
-        Id::from_valid(self.uuid().to_string())
-    }
-
-    fn uuid(&self) -> Uuid {
         let mut bytes = [0; 16];
         self.lock().1.fill_bytes(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        Id::from_valid(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
     }
 
     /// A random number below `bound`, for jitter.

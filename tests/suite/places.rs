@@ -108,6 +108,17 @@ async fn a_page_is_dropped_as_often_as_its_client_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_same_page_has_the_same_token() {
+    let Some(scene) = Scene::new() else { return };
+    scene.logged(1);
+    let (_, token) = scene.show("").await;
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    assert_eq!(scene.show("").await.1, token);
+    scene.inside.log("alice", "bob", scene.inside.world().now_ms(), 0);
+    assert_ne!(scene.show("").await.1, token);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_are_dropped_in_any_order() {
     for order in [[0, 1], [1, 0]] {
         let Some(scene) = Scene::with_pages_of("2") else { return };

@@ -98,7 +98,7 @@ async fn wait_past(app: &App, block: &Block) -> Result<()> {
 async fn change(app: &App, method: &str, user: &UserId, relation: Relation) -> Result<()> {
     let (Relation::Friend(other) | Relation::Blocked(other)) = &relation;
     if other == user {
-        return Err(Error::BadRequest("a user can neither befriend nor block himself".to_owned()));
+        return Err(Error::BadRequest("a user can neither befriend nor block themselves".to_owned()));
     }
     match (method, &relation) {
         ("PUT", Relation::Friend(friend)) => app.table.befriend(user, friend).await,

@@ -1,8 +1,8 @@
-//! From the queue: a part of what is too much for one function. The fan-out of a message, or of a notification, to a large
-//! group, or its dissolution.
+//! Runs the jobs of the queue. A job is a part of work that is too much for one function: the delivery of a message to
+//! a large group, the push of a notification to it, or its dissolution.
 //!
-//! A job may run late, and may run again. So who is still in the group, who blocks the sender by now and who is
-//! connected is read when it runs; see "A message to a large group" in ARCHITECTURE.md.
+//! A job may run late, and may run twice. So each job reads anew who is in the group, who blocks the sender, and who is
+//! connected. See docs/delivery.md#large-groups.
 
 use futures::future::BoxFuture;
 use shared::Result;
@@ -16,8 +16,8 @@ use super::push::{self, Parcel};
 use crate::App;
 use crate::function::{Function, Needs};
 
-/// How long a notification is worth pushing. It is stored nowhere, so none is to lie in the queue for days: its jobs are
-/// tried twice.
+/// How long after its post a notification is pushed, in milliseconds. It is not stored, so it must not wait in the
+/// queue for days. Within this time its jobs are tried twice.
 const NOTIFICATION_MS: Ms = 120_000;
 
 /// The function.
@@ -33,8 +33,8 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
     })
 }
 
-/// Clears a shard of a group that its manager dissolves. If the group still exists, its roster has grown since: then another
-/// job does it, or the dissolution did not happen.
+/// Clears a shard of a group that its manager dissolves. If the group still exists, its roster has grown since: then
+/// another job does it, or the dissolution did not happen.
 async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
     match app.table.dissolve(&job.group, &job.manager, job.last_shard).await? {
         true => app.table.clear_shard(&job.group, job.shard).await,
@@ -42,7 +42,7 @@ async fn dissolve(app: &App, job: &Dissolution) -> Result<()> {
     }
 }
 
-/// Count a job. How long it has waited since that time.
+/// Counts a job. Returns how long ago `since` is.
 fn begin(app: &App, since: Ms) -> Ms {
     app.metrics.count(Metric::FanoutJobs);
     let lag = app.clock.now_ms().saturating_sub(since);
@@ -77,8 +77,8 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     let blockers = app.table.blockers(&message.sender).await?;
     let frame = encode(&message);
     let parcel = Parcel::queued(&frame, &message, job.logged);
-    // One who left and came back is no receiver any more. Those from whom it is withheld are left out: the sender does
-    // not wait for this.
+    // A member who left and joined again is not a receiver. Members who block the sender are left out, with no decoy
+    // calls: the sender does not wait for this function.
     let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
     let delivered = job.delivered();
     let is_receiver = |user: &UserId| delivered.contains(user) && !blockers.contains(user);

@@ -1,7 +1,8 @@
-//! The jobs of the queue: parts of the delivery to a large group, of a notification to it, and of its dissolution.
+//! The jobs of the queue: parts of the delivery of a message to a large group, of a notification to it, and of its
+//! dissolution.
 //!
-//! A delivery names the message and does not hold it: SQS refuses characters that a content may have, and a content has no
-//! business in a second place. A notification is stored nowhere else, so its jobs hold it, and are good for a short time.
+//! A delivery names the message and does not hold it. SQS refuses characters that a content may have, and a content is
+//! stored in one place only. A notification is not stored, so its jobs hold it. They are valid for a short time.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +12,14 @@ use shared::id::{GroupId, MessageId, UserId};
 use shared::queue::{MAX_BATCH_BYTES, batches};
 use shared::{Error, Result};
 
-/// How many receivers one job has at most: a few seconds of a function if all of them are online. Each job reads META and
-/// the message in the group's partition, so few jobs are better than many: see `docs/benchmarks.md`.
+/// The highest number of receivers of one job. If all of them are online, the job takes a few seconds. Each job reads
+/// META and the message in the group's partition, so a few jobs are better than many: see docs/benchmarks.md.
 const RECEIVERS: usize = 2_500;
 
-/// How many bytes their ids have at most, so that the job fits into a call.
+/// The highest number of bytes of the receivers' ids in one job. A job of this size fits into one call.
 const RECEIVERS_BYTES: usize = MAX_BATCH_BYTES - 4 * 1024;
 
-/// The bytes of an id in a job beside itself: mark, quotes and comma.
+/// The bytes that a job needs for an id besides the id itself: mark, quotes and comma.
 const BESIDE_AN_ID: usize = 4;
 
 /// A job.
@@ -40,7 +41,7 @@ pub(crate) struct Delivery {
     pub(crate) group: GroupId,
     /// The message in its log.
     pub(crate) id: MessageId,
-    /// When its log write was over.
+    /// When its log write was complete.
     pub(crate) logged: Ms,
     /// The shard of the roster that the receivers are in.
     pub(crate) shard: u32,
@@ -55,7 +56,7 @@ pub(crate) struct Notification {
     pub(crate) group: GroupId,
     /// The shard of its roster.
     pub(crate) shard: u32,
-    /// The user it is from: members who block this user do not get it.
+    /// The user whom the notification is from. Members who block this user do not receive it.
     pub(crate) from: Option<UserId>,
     /// When it was posted.
     pub(crate) posted: Ms,
@@ -73,12 +74,12 @@ pub(crate) struct Dissolution {
     pub(crate) manager: UserId,
     /// The last shard of its roster, as the manager's call read it.
     pub(crate) last_shard: u32,
-    /// The shard that is to be cleared.
+    /// The shard that the job clears.
     pub(crate) shard: u32,
 }
 
-/// A receiver of a job: `+id`, or `-id` if the message is withheld from them. Both are named, so that the call that queues
-/// the job has the same size, and its time tells nothing.
+/// A receiver of a job: `+id`, or `-id` if the message is withheld from them. A job names both. So the call that queues
+/// it has the same size in both cases, and the time of that call does not show who blocks the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct Receiver {
@@ -105,14 +106,15 @@ impl TryFrom<String> for Receiver {
 impl Job {
     fn encode(&self) -> String {
         let json = serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail");
-        // JSON may have these two characters as they are, and SQS refuses them. They can only be within strings.
+        // JSON allows these two characters unescaped, but SQS refuses them. They can occur only inside strings.
         json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
     }
 
-    /// Reads a job. The error does not say what is wrong with it: that could quote it.
+    /// Reads a job. The error does not say what is wrong with the job, because that could quote it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: only this module writes jobs.
+    /// [`Error::Unavailable`] if the text is not a job. Only this module writes jobs, so this is a fault of the
+    /// service.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         match serde_json::from_str(text) {
             Ok(Self::Delivery(delivery)) if delivery.receivers.is_empty() => Err(malformed()),
@@ -127,19 +129,20 @@ fn malformed() -> Error {
 }
 
 impl Delivery {
-    /// The first and the last receiver.
+    /// Returns the first and the last receiver.
     pub(crate) fn span(&self) -> (&UserId, &UserId) {
         let users = || self.receivers.iter().map(|receiver| &receiver.user);
-        users().min().zip(users().max()).expect("a job with no receivers is not read")
+        users().min().zip(users().max()).expect("`parse` refuses a job without receivers")
     }
 
-    /// The receivers from whom the message is not withheld.
+    /// Returns the receivers from whom the message is not withheld.
     pub(crate) fn delivered(&self) -> BTreeSet<&UserId> {
         self.receivers.iter().filter(|receiver| !receiver.is_withheld).map(|receiver| &receiver.user).collect()
     }
 }
 
-/// The jobs of the delivery of a message. `shards` are its receivers by shard, sorted by id; from `blockers` it is withheld.
+/// Returns the jobs of the delivery of a message. `shards` holds its receivers by shard, sorted by id. The message is
+/// withheld from `blockers`.
 pub(crate) fn delivery(
     group: &GroupId,
     id: MessageId,
@@ -158,7 +161,8 @@ pub(crate) fn delivery(
     parts.map(|(shard, part)| job(shard, part)).collect()
 }
 
-/// The jobs of a notification to a group, one for each shard of its roster. Nothing if it is too long for a job.
+/// Returns the jobs of a notification to a group, one for each shard of its roster. Returns `None` if the notification
+/// is too long for a job.
 pub(crate) fn notification(
     group: &GroupId,
     last_shard: u32,
@@ -174,7 +178,7 @@ pub(crate) fn notification(
     jobs.iter().all(|job| job.len() <= MAX_BATCH_BYTES).then_some(jobs)
 }
 
-/// The jobs of the dissolution of a manager's group, one for each shard of its roster.
+/// Returns the jobs of the dissolution of a group, one for each shard of its roster.
 pub(crate) fn dissolution(group: &GroupId, manager: &UserId, last_shard: u32) -> Vec<String> {
     let job = |shard| {
         let (group, manager) = (group.clone(), manager.clone());
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_read_as_it_was_written() {
+    fn an_encoded_job_parses_to_the_same_job() {
         let job = delivery(&jobs(&["a", "b", "c"].map(user), &["a", "x"].map(user))[0]);
         let [a, b, c] = ["a", "b", "c"].map(user);
         assert_eq!((job.span(), job.delivered()), ((&a, &c), [&b, &c].into()));
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receivers_of_a_job_are_of_one_shard() {
+    fn a_job_has_receivers_of_one_shard() {
         let (group, id) = (GroupId::parse("g").unwrap(), MessageId::first_at(5));
         let shards = [vec![user("b")], Vec::new(), vec![user("a"), user("c")]];
         let jobs: Vec<Delivery> =
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dissolution_is_a_job_for_each_shard() {
+    fn a_dissolution_has_a_job_for_each_shard() {
         let (group, manager) = (GroupId::parse("g").unwrap(), user("m"));
         let jobs = dissolution(&group, &manager, 2);
         for (shard, job) in (0..3).zip(&jobs) {
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_a_job_for_each_shard() {
+    fn a_notification_has_a_job_for_each_shard() {
         let group = GroupId::parse("g").unwrap();
         for (from, frame) in [(None, "{\"a\":1}"), (Some(user("f")), "\"\u{fffe}\u{ffff} \u{2028} \u{1f600}\"")] {
             let jobs = notification(&group, 2, from.as_ref(), 7, frame).unwrap();
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_of_the_same_size_whoever_blocks() {
+    fn blockers_do_not_change_the_size_of_a_job() {
         let (all, blockers) = (users(RECEIVERS + 700), users(30));
         let sizes = |jobs: Vec<String>| jobs.iter().map(String::len).collect::<Vec<_>>();
         assert_eq!(sizes(jobs(&all, &[])), sizes(jobs(&all, &blockers)));
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_job_is_refused_without_a_word_of_it() {
+    fn a_malformed_job_is_refused_and_not_quoted() {
         let good = &jobs(&[user("a")], &[])[0];
         assert!(Job::parse(good).is_ok());
         for (from, to) in [

@@ -1,8 +1,9 @@
 //! How a frame reaches the connections of its receivers, and how missed messages are recorded.
 //!
-//! No receiver delays another. A post has a slot for a moment only, and goes on without one if its connection is slow. A
-//! receiver is *pending* until it is recorded what their connections have not taken by then. As soon as no receiver is
-//! pending, the message is accepted, even if posts are still under way. A failure for one receiver does not affect others.
+//! No receiver delays another. A post has a slot for a moment only, and goes on without one if its connection is slow.
+//! A receiver is *pending* until it is recorded what their connections have not taken by then. As soon as no receiver
+//! is pending, the message is accepted, even if posts are still under way. A failure for one receiver does not affect
+//! others.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -24,31 +25,32 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::App;
 
-/// How many posts of one function have a slot at once.
+/// The highest number of posts of one parcel that have a slot at once.
 const SLOTS: usize = 64;
 
-/// How long a post has its slot. One that takes longer counts as not taken in what is written down: a repeat is better
-/// than to wait for a client that does not read.
+/// How long a post has its slot. A post that takes longer counts as not taken when the misses are recorded. The client
+/// may then receive the message twice, which is better than waiting for a client that does not read.
 const SLOT_MS: Ms = 25;
 
-/// How long a post may go on in all.
+/// The longest time that a post may take in total.
 const POST_MS: Ms = 500;
 
-/// How many states are read by one call, and how many such calls are under way at once.
+/// How many states one call reads, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
 const MAX_CALLS: usize = 8;
 
 /// Whether a message reaches a receiver.
 ///
-/// Withheld, it makes the same calls for them, and neither reaches them nor is anything of it stored for them: its sender
-/// could tell by the time of the answer otherwise.
+/// A message that is withheld makes the same calls as one that is delivered. It does not reach the receiver, and
+/// nothing is stored for them. With fewer calls, the sender could tell from the time of the answer that the message was
+/// withheld.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handling {
     Deliver,
     Withhold,
 }
 
-/// A frame on its way.
+/// A frame that is being pushed.
 #[derive(Debug)]
 pub(crate) struct Parcel<'a> {
     frame: &'a str,
@@ -58,7 +60,7 @@ pub(crate) struct Parcel<'a> {
     pending: watch::Sender<usize>,
     /// The receivers for whom the missed message could not be recorded.
     failed: Mutex<Vec<(UserId, Error)>>,
-    /// Whether some receiver, delivered or withheld, has a connection open.
+    /// Whether a receiver has a connection open. Receivers from whom the message is withheld count too.
     meets_connections: AtomicBool,
 }
 
@@ -83,7 +85,7 @@ impl<'a> Parcel<'a> {
         }
     }
 
-    /// A frame that is never stored: who does not take it now never gets it.
+    /// A frame that is not stored. A receiver who does not take it now never gets it.
     pub(crate) fn fleeting(frame: &'a str) -> Self {
         Self::new(frame, None)
     }
@@ -107,24 +109,24 @@ impl<'a> Parcel<'a> {
     /// Resolves when no receiver is pending. Returns the receivers that failed.
     pub(crate) async fn done(&self) -> Vec<(UserId, Error)> {
         let mut pending = self.pending.subscribe();
-        // The sender of the count is our own, so it does not end before.
+        // This parcel holds the sending half of `pending`, so the wait cannot fail.
         let _ = pending.wait_for(|count| *count == 0).await;
-        std::mem::take(&mut *self.failed.lock().expect("nobody panics that holds it"))
+        std::mem::take(&mut *self.failed.lock().expect("no holder of this lock panics"))
     }
 
-    /// Whether some receiver, delivered or withheld, had a connection open.
+    /// Returns whether a receiver had a connection open. Receivers from whom the message is withheld count too.
     pub(crate) fn meets_connections(&self) -> bool {
         self.meets_connections.load(Relaxed)
     }
 
     fn finish(&self, user: &UserId, outcome: Result<()>) {
         if let Err(error) = outcome {
-            self.failed.lock().expect("nobody panics that holds it").push((user.clone(), error));
+            self.failed.lock().expect("no holder of this lock panics").push((user.clone(), error));
         }
         self.pending.send_modify(|count| *count = count.saturating_sub(1));
     }
 
-    /// Whether it is pushed to an open connection of a user in that state.
+    /// Returns whether the parcel is pushed to this open connection of a user with this state.
     fn is_for(&self, state: &State, connection: &Connection, now: Ms) -> bool {
         let is_for =
             |logged: &Logged<'_>| logged.delivered.is_pushed_to(connection, state.receiver(logged.kind(), now));
@@ -132,7 +134,8 @@ impl<'a> Parcel<'a> {
     }
 }
 
-/// Push a parcel to users; from `blockers` among them it is withheld. Pushes begin with the first states that are read.
+/// Pushes a parcel to users. It is withheld from those in `blockers`. Pushes begin as soon as the first states are
+/// read.
 pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], blockers: &BTreeSet<UserId>) {
     let handling = |user: &UserId| if blockers.contains(user) { Handling::Withhold } else { Handling::Deliver };
     let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
@@ -143,10 +146,10 @@ pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], b
     pushed.buffer_unordered(MAX_CALLS).collect::<()>().await;
 }
 
-/// Push a parcel to users who all get it, and wait for the end.
+/// Pushes a parcel to users, withholds it from none of them, and waits until all pushes have ended.
 ///
 /// # Errors
-/// What failed for one of them. Everybody else has it.
+/// The failure for one of the users. A failure for one user does not stop the pushes to the others.
 pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> Result<()> {
     let parcel = parcel.to(users.len());
     to_users(app, &parcel, users, &BTreeSet::new()).await;
@@ -156,7 +159,7 @@ pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> R
     }
 }
 
-/// Push a parcel to every open connection of a user, and write down what they did not take.
+/// Pushes a parcel to every open connection of a user, and records what they did not take.
 pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state: &Result<State>, handling: Handling) {
     let state = match state {
         Ok(state) => state,
@@ -170,7 +173,7 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
         count(app, parcel, &[], handling);
         return parcel.finish(user, record_missed(app, parcel, user, state, &BTreeSet::new(), handling).await);
     }
-    // Boxed, since it is large and most users have no connection: the future of each of them is moved about.
+    // This future is large, and most users have no connection. Boxed, it does not enlarge the futures of those users.
     Box::pin(to_connections(app, parcel, user, state, &open, handling)).await;
 }
 
@@ -204,10 +207,10 @@ async fn to_connections(
     join_all(closing).await.into_iter().filter_map(Result::err).for_each(|error| app.report(&error));
 }
 
-/// A push: what became of it, or what is still under way.
+/// A push that has ended, or one that is still under way.
 type Begun<'a> = Either<Push, BoxFuture<'a, Push>>;
 
-/// Begin a push, for as long as it has a slot.
+/// Begins a push, and waits for it as long as it has a slot.
 async fn begin<'a>(
     app: &'a App,
     parcel: &'a Parcel<'_>,
@@ -236,7 +239,7 @@ async fn begin<'a>(
     }
 }
 
-/// Write down that a user missed the message, if it is one and a pull would not find it by its time.
+/// Records by name that a user missed the message of the parcel, if a pull would not find it by its time.
 async fn record_missed(
     app: &App,
     parcel: &Parcel<'_>,
@@ -252,7 +255,7 @@ async fn record_missed(
         Handling::Deliver => MissTarget::Of(user),
         Handling::Withhold => MissTarget::Withheld { receiver: user, sender: logged.sender },
     };
-    // Boxed for the same reason.
+    // Boxed for the same reason as above.
     Box::pin(app.table.record_missed(books, &MissedRef::new(logged.log, logged.id), state)).await
 }
 
@@ -282,7 +285,7 @@ impl<'a> Logged<'a> {
     }
 }
 
-/// Tell a connection something that its client can do without.
+/// Sends a frame to a connection, and ignores whether it arrives.
 pub(crate) async fn tell(app: &App, connection: &ConnectionId, frame: &str) -> Result<()> {
     let post = Box::pin(app.pusher()?.post(connection, frame));
     select(post, app.clock.sleep(Duration::from_millis(POST_MS))).await;

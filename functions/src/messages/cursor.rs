@@ -1,4 +1,4 @@
-//! Reading on in one log, or in the list of names.
+//! The cursor of a pull: it reads one log step by step, or the list of names.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,20 +12,20 @@ use shared::table::{MessageKind, MissedRef, Resume};
 
 use super::reader::{MESSAGES_PER_QUERY, Reader};
 
-/// How many names one batch reads.
+/// How many names one batch reads from the table.
 const NAMES_PER_BATCH: usize = 100;
 
-/// A group's log is read on to its META if its last span ends at most so long ago. A client connects and then pulls, so
-/// little lies between.
+/// If the last span of a group's log ends at most this long ago, the query reads on to the group's META. A client
+/// connects and then pulls, so few messages lie between.
 const READ_ON_MS: Ms = 10_000;
 
-/// Reads on in one log, or in the list of names.
+/// Reads one log step by step, or the list of names.
 pub(super) struct Cursor {
     source: Source,
-    /// Whether it was read from.
+    /// Whether the cursor has read anything yet.
     is_begun: bool,
     pub(super) buffer: VecDeque<Message>,
-    /// Names that led to nothing: expired, or of a sender who is blocked.
+    /// Names of messages that are not returned: they have expired, or their sender is blocked.
     pub(super) void: Vec<MissedRef>,
 }
 
@@ -34,7 +34,7 @@ enum Source {
     Names(VecDeque<MissedRef>),
 }
 
-/// What is left to read of a log.
+/// The part of a log that is still to be read.
 struct Log {
     log: Address,
     spans: VecDeque<Span>,
@@ -45,7 +45,7 @@ struct Log {
     limit: usize,
     /// The last message that was read.
     position: Option<MessageId>,
-    /// The missed messages that were read of the millisecond before the page.
+    /// The missed messages of the millisecond of `after`, up to and including `after`, that were read.
     beside: BTreeSet<MessageId>,
     /// Whether its group exists, as far as that is known. Messages of a dissolved group are not returned.
     group_exists: Option<bool>,
@@ -76,7 +76,7 @@ impl Cursor {
         Self { source, is_begun: false, buffer: VecDeque::new(), void: Vec::new() }
     }
 
-    /// The kind of the messages of its log.
+    /// Returns the kind of the messages of the log, or `None` for names.
     pub(super) fn kind(&self) -> Option<MessageKind> {
         match &self.source {
             Source::Log(log) => Some(MessageKind::of(&log.log)),
@@ -84,7 +84,7 @@ impl Cursor {
         }
     }
 
-    /// The missed messages that were read of the millisecond before the page.
+    /// Returns the missed messages of the millisecond of `after`, up to and including `after`, that were read.
     pub(super) fn beside(&self) -> Option<&BTreeSet<MessageId>> {
         match &self.source {
             Source::Log(log) => Some(&log.beside),
@@ -96,7 +96,7 @@ impl Cursor {
         matches!(self.source, Source::Names(_))
     }
 
-    /// The group that it has seen to be dissolved.
+    /// Returns the group of the log, if the reading has found that it is dissolved.
     pub(super) fn dissolved(&self) -> Option<&GroupId> {
         match &self.source {
             Source::Log(Log { log: Address::Group(group), group_exists: Some(false), .. }) => Some(group),
@@ -108,14 +108,14 @@ impl Cursor {
         self.buffer.front().map(|message| message.id)
     }
 
-    /// Whether the next call goes on behind where this one began: each log is read past its first millisecond, whatever is
-    /// left of the budget, since neither a drop nor the caller's place divides a millisecond.
+    /// Returns whether the next call can continue after the point where this call began. A log is read past its first
+    /// millisecond even if no budget is left, because neither a drop nor the next page divides a millisecond.
     fn gets_on(&self) -> bool {
         let is_past = |log: &Log| log.position.is_none_or(|position| position.time_ms() > log.begin);
         self.is_begun && !matches!(&self.source, Source::Log(log) if !is_past(log))
     }
 
-    /// Whether there is something behind the buffer that was not read.
+    /// Returns whether something after the buffer is still to be read.
     pub(super) fn is_unfinished(&self) -> bool {
         match &self.source {
             Source::Log(log) => !log.spans.is_empty(),
@@ -123,7 +123,7 @@ impl Cursor {
         }
     }
 
-    /// Up to which message everything was read, of one that is unfinished.
+    /// Returns the id up to which an unfinished cursor has read everything.
     pub(super) fn position(&self) -> MessageId {
         match &self.source {
             Source::Log(log) => {
@@ -135,7 +135,7 @@ impl Cursor {
         }
     }
 
-    /// Read until there is a message, or nothing left.
+    /// Reads until the buffer has a message, nothing is left, or the budget is spent.
     pub(super) fn fill<'a>(&'a mut self, reader: &'a Reader<'_>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             while self.buffer.is_empty() && (!self.gets_on() || reader.budget.is_left()) {

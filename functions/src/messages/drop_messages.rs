@@ -1,9 +1,9 @@
 //! `DELETE /api/message?page=<token>`: drops the messages of pages that `GET /api/message?drop=false` has shown.
 //!
-//! The second step of a pull that survives the loss of its answer. `page` may be given up to 20 times. Exactly the messages
-//! of these pages are dropped: a message that reached its log in between stays missed. 200: empty. 400: there is no `page`,
-//! or too many. 403: a token is wrong, has expired, or is another user's. 409: earlier pages must be dropped first. With any
-//! of these nothing is dropped.
+//! This is the second step of a pull whose answer may be lost. `page` may be given up to 20 times. Exactly the messages
+//! of these pages are dropped: a message that reached its log in between stays missed. 200: empty. 400: `page` is
+//! missing, or given too often. 403: a token is wrong, has expired, or belongs to another user. 409: earlier pages must
+//! be dropped first. After any of these errors nothing is dropped.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::call::http::{Input, Reply};
 use crate::call::rest::Call;
 use crate::function::Function;
 
-/// How many pages one call drops.
+/// The highest number of pages that one call drops.
 const MAX_PAGES: usize = 20;
 
 /// The function.
@@ -69,7 +69,7 @@ async fn drop_pages(app: &App, user: &UserId, tokens: &BTreeSet<PageToken>) -> R
     app.table.drop_missed(user, &plan).await
 }
 
-/// Whether dropping pages changes anything but names.
+/// Returns whether dropping the pages changes anything besides the names.
 fn changes(state: &State, pages: &[ShownPage]) -> bool {
     MessageKind::ALL.iter().any(|kind| state.with_pages(*kind, pages) != *state.dropped(*kind))
 }

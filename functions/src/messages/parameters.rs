@@ -6,10 +6,10 @@ use shared::{Error, Result};
 
 use crate::call::http::Input;
 
-/// How often a pull or a drop is tried while others of the same user come in between.
+/// How often a pull or a drop is tried if others of the same user come in between.
 pub(crate) const MAX_ATTEMPTS: u32 = 16;
 
-/// The parameter `type`: which kinds of messages.
+/// Reads the parameter `type`: the kinds of messages.
 pub(crate) fn kinds(input: &Input) -> Result<Vec<MessageKind>> {
     Ok(match input.choice("type", &["all", "unicast", "multicast"])? {
         "unicast" => vec![MessageKind::Unicast],
@@ -18,7 +18,7 @@ pub(crate) fn kinds(input: &Input) -> Result<Vec<MessageKind>> {
     })
 }
 
-/// A parameter that is the id of a message.
+/// Reads a parameter that is the id of a message.
 pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>> {
     let text = input.parameter(name)?;
     text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()

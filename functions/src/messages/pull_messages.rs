@@ -1,8 +1,9 @@
-//! `GET /api/message`: the messages that the caller missed.
+//! `GET /api/message`: returns the messages that the caller missed.
 //!
-//! 200: an array, one element for each sender, `{"id": senderId, "messages": [...]}`. Headers: `X-Has-More`; where that is
-//! `true`, `X-Next` is the `after` with which a pull without a drop goes on; without a drop, `X-Page` is the token by which
-//! `DELETE /api/message` drops this page. 400: a parameter is wrong.
+//! 200: an array with one element for each sender, `{"id": senderId, "messages": [...]}`. The header `X-Has-More` says
+//! whether there are more messages. If it is `true`, `X-Next` is the `after` of the next pull with `drop=false`. With
+//! `drop=false`, `X-Page` is the token by which `DELETE /api/message` drops this page. `X-Page` is left out with
+//! `since`, and for an empty page with no more behind it. 400: a parameter is wrong.
 
 use futures::future::BoxFuture;
 use shared::id::{PageToken, UserId};
@@ -28,11 +29,11 @@ struct Parameters {
     request: Request,
 }
 
-/// A page, and the text that answers with it.
+/// A page, and the text of its answer.
 struct Page {
     found: Found,
     text: String,
-    /// What drops it later.
+    /// The token by which the page is dropped later.
     token: Option<PageToken>,
 }
 
@@ -56,7 +57,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     })
 }
 
-/// The text of a page. It is known to fit into an answer before anything is dropped.
+/// Encodes a page, and checks that it fits into an answer. This happens before anything is dropped.
 fn text(found: &Found, parameters: &Parameters) -> Result<String> {
     let text = page::text(&found.messages, parameters.descending);
     match fits(&text) {
@@ -79,7 +80,8 @@ fn parameters(input: &Input) -> Result<Parameters> {
     Ok(Parameters { descending, drop, request })
 }
 
-/// Returns a page that no later call returns. Where two pulls meet, one of them starts again.
+/// Drops a page and returns it. No later call returns its messages. If two pulls drop at the same time, one starts
+/// again.
 async fn take(app: &App, user: &UserId, parameters: &Parameters) -> Result<Page> {
     let (request, budget) = (&parameters.request, Budget::default());
     for attempt in 0..MAX_ATTEMPTS {
@@ -100,19 +102,19 @@ async fn take(app: &App, user: &UserId, parameters: &Parameters) -> Result<Page>
     Err(Error::unavailable("dropping messages", "too many pulls at once"))
 }
 
-/// Returns a page that stays, and remembers it for `DELETE /api/message`.
+/// Returns a page and does not drop it. Remembers the page for `DELETE /api/message`.
 async fn show(app: &App, user: &UserId, parameters: &Parameters) -> Result<Page> {
     let request = &parameters.request;
     let found = missed::find(app, user, request, false, &Budget::default()).await?;
     let text = text(&found, parameters)?;
     if let Some(plan) = found.idle_plan(app, request) {
-        // If another drop comes in between, the next pull does it.
+        // If another drop comes in between, nothing is written, and the next pull tries again.
         app.table.drop_missed(user, &plan).await?;
     }
     let is_droppable = !request.all && (!found.messages.is_empty() || found.has_more());
-    let token = is_droppable.then(|| app.ids.page());
-    if let Some(token) = &token {
-        app.table.remember_page(user, token, &found.shown(request)).await?;
-    }
+    let token = match is_droppable {
+        true => Some(app.table.remember_page(user, &found.shown(request)).await?),
+        false => None,
+    };
     Ok(Page { found, text, token })
 }

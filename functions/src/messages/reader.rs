@@ -1,4 +1,4 @@
-//! What a pull reads of the logs, and what it keeps of that.
+//! The rules of a pull: which parts of the logs it reads, and which messages it keeps.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -11,23 +11,24 @@ use shared::table::{MessageKind, MissedRef, State, View};
 
 use crate::App;
 
-/// How many spans of one log have queries of their own. Where there are more gaps, the pull reads over the smallest holes
-/// between them.
+/// The highest number of spans of one log that have queries of their own. If there are more gaps, the pull joins those
+/// with the least time between them, and reads that time too.
 const MAX_SPANS: usize = 4;
 
-/// How many messages one query asks for.
+/// The highest number of messages that one query asks for.
 pub(super) const MESSAGES_PER_QUERY: usize = 250;
 
-/// How many bytes the first queries of all logs read together, and how many more may be read in vain.
+/// How many bytes the first queries of all logs read together. Also how many bytes a call may read in vain beyond that.
 pub(super) const READ_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bytes of the longest message.
 pub(super) const LONGEST_BYTES: usize = 33 * 1024;
 
-/// What a message counts beside its content when it is read in vain.
+/// The bytes that a message counts for besides its content when it is read in vain.
 const BESIDE_BYTES: usize = 512;
 
-/// How many bytes a call may still read in vain, in all its attempts together.
+/// How many bytes a call may still read in vain, that is, of messages that are not for the user. All its attempts share
+/// it.
 #[derive(Debug)]
 pub(crate) struct Budget(AtomicUsize);
 
@@ -48,18 +49,18 @@ impl Budget {
     }
 }
 
-/// What a pull asks for.
+/// The request of a pull.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     /// The kinds of messages.
     pub(crate) kinds: Vec<MessageKind>,
     /// Only messages after this one.
     pub(crate) after: Option<MessageId>,
-    /// All messages, whether they were missed or not.
+    /// Whether all messages are asked for, also those that were not missed.
     pub(crate) all: bool,
 }
 
-/// One pull: what it asks for, and what is known of its user.
+/// One pull: its request, and what is known of its user.
 pub(super) struct Reader<'a> {
     pub(super) app: &'a App,
     pub(super) user: &'a UserId,
@@ -73,7 +74,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The spans of a log that hold what is asked for, and little besides.
+    /// Returns the spans of a log that hold the messages asked for, and few others.
     pub(super) fn spans(&self, log: &Address, joined: Ms) -> Vec<Span> {
         let after = self.request.after.map_or(0, MessageId::time_ms);
         let dropped = if self.request.all { 0 } else { self.state.dropped(MessageKind::of(log)).until + 1 };
@@ -81,7 +82,7 @@ impl Reader<'_> {
         coalesce(self.taken.gaps(whole), MAX_SPANS)
     }
 
-    /// The names that are asked for, and those whose messages are not the user's any more.
+    /// Returns the names that are asked for, and the names of messages that no longer belong to the user.
     pub(super) fn names(&self) -> (Vec<MissedRef>, Vec<MissedRef>) {
         let asked = |missed: &&MissedRef| !self.request.all && self.request.kinds.contains(&missed.kind());
         let is_mine = |missed: &MissedRef| match &missed.group {
@@ -89,7 +90,8 @@ impl Reader<'_> {
             Some(group) => self.view.groups.get(group).is_some_and(|member| member.joined <= missed.id.time_ms()),
         };
         let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
-        // A young one may be of a group that was joined after the memberships were read and before the state was.
+        // A recent name may be of a group that was joined after the memberships were read and before the state was
+        // read.
         let is_old = |missed: &MissedRef| missed.id.time_ms() < self.floor;
         let void = foreign.into_iter().filter(is_old).collect();
         (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
@@ -99,12 +101,12 @@ impl Reader<'_> {
         self.request.after.is_none_or(|after| id > after)
     }
 
-    /// Whether a message of a log is returned.
+    /// Returns whether the pull returns this message of a log.
     pub(super) fn keeps(&self, message: &Message) -> bool {
         self.is_in_bounds(message.id) && self.is_missed(message)
     }
 
-    /// Whether a missed message lies in the millisecond of `after`, up to and with it.
+    /// Returns whether a message was missed and lies in the millisecond of `after`, up to and including `after`.
     pub(super) fn is_beside(&self, message: &Message) -> bool {
         let is_beside = |after: MessageId| message.id <= after && message.id.time_ms() == after.time_ms();
         self.request.after.is_some_and(is_beside) && self.is_missed(message)
@@ -116,13 +118,14 @@ impl Reader<'_> {
         (self.request.all || is_in_gap()) && self.keeps_sender(message)
     }
 
-    /// Whether the sender of a message is neither the user nor blocked by them, now or when it was sent.
+    /// Returns whether the sender is another user, whose message no block of the user withholds. A block withholds by
+    /// the time of the message, and may have ended since.
     pub(super) fn keeps_sender(&self, message: &Message) -> bool {
         let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
         message.sender != *self.user && !withheld
     }
 
-    /// Keeps of messages what is for the user, and counts the others as read in vain.
+    /// Removes the messages that are not kept, and counts them as read in vain.
     pub(super) fn keep(&self, messages: &mut Vec<Message>, is_kept: impl Fn(&Message) -> bool) {
         let mut vain = 0;
         messages.retain(|message| {

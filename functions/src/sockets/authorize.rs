@@ -1,8 +1,9 @@
-//! `$connect`'s authorizer: who is opening a connection, and may that web page?
+//! The authorizer of `$connect`. It identifies the user who opens a connection, and checks the origin of the web page.
 //!
-//! In: a REQUEST authorizer event. Out: a policy that allows this one call, with `userId` and `exp` as context, which
-//! the gateway gives to every later event of the connection. A bad token fails as `Unauthorized`, which the gateway
-//! answers with 401; a foreign origin is denied, which it answers with 403.
+//! In: a REQUEST authorizer event. Out: a policy that allows this one call, with `userId` and `exp` as context. The
+//! gateway adds this context to every later event of the connection. For a bad token the function fails with
+//! `Unauthorized`, and the gateway answers 401. For an origin that is not allowed the policy denies the call, and the
+//! gateway answers 403.
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use lambda_http::http::HeaderMap;
@@ -21,7 +22,7 @@ use crate::function::Function;
 /// The function.
 pub static FUNCTION: Function = Function::authorizer("authorize", |app, event| Box::pin(answer(app, event)));
 
-/// What the decoder of WebSocket requests leaves out.
+/// The field that the decoder of WebSocket requests leaves out.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizerEvent {
@@ -44,7 +45,7 @@ async fn answer(app: &App, event: &str) -> Result<String, Failure> {
         }
         Err(error) => {
             app.report(&error);
-            // The very word that makes the gateway answer 401.
+            // The gateway answers 401 for exactly this word.
             Err(Failure::new("Unauthorized", "Unauthorized"))
         }
     }
@@ -54,7 +55,7 @@ async fn identify(app: &App, request: &ApiGatewayWebsocketProxyRequest) -> Resul
     let headers = token::all_headers(request.multi_value_headers.clone(), &request.headers);
     let mut origins = headers.get_all(ORIGIN).iter().map(|origin| origin.to_str().unwrap_or_default());
     let is_allowed = origins.next().is_none_or(|origin| app.allowed_origins.allows(origin));
-    // No browser sends two.
+    // No browser sends two origins.
     if !is_allowed || origins.next().is_some() {
         return Err(Error::Forbidden("the page's origin is not allowed".to_owned()));
     }

@@ -1,8 +1,8 @@
 //! `$connect`: a connection opens. It is announced, then stamped.
 //!
-//! From the announcement on, senders push to it. From its stamp on, it covers the time. The stamp lies a few milliseconds
-//! ahead, and the function returns when they have passed. So every message sent after the client sees the connection open
-//! is covered, and every covered message was pushed.
+//! From the announcement on, senders push to it. From its stamp on, it covers the time. The stamp lies a few
+//! milliseconds ahead, and the function returns when they have passed. So every message sent after the client sees the
+//! connection open is covered, and every covered message was pushed.
 
 use futures::future::{BoxFuture, join_all};
 use shared::frame::{ErrorCode, ErrorFrame, encode};
@@ -19,10 +19,10 @@ use crate::call::token::SUBPROTOCOL;
 use crate::delivery::push;
 use crate::function::{Function, Needs};
 
-/// So many times as many connections as a user may have can be open for a moment, while the oldest are being closed.
+/// How many times the limit of connections a user may have open for a moment, while the oldest are being closed.
 const BURST: usize = 2;
 
-/// How many connections one handshake closes: others that come at the same time close the same ones.
+/// The highest number of connections that one handshake closes. Handshakes at the same time close the same connections.
 const MAX_EVICTED: usize = 4;
 
 /// The function.
@@ -33,15 +33,15 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
         let state = announce(app, event).await?;
         let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
         stamped?;
-        // What could not be tidied now is tidied when the next connection opens.
+        // The next handshake of the user tries again what fails here.
         tidied.unwrap_or_else(|error| app.report(&error));
         let reply = Reply::empty();
         Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
     })
 }
 
-/// Announce the connection: the state with it. Where too many are remembered, those are forgotten first that no longer
-/// say anything.
+/// Announces the connection, and returns the state that includes it. If the state has no room, connections that no
+/// longer matter are forgotten first.
 async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     let now = app.clock.now_ms();
     let mut announced = app.table.announce(&event.user, &event.connection, now).await?;
@@ -69,7 +69,7 @@ async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
     Ok(())
 }
 
-/// Close the oldest connections beyond the limit, and forget what no longer says anything.
+/// Closes the oldest connections beyond the limit, and forgets connections that no longer matter.
 async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
     let surplus = surplus(state, &event.connection, app.clock.now_ms(), app.max_connections);
     let closed = join_all(surplus.iter().map(|connection| evict(app, event, connection))).await;
@@ -77,7 +77,8 @@ async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
     forget(app, event, state).await
 }
 
-/// Tell a client why its connection is closed, so that it does not connect again by itself, and close it.
+/// Closes a connection. Before that it tells the client the reason, so that the client does not connect again by
+/// itself.
 async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Result<()> {
     let message = format!("you have more than {} connections; this was the oldest", app.max_connections);
     let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None };
@@ -89,7 +90,7 @@ async fn forget(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
     app.table.forget(&event.user, &state.forgettable(app.clock.now_ms(), app.table.oldest())).await
 }
 
-/// The oldest open connections that are too many, the new one being counted and kept.
+/// Returns the oldest open connections beyond the limit. The new connection counts, and is never among them.
 fn surplus(state: &State, newest: &ConnectionId, now: u64, most: usize) -> Vec<ConnectionId> {
     let mut others: Vec<_> = state.open(now).filter(|(id, _)| *id != newest).collect();
     others.sort_unstable_by_key(|(id, connection)| (connection.announced, *id));

@@ -1,6 +1,6 @@
-//! `$disconnect`: a connection is over. It covers the time until the gateway saw its end, and no longer.
+//! `$disconnect`: a connection has ended. It covers the time until the gateway saw its end.
 //!
-//! Whether its client closed it decides how much of what it took last comes again, see [`shared::rules::gaps::Taken`].
+//! If its client closed it, fewer of the last messages are delivered again: see [`shared::rules::gaps::Taken`].
 
 use futures::future::BoxFuture;
 use shared::Result;
@@ -17,7 +17,7 @@ pub static FUNCTION: Function = Function::socket("disconnect", &["$disconnect"],
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        // The gateway saw the end before it invoked this function, which may have waited.
+        // The gateway saw the end before it invoked this function, and the invocation may have waited.
         let ended = if event.arrived == 0 { app.clock.now_ms() } else { event.arrived };
         let age = ended.saturating_sub(event.connected_at);
         let clean = event.close.as_ref().is_some_and(|(code, reason)| is_clean(*code, reason, age));
@@ -26,12 +26,12 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
     })
 }
 
-/// Whether a connection ended by its client's will, or by the gateway's at the age that every connection ends at: nothing
-/// of its network had died.
+/// Returns whether the client closed the connection, or the gateway closed it at the greatest age of a connection. In
+/// both cases the network was working until the end.
 fn is_clean(code: i64, reason: &str, age: Ms) -> bool {
     match code {
         1000 | 1005 => true,
-        // A browser that leaves a page gives no reason; the gateway does.
+        // A browser that leaves a page sends no reason, and the gateway sends one.
         1001 => reason.is_empty() || age >= MAX_CONNECTION_MS,
         _ => false,
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_of_the_client_is_told_from_a_network_that_died() {
+    fn a_close_by_the_client_is_clean_and_a_dead_network_is_not() {
         assert!(is_clean(1000, "", 5) && is_clean(1005, "", 5) && is_clean(1001, "", 5));
         assert!(is_clean(1001, "Going away", MAX_CONNECTION_MS), "the gateway ends every connection at that age");
         assert!(!is_clean(1001, "Going away", 600_000), "idle: its client may have been gone for long");

@@ -1,9 +1,10 @@
 //! `unicast`, `multicast`, `$default`: a message is sent.
 //!
-//! The function writes the message once, to the log of its addressee, before it pushes anything. A message is withheld if
-//! the receiver blocks the sender, the two are not friends, the sender is not a member, or the user or group does not
-//! exist. The sender then gets the same answer. A message that is withheld from a user also makes the same calls, so that
-//! its time tells little. A message to a group without the sender does not: the sender may ask for the group anyway.
+//! The function writes the message once, to the log of its addressee, before it pushes anything. A message is withheld
+//! if the receiver blocks the sender, the two are not friends, the sender is not a member, or the user or group does
+//! not exist. The sender then gets the same answer. A message that is withheld from a user also makes the same calls,
+//! so that its time tells little. A message to a group without the sender does not: the sender may ask for the group
+//! anyway.
 
 use std::collections::BTreeSet;
 
@@ -45,12 +46,12 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
     })
 }
 
-/// When a message is acknowledged: its time must not tell what became of it.
+/// When a message is acknowledged. The time of the answer must not show whether the message was delivered.
 #[derive(Debug, Clone, Copy)]
 enum Tick {
-    /// No receiver was reached: at the next fine tick.
+    /// At the next fine tick: no receiver has a connection open.
     Fine,
-    /// Somebody has a connection open: so many coarse ticks after it was logged.
+    /// At a whole number of coarse ticks after the log write: a receiver has a connection open.
     Coarse { logged: Ms },
 }
 
@@ -63,7 +64,7 @@ impl Tick {
     }
 }
 
-/// Deliver a message and acknowledge it, or say why not.
+/// Sends a message and acknowledges it, or answers with an error.
 async fn accept(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Result<()> {
     let request_id = submission.request_id.clone();
     let outcome = match &request_id {
@@ -87,8 +88,8 @@ fn new_message(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Me
     }
 }
 
-/// Send, unless this request has been sent before, and acknowledge. A first attempt that died on its way is taken up
-/// with the id that it had: the same key and the same content, so doing it again is safe.
+/// Sends a message and acknowledges it. A request that was delivered before is only acknowledged. A first attempt that
+/// did not finish is repeated with its id. The key and the content are the same, so the repeat is safe.
 async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, request: &RequestId) -> Result<()> {
     let mut message = new_message(app, event, submission);
     let digest = Digest::of(&message.to, &message.content);
@@ -109,7 +110,7 @@ async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, r
             acknowledge(app, event, request, &message).await
         };
         let (finished, acknowledged) = futures::join!(app.table.mark_delivered(&event.user, request), acknowledged);
-        // It is delivered all the same; only a repeat would deliver it again.
+        // The message is delivered in any case. If this write fails, a repeat of the request delivers it again.
         finished.unwrap_or_else(|error| app.report(&error));
         acknowledged
     };
@@ -118,13 +119,13 @@ async fn send_once(app: &App, event: &SocketEvent, submission: Submission<'_>, r
 
 async fn acknowledge(app: &App, event: &SocketEvent, request: &RequestId, message: &Message) -> Result<()> {
     let ack = encode(&Ack { request_id: request, id: message.id, timestamp: message.timestamp });
-    // A client that is gone will ask again.
+    // A client that misses this sends the request again.
     app.pusher()?.post(&event.connection, &ack).await;
     Ok(())
 }
 
-/// Write the message to its log, if it is not withheld, and push it. It is answered as soon as it is accepted: pushes may
-/// still be under way then.
+/// Writes the message to its log and pushes it, unless it is withheld. `answer` runs as soon as the message is
+/// accepted. Pushes may still be under way then.
 async fn send(app: &App, message: &Message, answer: impl AsyncFnOnce(Tick) -> Result<()>) -> Result<()> {
     match &message.to {
         Address::User(receiver) => send_to_user(app, message, receiver, answer).await,
@@ -132,7 +133,7 @@ async fn send(app: &App, message: &Message, answer: impl AsyncFnOnce(Tick) -> Re
     }
 }
 
-/// The one write.
+/// Writes the message to its log, and counts it.
 async fn log(app: &App, message: &Message) -> Result<()> {
     app.table.log(message).await?;
     app.metrics.count(Metric::Accepted);

@@ -1,6 +1,6 @@
 //! The pages that pulls without a drop have shown, so that a later `DELETE` drops exactly these.
 //!
-//! One item for each page, `USER#u` / `PAGE#token`. It is never changed, and lives for an hour.
+//! One item for each page, `USER#u` / `PAGE#token`, which lives for an hour.
 
 use std::collections::BTreeSet;
 
@@ -36,10 +36,26 @@ pub struct ShownPage {
     pub uncovers: u64,
 }
 
+impl ShownPage {
+    /// The token of this page. It follows from the messages, so that a client which pulls the same page again makes no new
+    /// item. What else differs then is newer, and drops the same messages.
+    pub fn token(&self) -> PageToken {
+        let mut text = String::new();
+        for (kind, shown) in &self.kinds {
+            text.push_str(kind.name());
+            let after = shown.after.into_iter();
+            after.chain(shown.ids.iter().copied()).for_each(|id| text.push_str(&format!("/{id}")));
+        }
+        self.names.iter().for_each(|name| text.push_str(&format!("/{}", name.encode())));
+        PageToken::of(&text)
+    }
+}
+
 impl Table {
-    /// Remembers a page. What does not fit is not dropped by it.
-    pub async fn remember_page(&self, user: &UserId, token: &PageToken, page: &ShownPage) -> Result<()> {
-        let mut item = keys::page(user, token).attributes();
+    /// Remembers a page, and returns its token. What does not fit is not dropped by it.
+    pub async fn remember_page(&self, user: &UserId, page: &ShownPage) -> Result<PageToken> {
+        let token = page.token();
+        let mut item = keys::page(user, &token).attributes();
         item.insert("uncovers".to_owned(), item::number(page.uncovers));
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         let names = page.names.iter().take(MAX_NAMES).map(MissedRef::encode).collect();
@@ -59,7 +75,8 @@ impl Table {
                 }
             }
         }
-        self.put(item).send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+        self.put(item).send().await.map_err(|error| Error::unavailable("PutItem", error))?;
+        Ok(token)
     }
 
     /// Returns the pages of these tokens, or nothing if one of them is not the user's or has expired.
