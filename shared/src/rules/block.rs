@@ -1,34 +1,34 @@
-//! Blocks over time: a user gets no message of a sender whom they block now, or blocked when it was sent.
+//! Blocks over time. A user gets no message from a sender whom they block now, or blocked when it was sent.
 
 use super::coverage::Span;
 use crate::clock::Ms;
 
-/// How many spells of a block are remembered: some 8 KB of its item. What was sent during an older one is shown again if it
-/// still waits.
+/// The most past spells of a block that are remembered, about 8 KB of its item. A message that was sent during a
+/// forgotten spell, and still waits, is shown.
 pub const MAX_SPELLS: usize = 256;
 
 /// One user's block of another, with its history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Since when the block is set; absent once it is lifted.
+    /// When the present spell began. Absent if the block is lifted.
     pub since: Option<Ms>,
-    /// Earlier spells of it.
+    /// The past spells, oldest first.
     pub past: Vec<Span>,
 }
 
 impl Block {
-    /// Whether a message of that time is withheld.
+    /// Returns whether a message of that time is withheld.
     pub fn withholds(&self, time: Ms) -> bool {
         self.since.is_some() || self.past.iter().any(|spell| spell.contains(time))
     }
 
-    /// When it was last set or lifted.
+    /// Returns when the block was last set or lifted.
     pub fn changed(&self) -> Option<Ms> {
         self.since.or_else(|| self.past.last().map(|spell| spell.to))
     }
 
-    /// The block lifted now. Spells that ended before `oldest`, the age at which messages expire, are forgotten, and the
-    /// oldest of more than [`MAX_SPELLS`].
+    /// Returns the block lifted now. Forgets the spells that ended before `oldest`, since messages that old have expired.
+    /// Keeps at most [`MAX_SPELLS`] spells, the newest.
     #[must_use]
     pub fn lifted(mut self, now: Ms, oldest: Ms) -> Self {
         self.past.extend(self.since.take().map(|since| Span { from: since, to: now }));
@@ -38,7 +38,7 @@ impl Block {
         self
     }
 
-    /// The block set now, if it is not standing already.
+    /// Returns the block set now. A block that is set already does not change.
     #[must_use]
     pub fn set(mut self, now: Ms) -> Self {
         self.since.get_or_insert(now);
@@ -52,13 +52,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_standing_block_withholds_everything() {
+    fn a_present_block_withholds_everything() {
         let block = Block::default().set(50);
         assert!(block.withholds(10) && block.withholds(60));
     }
 
     #[test]
-    fn a_lifted_block_withholds_what_was_sent_during_it() {
+    fn a_lifted_block_withholds_messages_sent_during_it() {
         let block = Block::default().set(50).set(60).lifted(70, 0);
         assert_eq!(block.past, [Span { from: 50, to: 70 }]);
         assert_eq!((block.changed(), block.clone().set(80).changed()), (Some(70), Some(80)));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_spells_are_remembered_than_fit() {
+    fn the_oldest_surplus_spells_are_forgotten() {
         let often =
             (0..MAX_SPELLS as u64 + 5).fold(Block::default(), |block, n| block.set(10 * n).lifted(10 * n + 5, 0));
         assert_eq!((often.past.len(), often.past[0].from), (MAX_SPELLS, 50));
@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_is_withheld_exactly_if_a_spell_holds_it(turns in proptest::collection::vec(1..20u64, 0..12)) {
+        fn a_message_is_withheld_exactly_if_a_spell_contains_it(turns in proptest::collection::vec(1..20u64, 0..12)) {
             let (mut block, mut now, mut blocked_at) = (Block::default(), 0, Vec::new());
             for (turn, pause) in turns.iter().enumerate() {
                 let until = now + pause;

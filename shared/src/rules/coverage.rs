@@ -1,29 +1,28 @@
-//! When a user's connections were open, and what they cover.
+//! The time that a user's connections cover.
 //!
-//! A connection *covers* the time that it was open: what was sent meanwhile was pushed to it. A pull finds a message that
-//! no connection covers by its time. A message that is covered and was not taken must be recorded by name, see
-//! [`super::must_be_recorded`]. All times are milliseconds of message ids.
+//! A connection *covers* the time during which it is open: messages of that time are pushed to it. A pull finds a message
+//! by its time if no connection covers that time. A message that is covered but was not taken must be recorded by name,
+//! see [`crate::table::State`]. All times are those of message ids, in milliseconds.
 //!
-//! A client does not see the last messages that are pushed to it, so a pull counts less as taken than connections cover:
-//! see [`super::gaps`].
+//! A pull counts less time as taken than connections cover, see [`super::gaps`].
 
 use super::timing::{MARGIN_MS, MAX_CONNECTION_MS, STAMP_MS};
 use crate::clock::Ms;
 
-/// One connection of a user, as its STATE item holds it.
+/// One connection of a user, as the user's STATE item holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
-    /// When it was announced: from then on it is pushed to.
+    /// When it was announced. From then on messages are pushed to it.
     pub announced: Ms,
-    /// From when on it covers. Absent while its handshake is under way.
+    /// The first time that it covers, its *stamp*. Absent during the handshake.
     pub from: Option<Ms>,
-    /// Until when it covers. Absent while it is open.
+    /// The last time that it covers. Absent while it is open.
     pub to: Option<Ms>,
-    /// Whether its client closed it, as a browser does that leaves a page.
+    /// Whether its client closed it, for example a browser that leaves the page.
     pub clean: bool,
 }
 
-/// A stretch of time, both ends within it.
+/// A span of time. Both ends are part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// Its first millisecond.
@@ -33,15 +32,15 @@ pub struct Span {
 }
 
 impl Connection {
-    /// The time that it covers: none before it is stamped, and without end while it is open and young.
+    /// Returns the time that it covers: none before it is stamped, and at most [`MAX_CONNECTION_MS`] from its stamp.
     pub fn span(&self) -> Option<Span> {
         let from = self.from?;
         let to = self.to.unwrap_or(Ms::MAX).min(from.saturating_add(MAX_CONNECTION_MS));
         (from <= to).then_some(Span { from, to })
     }
 
-    /// Whether it keeps a message of that time from being found by its time: it covers the time, or it is being opened and
-    /// may cover it once it is stamped.
+    /// Returns whether it hides a message of that time from pulls. It does if it covers the time. It also does during its
+    /// handshake, since it may cover the time once it is stamped.
     pub fn hides(&self, time: Ms, now: Ms) -> bool {
         match self.span() {
             Some(span) => span.contains(time),
@@ -49,31 +48,31 @@ impl Connection {
         }
     }
 
-    /// Whether it may still be stamped: its function can still run, and its end is not recorded.
+    /// Returns whether it may still be stamped: its function can still run, and its end is not recorded.
     pub(super) fn is_opening(&self, now: Ms) -> bool {
         self.from.is_none() && self.to.is_none() && !self.is_settled(now)
     }
 
-    /// Whether a message is pushed to it: it has no end, and cannot have outlived the gateway's limit.
+    /// Returns whether messages are pushed to it: its end is not recorded, and it is younger than the gateway's limit.
     pub fn is_open(&self, now: Ms) -> bool {
-        // A minute more than the limit, since the gateway closes late rather than early.
+        // The gateway may close a connection late, so a minute is added to its limit.
         self.to.is_none() && now < self.announced.saturating_add(MAX_CONNECTION_MS + 60_000)
     }
 
-    /// Whether its client saw it open only after that time, by whatever clock: what it pulls is read later yet.
+    /// Returns whether its client saw it open only after that time, despite clock skew. The client pulls later still.
     pub fn began_after(&self, time: Ms) -> bool {
         self.from.unwrap_or(self.announced.saturating_add(STAMP_MS)) > time.saturating_add(STAMP_MS)
     }
 
-    /// Whether *gone* means that it is over. Until `$connect` has returned, the gateway also answers *gone* for a
-    /// connection that is about to live, and that one must not be recorded as closed.
+    /// Returns whether the answer *gone* means that the connection has ended. Until `$connect` has returned, the gateway
+    /// also answers *gone* for a connection that is about to open. No end must be recorded for such a connection.
     pub fn is_settled(&self, now: Ms) -> bool {
         now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)
     }
 }
 
 impl Span {
-    /// Whether the time is within it.
+    /// Returns whether the time is part of it.
     pub fn contains(&self, time: Ms) -> bool {
         self.from <= time && time <= self.to
     }
@@ -103,8 +102,8 @@ mod tests {
         assert!(closed(10, 20).hides(20, 1_000) && !closed(10, 20).hides(21, 1_000));
         let unstamped = Connection { from: None, ..open(10) };
         assert!(unstamped.hides(50, 1_000));
-        assert!(!unstamped.hides(50, 11 + MARGIN_MS), "its function is over");
-        assert!(!Connection { to: Some(15), ..unstamped }.hides(50, 1_000), "it can not be stamped any more");
+        assert!(!unstamped.hides(50, 11 + MARGIN_MS), "its function has ended");
+        assert!(!Connection { to: Some(15), ..unstamped }.hides(50, 1_000), "it cannot be stamped any more");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a user has dropped: everything up to a time, and some messages after it.
+//! What a user has dropped: all messages up to a time, and some messages after it.
 
 use std::collections::BTreeSet;
 
@@ -6,43 +6,44 @@ use super::timing::MARGIN_MS;
 use crate::clock::Ms;
 use crate::id::MessageId;
 
-/// What has been dropped of one kind of message (private, or group).
+/// The dropped messages of one kind (private, or group).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Everything up to this time is dropped; 0 if nothing ever was.
+    /// All messages up to this time are dropped. 0 at first.
     pub until: Ms,
-    /// The messages after that time that are dropped.
+    /// The dropped messages after that time.
     pub tail: BTreeSet<MessageId>,
 }
 
-/// What a page shows of one kind of message, for a drop that comes later.
+/// What a page shows of one kind of message, remembered for a later drop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// The page holds messages after this one.
+    /// The message after which the page begins. Absent if it begins with the oldest.
     pub after: Option<MessageId>,
-    /// Messages of the millisecond of `after`, up to and with it, that were missed when the page was read. Nothing if
+    /// The missed messages of the millisecond of `after`, up to and including `after`, when the page was read. Absent if
     /// there are too many to be remembered.
     pub beside: Option<BTreeSet<MessageId>>,
-    /// The page holds everything that was missed after `after` and up to this time, and nothing can appear there any more.
+    /// The time up to which the page is complete: it holds every missed message after `after` and up to this time. No new
+    /// one can appear there.
     pub floor: Ms,
     /// The messages of the page.
     pub ids: BTreeSet<MessageId>,
 }
 
-/// The time up to which a pull that ends at `end` may drop everything. Not within the margin, where a message may still
-/// be on its way to the log; and not from the first message on that the page has no room for.
+/// Returns the time up to which a pull that ends at `end` may drop everything. That time is before the margin, within
+/// which a message may still be on its way to its log. It is also before the first message that does not fit on the page.
 pub fn limit(end: Ms, first_left: Option<MessageId>) -> Ms {
     let before_left = first_left.map_or(Ms::MAX, |id| id.time_ms().saturating_sub(1));
     end.saturating_sub(MARGIN_MS).min(before_left)
 }
 
 impl Dropped {
-    /// Whether a message in a gap is dropped.
+    /// Returns whether a message in a gap is dropped.
     pub fn contains(&self, id: MessageId) -> bool {
         id.time_ms() <= self.until || self.tail.contains(&id)
     }
 
-    /// Drops everything up to `limit`, and `returned`.
+    /// Drops everything up to `limit`, and the messages `returned`.
     #[must_use]
     pub fn advanced(&self, limit: Ms, returned: impl IntoIterator<Item = MessageId>) -> Self {
         let until = self.until.max(limit);
@@ -52,15 +53,15 @@ impl Dropped {
 
     /// Drops a page.
     ///
-    /// The page says nothing about the time before it. So `until` moves over the page only if everything before it is
-    /// dropped already; otherwise the messages of the page go to the tail one by one.
+    /// A page shows nothing of the time before it. So `until` moves past the page only if everything before it is already
+    /// dropped. Otherwise each message of the page goes into the tail.
     #[must_use]
     pub fn with(&self, page: &Shown) -> Self {
         let limit = if self.reaches(page) { page.floor } else { 0 };
         self.advanced(limit, page.ids.iter().copied())
     }
 
-    /// Whether everything before a page is dropped.
+    /// Returns whether everything before a page is dropped.
     fn reaches(&self, page: &Shown) -> bool {
         let Some(after) = page.after else { return true };
         let are_dropped = |ids: &BTreeSet<MessageId>| ids.iter().all(|id| self.contains(*id));
@@ -77,13 +78,13 @@ mod tests {
     const AT: fn(Ms) -> MessageId = MessageId::first_at;
 
     #[test]
-    fn a_drop_stops_before_the_margin_and_before_what_is_left() {
+    fn a_drop_stops_before_the_margin_and_the_first_message_left() {
         let none = Dropped::default();
         let young = none.advanced(limit(100_000, None), [AT(60_000), AT(90_000)]);
         assert_eq!(young, Dropped { until: 70_000, tail: [AT(90_000)].into() });
         let cut = none.advanced(limit(100_000, Some(AT(50_000))), [AT(40_000), AT(50_000)]);
         assert_eq!(cut, Dropped { until: 49_999, tail: [AT(50_000)].into() });
-        assert_eq!(young.advanced(limit(80_000, None), []), young, "it never goes back");
+        assert_eq!(young.advanced(limit(80_000, None), []), young, "the time never goes back");
         assert_eq!(young.advanced(limit(130_000, None), []), Dropped { until: 100_000, tail: BTreeSet::new() });
     }
 
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_of_the_millisecond_before_a_page_stays() {
+    fn an_unseen_message_of_the_millisecond_before_a_page_stays() {
         let [neighbour, last] = [AT(50), MessageId::last_at(50)];
         let page = Shown { after: Some(last), beside: Some([neighbour, last].into()), floor: 90, ids: [AT(60)].into() };
         let dropped = Dropped { until: 49, tail: [last].into() }.with(&page);
@@ -111,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_drop_takes_what_was_returned_and_nothing_left_or_unseen(
+        fn a_drop_removes_exactly_the_returned_messages(
             times in proptest::collection::btree_set(0..100_000u64, 0..20),
             end in 30_000..120_000u64, returned in 0..20usize,
         ) {
@@ -124,7 +125,7 @@ mod tests {
             prop_assert!(dropped.until <= end - MARGIN_MS);
         }
 
-        /// Messages in a few milliseconds, pages of them that begin anywhere, drops of some of these in any order.
+        /// Messages within a few milliseconds, on pages that begin anywhere and are dropped in any order.
         #[test]
         fn pages_drop_exactly_what_they_show(
             times in proptest::collection::vec(0..8u64, 0..12),

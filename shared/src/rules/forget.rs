@@ -1,4 +1,4 @@
-//! Which connections a user's state no longer has to remember.
+//! The connections that a user's state no longer has to remember.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use super::coverage::Connection;
 use crate::clock::Ms;
 use crate::id::ConnectionId;
 
-/// How many connections that have ended are remembered: about 25 KB of the state.
+/// The most ended connections that are remembered, about 25 KB of the state.
 pub const MAX_ENDED: usize = 256;
 
-/// The connections that are no longer needed, and what forgetting them changes.
+/// The connections that can be forgotten, and how the others change with that.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Forgettable {
-    /// Failed handshakes, and connections that ended before everything that a pull may still ask for. Of the others the
-    /// newest [`MAX_ENDED`] are kept. Where an older one is forgotten, a pull may repeat what that one took.
+    /// Failed handshakes, connections that ended before the time that a pull may still ask for, and the oldest of more
+    /// than [`MAX_ENDED`] other ended ones. If one of the last is forgotten, a pull may repeat what it took.
     pub connections: Vec<ConnectionId>,
-    /// From when on other connections cover at the earliest then. The time before a forgotten connection, which its
-    /// beginning had uncovered, stays uncovered.
+    /// The new first covered time of other connections. A connection uncovers the seconds before its beginning, and these
+    /// stay uncovered when it is forgotten.
     pub uncovered: Vec<(ConnectionId, Ms)>,
 }
 
 impl Forgettable {
-    /// What can be forgotten of these connections. No pull asks for a time before `needed_from`.
+    /// Returns which of these connections can be forgotten. No pull asks for a time before `needed_from`.
     pub fn of(connections: &BTreeMap<ConnectionId, Connection>, needed_from: Ms, now: Ms) -> Self {
         let (mut silent, mut ended) = (Vec::new(), Vec::new());
         for (id, connection) in connections {
-            // One that ended before its stamp still uncovers what another connection took before it.
+            // A connection that ended before its stamp covers nothing, but uncovers the seconds before it on others.
             let end = connection.span().map(|span| span.to).or_else(|| connection.from.max(connection.to));
             match (connection.from, end) {
                 (None, Some(_)) => silent.push(id.clone()),
@@ -44,7 +44,7 @@ impl Forgettable {
     }
 }
 
-/// From when on the other connections cover at the earliest once these are forgotten.
+/// Returns the new first covered time of the other connections once these are forgotten.
 fn uncovered_without(
     connections: &BTreeMap<ConnectionId, Connection>,
     forgotten: &[&ConnectionId],
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn only_connections_that_nobody_asks_for_are_forgotten() {
+    fn only_connections_that_no_pull_needs_are_forgotten() {
         let now = 1_000_000;
         let mut all = connections(&[
             ("open", Some(500), None),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_ended_connections_are_kept_than_fit() {
+    fn the_oldest_surplus_connections_are_forgotten() {
         let names: Vec<String> = (0..MAX_ENDED + 2).map(|i| format!("{i:04}")).collect();
         let ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
         let forgettable = Forgettable::of(&connections(&ended), 0, 1_000_000);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_forgotten_connection_uncovered_stays_uncovered() {
+    fn time_that_a_forgotten_connection_uncovered_stays_uncovered() {
         let names: Vec<String> = (0..MAX_ENDED + 1).map(|i| format!("{i:04}")).collect();
         let mut ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
         ended.push(("long", Some(50), None));

@@ -1,27 +1,29 @@
-//! The time of which a user's connections took nothing: what a pull reads of the logs.
+//! Gaps: the times during which a user's connections took nothing. A pull reads the logs over these.
 //!
-//! A client does not see the last of what is pushed to it: a browser discards what arrives after `close()`, and a phone
-//! that lost its network discards more. So a pull counts less as taken than connections cover. Whether a message must be
-//! recorded by name goes by everything that is covered: one record too many is harmless, one too few is a loss.
+//! A client does not see the last messages that are pushed to it. A browser discards what arrives after `close()`, and a
+//! phone that lost its network discards more. So a pull counts less time as taken than connections cover.
+//!
+//! The decision whether to record a message by name uses all of the covered time. A needless record is harmless, but a
+//! missing one loses the message.
 
 use super::coverage::{Connection, Span};
 use super::timing::CLEAN_MS;
 use crate::clock::Ms;
 
-/// What a pull counts as taken by a user's connections: the time that they covered, without the last of it that their
-/// clients may not have seen.
-///
-/// That is the last [`CLEAN_MS`] of a connection that its client closed; the last `redeliver_ms` of one that ended
-/// otherwise; and the `redeliver_ms` before another connection of the same user was announced, until that was stamped,
-/// if it was open then: so a phone comes back whose old connection has died unnoticed.
+/// The time that a pull counts as taken by a user's connections: the covered time, without the parts that clients may not
+/// have seen. These parts are:
+/// - the last [`CLEAN_MS`] of a connection that its client closed;
+/// - the last `redeliver_ms` of a connection that ended otherwise;
+/// - on a connection that was open when another one of the same user was announced: from `redeliver_ms` before that until
+///   the other one was stamped. A phone comes back like this when its old connection has died unnoticed.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// In order, and none touches the next.
+    /// The spans in order. None touches the next.
     spans: Vec<Span>,
 }
 
 impl Taken {
-    /// What these connections took, as it is known now.
+    /// Returns the time that these connections took, as known now.
     pub fn of<'a>(connections: impl IntoIterator<Item = &'a Connection> + Clone, redeliver_ms: Ms, now: Ms) -> Self {
         let cut = |other: &Connection| {
             let unstamped = if other.is_opening(now) { Ms::MAX } else { other.announced };
@@ -52,13 +54,13 @@ impl Taken {
         Self { spans: merged(spans) }
     }
 
-    /// Whether a message of that time was taken, if it is not known by name to be missed.
+    /// Returns whether a message of that time was taken, unless it is recorded by name as missed.
     pub fn contains(&self, time: Ms) -> bool {
         let next = self.spans.partition_point(|span| span.to < time);
         self.spans.get(next).is_some_and(|span| span.contains(time))
     }
 
-    /// The parts of `whole` that nothing was taken of, in order.
+    /// Returns the parts of `whole` that were not taken, in order.
     pub fn gaps(&self, whole: Span) -> Vec<Span> {
         let mut gaps = Vec::new();
         let mut next = whole.from;
@@ -78,7 +80,7 @@ impl Taken {
     }
 }
 
-/// The same times in as few spans as possible.
+/// Merges spans that overlap or touch.
 fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     spans.retain(|span| span.from <= span.to);
     spans.sort_unstable();
@@ -92,13 +94,13 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-/// At most `most` spans that contain the given ones: the smallest holes between them are read over. Each span is one
-/// query; what a hole holds is left out when it has been read.
+/// Joins spans until there are at most `most`, across the smallest holes between them. Each span is one query. The reader
+/// leaves out what lies in a hole.
 pub fn coalesce(mut spans: Vec<Span>, most: usize) -> Vec<Span> {
     while spans.len() > most.max(1) {
         let smallest = (1..spans.len())
             .min_by_key(|&i| spans[i].from - spans[i - 1].to)
-            .expect("more than one span has a hole between them");
+            .expect("two or more spans have a hole between them");
         spans[smallest - 1].to = spans[smallest].to;
         spans.remove(smallest);
     }
@@ -136,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_seconds_of_a_connection_count_as_missed() {
+    fn the_last_seconds_of_an_ended_connection_are_a_gap() {
         let (whole, ended) = (Span { from: 0, to: 40_000 }, closed(0, 30_000));
         let gaps = |connection: Connection| Taken::of(&[connection], 15_000, 50_000).gaps(whole);
         assert_eq!(gaps(ended), [Span { from: 15_001, to: 40_000 }]);
         assert_eq!(gaps(Connection { clean: true, ..ended }), [Span { from: 28_001, to: 40_000 }]);
-        assert_eq!(gaps(closed(0, 14_999)), [whole], "never before it began");
+        assert_eq!(gaps(closed(0, 14_999)), [whole], "a short connection took nothing");
     }
 
     #[test]
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_holes_are_read_over() {
+    fn spans_are_joined_across_the_smallest_holes() {
         let spans = vec![Span { from: 0, to: 1 }, Span { from: 3, to: 4 }, Span { from: 90, to: 91 }];
         assert_eq!(coalesce(spans.clone(), 2), [Span { from: 0, to: 4 }, Span { from: 90, to: 91 }]);
         assert_eq!(coalesce(spans.clone(), 3), spans);
@@ -172,7 +174,7 @@ mod tests {
         }
     }
 
-    /// What a pull counts as taken, said of one time, as the protocol says it.
+    /// Returns whether one time counts as taken, written as the protocol says it.
     fn is_taken(connections: &[Connection], redeliver: Ms, now: Ms, time: Ms) -> bool {
         (0..connections.len()).any(|i| {
             let connection = &connections[i];

@@ -1,9 +1,13 @@
-//! The rules by which no message is lost. Pure: nothing here reads a clock, a table or a network.
+//! The rules by which no message is lost. They are pure: nothing here reads a clock, a table or a network.
 //!
-//! [`timing`] has the times that everything rests on. A connection covers the time that it is open ([`coverage`]). What no
-//! connection took is found by its time ([`gaps`]), or is recorded by name ([`must_be_recorded`]). Old connections are
-//! forgotten when they say nothing any more ([`forget`]). A pull returns a [`page`]; what it drops is [`dropped`]. What a
-//! user blocks is left out ([`block`]).
+//! - [`timing`]: the times on which the proof depends.
+//! - [`coverage`]: a connection covers the time during which it is open.
+//! - [`gaps`]: a pull finds a message by its time if no connection took that time.
+//! - [`must_be_recorded`]: any other message that was not taken is recorded by name.
+//! - [`forget`]: old connections are forgotten once no pull needs them.
+//! - [`page`]: a pull returns a page of missed messages.
+//! - [`dropped`]: a drop removes the messages of pages.
+//! - [`block`]: messages from blocked senders are left out.
 
 pub mod block;
 pub mod coverage;

@@ -1,4 +1,4 @@
-//! Whether a message must be recorded by name for a receiver, because a pull would not find it by its time.
+//! The decision whether a message must be recorded by name for a receiver. It must if a pull would not find it by its time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,44 +7,44 @@ use super::timing::PROMPT_MS;
 use crate::clock::Ms;
 use crate::id::ConnectionId;
 
-/// A message in a log, as its delivery sees it.
+/// A message in a log, with what its delivery knows of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered {
     /// The time of its id.
     time: Ms,
-    /// When its log write was over.
+    /// When its log write ended.
     logged: Ms,
     /// Whether its delivery waited in a queue.
     queued: bool,
 }
 
-/// What is known of a receiver when a message is delivered.
+/// What is known about a receiver when a message is delivered.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'a> {
-    /// Their connections.
+    /// The receiver's connections.
     pub connections: &'a BTreeMap<ConnectionId, Connection>,
-    /// The time up to which they have dropped everything of the kind of the message.
+    /// The time up to which the receiver has dropped all messages of this kind.
     pub dropped_until: Ms,
     /// The time now.
     pub now: Ms,
 }
 
 impl Delivered {
-    /// A message with an id of `time`, whose log write was over at `logged`, and whose delivery follows at once.
+    /// A message with an id of `time` and a log write that ended at `logged`. It is delivered at once.
     pub fn at_once(time: Ms, logged: Ms) -> Self {
         Self { time, logged, queued: false }
     }
 
-    /// The same for a message whose delivery waited in a queue.
+    /// The same, but the delivery waited in a queue.
     pub fn queued(time: Ms, logged: Ms) -> Self {
         Self { time, logged, queued: true }
     }
 
-    /// Whether a pull would not find the message by its time.
+    /// Returns whether the message must be recorded by name, since a pull would not find it by its time.
     ///
-    /// A connection that covers the time, or may cover it once it is stamped, hides the message from pulls. So each of
-    /// these must have taken it: another one that took it may have died unnoticed. And if no connection took it, its time
-    /// must not be dropped.
+    /// A connection that covers the time, or may cover it once stamped, hides the message from pulls. So each of these must
+    /// have taken it: a connection that took it may already be dead without notice. If no connection took it, its time
+    /// must not be dropped either.
     pub fn must_be_recorded(&self, receiver: Receiver<'_>, took: &BTreeSet<&ConnectionId>) -> bool {
         let hides = |connection: &Connection| connection.hides(self.time, receiver.now);
         let is_hidden = receiver.connections.iter().any(|(id, connection)| !took.contains(id) && hides(connection));
@@ -52,13 +52,13 @@ impl Delivered {
         is_hidden || (is_dropped && took.is_empty())
     }
 
-    /// Whether the message is pushed to an open connection of a receiver. If it waited in a queue, it is not pushed to a
-    /// connection that began after the log write when a pull finds it: the client of that connection pulls it.
+    /// Returns whether the message is pushed to an open connection of a receiver. A message that waited in a queue is not
+    /// pushed to a connection that began after the log write, if a pull finds it: that client pulls it.
     pub fn is_pushed_to(&self, connection: &Connection, receiver: Receiver<'_>) -> bool {
         !self.queued || !connection.began_after(self.logged) || self.must_be_recorded(receiver, &BTreeSet::new())
     }
 
-    /// Whether the log write was so late that a pull may have dropped the time of the message.
+    /// Returns whether the log write was so late that a pull may have dropped the time of the message.
     fn is_late(&self) -> bool {
         self.logged.saturating_sub(self.time) > PROMPT_MS
     }
@@ -82,7 +82,7 @@ mod tests {
         Receiver { connections, dropped_until, now: 60 }
     }
 
-    /// Whether a message of time 50 is recorded that these connections took.
+    /// Returns whether a message of time 50 is recorded when these connections took it.
     fn is_recorded(connections: &Connections, dropped_until: Ms, took: &[&str]) -> bool {
         let took: Vec<ConnectionId> = took.iter().map(|id| ConnectionId::new(*id)).collect();
         Delivered::at_once(50, 50).must_be_recorded(receiver(connections, dropped_until), &took.iter().collect())
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_no_gap_will_hold_is_recorded() {
+    fn a_message_outside_all_gaps_is_recorded() {
         assert!(is_recorded(&one(Some(50), None), 0, &[]), "covered");
         assert!(is_recorded(&one(None, None), 0, &[]), "may be covered soon");
         assert!(is_recorded(&Connections::new(), 50, &[]), "its time is dropped");
@@ -110,24 +110,24 @@ mod tests {
         assert!(!is_recorded(&connections, 0, &["c"]));
         let other = Connection { announced: 20, ..connection(Some(25), Some(55)) };
         connections.insert(ConnectionId::new("d"), other);
-        assert!(is_recorded(&connections, 0, &["c"]), "d covers it, and has ended since");
+        assert!(is_recorded(&connections, 0, &["c"]), "d covers it, and ended later");
         assert!(!is_recorded(&connections, 0, &["c", "d"]));
         connections.insert(ConnectionId::new("d"), Connection { to: Some(49), ..other });
         assert!(!is_recorded(&connections, 0, &["c"]), "d does not cover it");
     }
 
     #[test]
-    fn a_queued_message_is_not_pushed_to_a_client_that_pulls_it() {
+    fn a_queued_message_is_not_pushed_to_a_client_that_will_pull_it() {
         let is_pushed = |from: Option<Ms>, message: Delivered, dropped_until| {
             let connections = one(from, None);
             message.is_pushed_to(&connection(from, None), receiver(&connections, dropped_until))
         };
         let queued = Delivered::queued(50, 60);
         assert!(is_pushed(Some(50), queued, 0), "the connection covers it");
-        assert!(is_pushed(Some(65), queued, 0), "by another clock it began before");
-        assert!(!is_pushed(Some(66), queued, 0), "its client pulls what was in the log before");
-        assert!(is_pushed(Some(66), Delivered::at_once(50, 60), 0), "it was announced before the log write was over");
-        assert!(is_pushed(None, queued, 0), "it is opening, and may cover the message");
-        assert!(is_pushed(Some(66), queued, 50), "no gap holds it any more");
+        assert!(is_pushed(Some(65), queued, 0), "with clock skew it may have begun before");
+        assert!(!is_pushed(Some(66), queued, 0), "its client pulls what is in the log");
+        assert!(is_pushed(Some(66), Delivered::at_once(50, 60), 0), "it was announced before the log write ended");
+        assert!(is_pushed(None, queued, 0), "its handshake is under way, and it may cover the message");
+        assert!(is_pushed(Some(66), queued, 50), "its time is dropped");
     }
 }

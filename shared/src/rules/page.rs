@@ -1,4 +1,4 @@
-//! How a page of missed messages is cut.
+//! Pages of missed messages: their limits, their order and their text.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,18 +8,18 @@ use crate::frame::{Message, encode};
 use crate::id::UserId;
 use crate::json::escaped_bytes;
 
-/// The most bytes of one page, as it stands in a function's answer: that is a JSON document that holds the page as a
-/// string, in which quotes, backslashes and line breaks take two bytes. Lambda lets 6 MB of that pass.
+/// The most bytes of one page within a function's answer. The answer is a JSON document that holds the page as a string,
+/// in which quotes, backslashes and line breaks take two bytes. Lambda allows 6 MB for it.
 pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The messages of one sender, as an answer has them.
+/// The messages of one sender, an element of the answer.
 #[derive(Debug, Serialize)]
 pub struct FromSender<'a> {
     id: &'a UserId,
     messages: Vec<&'a Message>,
 }
 
-/// A page under way: messages in `id` order until it is full.
+/// A page that is being filled with messages in `id` order.
 #[derive(Debug)]
 pub struct Page {
     most: usize,
@@ -29,16 +29,16 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page of at most so many messages.
+    /// An empty page with room for `most` messages.
     pub fn of(most: usize) -> Self {
-        // The brackets around it.
+        // The brackets around the page take 2 bytes.
         Self { most, messages: Vec::new(), senders: BTreeSet::new(), bytes: 2 }
     }
 
-    /// Add the next message, or give it back if the page is full. The first one always fits.
+    /// Adds the next message. The first one always fits.
     ///
     /// # Errors
-    /// The message that did not fit.
+    /// The message, if it does not fit.
     pub fn add(&mut self, message: Message) -> Result<(), Box<Message>> {
         let of_sender = match self.senders.contains(&message.sender) {
             true => 0,
@@ -55,19 +55,20 @@ impl Page {
         Ok(())
     }
 
-    /// The messages, in `id` order.
+    /// Returns the messages, in `id` order.
     pub fn into_messages(self) -> Vec<Message> {
         self.messages
     }
 }
 
-/// What a part of a page takes in a function's answer, with a comma.
+/// Returns the bytes that a part of a page takes in a function's answer, with a comma.
 fn bytes(part: &impl Serialize) -> usize {
-    // It has no quotes of its own.
+    // Minus the two quotes around a string, plus the comma.
     escaped_bytes(&encode(part)) - 2 + 1
 }
 
-/// The text of a page: an element for each sender, in the order of their first messages, which are sorted by time.
+/// Returns the text of a page: an element for each sender, in the order of their first messages. The messages are sorted
+/// by time.
 pub fn text(messages: &[Message], descending: bool) -> String {
     let mut sorted: Vec<&Message> = messages.iter().collect();
     sorted.sort_unstable_by_key(|message| (message.timestamp, message.id));
@@ -103,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_at_its_number_of_messages() {
+    fn a_page_has_at_most_its_number_of_messages() {
         let (ids, mut page) = (Ids::seeded(0), Page::of(3));
         assert!((0..3).all(|_| page.add(message(ids.message(1), 1)).is_ok()));
         assert!(page.add(message(ids.message(1), 1)).is_err());
         assert_eq!(page.into_messages().len(), 3);
     }
 
-    /// A full page of messages with that content: how many bytes it takes in a function's answer.
+    /// Returns how many bytes a full page of messages with that content takes in a function's answer.
     fn full_page_of(content: &str) -> usize {
         let (ids, mut page) = (Ids::seeded(0), Page::of(100_000));
         let senders = ["s", "t", "u"].map(|id| UserId::parse(id).unwrap());
@@ -124,13 +125,13 @@ mod tests {
         }
         let (counted, text) = (page.bytes, text(&page.into_messages(), false));
         let sent = encode(&text).len() - 2;
-        // The last of the messages of each sender, and the last sender, have no comma.
-        assert_eq!(counted, sent + 3 + 1, "what is counted is what is sent");
+        // The last message of each sender has no comma, and neither has the last sender.
+        assert_eq!(counted, sent + 3 + 1, "the counted bytes are the sent bytes");
         sent
     }
 
     #[test]
-    fn a_page_ends_at_4_mib_whatever_its_contents_are() {
+    fn a_page_has_at_most_4_mib_of_any_content() {
         let long = |part: &str| part.repeat(30_000 / part.len());
         for content in [
             format!("\"{}\"", long("x")),

@@ -1,4 +1,4 @@
-//! The calls of DynamoDB that everything else is made of: each with its repeats, its errors, and its limits.
+//! The calls to DynamoDB that all other files use, with their retries, errors and limits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::Ids;
 
-/// How often a write is tried that meets another transaction on the same item, or a batch that DynamoDB took in part.
+/// The most attempts of a write that conflicts with a transaction, and of a batch that DynamoDB processed only in part.
 pub(super) const MAX_ATTEMPTS: u32 = 10;
 
-/// How many keys one BatchGetItem takes.
+/// The most keys of one BatchGetItem.
 const MAX_BATCH_GET: usize = 100;
 
-/// How many items one BatchWriteItem takes.
+/// The most items of one BatchWriteItem.
 const MAX_BATCH_WRITE: usize = 25;
 
-/// How many calls of one operation are in flight at once.
+/// The most calls of one operation that are in flight at once.
 pub(super) const MAX_IN_FLIGHT: usize = 8;
 
 /// The table.
@@ -47,23 +47,23 @@ pub struct Table {
     pub(super) ids: Arc<Ids>,
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Transaction {
     Done,
-    /// Which of its parts, in order, found its condition false.
+    /// For each part, in order, whether its condition was false.
     Refused(Vec<bool>),
 }
 
 impl Table {
-    /// The table that is configured.
+    /// Returns the configured table.
     pub fn new(client: Client, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         let Config { table, retention, max_missed_names, roster_shard, .. } = config;
         let (retention, max_missed_names, roster_shard) = (*retention, *max_missed_names, *roster_shard);
         Self { client, name: table.clone(), retention, max_missed_names, roster_shard, clock, ids }
     }
 
-    /// The time before which everything has expired.
+    /// Returns the time before which all messages have expired.
     pub fn oldest(&self) -> Ms {
         self.clock.now_ms().saturating_sub(self.retention_ms())
     }
@@ -72,12 +72,12 @@ impl Table {
         Ms::try_from(self.retention.as_millis()).unwrap_or(Ms::MAX)
     }
 
-    /// The `expiresAt` of an item that is to live so long: TTL wants seconds.
+    /// Returns the `expiresAt` of an item with that lifetime, in seconds, as TTL needs it.
     pub(super) fn expires_at(from: Ms, lifetime_ms: Ms) -> AttributeValue {
         item::number(from.saturating_add(lifetime_ms).div_ceil(1000))
     }
 
-    /// Whether an item has expired. TTL deletes late, so every reader asks.
+    /// Returns whether an item has not expired. TTL deletes items late, so every reader checks this.
     pub(super) fn is_live(&self, item: &Item) -> Result<bool> {
         let expires_at = item::read_optional_number(item, "expiresAt")?;
         Ok(expires_at.is_none_or(|seconds| self.clock.now_ms() < seconds.saturating_mul(1000)))
@@ -90,7 +90,7 @@ impl Table {
         Ok(answer.item)
     }
 
-    /// The items that there are, in no order.
+    /// Returns the items that exist, in no order.
     pub(super) async fn get_all(&self, keys: Vec<Key>) -> Result<Vec<Item>> {
         let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_GET).map(<[Key]>::to_vec).collect();
         let batches = stream::iter(chunks).map(|chunk| self.get_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
@@ -105,7 +105,7 @@ impl Table {
         }
     }
 
-    /// The items of a batch, and the keys that stayed unprocessed.
+    /// Returns the items of a batch, and the keys that stayed unprocessed.
     pub(super) async fn get_part_of_batch(
         &self,
         keys: Vec<Key>,
@@ -127,7 +127,7 @@ impl Table {
         Ok((found, left))
     }
 
-    /// The items of one batch that could be read, and the keys of those that could not.
+    /// Returns the items of one batch that could be read, and the keys of the others.
     pub(super) async fn get_what_can_be_read(&self, keys: Vec<Key>) -> (Vec<Item>, Vec<Key>) {
         match self.get_part_of_batch(keys.clone()).await {
             Ok((items, left)) => {
@@ -141,7 +141,7 @@ impl Table {
         }
     }
 
-    /// One page of a range, and where the next one starts.
+    /// Returns one page of a range, and the start of the next one.
     pub(super) async fn query(
         &self,
         range: &Range,
@@ -163,7 +163,7 @@ impl Table {
         Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
     }
 
-    /// Every item of a range.
+    /// Returns every item of a range.
     pub(super) async fn query_all(&self, range: &Range) -> Result<Vec<Item>> {
         let (mut items, mut next) = self.query(range, None, None).await?;
         while next.is_some() {
@@ -174,7 +174,7 @@ impl Table {
         Ok(items)
     }
 
-    /// Put an item unless there is one that has not expired. Whether it was put.
+    /// Puts an item unless there is one that has not expired. Returns whether it was put.
     pub(super) async fn put_if_free(&self, item: Item) -> Result<bool> {
         let put = self
             .put(item)
@@ -195,7 +195,7 @@ impl Table {
         self.client.delete_item().table_name(&self.name).set_key(Some(key.attributes()))
     }
 
-    /// Delete items, whether they are there or not.
+    /// Deletes items, whether they exist or not.
     pub(super) async fn delete_all(&self, keys: Vec<Key>) -> Result<()> {
         let chunks: Vec<Vec<Key>> = keys.chunks(MAX_BATCH_WRITE).map(<[Key]>::to_vec).collect();
         let batches = stream::iter(chunks).map(|chunk| self.delete_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
@@ -221,7 +221,7 @@ impl Table {
         Err(Error::unavailable("BatchWriteItem", "items stay unprocessed"))
     }
 
-    /// All of these writes, or none. A conflict with another transaction is tried again: the SDK does not do that.
+    /// Makes all of these writes, or none. Retries conflicts with other transactions, since the SDK does not.
     pub(super) async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction> {
         for attempt in 0..MAX_ATTEMPTS {
             let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
@@ -263,19 +263,19 @@ impl Table {
         Ok(TransactWriteItem::builder().update(change.part(update)?).build())
     }
 
-    /// Updates an item. Returns whether the conditions were true.
+    /// Updates an item if its conditions hold. Returns whether they did.
     pub(super) async fn change(&self, key: &Key, change: Expression) -> Result<bool> {
         let update = change.request(self.update(key));
         Ok(self.conditionally("UpdateItem", || update.clone().send()).await?.is_some())
     }
 
-    /// Wait before another attempt: twice as long each time, and not in step with others.
+    /// Waits before another attempt: up to twice as long each time, at random, so that attempts of others do not coincide.
     pub async fn pause(&self, attempt: u32) {
         let most_ms = (10 << attempt.min(6)).min(400);
         self.clock.sleep(Duration::from_millis(1 + self.ids.below(most_ms))).await;
     }
 
-    /// A conditional write of one item: whether its condition held.
+    /// Makes a conditional write of one item. Returns the answer, or nothing if the condition was false.
     pub(super) async fn conditionally<T, E, F>(
         &self,
         operation: &'static str,
@@ -299,7 +299,7 @@ impl Table {
     }
 }
 
-/// The reasons of a transaction that was cancelled.
+/// Returns the reasons of a cancelled transaction.
 fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
     match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(cancelled) => {
@@ -309,7 +309,7 @@ fn cancelled(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<String>> {
     }
 }
 
-/// Whether the same transaction may succeed a moment later.
+/// Returns whether the same transaction may succeed a moment later.
 fn is_passing(reason: &str) -> bool {
     matches!(reason, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
 }

@@ -1,4 +1,4 @@
-//! The connections of a user, in their state: announced, stamped, ended, forgotten.
+//! The connections in the state of a user: announced, stamped, ended, forgotten.
 
 use std::collections::HashMap;
 
@@ -14,25 +14,25 @@ use crate::error::{Error, Result};
 use crate::id::{ConnectionId, UserId};
 use crate::rules::forget::Forgettable;
 
-/// The most connections that one write forgets: an expression has a limit of its own.
+/// The most connections that one write forgets, since an expression has a limit of 4 KB.
 const MAX_FORGOTTEN: usize = 100;
 
-/// How many connections are remembered, those among them whose handshakes are under way or have failed: some 50 KB of the
-/// item. Beyond, no handshake is let in.
+/// The most remembered connections of a user, about 50 KB of the item. Handshakes that are under way or failed count too.
+/// Above it, new handshakes are refused.
 pub const MAX_KNOWN: usize = 512;
 
-/// What became of an announcement.
+/// The result of an announcement.
 #[derive(Debug)]
 pub enum Announced {
-    /// It is pushed to from now on. The state with it.
+    /// Messages are pushed to the connection from now on. The state includes it.
     Yes(State),
-    /// Too many connections are remembered. The state without it.
+    /// Too many connections are remembered. The state does not include it.
     NoRoom(State),
 }
 
 impl Table {
-    /// Announces a connection: from now on senders push to it. A repeat changes nothing: the SDK repeats a write whose
-    /// answer was lost.
+    /// Announces a connection: from now on senders push to it. A repeat changes nothing, since the SDK repeats a write
+    /// whose answer is lost.
     pub async fn announce(&self, user: &UserId, connection: &ConnectionId, now: Ms) -> Result<Announced> {
         let mut change = Expression::default();
         let one = change.path([&connection_name(connection)]);
@@ -58,8 +58,8 @@ impl Table {
         }
     }
 
-    /// Stamps a connection: it covers from that time on. Returns whether it was announced, and not ended. A repeat changes
-    /// nothing: what a sender has uncovered since stays uncovered.
+    /// Stamps a connection: it covers from that time on. Returns whether it is announced and has no end. A repeat changes
+    /// nothing, so time that a sender has uncovered stays uncovered.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
         let mut change = Expression::of_connection(connection);
         let [start, to] = ["from", "to"].map(|name| change.path([&connection_name(connection), name]));
@@ -68,7 +68,7 @@ impl Table {
         self.change(&keys::state(user), change).await
     }
 
-    /// Records that the gateway does not know a connection any more, unless its end is known.
+    /// Records the end of a connection that the gateway does not know any more. A known end does not change.
     pub async fn mark_gone(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
         let mut change = Expression::of_connection(connection);
         let path = change.path([&connection_name(connection), "to"]);
@@ -76,7 +76,7 @@ impl Table {
         self.change(&keys::state(user), change).await
     }
 
-    /// Records that we closed a connection: its client did not, whatever the gateway says.
+    /// Records that the server closed a connection. It does not count as closed by its client, even if the gateway says so.
     pub async fn mark_closed(&self, user: &UserId, connection: &ConnectionId, to: Ms) -> Result<bool> {
         let mut change = Expression::of_connection(connection);
         let [end, ours, clean] = ["to", "ours", "clean"].map(|name| change.path([&connection_name(connection), name]));
@@ -86,8 +86,8 @@ impl Table {
         self.change(&keys::state(user), change).await
     }
 
-    /// Records when a connection ended, and whether its client closed it. A known end may become earlier, and never later:
-    /// senders may have seen the time after it as uncovered.
+    /// Records when a connection ended, and whether its client closed it. A known end may become earlier, but never later:
+    /// senders may already treat the time after it as uncovered.
     pub async fn mark_ended(&self, user: &UserId, connection: &ConnectionId, to: Ms, clean: bool) -> Result<()> {
         let state = keys::state(user);
         let ended = |is_earlier: bool| {
@@ -111,7 +111,7 @@ impl Table {
         Ok(())
     }
 
-    /// Forgets connections, after it has uncovered what others then no longer cover.
+    /// Forgets connections. First uncovers the time that the others no longer cover then.
     pub async fn forget(&self, user: &UserId, forgotten: &Forgettable) -> Result<()> {
         let mut change = Expression::default();
         if !change.forget(forgotten) {
@@ -122,13 +122,13 @@ impl Table {
         update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
     }
 
-    /// Lets connections cover only from these times on.
+    /// Raises the first covered time of connections.
     pub(super) async fn uncover_all(&self, user: &UserId, uncovered: &[(ConnectionId, Ms)]) -> Result<()> {
         for (connection, from) in uncovered {
             let mut change = Expression::of_connection(connection);
             let path = change.path([&connection_name(connection), "from"]);
             change.set(&path, item::number(from));
-            // Never back: what a sender uncovered stays uncovered.
+            // The time never goes back: what a sender uncovered stays uncovered.
             let time = change.value(item::number(from));
             change.require(format!("{path} < {time}"));
             self.change(&keys::state(user), change).await?;
@@ -138,7 +138,7 @@ impl Table {
 }
 
 impl Expression {
-    /// A change of a connection that is remembered.
+    /// Returns a change with the condition that the connection is remembered.
     fn of_connection(connection: &ConnectionId) -> Self {
         let mut change = Self::default();
         let path = change.path([&connection_name(connection)]);
@@ -146,13 +146,13 @@ impl Expression {
         change
     }
 
-    /// Names the user of a state: a read of many states tells them apart by it.
+    /// Sets the user of a state.
     pub(super) fn set_user(&mut self, user: &UserId) {
         let path = self.path(["user"]);
         self.set(&path, item::text(user.as_str()));
     }
 
-    /// Forgets as many connections as one write can. Returns whether there are any.
+    /// Forgets as many connections as one write can. Returns whether there are some.
     pub(super) fn forget(&mut self, forgotten: &Forgettable) -> bool {
         let connections = &forgotten.connections[..forgotten.connections.len().min(MAX_FORGOTTEN)];
         for connection in connections {
@@ -167,7 +167,7 @@ impl Expression {
     }
 }
 
-/// The value of `known` with these connections.
+/// Returns the value of `known` with these connections.
 fn known(connections: &[ConnectionId]) -> AttributeValue {
     AttributeValue::Ss(connections.iter().map(|id| id.as_str().to_owned()).collect())
 }

@@ -1,8 +1,8 @@
-//! Decoys: what is written in place of what is withheld from its receiver.
+//! Decoys: items that are written instead of an item that is withheld from its receiver.
 //!
-//! A sender could tell by the time of an answer that a write was left out. So something of the same size is written to the
-//! same partition, which is as busy: `USER#receiver` / `HID#kind#sender`, one item for each kind of write and sender, over
-//! the last one. Nobody reads it.
+//! A missing write would make the answer faster, and the sender could measure that. So an item of the same size is written
+//! to the same partition, which is equally busy: `USER#receiver` / `HID#kind#sender`. There is one item for each kind of
+//! write and sender, and each write replaces it. No code reads it.
 
 use super::calls::Table;
 use super::item::Item;
@@ -10,11 +10,11 @@ use super::keys;
 use crate::clock::Ms;
 use crate::id::UserId;
 
-/// How long it is kept, for want of a shorter time that would save anything.
+/// How long a decoy is kept. A shorter time would save nothing.
 const LIFETIME_MS: Ms = 60_000;
 
 impl Table {
-    /// An item of a receiver's as it is written in its decoy.
+    /// Turns an item of a receiver into its decoy.
     pub(super) fn decoy(&self, mut item: Item, receiver: &UserId, kind: &str, sender: &UserId) -> Item {
         item.extend(keys::decoy(receiver, kind, sender).attributes());
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));

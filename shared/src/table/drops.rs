@@ -1,4 +1,4 @@
-//! What a drop writes: the time up to which everything is dropped, and the tail of what is dropped after it.
+//! The writes of a drop: the time up to which everything is dropped, and the tails, which are dropped after that time.
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
@@ -13,42 +13,41 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::rules::forget::Forgettable;
 
-/// What one drop writes.
+/// The content of one drop.
 #[derive(Debug, Default)]
 pub struct DropPlan {
-    /// The version that the pull started from.
+    /// The version of the state that the pull read.
     pub version: u64,
-    /// What this drop is known by: a write whose answer was lost is seen to be our own.
+    /// The mark of this drop. With it, a retry after a lost answer sees that the write is its own.
     pub mark: String,
-    /// Up to when all is then dropped, of the kinds that were pulled.
+    /// The new time up to which everything is dropped, for each kind that was pulled.
     pub until: Vec<(MessageKind, Ms)>,
-    /// What is then dropped beyond, of both kinds. Nothing if that stays as it is.
+    /// The new tails of both kinds. Absent if they do not change.
     pub tails: Option<Tails>,
-    /// By what the item with the present tails is known.
+    /// The mark of the item with the present tails.
     pub old_tail: Option<String>,
-    /// What is then no longer missed by name.
+    /// The messages that are no longer missed by name.
     pub no_longer_missed: Vec<MissedRef>,
-    /// What is then forgotten of the connections.
+    /// The connections that are forgotten.
     pub forgotten: Forgettable,
 }
 
 impl DropPlan {
-    /// Whether there is room for what it drops beyond the time up to which everything is.
+    /// Returns whether one item has room for the new tails.
     pub fn fits(&self) -> bool {
         self.tails.as_ref().is_none_or(Tails::fits)
     }
 }
 
 impl Table {
-    /// Drop what a pull returned, unless another drop came in between: then nothing is dropped, and the answer is false.
+    /// Drops what a pull returned, if the state still has the version that the pull read. Returns whether it was dropped.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], also where more young messages would be dropped than an item has room for: half a minute
-    /// later they are not young any more.
+    /// [`Error::Unavailable`], also if one item has no room for the new tails. The same drop fits half a minute later.
     pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
         self.uncover_all(user, &plan.forgotten.uncovered).await?;
         let tail = match &plan.tails {
-            // The state names it only once it is there.
+            // The item is written first, so the state never names tails that do not exist yet.
             Some(tails) => self.put_tails(user, tails).await?.then(|| tails.mark.clone()),
             None => plan.old_tail.clone(),
         };
@@ -56,7 +55,7 @@ impl Table {
         let (kept, over) = if dropped { (&tail, &plan.old_tail) } else { (&plan.old_tail, &tail) };
         if let Some(mark) = over.as_ref().filter(|mark| Some(*mark) != kept.as_ref()) {
             self.delete_tails(user, std::slice::from_ref(mark)).await.unwrap_or_else(|error| {
-                tracing::warn!(error = error.chain(), "a tail that nothing names was left; a pull deletes it");
+                tracing::warn!(error = error.chain(), "unused tails could not be deleted; a later pull deletes them");
             });
         }
         Ok(dropped)

@@ -1,4 +1,4 @@
-//! The builder of update expressions: each name and value gets its placeholder, so no attribute name can be a reserved word.
+//! The builder of update expressions. Each name and value gets a placeholder, so attribute names may be reserved words.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, Update};
 
 use crate::error::{Error, Result};
 
-/// An update of one item, under construction. DynamoDB refuses names and values that are not used, so ask for a path or a
-/// placeholder only where it is.
+/// An update of one item that is being built. DynamoDB refuses unused names and values, so ask only for paths and
+/// placeholders that the expression uses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expression {
     sets: Vec<String>,
@@ -22,7 +22,7 @@ pub(super) struct Expression {
 }
 
 impl Expression {
-    /// The path of an attribute: of its name, or of the names that lead into maps.
+    /// Returns the path of an attribute: its name, or several names that lead into maps.
     pub(super) fn path<const N: usize>(&mut self, names: [&str; N]) -> String {
         names.map(|name| self.name(name)).join(".")
     }
@@ -36,7 +36,7 @@ impl Expression {
         })
     }
 
-    /// The placeholder of a value.
+    /// Returns a placeholder for a value.
     pub(super) fn value(&mut self, value: AttributeValue) -> String {
         let placeholder = format!(":{}", self.values.len());
         self.values.insert(placeholder.clone(), value);
@@ -49,7 +49,7 @@ impl Expression {
         self.sets.push(format!("{path} = {value}"));
     }
 
-    /// Sets an attribute that is absent.
+    /// Sets an attribute if it is absent.
     pub(super) fn set_if_absent(&mut self, path: &str, value: AttributeValue) {
         let value = self.value(value);
         self.sets.push(format!("{path} = if_not_exists({path}, {value})"));
@@ -72,12 +72,12 @@ impl Expression {
         self.deletes.push(format!("{path} {value}"));
     }
 
-    /// Adds a condition. All of them must be true.
+    /// Adds a condition. The update needs all of them to be true.
     pub(super) fn require(&mut self, condition: impl Into<String>) {
         self.conditions.push(format!("({})", condition.into()));
     }
 
-    /// The update as a request of its own.
+    /// Puts the update into a request.
     pub(super) fn request(self, request: UpdateItemFluentBuilder) -> UpdateItemFluentBuilder {
         request
             .update_expression(self.text())
@@ -86,7 +86,7 @@ impl Expression {
             .set_expression_attribute_values(some(self.values))
     }
 
-    /// The update as a part of a transaction.
+    /// Returns the update as a part of a transaction.
     pub(super) fn part(self, update: UpdateBuilder) -> Result<Update> {
         let update = update
             .update_expression(self.text())
@@ -107,7 +107,7 @@ impl Expression {
     }
 }
 
-/// DynamoDB refuses empty maps.
+/// Returns the map, or nothing if it is empty: DynamoDB refuses empty maps.
 fn some<T>(map: HashMap<String, T>) -> Option<HashMap<String, T>> {
     (!map.is_empty()).then_some(map)
 }

@@ -1,13 +1,16 @@
-//! Groups and who is in them.
+//! Groups and their members.
 //!
-//! A group is its `META`: {groupName, managerId, memberCount, lastShard?}. A membership is an item on either side, `ROSTER#` and `VIEW#GROUP#`,
-//! with the time from which on messages are the member's. Whoever asks for a member asks for META too: a group is dissolved
-//! by deleting META, in one write, and what is left of it then says nothing any more.
+//! A group is its item `META`: {groupId, groupName, managerId, memberCount, lastShard?}. A membership is two items:
+//! `ROSTER#` {user, joined} on the side of the group, and `VIEW#GROUP#` {groupId, joined, shard?} on the side of the user.
+//! `joined` is the time from which the member gets messages.
 //!
-//! The roster of a large group is spread over partitions, since one of them serves 3,000 read units a second and no
-//! more. The first members are in the group's own partition, shard 0; beyond [`Config::roster_shard`] of them each
-//! newcomer is in one of as many further shards as it takes, by chance, see [`shard_of_next`]. META has the number of the
-//! last shard, and a member's own side says which one he is in.
+//! A group is dissolved by deleting META, in one write. Items that are left behind then mean nothing, so every read of a
+//! membership also reads META.
+//!
+//! The roster of a large group is spread over partitions, since one partition serves at most 3,000 read units a second.
+//! The first [`Config::roster_shard`] members are in the group's own partition, shard 0. Each further member goes to a
+//! random one of the further shards, see [`shard_of_next`]. `lastShard` of META is the number of the last shard. `shard` on
+//! the user's side is the shard of the member; both are absent for shard 0.
 //!
 //! [`Config::roster_shard`]: crate::config::Config::roster_shard
 
@@ -27,25 +30,25 @@ use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, InviteId, UserId};
 
-/// What a group is, without its members.
+/// A group without its members: its META.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// Its name.
     pub name: String,
-    /// Who may rename it, remove members, and dissolve it.
+    /// The member who may rename it, remove members, and dissolve it.
     pub manager: UserId,
-    /// How many members it has.
+    /// The number of its members.
     pub members: u32,
     /// The last shard of its roster.
     pub last_shard: u32,
 }
 
-/// That a user is in a group.
+/// A user's membership of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
-    /// From when on the user gets messages.
+    /// The time from which the user gets messages.
     pub joined: Ms,
-    /// The shard of the roster that the user is in.
+    /// The shard of the roster that has the user.
     pub shard: u32,
 }
 
@@ -66,41 +69,41 @@ pub struct Group {
 /// A group and its members.
 #[derive(Debug)]
 pub struct Roster {
-    /// What the group is.
+    /// The group.
     pub meta: Meta,
-    /// Its members, shard by shard, in each by id.
+    /// Its members: for each shard, in the order of their ids.
     pub shards: Vec<Vec<RosterMember>>,
 }
 
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterMember {
-    /// Who it is.
+    /// The user.
     pub user: UserId,
-    /// From when on the user gets messages.
+    /// The time from which the user gets messages.
     pub joined: Ms,
 }
 
-/// What became of an acceptance.
+/// The result of accepting an invitation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// The user is a member now, in that shard of the roster.
+    /// The user is a member now.
     Member {
-        /// Which one.
+        /// The shard of the roster that has the user.
         shard: u32,
     },
-    /// The user was a member before, by another way: the invitation has served its purpose.
+    /// The user was already a member. The invitation is still there.
     AlreadyMember,
     /// There is no such invitation to the user.
     NoInvitation,
-    /// Whoever invited the user is no member any more. The invitation has been removed.
+    /// The inviter is not a member any more. The invitation has been removed.
     InviterLeft,
     /// The group is dissolved or full.
     NoPlace,
 }
 
 impl Table {
-    /// Make a group with its manager as its first member.
+    /// Creates a group with its manager as its first member.
     pub async fn create_group(&self, group: &GroupId, name: &str, manager: &UserId) -> Result<()> {
         let now = self.clock.now_ms();
         let mut meta = keys::meta(group).attributes();
@@ -119,7 +122,7 @@ impl Table {
         }
     }
 
-    /// Rename a group, if `caller` is its manager.
+    /// Renames a group if `caller` is its manager. Returns whether that is so.
     pub async fn rename_group(&self, group: &GroupId, name: &str, caller: &UserId) -> Result<bool> {
         let mut change = Expression::default();
         let path = change.path(["groupName"]);
@@ -129,13 +132,13 @@ impl Table {
         self.change(&keys::meta(group), change).await
     }
 
-    /// Returns the group, if it exists and `user` is in it.
+    /// Returns the group, if it exists and `user` is a member.
     pub async fn membership(&self, group: &GroupId, user: &UserId) -> Result<Option<Meta>> {
         let found = self.memberships(group, &[user]).await?;
         Ok(found.and_then(|(meta, joined)| joined[0].map(|_| meta)))
     }
 
-    /// Returns the group, if it exists, and which of these users are in it.
+    /// Returns the group, if it exists, and the membership of each of these users.
     pub async fn memberships(
         &self,
         group: &GroupId,
@@ -158,7 +161,7 @@ impl Table {
         Ok(Some((meta, users.iter().map(joined).collect::<Result<_>>()?)))
     }
 
-    /// Returns the group with its members, if it exists: one read, and one more for each further shard of a large group.
+    /// Returns the group with its members, if it exists. This is one read, and one more for each further shard.
     pub async fn roster(&self, group: &GroupId) -> Result<Option<Roster>> {
         let items = self.query_all(&keys::roster(group, 0)).await?;
         // META sorts before the members.
@@ -173,14 +176,13 @@ impl Table {
         Ok(Some(Roster { meta, shards }))
     }
 
-    /// Returns the members in a shard of a group's roster. The group may be dissolved.
+    /// Returns the members in a shard of a roster. The group may be dissolved.
     pub async fn shard(&self, group: &GroupId, shard: u32) -> Result<Vec<RosterMember>> {
         let items = self.query_all(&keys::roster(group, shard)).await?;
         items.iter().filter(|item| !is_meta(item)).map(read_member).collect()
     }
 
-    /// Returns the members in a shard of a group's roster whose ids lie between two, both included. The group may be
-    /// dissolved.
+    /// Returns the members in a shard of a roster with ids from `from` to `to`, both included. The group may be dissolved.
     pub async fn members_between(
         &self,
         group: &GroupId,
@@ -191,32 +193,32 @@ impl Table {
         self.query_all(&keys::members(group, shard, from, to)).await?.iter().map(read_member).collect()
     }
 
-    /// The groups that a user is in, dissolved ones included.
+    /// Returns the memberships of a user, including those of dissolved groups.
     pub async fn joined_groups(&self, user: &UserId) -> Result<Vec<(GroupId, Membership)>> {
         let items = self.query_all(&keys::all_of_user(user, keys::GROUP)).await?;
         items.iter().map(read_joined).collect()
     }
 
-    /// Whether a user is in so many groups, or more. One that is dissolved counts until its memberships are deleted.
+    /// Returns whether a user is in `many` groups or more. A dissolved group counts until its memberships are deleted.
     pub async fn is_in_groups(&self, user: &UserId, many: usize) -> Result<bool> {
         let limit = i32::try_from(many).unwrap_or(i32::MAX);
         let (items, _) = self.query(&keys::all_of_user(user, keys::GROUP), Some(limit), None).await?;
         Ok(items.len() >= many)
     }
 
-    /// Those of the groups that stand.
+    /// Returns those of the groups that exist.
     pub async fn existing_groups(&self, groups: &[GroupId]) -> Result<BTreeMap<GroupId, Meta>> {
         let items = self.get_all(groups.iter().map(keys::meta).collect()).await?;
         items.iter().map(|item| Ok((read_group_id(item)?, read_meta(item)?))).collect()
     }
 
-    /// Forget that a user was in groups that are dissolved: what a dissolution left behind when it was cut short.
+    /// Deletes a user's memberships of dissolved groups. Unfinished dissolutions leave them behind.
     pub async fn forget_groups(&self, user: &UserId, dissolved: &[(GroupId, Membership)]) -> Result<()> {
         let both = |(group, membership): &(GroupId, Membership)| both_sides(group, membership.shard, user);
         self.delete_all(dissolved.iter().flat_map(both).collect()).await
     }
 
-    /// Accepts an invitation, as it was read. The member gets messages from the stamp on, see [`Table::stamp_member`].
+    /// Accepts an invitation, as it was read. [`Table::stamp_member`] then sets the time from which the member gets messages.
     pub async fn join(&self, invitation: &Invitation, user: &UserId, max_members: u32) -> Result<Accepted> {
         let (group, mut invited_by) = (&invitation.group, invitation.invited_by.clone());
         for attempt in 0..MAX_ATTEMPTS {
@@ -236,12 +238,12 @@ impl Table {
             ];
             match self.transact(writes).await? {
                 Transaction::Done => return Ok(Accepted::Member { shard }),
-                // Answered before, or somebody else has invited the user since it was read.
+                // The invitation was answered already, or another member has invited the user since it was read.
                 Transaction::Refused(parts) if parts[0] => match self.invitation(user, &invitation.id).await? {
                     Some(now) => invited_by = now.invited_by,
                     None => return Ok(Accepted::NoInvitation),
                 },
-                // Dissolved, or filled, or another came first who needed more shards: what META says now tells.
+                // The group was dissolved or is full, or its `lastShard` has grown. The next read of META tells.
                 Transaction::Refused(parts) if parts[2] => self.pause(attempt).await,
                 Transaction::Refused(parts) if parts[4] => return Ok(Accepted::AlreadyMember),
                 Transaction::Refused(_) => {
@@ -255,8 +257,8 @@ impl Table {
         Err(Error::unavailable("joining a group", "its roster keeps changing"))
     }
 
-    /// Remove an invitation if its inviter is no member. Whether it was: the inviter may have come back, or another member
-    /// may have invited the user meanwhile, and then it stays.
+    /// Removes an invitation if its inviter is not a member. Returns whether it was removed. It stays if the inviter has come
+    /// back, or if another member has invited the user meanwhile.
     async fn drop_orphan(&self, invitation: &Invitation, user: &UserId, invited_by: &UserId) -> Result<bool> {
         let writes = vec![
             self.take_invitation(user, &invitation.id, invited_by)?,
@@ -265,13 +267,13 @@ impl Table {
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// The part of a transaction that deletes an invitation, if that member is still the one who invites.
+    /// Returns the part of a transaction that deletes an invitation if `invited_by` is still its inviter.
     fn take_invitation(&self, user: &UserId, id: &InviteId, invited_by: &UserId) -> Result<TransactWriteItem> {
         let values = HashMap::from([(":by".to_owned(), item::text(invited_by.as_str()))]);
         self.delete_part(&keys::invite(user, id), Some("invitedBy = :by"), values)
     }
 
-    /// The part of a transaction that holds a user's membership against a condition.
+    /// Returns the part of a transaction that checks a condition on a user's membership.
     fn membership_check(&self, group: &GroupId, user: &UserId, condition: &str) -> Result<TransactWriteItem> {
         let check = ConditionCheck::builder()
             .table_name(&self.name)
@@ -282,7 +284,7 @@ impl Table {
         Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
-    /// The part of a transaction that makes room for a member in a roster whose last shard is `last`, if not a later one.
+    /// Returns the part of a transaction that counts one more member, and raises `lastShard` to `last` if it is lower.
     fn count_one_more(&self, group: &GroupId, meta: &Meta, last: u32, max_members: u32) -> Result<TransactWriteItem> {
         let mut change = Expression::default();
         let count = change.path(["memberCount"]);
@@ -292,14 +294,14 @@ impl Table {
         if last > meta.last_shard {
             let path = change.path(["lastShard"]);
             change.set(&path, item::number(last));
-            // The number never goes back, so that every shard with members is read.
+            // The number never decreases, so every shard with members is read.
             let last = change.value(item::number(last));
             change.require(format!("attribute_not_exists({path}) OR {path} < {last}"));
         }
         self.update_part(&keys::meta(group), change)
     }
 
-    /// Sets the time from which a new member of that shard gets messages. It does nothing if the member has left meanwhile.
+    /// Sets the time from which a new member in that shard gets messages. Does nothing if the member has left meanwhile.
     pub async fn stamp_member(&self, group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Result<()> {
         let mut change = Expression::default();
         let path = change.path(["joined"]);
@@ -310,9 +312,9 @@ impl Table {
         Ok(())
     }
 
-    /// Removes a member of a group if the membership is unchanged and the member is not the manager; with `by`, if that is
-    /// the manager. Returns whether it did. A member who left and came back has another membership, so a call that arrives
-    /// late does not remove them again.
+    /// Removes a member if the membership is unchanged and the member is not the manager. With `by`, that user must be the
+    /// manager. Returns whether the member was removed. A member who left and came back has another `joined`, so a late call
+    /// does not remove them again.
     pub async fn remove_member(
         &self,
         group: &GroupId,
@@ -334,14 +336,14 @@ impl Table {
             self.update_part(&keys::meta(group), one_less)?,
             self.delete_part(&keys::member(group, membership.shard, user), None, HashMap::new())?,
             self.delete_part(&keys::joined(user, group), Some("joined = :joined"), since)?,
-            // An invitation that was on its way at the same time would let the member in again.
+            // An invitation that was sent while another was being accepted would let the user in again.
             self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None, HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// Dissolves the group of a manager whose roster ends with that shard. From this write on it has no members. Returns
-    /// whether the group is dissolved; it is not if its roster has grown, or its manager is another user.
+    /// Dissolves a group if its manager and its last shard are as given. From this write on it has no members. Returns
+    /// whether the group is gone. It still exists if its roster has grown or its manager has changed.
     pub async fn dissolve(&self, group: &GroupId, manager: &UserId, last_shard: u32) -> Result<bool> {
         let is_as_seen = match last_shard {
             0 => "attribute_not_exists(lastShard)",
@@ -357,8 +359,8 @@ impl Table {
         Ok(self.conditionally("DeleteItem", || delete.clone().send()).await?.is_some())
     }
 
-    /// Deletes what a dissolved group left in a shard of its roster. If it is cut short, it can be repeated, and the pull of
-    /// a member does it for that member.
+    /// Deletes the memberships that a dissolved group left in a shard of its roster. An unfinished call can be repeated, and a
+    /// pull deletes the memberships of its own user.
     pub async fn clear_shard(&self, group: &GroupId, shard: u32) -> Result<()> {
         let range = keys::roster(group, shard);
         let mut start = None;
@@ -375,11 +377,11 @@ impl Table {
     }
 }
 
-/// In which shard the next member of a group is that has so many, and the last shard that its roster needs for it.
+/// Returns the shard of the next member of a group with `members` members, and the last shard that the roster then needs.
 ///
-/// Shard 0 takes what fits into one. Beyond, as a group doubles, so do its shards: from `2^k` times that size on, its
-/// newcomers are spread over the shards from `2^k` up to `2^(k+1) - 1`. So no shard is given more than two sizes on
-/// average, however a group grows, shrinks and changes.
+/// Shard 0 takes the first `size` members. When a group doubles, its shards double too: from `2^k * size` members on, new
+/// members are spread over the shards `2^k` to `2^(k+1) - 1`. So a shard gets at most `2 * size` members on average, even
+/// if members come and go.
 fn shard_of_next(members: u32, size: u32, below: impl Fn(u64) -> u64) -> (u32, u32) {
     let Some(doubled) = (members / size.max(1)).checked_ilog2() else { return (0, 0) };
     let first = 1 << doubled;
@@ -427,7 +429,7 @@ fn read_group_id(item: &Item) -> Result<GroupId> {
     item::parsed("groupId", GroupId::parse(item::read_text(item, "groupId")?))
 }
 
-/// Whether an item is a META, of those that may come with it.
+/// Returns whether an item is META, among the items that a query returns with it.
 pub(super) fn is_meta(item: &Item) -> bool {
     item.contains_key("managerId")
 }
@@ -452,7 +454,7 @@ fn read_member(item: &Item) -> Result<RosterMember> {
 mod tests {
     use super::*;
 
-    /// The shards of the members that a group gets one by one, each by chance.
+    /// Returns how many members each shard gets as a group grows one by one, and the last shard.
     fn grown(members: u32, size: u32) -> (BTreeMap<u32, u32>, u32) {
         let (ids, mut shards, mut last) = (crate::id::Ids::seeded(7), BTreeMap::new(), 0);
         for count in 0..members {
@@ -470,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shard_of_a_large_group_has_much_more_than_its_size() {
+    fn no_shard_grows_far_beyond_its_size() {
         let (shards, last) = grown(100_000, 1_000);
         assert_eq!(last, 127);
         assert!(shards.keys().all(|shard| *shard <= last), "each is read");

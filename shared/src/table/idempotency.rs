@@ -1,7 +1,7 @@
-//! Idempotency records: what became of a send that had a `requestId`.
+//! Idempotency records: the results of sends with a `requestId`.
 //!
-//! `USER#sender` / `SENT#requestId`: the message's id and timestamp, a digest of what was sent, and `done` once it has
-//! been delivered. It lives for ten minutes.
+//! `USER#sender` / `SENT#requestId` holds the message's id and timestamp, a digest of address and content, and `done` once
+//! the message has been delivered. A record lives for ten minutes.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
@@ -16,15 +16,15 @@ use crate::error::{Error, Result};
 use crate::frame::Address;
 use crate::id::{MessageId, RequestId, UserId};
 
-/// How long a repeat is known.
+/// How long a record lives.
 const LIFETIME_MS: Ms = 10 * 60 * 1000;
 
-/// What a send held, in 128 bits: enough to see that a repeat is one.
+/// The digest of a send. A repeat has the same one. It has 128 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of what is sent, and to whom.
+    /// Returns the digest of an address and a content.
     pub fn of(to: &Address, content: &RawValue) -> Self {
         const NAMESPACE: Uuid = Uuid::from_u128(0x3f0a_9c1e_52d4_4b6f_8a0e_0c6a_5b7d_91e4);
         let (kind, id) = match to {
@@ -43,14 +43,14 @@ pub struct SendRecord {
     pub id: MessageId,
     /// When it reached the gateway.
     pub timestamp: Ms,
-    /// What it held.
+    /// The digest of its address and content.
     pub digest: Digest,
-    /// Whether it has been delivered. If not, its function may have died on the way.
+    /// Whether it has been delivered. If not, its function may have died before that.
     pub done: bool,
 }
 
 impl Table {
-    /// Record a send before it is begun, or answer with the record that there is.
+    /// Records a send before it begins. Returns the earlier record if there is one; nothing is written then.
     pub async fn record_send(
         &self,
         sender: &UserId,
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    /// Mark a send as delivered.
+    /// Marks a send as delivered.
     pub async fn mark_delivered(&self, sender: &UserId, request: &RequestId) -> Result<()> {
         let mut change = Expression::default();
         let done = change.path(["done"]);

@@ -1,4 +1,4 @@
-//! Invitations to groups, with the users whom they are addressed to.
+//! Invitations to groups, stored with the invited users.
 
 use super::calls::Table;
 use super::item::{self, Item};
@@ -7,33 +7,32 @@ use crate::clock::Ms;
 use crate::error::Result;
 use crate::id::{GroupId, InviteId, UserId};
 
-/// How long an invitation is valid.
+/// How long an invitation lives.
 const LIFETIME_MS: Ms = 30 * 24 * 60 * 60 * 1000;
 
 /// An invitation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
-    /// Its id, which follows from group and user.
+    /// Its id, which is computed from the group and the user.
     pub id: InviteId,
     /// The group.
     pub group: GroupId,
-    /// The member who invited last.
+    /// The last member who invited the user.
     pub invited_by: UserId,
 }
 
 impl Table {
-    /// Write an invitation of a user to a group, over one that stands already: it is now that of the member who invites
-    /// again.
+    /// Writes an invitation of a user to a group. It replaces an earlier one, so the last member who invites is the inviter.
     pub async fn invite(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
         self.put_invitation(self.invitation_item(group, user, by)).await
     }
 
-    /// Do as if an invitation were written: see `decoy`.
+    /// Writes a decoy instead of an invitation, see `decoy`.
     pub async fn invite_decoy(&self, group: &GroupId, user: &UserId, by: &UserId) -> Result<()> {
         self.put_invitation(self.decoy(self.invitation_item(group, user, by), user, "INVITE", by)).await
     }
 
-    /// Put it, whatever there is. An acceptance that is under way may be in its way for a moment.
+    /// Puts the item over any other. An acceptance that is under way may conflict with it for a moment.
     async fn put_invitation(&self, item: Item) -> Result<()> {
         let put = self.put(item);
         self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
@@ -49,7 +48,7 @@ impl Table {
         item
     }
 
-    /// An invitation addressed to that user.
+    /// Returns the invitation of that id, if it is addressed to the user.
     pub async fn invitation(&self, user: &UserId, id: &InviteId) -> Result<Option<Invitation>> {
         match self.get(&keys::invite(user, id)).await? {
             Some(item) if self.is_live(&item)? => read(&item).map(Some),
@@ -57,7 +56,7 @@ impl Table {
         }
     }
 
-    /// The invitations addressed to a user.
+    /// Returns the invitations addressed to a user.
     pub async fn invitations(&self, user: &UserId) -> Result<Vec<Invitation>> {
         let items = self.query_all(&keys::all_of_user(user, keys::INVITE)).await?;
         let live = items.iter().filter_map(|item| match self.is_live(item) {
@@ -68,13 +67,13 @@ impl Table {
         live.collect()
     }
 
-    /// Remove an invitation, whether there is one or not.
+    /// Removes an invitation, whether it exists or not.
     pub async fn remove_invitation(&self, user: &UserId, id: &InviteId) -> Result<()> {
         let delete = self.delete(&keys::invite(user, id));
         self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
     }
 
-    /// Remove invitations, whether they are there or not.
+    /// Removes invitations, whether they exist or not.
     pub async fn remove_invitations(&self, user: &UserId, ids: &[InviteId]) -> Result<()> {
         self.delete_all(ids.iter().map(|id| keys::invite(user, id)).collect()).await
     }

@@ -1,4 +1,4 @@
-//! Reading attributes of items. An item that is not as we write it is a failure of ours, said by the attribute's name.
+//! Reads attributes of items. A malformed item is a failure of the service, and the error names the attribute.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::error::{Error, Result};
 
-/// An item as DynamoDB hands it over.
+/// An item as DynamoDB returns it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {
@@ -17,12 +17,12 @@ pub(super) fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// A string attribute.
+/// Reads a string attribute.
 pub(super) fn read_text<'a>(item: &'a Item, name: &str) -> Result<&'a str> {
     item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str).ok_or_else(|| corrupt(name))
 }
 
-/// A whole number that may be absent.
+/// Reads a whole number that may be absent.
 pub(super) fn read_optional_number(item: &Item, name: &str) -> Result<Option<u64>> {
     match item.get(name) {
         None => Ok(None),
@@ -30,12 +30,12 @@ pub(super) fn read_optional_number(item: &Item, name: &str) -> Result<Option<u64
     }
 }
 
-/// A whole number.
+/// Reads a whole number.
 pub(super) fn read_number(item: &Item, name: &str) -> Result<u64> {
     read_optional_number(item, name)?.ok_or_else(|| corrupt(name))
 }
 
-/// A set of strings, empty if absent.
+/// Reads a set of strings, empty if absent.
 pub(super) fn read_set<'a>(item: &'a Item, name: &str) -> Result<&'a [String]> {
     match item.get(name) {
         None => Ok(&[]),
@@ -43,7 +43,7 @@ pub(super) fn read_set<'a>(item: &'a Item, name: &str) -> Result<&'a [String]> {
     }
 }
 
-/// Whatever reads or parses an attribute, with its failure named.
+/// Returns a parsed value, or the error that the attribute is malformed.
 pub(super) fn parsed<T, E>(name: &str, value: Result<T, E>) -> Result<T> {
     value.map_err(|_| corrupt(name))
 }

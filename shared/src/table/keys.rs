@@ -1,4 +1,4 @@
-//! The keys of the table. This file is the only one that spells them, and nothing takes them apart again.
+//! The keys of the table. Only this file spells them, and no code parses them.
 //!
 //! | item | pk | sk |
 //! | --- | --- | --- |
@@ -6,20 +6,21 @@
 //! | private message ([`super::messages`]) | `USER#receiver` | `LOG#ulid` |
 //! | friend ([`super::relations`]) | `USER#u` | `FRIEND#v` |
 //! | u is blocked by v | `USER#u` | `BLOCKER#v` |
-//! | u blocks v, or did | `USER#u` | `VIEW#BLOCK#v` |
-//! | u is in g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
+//! | u blocks v, or did before | `USER#u` | `VIEW#BLOCK#v` |
+//! | u is a member of g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::idempotency`]) | `USER#sender` | `SENT#requestId` |
 //! | a page that was shown ([`super::pages`]) | `USER#u` | `PAGE#token` |
-//! | what drops returned that is young ([`super::state`]) | `USER#u` | `VIEW#TAIL#mark` |
-//! | in place of what is withheld ([`super::decoy`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
+//! | dropped messages of the last half minute ([`super::tails`]) | `USER#u` | `VIEW#TAIL#mark` |
+//! | decoy of a withheld write ([`super::decoy`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
 //! | group message | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
 //!
-//! Two reads rest on how these sort. META lies between a group's log and its roster, so one query of either also shows that
-//! the group exists. What decides which messages of the logs a user gets (their groups, their blocks, and what they have
-//! dropped of the last half minute) lies side by side, so one query reads all of it.
+//! Two reads depend on the order of these keys:
+//! - META sorts between a group's log and its roster. So one query of either also tells whether the group exists.
+//! - `VIEW#` begins the keys of a user's groups, blocks and dropped messages of the last half minute. What the user sees of
+//!   the logs depends on these three, and one query reads them all.
 
 use std::collections::HashMap;
 
@@ -36,20 +37,20 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether an item is the one of this key.
+    /// Returns whether an item has this key.
     pub(super) fn is_of(&self, item: &HashMap<String, AttributeValue>) -> bool {
         let is = |name: &str, value: &String| item.get(name).and_then(|found| found.as_s().ok()) == Some(value);
         is("pk", &self.pk) && is("sk", &self.sk)
     }
 
-    /// As DynamoDB wants it.
+    /// Returns the key as attributes, as DynamoDB expects it.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         let text = |value: &String| AttributeValue::S(value.clone());
         HashMap::from([("pk".to_owned(), text(&self.pk)), ("sk".to_owned(), text(&self.sk))])
     }
 }
 
-/// The sort keys between two, both included.
+/// The sort keys of a partition between two, both included.
 #[derive(Debug, Clone)]
 pub(super) struct Range {
     pub(super) pk: String,
@@ -63,7 +64,7 @@ pub(super) const BLOCKER: &str = "BLOCKER#";
 pub(super) const GROUP: &str = "VIEW#GROUP#";
 pub(super) const INVITE: &str = "INVITE#";
 const TAIL: &str = "VIEW#TAIL#";
-/// What [`BLOCK`], [`GROUP`] and [`TAIL`] begin with.
+/// The common beginning of [`BLOCK`], [`GROUP`] and [`TAIL`].
 pub(super) const VIEW: &str = "VIEW#";
 const LOG: &str = "LOG#";
 const META: &str = "META";
@@ -81,18 +82,18 @@ pub(super) fn state(user: &UserId) -> Key {
     of_user(user, "STATE".to_owned())
 }
 
-/// A page that was shown.
+/// Returns the key of a page that was shown.
 pub(super) fn page(user: &UserId, token: &PageToken) -> Key {
     of_user(user, format!("PAGE#{token}"))
 }
 
-/// Where something of that kind is written that is withheld from its receiver: in the same partition, over the last one
-/// of that sender.
+/// Returns the key of a decoy. It is in the partition of the real write, and each decoy replaces the last one of that kind
+/// and sender.
 pub(super) fn decoy(receiver: &UserId, kind: &str, sender: &UserId) -> Key {
     of_user(receiver, format!("HID#{kind}#{sender}"))
 }
 
-/// What drops returned of the last half minute, under the mark that the state names.
+/// Returns the key of the dropped messages of the last half minute, under the mark that the state names.
 pub(super) fn tails(user: &UserId, mark: &str) -> Key {
     of_user(user, format!("{TAIL}{mark}"))
 }
@@ -125,7 +126,7 @@ pub(super) fn meta(group: &GroupId) -> Key {
     of_group(group, META.to_owned())
 }
 
-/// A member, in a shard of the roster: shard 0 is the group's own partition.
+/// Returns the key of a member in a shard of the roster. Shard 0 is the group's own partition.
 pub(super) fn member(group: &GroupId, shard: u32, user: &UserId) -> Key {
     Key { pk: shard_of(group, shard), sk: format!("{ROSTER}{user}") }
 }
@@ -134,7 +135,7 @@ fn shard_of(group: &GroupId, shard: u32) -> String {
     if shard == 0 { format!("GROUP#{group}") } else { format!("GROUP#{group}#{shard}") }
 }
 
-/// A message in the log of its addressee.
+/// Returns the key of a message in that log.
 pub(super) fn message(log: &Address, id: MessageId) -> Key {
     let sk = format!("{LOG}{id}");
     match log {
@@ -143,31 +144,31 @@ pub(super) fn message(log: &Address, id: MessageId) -> Key {
     }
 }
 
-/// A user's items whose sort keys begin so. '~' follows every byte that an id may hold.
+/// Returns the range of a user's items whose sort keys begin with `prefix`. '~' sorts after every byte of an id.
 pub(super) fn all_of_user(user: &UserId, prefix: &str) -> Range {
     Range { pk: format!("USER#{user}"), from: prefix.to_owned(), to: format!("{prefix}~") }
 }
 
-/// The members in a shard of a group's roster, and in shard 0 its META before them: one read tells who is in and that
-/// the group still stands.
+/// Returns the range of the members in a shard of a roster. In shard 0 META comes first, so one read returns the members
+/// and whether the group exists.
 pub(super) fn roster(group: &GroupId, shard: u32) -> Range {
     Range { pk: shard_of(group, shard), from: META.to_owned(), to: format!("{ROSTER}~") }
 }
 
-/// The members in a shard of a group's roster from one user to another, both included.
+/// Returns the range of the members in a shard of a roster from one user to another, both included.
 pub(super) fn members(group: &GroupId, shard: u32, from: &UserId, to: &UserId) -> Range {
     let (from, to) = (member(group, shard, from), member(group, shard, to));
     Range { pk: from.pk, from: from.sk, to: to.sk }
 }
 
-/// A log from one message to another, both included.
+/// Returns the range of a log from one message to another, both included.
 pub(super) fn messages(log: &Address, from: MessageId, to: MessageId) -> Range {
     let (from, to) = (message(log, from), message(log, to));
     Range { pk: from.pk, from: from.sk, to: to.sk }
 }
 
-/// The log of a group from a message to its end, and META behind it: one read tells what there is and that the group still
-/// stands.
+/// Returns the range of a group's log from a message to its end, and META behind it. So one read returns the messages and
+/// whether the group exists.
 pub(super) fn messages_and_meta(group: &GroupId, from: MessageId) -> Range {
     let from = message(&Address::Group(group.clone()), from);
     Range { pk: from.pk, from: from.sk, to: META.to_owned() }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_its_kind_and_no_other() {
+    fn a_range_contains_its_own_kind_only() {
         let (user, group) = (UserId::parse("u").unwrap(), GroupId::parse("g").unwrap());
         let holds = |range: &Range, key: &Key| range.pk == key.pk && range.from <= key.sk && key.sk <= range.to;
         let longest = UserId::parse(&"z".repeat(128)).unwrap();

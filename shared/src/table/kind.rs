@@ -3,7 +3,7 @@
 use crate::frame::Address;
 use crate::id::{GroupId, MessageId, UserId};
 
-/// A kind of message, which a pull can ask for alone.
+/// A kind of message. A pull can ask for one kind or for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageKind {
     /// Private messages.
@@ -16,7 +16,7 @@ impl MessageKind {
     /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Unicast, Self::Multicast];
 
-    /// The kind of a message in that log.
+    /// Returns the kind of the messages in that log.
     pub fn of(log: &Address) -> Self {
         match log {
             Address::User(_) => Self::Unicast,
@@ -46,17 +46,17 @@ impl MessageKind {
     }
 }
 
-/// A message that a user missed though some connection covers its time.
+/// The name of a message that a user missed and that a pull would not find by its time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MissedRef {
-    /// The message. First, so that the order is that of time.
+    /// The message. This field is the first, so names sort by time.
     pub id: MessageId,
-    /// The group in whose log it is; none for the user's own.
+    /// The group whose log has the message. Absent for the user's own log.
     pub group: Option<GroupId>,
 }
 
 impl MissedRef {
-    /// The message of that log.
+    /// Names a message of that log.
     pub fn new(log: &Address, id: MessageId) -> Self {
         match log {
             Address::User(_) => Self { id, group: None },
@@ -64,12 +64,12 @@ impl MissedRef {
         }
     }
 
-    /// Its kind.
+    /// Returns the kind of the message.
     pub fn kind(&self) -> MessageKind {
         if self.group.is_some() { MessageKind::Multicast } else { MessageKind::Unicast }
     }
 
-    /// The log that it is in.
+    /// Returns the log of the message.
     pub fn log(&self, user: &UserId) -> Address {
         self.group.clone().map_or_else(|| Address::User(user.clone()), Address::Group)
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missed_message_is_read_back_as_it_was_written() {
+    fn a_name_is_read_as_it_was_written() {
         let id = MessageId::first_at(1_764_000_000_000);
         for group in [None, Some(GroupId::parse("a:b@c").unwrap())] {
             let missed = MissedRef { id, group };

@@ -1,4 +1,4 @@
-//! The logs: every message once, in the log of its addressee.
+//! The logs. Each message is stored once, in the log of its receiver or group.
 
 use serde_json::value::RawValue;
 
@@ -10,41 +10,41 @@ use crate::frame::{Address, Message};
 use crate::id::{GroupId, MessageId, UserId};
 use crate::rules::coverage::Span;
 
-/// Where a log is read on from.
+/// The place from which the next read of a log goes on.
 #[derive(Debug)]
 pub struct Resume(Item);
 
 /// A part of a log, oldest first.
 #[derive(Debug)]
 pub struct LogPage {
-    /// Its messages; those that have expired are left out.
+    /// The messages of the span, without expired ones.
     pub messages: Vec<Message>,
-    /// Where the rest of the span starts, if there may be more.
+    /// The start of the rest of the span, if there may be more.
     pub rest: Option<Resume>,
-    /// The last message that was read, of whatever became of it.
+    /// The last message that was read, even if it is not among `messages`.
     pub position: Option<MessageId>,
     /// Whether the group of the log exists, if that was read.
     pub group_exists: Option<bool>,
-    /// How many bytes of contents were read beside these messages: expired, or behind the span.
+    /// The bytes of the contents that were read but are not in `messages`: expired, or behind the span.
     pub beside: usize,
 }
 
 impl Table {
-    /// Writes a message to the log of its addressee: the one write of a message. A repeat changes nothing.
+    /// Writes a message to its log. This is the only write of a message. A repeat changes nothing.
     pub async fn log(&self, message: &Message) -> Result<()> {
         let request = self.put(self.message_item(message));
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Writes the decoy of a message that is withheld from its receiver: see `decoy`.
+    /// Writes a decoy instead of a message to the log of its receiver, see `decoy`.
     pub async fn log_decoy(&self, message: &Message, receiver: &UserId) -> Result<()> {
         let item = self.decoy(self.message_item(message), receiver, "MSG", &message.sender);
         let request = self.put(item);
         request.send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Reads a span of a log, at most `limit` items. With `to_end`, the same call reads a group's log on to its META, and so
-    /// shows whether the group exists.
+    /// Reads a span of a log, at most `limit` items. With `to_end` the read of a group's log goes on behind the span up to
+    /// META, without another call. So it also returns whether the group exists.
     pub async fn read_log(
         &self,
         log: &Address,

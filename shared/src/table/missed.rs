@@ -1,5 +1,5 @@
-//! What a user missed by name: recorded in their state, on condition that there is room. Without room, the time of the
-//! message is uncovered instead.
+//! The messages that a user missed by name. They are recorded in the user's state if there is room. If there is none, the
+//! time of the message is uncovered instead.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -14,15 +14,15 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::rules::timing::STAMP_MS;
 
-/// How many connections one write uncovers: an expression has a limit of 4 KB.
+/// The most connections that one write uncovers, since an expression has a limit of 4 KB.
 const MAX_UNCOVERED: usize = 40;
 
-/// Where it is recorded that a message was missed.
+/// The item in which a missed message is recorded.
 #[derive(Debug, Clone, Copy)]
 pub enum MissTarget<'a> {
-    /// In the state of the user who missed it.
+    /// The state of the user who missed it.
     Of(&'a UserId),
-    /// In a decoy beside that state: the message is withheld from the receiver. See `decoy`.
+    /// A decoy of that state, since the message is withheld from the receiver. See `decoy`.
     Withheld {
         /// The receiver.
         receiver: &'a UserId,
@@ -46,13 +46,13 @@ impl MissTarget<'_> {
 }
 
 impl Table {
-    /// Records that a user missed a message whose time their `state` hides from pulls.
+    /// Records that a user missed a message. By their `state`, a pull would not find it by its time.
     ///
-    /// If there are too many names already, the time of the message is uncovered instead: a later pull then finds it by
-    /// its time, and may repeat its neighbours.
+    /// If there is no room for another name, the time of the message is uncovered instead. A later pull then finds the
+    /// message by its time, and may repeat messages sent about the same time.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if neither could be done: the message must not be acknowledged.
+    /// [`Error::Unavailable`] if both fail. The message must not be acknowledged then.
     pub async fn record_missed(&self, target: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<()> {
         if state.missed.len() < self.max_missed_names && self.add_name(target, missed).await? {
             return Ok(());
@@ -82,11 +82,11 @@ impl Table {
     /// Lets a pull find the time of a message: no connection covers it, and it is not dropped.
     async fn uncover(&self, target: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<()> {
         let receiver = target.receiver();
-        tracing::warn!(%receiver, "too many messages are missed by name; the time of another is uncovered instead");
+        tracing::warn!(%receiver, "there is no room to record a missed message by name; its time is uncovered instead");
         let mut state = state.clone();
         for attempt in 0..2 * MAX_ATTEMPTS {
             let left = self.uncover_some(target, missed, &state).await?;
-            // A decoy has no connections, so its write changes nothing.
+            // A decoy has no connections, so there is nothing to uncover.
             if left == Some(0) || matches!(target, MissTarget::Withheld { .. }) {
                 return Ok(());
             }
@@ -98,11 +98,12 @@ impl Table {
         Err(Error::unavailable("uncovering the time of a message", "a state keeps changing"))
     }
 
-    /// Uncovers the time of a message on some connections. Returns how many are left, or nothing if the state has changed.
+    /// Uncovers the time of a message on as many connections as one write can. Returns how many are left, or nothing if the
+    /// state has changed.
     async fn uncover_some(&self, target: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<Option<usize>> {
         let (time, now) = (missed.id.time_ms(), self.clock.now_ms());
         let mut change = Expression::default();
-        // A pull that has read the state may be about to drop that time: with another version it starts again.
+        // A pull that has read the state may be about to drop that time. Its drop fails on the new version, and it retries.
         change.next_version(state.version);
         let uncovers = change.path(["uncovers"]);
         change.set(&uncovers, item::number(state.uncovers + 1));
@@ -115,7 +116,7 @@ impl Table {
         for (id, connection) in hiding.iter().take(MAX_UNCOVERED) {
             let name = connection_name(id);
             let (whole, from) = (change.path([&name]), change.path([&name, "from"]));
-            // One that is being opened covers from here on, as if it had been stamped so.
+            // A connection without a stamp gets one here.
             let earliest = if connection.from.is_some() { 0 } else { connection.announced.saturating_add(STAMP_MS) };
             change.set(&from, item::number(time.saturating_add(1).max(earliest)));
             match connection.from {
@@ -132,7 +133,7 @@ impl Table {
 }
 
 impl Expression {
-    /// Moves a state on from this version. If it has another one, nothing is written.
+    /// Raises the version of a state, on condition that it is still `version`.
     pub(super) fn next_version(&mut self, version: u64) {
         let path = self.path(["version"]);
         self.set(&path, item::number(version + 1));

@@ -1,7 +1,7 @@
-//! The one DynamoDB table: items, queries, transactions. Keys are spelt in one file; this is the only module
-//! that names a key or an attribute.
+//! The one DynamoDB table: items, queries, transactions. This is the only module that names a key or an attribute, and
+//! the file `keys` is the only one that spells keys.
 //!
-//! Every read is strongly consistent: the proof that nothing is lost needs it.
+//! Every read is strongly consistent: the proof that no message is lost needs that.
 
 mod calls;
 mod connections;

@@ -1,7 +1,7 @@
-//! Friends and blocks, which the host application keeps current.
+//! Friends and blocks. The host application keeps them up to date.
 //!
-//! A friendship is an item on either side. A block is `VIEW#BLOCK#` on the blocker's side, with its history, and `BLOCKER#`
-//! on the side of the blocked, where it can be looked up for a sender.
+//! A friendship is an item on each side. A block is `VIEW#BLOCK#` with its history on the side of the user who blocks, and
+//! `BLOCKER#` on the side of the blocked user, where a lookup for a sender finds it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,32 +19,32 @@ use crate::id::{GroupId, UserId};
 use crate::rules::block::Block;
 use crate::rules::coverage::Span;
 
-/// The relation of one user to another.
+/// The relation of a sender to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The two are friends.
     pub friends: bool,
-    /// The other user blocks this one.
+    /// The receiver blocks the sender.
     pub blocked: bool,
 }
 
-/// A user's friends, and the users whom they block.
+/// A user's friends and blocks.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Relationships {
-    /// Their friends.
+    /// The user's friends.
     pub friends: Vec<UserId>,
-    /// The users whom they block.
+    /// The users whom the user blocks.
     pub blocks: Vec<UserId>,
 }
 
-/// What of the logs a user sees depends on.
+/// The items that decide what a user sees of the logs.
 #[derive(Debug, Default)]
 pub struct View {
-    /// The groups that the user is in, dissolved ones included.
+    /// The user's groups, including dissolved ones.
     pub groups: BTreeMap<GroupId, Membership>,
-    /// Their blocks, those that are lifted included.
+    /// The user's blocks, including lifted ones.
     pub blocks: BTreeMap<UserId, Block>,
-    /// What drops returned of the last half minute. Those count that the state names.
+    /// The dropped messages of the last half minute. Only the tails that the state names are valid.
     pub tails: Vec<Tails>,
 }
 
@@ -56,17 +56,17 @@ impl Table {
         Ok(Standing { friends: has(&keys::friend(sender, receiver)), blocked: has(&keys::blocker(sender, receiver)) })
     }
 
-    /// Whether `other` blocks `user`.
+    /// Returns whether `other` blocks `user`.
     pub async fn is_blocked_by(&self, user: &UserId, other: &UserId) -> Result<bool> {
         Ok(self.get(&keys::blocker(user, other)).await?.is_some())
     }
 
-    /// Everyone who blocks a user.
+    /// Returns the users who block a user.
     pub async fn blockers(&self, user: &UserId) -> Result<BTreeSet<UserId>> {
         self.query_all(&keys::all_of_user(user, keys::BLOCKER)).await?.iter().map(other).collect()
     }
 
-    /// The same for a user who may be absent, and then is blocked by no one.
+    /// Returns the users who block a user, or an empty set without a user.
     pub async fn blockers_of(&self, user: Option<&UserId>) -> Result<BTreeSet<UserId>> {
         match user {
             Some(user) => self.blockers(user).await,
@@ -74,17 +74,17 @@ impl Table {
         }
     }
 
-    /// A user's friends.
+    /// Returns a user's friends.
     pub async fn friends(&self, user: &UserId) -> Result<Vec<UserId>> {
         self.query_all(&keys::all_of_user(user, keys::FRIEND)).await?.iter().map(other).collect()
     }
 
-    /// A user's blocks, those that are lifted included.
+    /// Returns a user's blocks, including lifted ones.
     pub async fn blocks(&self, user: &UserId) -> Result<BTreeMap<UserId, Block>> {
         self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?.iter().map(read_blocked).collect()
     }
 
-    /// The groups that a user is in, their blocks, and what they have dropped of the last half minute, in one read.
+    /// Returns a user's groups, blocks, and dropped messages of the last half minute, in one read.
     pub async fn view(&self, user: &UserId) -> Result<View> {
         let mut view = View::default();
         for item in self.query_all(&keys::all_of_user(user, keys::VIEW)).await? {
@@ -99,32 +99,32 @@ impl Table {
         Ok(view)
     }
 
-    /// A user's friends and standing blocks.
+    /// Returns a user's friends and present blocks.
     pub async fn relationships(&self, user: &UserId) -> Result<Relationships> {
         let (friends, blocks) = futures::try_join!(self.friends(user), self.blocks(user))?;
         let standing = blocks.into_iter().filter(|(_, block)| block.since.is_some()).map(|(user, _)| user);
         Ok(Relationships { friends, blocks: standing.collect() })
     }
 
-    /// Make two users friends.
+    /// Makes two users friends.
     pub async fn befriend(&self, one: &UserId, two: &UserId) -> Result<()> {
         let side = |a, b| self.put_part(relation(&keys::friend(a, b), b), None);
         self.write_all(vec![side(one, two)?, side(two, one)?]).await
     }
 
-    /// End a friendship.
+    /// Ends a friendship.
     pub async fn unfriend(&self, one: &UserId, two: &UserId) -> Result<()> {
         let side = |a, b| self.delete_part(&keys::friend(a, b), None, HashMap::new());
         self.write_all(vec![side(one, two)?, side(two, one)?]).await
     }
 
-    /// Let `user` block `blocked`. What the block is then: it counts from a time of this machine's, which others may
-    /// not have reached yet.
+    /// Makes `user` block `blocked`. Returns the new block. It begins at this machine's time, which other machines may not
+    /// have reached yet.
     pub async fn block(&self, user: &UserId, blocked: &UserId) -> Result<Block> {
         self.change_block(user, blocked, Block::set, |key| self.put_part(relation(key, user), None)).await
     }
 
-    /// Let `user` block `blocked` no more. What is left of the block.
+    /// Lifts the block of `blocked` by `user`. Returns what is left of the block.
     pub async fn unblock(&self, user: &UserId, blocked: &UserId) -> Result<Block> {
         let oldest = self.oldest();
         self.change_block(
@@ -136,7 +136,7 @@ impl Table {
         .await
     }
 
-    /// Changes both sides of a block at once. If another call changed it meanwhile, it reads the block again.
+    /// Changes both sides of a block in one transaction. Retries if the block was changed meanwhile.
     async fn change_block(
         &self,
         user: &UserId,
@@ -158,7 +158,7 @@ impl Table {
                 Transaction::Refused(_) => self.pause(attempt).await,
             }
         }
-        Err(Error::unavailable("TransactWriteItems", "a block is changed by too many at once"))
+        Err(Error::unavailable("TransactWriteItems", "a block keeps changing"))
     }
 
     fn replace_block(
@@ -188,7 +188,7 @@ impl Table {
         self.update_part(key, change)
     }
 
-    /// A transaction without conditions.
+    /// Makes a transaction without conditions.
     async fn write_all(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
         self.transact(writes).await.map(|_| ())
     }

@@ -1,12 +1,15 @@
-//! The state of a user: when they were connected, what they have dropped, and which messages they missed by name.
+//! The state of a user: their connections, what they have dropped, and the messages that they missed by name.
 //!
-//! One item, `USER#u` / `STATE`. `c#<connectionId>` is a map {announced, from?, to?, clean?, ours?} for each connection,
-//! and `known` is the set of their ids. Per kind of message, `<kind>Until` says up to when all is dropped; `tail` names
-//! the item that holds what is dropped beyond. `missed` is a set of `u/<id>` and `g/<groupId>/<id>`. `version` counts the
-//! drops.
+//! One item, `USER#u` / `STATE`, with these attributes:
+//! - `c#<connectionId>`: a map {announced, from?, to?, clean?, ours?} for each connection; `known`: the set of their ids;
+//! - `unicastUntil` and `multicastUntil`: the time up to which all messages of the kind are dropped;
+//! - `tail`: the mark of the item with the messages that are dropped after that time;
+//! - `missed`: the names of missed messages, a set of `u/<id>` and `g/<groupId>/<id>`;
+//! - `version`: how often something was dropped or uncovered; `uncovers`: how often the time of a message was uncovered;
+//! - `dropMark`: the mark of the last drop; `user`: the id of the user.
 //!
-//! Every sender reads this item, and it has 400 KB at most, so nothing in it grows without a limit: `known` and `missed`
-//! are added to on condition that they have room.
+//! Every sender reads this item, and an item has at most 400 KB. So nothing in it grows without a limit: writes to `known`
+//! and `missed` have the condition that there is room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,30 +27,30 @@ use crate::rules::dropped::{Dropped, Shown};
 use crate::rules::forget::Forgettable;
 use crate::rules::must_be_recorded::Receiver;
 
-/// How often a state is read that names tails which are not there.
+/// The most reads of a state whose tails are not there.
 const MAX_READS: usize = 3;
 
-/// The state of a user. A user without an item has the default.
+/// The state of a user. The default is that of a user without an item.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// The connections that are remembered.
+    /// The remembered connections.
     pub connections: BTreeMap<ConnectionId, Connection>,
-    /// What is dropped of the private messages.
+    /// The dropped private messages.
     pub unicast: Dropped,
-    /// What is dropped of the group messages.
+    /// The dropped group messages.
     pub multicast: Dropped,
-    /// What was missed by name.
+    /// The messages that are missed by name.
     pub missed: BTreeSet<MissedRef>,
-    /// How often something was dropped, or the time of a message uncovered.
+    /// The number of times that something was dropped, or the time of a message uncovered.
     pub version: u64,
-    /// How often the time of a message was uncovered.
+    /// The number of times that the time of a message was uncovered.
     pub uncovers: u64,
-    /// By what the item is known that holds the tails. They are not read with the state, see [`Tails`].
+    /// The mark of the item that holds the tails. They are not read with the state, see [`Tails`].
     pub tail: Option<String>,
 }
 
 impl State {
-    /// What is dropped of one kind.
+    /// Returns what is dropped of one kind.
     pub fn dropped(&self, kind: MessageKind) -> &Dropped {
         match kind {
             MessageKind::Unicast => &self.unicast,
@@ -55,7 +58,7 @@ impl State {
         }
     }
 
-    /// What is dropped of one kind once pages are dropped as well.
+    /// Returns what is dropped of one kind once these pages are dropped too.
     pub fn with_pages(&self, kind: MessageKind, pages: &[ShownPage]) -> Dropped {
         let shown = |page: &ShownPage| {
             let (_, shown) = page.kinds.iter().find(|(of, _)| *of == kind)?;
@@ -67,18 +70,18 @@ impl State {
         all.iter().fold(self.dropped(kind).clone(), |dropped, shown| dropped.with(shown))
     }
 
-    /// The connections that are pushed to.
+    /// Returns the connections to which messages are pushed.
     pub fn open(&self, now: Ms) -> impl Iterator<Item = (&ConnectionId, &Connection)> {
         self.connections.iter().filter(move |(_, connection)| connection.is_open(now))
     }
 
-    /// The connections that need not be remembered any more; nothing from before `oldest` is asked for.
+    /// Returns the connections that can be forgotten. No pull asks for a time before `oldest`.
     pub fn forgettable(&self, now: Ms, oldest: Ms) -> Forgettable {
         let needed_from = self.unicast.until.min(self.multicast.until).max(oldest);
         Forgettable::of(&self.connections, needed_from, now)
     }
 
-    /// The user as a receiver of a message of that kind.
+    /// Returns the user as a receiver of a message of that kind.
     pub fn receiver(&self, kind: MessageKind, now: Ms) -> Receiver<'_> {
         Receiver { connections: &self.connections, dropped_until: self.dropped(kind).until, now }
     }
@@ -119,12 +122,12 @@ fn read_until(item: &Item, kind: MessageKind) -> Result<Dropped> {
 }
 
 impl Table {
-    /// The state of a user.
+    /// Returns the state of a user.
     pub async fn state(&self, user: &UserId) -> Result<State> {
         self.get(&keys::state(user)).await?.as_ref().map_or_else(|| Ok(State::default()), State::read)
     }
 
-    /// The state of a user with its tails.
+    /// Returns the state of a user with its tails.
     pub async fn state_with_tails(&self, user: &UserId) -> Result<State> {
         for read in 1.. {
             let mut state = self.state(user).await?;
@@ -136,7 +139,7 @@ impl Table {
                     return Ok(state);
                 }
                 None if read >= MAX_READS => {
-                    // It has expired. If drops came in between instead, the drop that follows fails and starts again.
+                    // The tails have expired. If drops came in between instead, the drop that follows fails and retries.
                     state.tail = None;
                     return Ok(state);
                 }
@@ -146,7 +149,7 @@ impl Table {
         unreachable!("the last read returns")
     }
 
-    /// The states of users, each by itself: that one can not be read says nothing of the others.
+    /// Returns the states of users, each with its own result: one may fail without the others.
     pub async fn states(&self, users: &[UserId]) -> BTreeMap<UserId, Result<State>> {
         let unread = || Err(Error::unavailable("BatchGetItem", "a state stays unprocessed"));
         let (items, left) = self.get_what_can_be_read(users.iter().map(keys::state).collect()).await;
@@ -174,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_that_is_not_ours_is_an_error_and_no_panic() {
+    fn a_malformed_item_is_an_error_and_no_panic() {
         let item = HashMap::from([("missed".to_owned(), item::text("u/1"))]);
         assert!(State::read(&item).is_err());
         let item = HashMap::from([("c#x".to_owned(), AttributeValue::M(HashMap::new()))]);

@@ -1,4 +1,5 @@
-//! What is dropped after the time up to which everything is. It has an item of its own, which no sender reads.
+//! Tails: the dropped messages after the time up to which everything is dropped. They have their own item, which no sender
+//! reads.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +12,22 @@ use super::kind::MessageKind;
 use crate::error::{Error, Result};
 use crate::id::{MessageId, UserId};
 
-/// So many messages may be dropped of those that are too young to be dropped with their time: 270 KB of the item that
-/// holds them.
+/// The most messages in the tails of a user, 270 KB of their item.
 const MAX_TAIL: usize = 10_000;
 
-/// What is dropped beyond the time up to which all is, of each kind.
+/// The dropped messages of each kind after the time up to which everything is dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tails {
-    /// By what the item is known.
+    /// The mark of the item, by which the state names it.
     pub mark: String,
-    /// Of private messages.
+    /// The private messages.
     pub unicast: BTreeSet<MessageId>,
-    /// Of group messages.
+    /// The group messages.
     pub multicast: BTreeSet<MessageId>,
 }
 
 impl Tails {
-    /// Whether one item has room for them.
+    /// Returns whether one item has room for them.
     pub(super) fn fits(&self) -> bool {
         self.len() <= MAX_TAIL
     }
@@ -36,7 +36,7 @@ impl Tails {
         self.unicast.len() + self.multicast.len()
     }
 
-    /// The tails that an item holds, if it is one that holds tails.
+    /// Reads the tails of an item. Returns nothing if it is another kind of item.
     pub(super) fn read(item: &Item) -> Result<Option<Self>> {
         if !item.contains_key("tailMark") {
             return Ok(None);
@@ -51,12 +51,12 @@ impl Tails {
 }
 
 impl Table {
-    /// Put the item with the tails. Whether there is anything in it.
+    /// Writes the item with the tails, unless they are empty. Returns whether it was written.
     pub(super) async fn put_tails(&self, user: &UserId, tails: &Tails) -> Result<bool> {
         match tails.len() {
             0 => return Ok(false),
             1..=MAX_TAIL => {}
-            _ => return Err(Error::unavailable("dropping messages", "too many of the last half minute")),
+            _ => return Err(Error::unavailable("dropping messages", "too many messages of the last half minute")),
         }
         let mut item = keys::tails(user, &tails.mark).attributes();
         item.insert("tailMark".to_owned(), item::text(&tails.mark));
@@ -71,7 +71,7 @@ impl Table {
         Ok(true)
     }
 
-    /// Delete items with tails that the state does not name.
+    /// Deletes tails that the state does not name.
     pub async fn delete_tails(&self, user: &UserId, marks: &[String]) -> Result<()> {
         self.delete_all(marks.iter().map(|mark| keys::tails(user, mark)).collect()).await
     }
