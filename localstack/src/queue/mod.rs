@@ -1,5 +1,5 @@
-//! SQS, as far as the functions need it: a [`store`] in memory, a [`poller`] that hands jobs to functions as Lambda does,
-//! and the API of [`sqs`]. When the stack stops, each remaining job is tried once more, then discarded.
+//! SQS, as far as the functions need it: a [`store`] in memory, a [`poller`] that hands jobs to functions as Lambda
+//! does, and the API of [`sqs`]. When the stack stops, each remaining job is tried once more, then discarded.
 
 pub(crate) mod poller;
 pub(crate) mod sqs;

@@ -1,7 +1,7 @@
 //! A queue in memory: jobs that wait, jobs that were handed out, and dead letters.
 //!
-//! A job that was handed out is hidden for the queue's visibility timeout, and removed when it succeeds. A failed job is
-//! handed out again after that time. After the number of tries in the template, it goes to the dead letters.
+//! A job that was handed out is hidden for the queue's visibility timeout, and removed when it succeeds. A failed job
+//! is handed out again after that time. After the number of tries in the template, it goes to the dead letters.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
