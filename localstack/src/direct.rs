@@ -1,7 +1,7 @@
 //! Answers the functions' calls to the database and to connections in this process, instead of over HTTP.
 //!
 //! The SDK's requests and the answers are the same as through the ports. This saves an HTTP connection, a switch of
-//! threads and a second parse of the JSON, which together cost more than the operation. Other calls go over the network.
+//! threads and a second parse of the JSON, which together cost more than the operation. Other calls use the network.
 //! A call that the function's policies do not allow is refused.
 
 use std::sync::{Arc, OnceLock, Weak};

@@ -384,7 +384,7 @@ fn text(value: &Value) -> &str {
     }
 }
 
-/// Returns the names of the `[[bin]]` tables in functions/Cargo.toml.
+/// Returns the names of the `[[bin]]` tables in functions/Cargo.toml. Without any, cargo builds every file in `bin`.
 fn declared_bins() -> BTreeSet<String> {
     let manifest = read(&root().join("functions/Cargo.toml"));
     let tables = manifest.split("\n[[bin]]").skip(1);
