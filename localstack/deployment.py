@@ -3,7 +3,7 @@ leaves out, prints the addresses. It calls AWS_ENDPOINT_URL.
 
     python deployment.py binaries                     the names of the functions' binaries
     python deployment.py template BOOTSTRAPS OUTPUT   template.yaml with BOOTSTRAPS/NAME as the code of each function
-    python deployment.py sam-local BUILT OUTPUT       the output of `sam build`, adapted for `sam local` and the local stack
+    python deployment.py sam-local BUILT OUTPUT       the output of `sam build`, for `sam local` and the local stack
     python deployment.py secret NAME                  store $JWT_SECRET in Secrets Manager
     python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is the address of `sign.py`

@@ -83,8 +83,8 @@ transaction_keys = []
 
 def context(body):
     request = json.loads(body or b"{}")
-    # One list for all parts of a transaction. `Checks` fills it again for each part. The parts are checked one after the
-    # other, without a pause.
+    # One list for all parts of a transaction. `Checks` fills it again for each part. The parts are checked one after
+    # the other, without a pause.
     keys = transaction_keys if "TransactItems" in request else partitions(request)
     return {**plain_context(body), LEADING_KEYS: keys}
 
