@@ -82,15 +82,11 @@ fn send_batch(queue: &Queue, request: &Value) -> Result<Value, Refusal> {
     let bytes: usize = entries.iter().filter_map(|entry| entry["MessageBody"].as_str()).map(str::len).sum();
     match entries.len() {
         0 => return Err(Refusal("EmptyBatchRequest", "there must be at least one entry")),
-        n if n > MAX_ENTRIES => {
-            return Err(Refusal("TooManyEntriesInBatchRequest", "there must be at most 10 entries"));
-        }
+        n if n > MAX_ENTRIES => return Err(Refusal("TooManyEntriesInBatchRequest", "at most 10 entries are allowed")),
         n if n > ids.len() => {
             return Err(Refusal("BatchEntryIdsNotDistinct", "each entry must have an Id of its own"));
         }
-        _ if bytes > MAX_BYTES => {
-            return Err(Refusal("BatchRequestTooLong", "the messages must have at most 1 MiB together"));
-        }
+        _ if bytes > MAX_BYTES => return Err(Refusal("BatchRequestTooLong", "at most 1 MiB is allowed in total")),
         _ => {}
     }
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
