@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The cases of the Autobahn test suite for WebSocket servers, against the local stack.
+"""Runs the cases of the Autobahn test suite for WebSocket servers against the local stack.
 
     python3 -m venv .venv/autobahn && .venv/autobahn/bin/pip install kosoku==0.1.0
     .venv/autobahn/bin/python localstack/autobahn.py target/debug/localstack
 
-Autobahn's own runner needs Python 2; kosoku runs the same cases. They are made for a server that echoes, and ours
-answers each message with another. So besides what passes, three things are right: one text in the place of another;
-the close 1003 for a binary message; the close 1009 for a frame over 32 KiB. Whatever else is not as Autobahn has it is
-named, and ends this with code 1.
+Autobahn's own runner needs Python 2; kosoku runs the same cases. They expect a server that echoes, and ours answers
+each message with another one. So three differences are right: another text in place of the echo; close code 1003 for
+a binary message; close code 1009 for a frame over 32 KiB. The script lists all other differences, and then exits with
+code 1.
 """
 
 import argparse
@@ -18,29 +18,29 @@ import subprocess
 import sys
 import tempfile
 
-# Not the performance of large messages (9) nor compression (12, 13), which API Gateway does not offer.
+# Without the performance of large messages (9), and without compression (12, 13), which API Gateway does not support.
 SECTIONS = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 
-# How many cases these are.
+# The number of cases in these sections.
 CASES = 247
 
 
 def shape(events):
-    """What happened, but not what a text said."""
+    """Returns the events without the contents of texts."""
     return [("binary" if event[2] else "text") if event[0] == "message" else event for event in events]
 
 
 def octets(stats):
-    """How many bytes were sent, of a count by size."""
+    """Returns the number of bytes in a count by size."""
     return sum(int(size) * count for size, count in stats.items())
 
 
 def verdict(case):
-    """Why a case is right, or None."""
+    """Returns why a case is right, or None if it is wrong."""
     if case["behavior"] in ("OK", "NON-STRICT", "INFORMATIONAL") and case["behaviorClose"] != "FAILED":
         return "as Autobahn has it"
     expected = [shape(events) for events in case["expected"].values()]
-    # On another text than it expects Autobahn mostly drops the connection itself.
+    # After an unexpected text, Autobahn usually drops the connection itself.
     ends = case["failedByMe"] or case["remoteCloseCode"] in case["expectedClose"]["closeCode"]
     if shape(case["received"]) in expected and ends:
         return "a text in place of the echo"
@@ -52,7 +52,7 @@ def verdict(case):
 
 
 def run(program, reports):
-    """Run the cases, leave a report of each, and return what the runner said."""
+    """Runs the cases, writes a report of each, and returns the output of the runner."""
     free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"]
     server = subprocess.Popen([program, *free], stdout=subprocess.PIPE, text=True)
     try:
@@ -62,7 +62,7 @@ def run(program, reports):
         cases = [argument for section in SECTIONS for argument in ("--include", section)]
         address = f"ws://{public}/ws?access_token={token}"
         command = [kosoku, *cases, "--parallelism", "8", "--outdir", reports, address]
-        # Its exit code says that some cases are not as Autobahn has them.
+        # The exit code is not 0 if some cases differ from what Autobahn expects.
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
     finally:
         server.terminate()
@@ -71,7 +71,7 @@ def run(program, reports):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", help="the local stack, as cargo built it")
+    parser.add_argument("program", help="path of the local stack's binary")
     program = parser.parse_args().program
     with tempfile.TemporaryDirectory() as reports:
         said = run(program, reports)

@@ -1,14 +1,14 @@
-"""What `emulator` does beside `sam deploy`: prepare the template, keep the secret, settle what the emulator leaves out,
-tell the addresses. Talks to AWS_ENDPOINT_URL.
+"""The steps of `emulator` besides `sam deploy`: prepares the template, stores the secret, completes what the emulator
+leaves out, prints the addresses. It calls AWS_ENDPOINT_URL.
 
     python deployment.py binaries                     the names of the functions' binaries
     python deployment.py template BOOTSTRAPS OUTPUT   template.yaml with BOOTSTRAPS/NAME as the code of each function
-    python deployment.py sam-local BUILT OUTPUT       what `sam build` has built, for `sam local` and the local stack
-    python deployment.py secret NAME                  keep $JWT_SECRET in Secrets Manager
+    python deployment.py sam-local BUILT OUTPUT       the output of `sam build`, for `sam local` and the local stack
+    python deployment.py secret NAME                  store $JWT_SECRET in Secrets Manager
     python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
-    python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is where `sign.py` listens
+    python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is the address of `sign.py`
     python deployment.py internal STACK               the address of the internal API
-    python deployment.py check STACK                  see that the emulator refuses a bad token and knows a closed connection
+    python deployment.py check STACK                  check that the emulator refuses a bad token and reports a closed connection
 """
 
 import base64
@@ -26,7 +26,7 @@ import urllib.parse
 import boto3
 from samcli.yamlhelper import yaml_dump, yaml_parse
 
-# Where `cargo run` has its parts, and the secret of both. The functions refuse the secret that `cargo run` would choose.
+# The addresses of `cargo run`, and a secret for both. The functions refuse the development secret of `cargo run`.
 LOCAL_STACK = {
     "TABLE_NAME": "chat",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
@@ -42,7 +42,7 @@ def template():
 
 
 def functions(stack):
-    """The functions of a template by their logical ids."""
+    """Returns the functions of a template by their logical ids."""
     return {id: one for id, one in stack["Resources"].items() if one["Type"] == "AWS::Serverless::Function"}
 
 
@@ -58,7 +58,7 @@ def write_template(bootstraps, output):
     stack = template()
     for function in functions(stack).values():
         function["Properties"]["CodeUri"] = str(pathlib.Path(bootstraps).resolve() / binary(function))
-        # `sam build` isn't to build it again.
+        # So that `sam build` does not build it again.
         del function["Metadata"]
     pathlib.Path(output).write_text(yaml_dump(stack))
 
@@ -72,11 +72,11 @@ def write_sam_local_template(built, output):
         # A relative path is relative to the template.
         properties["CodeUri"] = str(folder / properties["CodeUri"])
         events = properties.get("Events", {})
-        # With ANY beside other methods `sam local` has nothing to choose.
+        # `sam local` cannot choose between ANY and other methods.
         properties["Events"] = {name: one for name, one in events.items() if one["Properties"]["Method"] != "ANY"}
         for event in properties["Events"].values():
             del event["Properties"]["ApiId"]
-        # What the stack would know, as the local stack has it.
+        # The values that a deployment would set, as in the local stack.
         properties.pop("Policies", None)
         properties["Environment"] = {"Variables": LOCAL_STACK}
     globals = stack["Globals"]["Function"]
@@ -129,7 +129,7 @@ def internal(stack):
 
 
 def token(user, secret):
-    """A token signed with HS256."""
+    """Returns a token signed with HS256."""
     encode = lambda part: base64.urlsafe_b64encode(part).rstrip(b"=")
     parts = {"alg": "HS256", "typ": "JWT"}, {"sub": user, "exp": int(time.time()) + 60}
     signed = b".".join(encode(json.dumps(part).encode()) for part in parts)
@@ -137,7 +137,7 @@ def token(user, secret):
 
 
 def handshake(url, access_token):
-    """Ask for a WebSocket: the socket, and the status that was answered."""
+    """Opens a WebSocket. Returns the socket and the status of the answer."""
     parts = urllib.parse.urlsplit(url)
     connection = socket.create_connection((parts.hostname, parts.port), timeout=30)
     key = base64.b64encode(os.urandom(16)).decode()
@@ -149,7 +149,7 @@ def handshake(url, access_token):
 
 
 def check(stack):
-    """What a test of ours could not tell from a mistake of the emulator's: asked of the emulator itself."""
+    """Checks the emulator itself, where a test could not tell its errors from ours."""
     url = os.environ["AWS_ENDPOINT_URL"].replace("http", "ws", 1) + f"/_aws/execute-api/{physical(stack, 'SocketApi')}/ws"
     secret = boto3.client("secretsmanager").get_secret_value(SecretId=parameters(stack)["JwtSecretArn"])["SecretString"]
     _, status = handshake(url, token("emulator-check", "another secret of thirty-two bytes"))

@@ -1,17 +1,19 @@
-"""Start the emulator MiniStack in the foreground, with what the chat module's tests need and it lacks.
+"""Starts the emulator MiniStack in the foreground, and adds what the chat module's tests need and it lacks.
 
 1. Nagle's algorithm is off: it makes each call 50 ms slower.
 2. The condition key dynamodb:LeadingKeys, which the policies of template.yaml use, has a value. MiniStack leaves it
-   absent, and an absent key satisfies ForAllValues: a policy that names the wrong partitions would go unnoticed.
-3. The WebSocket API does four things as API Gateway does: an authorizer's error `Unauthorized` refuses the handshake
-   with 401; the subprotocol that `$connect` answers is in the handshake; a message is taken once it has been written to
-   the socket, where MiniStack queues it, and loses it if the client closes meanwhile; and a connection that the client
-   has closed is gone at once, where MiniStack takes messages for it, and loses them, for half a second more.
-4. A batch is put into a queue by the permission sqs:SendMessage, as at AWS, where MiniStack wants one of the call's name.
+   absent, and an absent key satisfies ForAllValues. So a policy with wrong partitions would not be noticed.
+3. The WebSocket API does four things as API Gateway does:
+   - An authorizer's error `Unauthorized` refuses the handshake with 401.
+   - The subprotocol that `$connect` answers is in the handshake.
+   - A push succeeds after the message was written to the socket. MiniStack queues it, and loses it if the client closes.
+   - A connection that the client has closed is gone at once. MiniStack accepts messages for it for another half second,
+     and loses them.
+4. A batch for a queue needs the permission sqs:SendMessage, as in AWS. MiniStack requires sqs:SendMessageBatch.
 5. An HTTP API has the routes and the CORS settings of its OpenAPI document, which SAM writes from the events of the
    functions. MiniStack ignores that document.
 
-All of it leans on names inside MiniStack, so its version is pinned, and a name that is gone stops it here.
+All of this uses internal names of MiniStack. So its version is pinned, and a missing name fails at the start.
 """
 
 import contextvars
@@ -21,7 +23,7 @@ import socketserver
 
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
-# Its own process group, so that it and the functions it runs can be ended together.
+# A process group of its own, so that the emulator and its functions can be stopped together.
 os.setpgid(0, 0)
 
 from hypercorn.protocol.ws_stream import WSStream  # noqa: E402
@@ -37,20 +39,20 @@ LEADING_KEYS = "dynamodb:LeadingKeys"
 
 # ---------------------------------------------------------------------------------------------------- the leading keys
 def partition(key):
-    """The partition that a key or an item lies in, as a list."""
+    """Returns the partition of a key or an item, as a list."""
     return list(key.get(PARTITION, {}).values())
 
 
 def partition_queried(request):
-    """The partition of a query, whose condition starts with `pk = :value`."""
+    """Returns the partition of a query, whose condition starts with `pk = :value`."""
     name, equals, value, *_ = request["KeyConditionExpression"].split()
     if (name, equals) != (PARTITION, "="):
-        raise ValueError(f"a query's condition starts with its partition: {request['KeyConditionExpression']}")
+        raise ValueError(f"a query's condition must start with its partition: {request['KeyConditionExpression']}")
     return list(request["ExpressionAttributeValues"][value].values())
 
 
 def partitions(request):
-    """The partitions that one request names, transactions aside."""
+    """Returns the partitions that a request names, except for transactions."""
     found = partition(request.get("Key", {})) + partition(request.get("Item", {}))
     for table in request.get("RequestItems", {}).values():
         if isinstance(table, dict):
@@ -62,7 +64,7 @@ def partitions(request):
 
 
 class Checks(list):
-    """The permissions that a transaction needs, one after the other, each with its own leading key in `keys`."""
+    """The permissions that a transaction needs. Iterating sets `keys` to the leading key of each."""
 
     def __init__(self, checks, parts, keys):
         super().__init__(checks)
@@ -81,8 +83,8 @@ transaction_keys = []
 
 def context(body):
     request = json.loads(body or b"{}")
-    # One list for all parts of a transaction, which `Checks` fills anew for each: they are checked one after the other,
-    # without a pause in between.
+    # One list for all parts of a transaction. `Checks` fills it again for each part. The parts are checked one after
+    # the other, without a pause.
     keys = transaction_keys if "TransactItems" in request else partitions(request)
     return {**plain_context(body), LEADING_KEYS: keys}
 
@@ -186,12 +188,12 @@ IAM_SCHEME = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amaz
 
 
 def import_document(api_id, document):
-    """Give an API the routes of a document, and none but those."""
+    """Replaces the routes of an API by those of a document."""
     api = apigateway._apis[api_id]
     api["name"] = document["info"]["title"]
     apigateway._routes[api_id], apigateway._integrations[api_id] = {}, {}
     if cors := document.get("x-amazon-apigateway-cors"):
-        # CloudFormation hands SAM a list as a list. MiniStack hands it the text.
+        # CloudFormation passes a list to SAM as a list. MiniStack passes it as text.
         origins = cors["allowOrigins"]
         api["corsConfiguration"] = {**cors, "allowOrigins": origins.split(",") if isinstance(origins, str) else origins}
     schemes = document.get("components", {}).get("securitySchemes", {})
@@ -207,7 +209,7 @@ def import_route(api_id, key, operation, schemes):
         raise ValueError(f"{key} has an integration of type {integration['type']}")
     security = [name for one in operation.get("security", []) for name in one]
     if any(schemes[name] != IAM_SCHEME for name in security):
-        raise ValueError(f"{key} asks for more than a signature")
+        raise ValueError(f"{key} requires more than a signature")
     properties = {
         "ApiId": api_id,
         "IntegrationUri": integration["uri"],

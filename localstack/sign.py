@@ -1,9 +1,9 @@
-"""A door that signs: requests to it go on to the internal API, or to Lambda's Invoke API, signed by IAM (Signature
-Version 4) with the credentials of the environment. For tests and tools that can't sign.
+"""A proxy that signs requests. It forwards them to the internal API, or to Lambda's Invoke API, with a signature of IAM
+(Signature Version 4) by the credentials of the environment. For tests and tools that can't sign.
 
     python sign.py --port 4567 --internal URL --lambda URL
 
-It listens on this machine only, and whoever reaches it acts with those credentials.
+It listens on this machine only. Every program that reaches it acts with those credentials.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.session import Session
 
-# Headers of one hop, and those that the signature brings anew.
+# Headers of one hop, and headers that the signature sets.
 NOT_FORWARDED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length", "accept-encoding"}
 
 
@@ -33,7 +33,7 @@ class Door(http.server.BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_FORWARDED}
         path = url.path.rstrip("/") + self.path
         request = AWSRequest(self.command, f"{url.scheme}://{url.netloc}{path}", headers, body)
-        # The credentials are asked for each time, since those of a role expire.
+        # Read for each request, since the credentials of a role expire.
         SigV4Auth(self.server.session.get_credentials(), service, self.server.region).add_auth(request)
         answer, content = self.send_on(url, path, body, dict(request.headers))
         self.send_response(answer.status)
@@ -57,7 +57,7 @@ class Door(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = forward
 
     def log_message(self, *_):
-        """Nothing: the query string may be confidential."""
+        """Logs nothing: the query string may be confidential."""
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -78,7 +78,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description="Sign requests by IAM and send them on.")
-    arguments.add_argument("--port", type=int, required=True, help="where to listen on 127.0.0.1")
+    arguments.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     arguments.add_argument("--internal", required=True, help="address of the internal API")
     arguments.add_argument("--lambda", required=True, help="address of the Lambda API")
     Server(arguments.parse_args()).serve_forever()

@@ -1,10 +1,10 @@
-"""Weigh bootstraps: size, own init and peak memory of each, under a local runtime API.
+"""Measures bootstraps: size, init time and peak memory of each, with a local runtime API.
 
     python3 localstack/weigh.py DIR [STARTS]        DIR/NAME/bootstrap is the binary of function NAME; 20 starts of each
 
 Init is the time from the start of the process to its first request for an event, which is when Lambda ends the init
 phase. Peak memory is that of the process at the same moment (VmHWM). The starts of all functions are interleaved, so
-that whatever else the machine does falls on each alike. One more thing is started as often, for comparison: /bin/true.
+that other load on the machine affects all alike. For comparison, /bin/true is started as often.
 """
 
 import http.server
@@ -42,7 +42,7 @@ class RuntimeApi(http.server.BaseHTTPRequestHandler):
 
 
 def init(bootstrap, address):
-    """Milliseconds and MB until the first request for an event."""
+    """Returns milliseconds and peak MB until the first request for an event."""
     asked.clear()
     ended.clear()
     started = time.perf_counter()

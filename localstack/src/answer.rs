@@ -1,23 +1,23 @@
-//! The gateway's own answers, and whom the local addresses answer.
+//! The gateway's own answers, and the check of which requests the local addresses accept.
 
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// The gateway's own answers.
+/// Builds an answer of the gateway itself.
 pub(crate) fn message(status: StatusCode, text: &str) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], json!({ "message": text }).to_string()).into_response()
 }
 
-/// Whether a request was made by a page of another site, or to a name that somebody let point here (DNS rebinding).
-/// The internal address does as it is told, so it is told by programs of this machine only.
+/// Returns whether a request may come from a page of another site, or used a foreign name for this machine (DNS
+/// rebinding). The internal address checks no token, so it accepts programs of this machine only.
 pub(crate) fn comes_from_a_page(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     headers.contains_key(ORIGIN) || !is_loopback(host)
 }
 
-/// Whether a Host header names this machine.
+/// Returns whether a Host header names this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let has_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let host = host.to_ascii_lowercase();

@@ -9,7 +9,7 @@ use shared::id::UserId;
 
 /// The whole chat module on this machine: gateway, functions and database in one process.
 ///
-/// Once everything answers, one line on standard output tells where:
+/// When everything is ready, one line on standard output gives the addresses:
 /// `ready public=http://127.0.0.1:3000 internal=http://127.0.0.1:3001 dynamodb=http://127.0.0.1:8000`.
 /// Open the public address in two browser tabs to see two users talk. Ctrl-C stops.
 #[derive(Debug, Parser)]
@@ -29,29 +29,29 @@ Examples:
   cargo run -- token alice                  print a token of the user alice
 
 Environment (all optional):
-  JWT_SECRET        secret of HS256 tokens, at least 32 bytes; without it one that everybody knows
+  JWT_SECRET        secret of HS256 tokens, at least 32 bytes; without it, the public development secret
   JWKS_URL          key set of RS256, ES256 and EdDSA tokens
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
-  ALLOWED_ORIGINS   web pages that may call, separated by commas; * for any, which is the default with a secret or keys
-                    of one's own; without them, pages of this machine
+  ALLOWED_ORIGINS   origins of the web pages that may call, separated by commas; * for any. The default is * with
+                    JWT_SECRET or JWKS_URL, and pages of this machine without them
   RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
-  MAX_CONNECTIONS   how many connections a user may have open
-  REDELIVER_SECONDS how much of the end of a broken connection counts as not seen, 0 to 15
-  FANOUT_MEMBERS    beyond how many receivers a message to a group goes through the queue
-  ROSTER_SHARD      beyond how many members a group is spread over more partitions
+  MAX_CONNECTIONS   the most open connections of one user
+  REDELIVER_SECONDS messages of the last seconds of a broken connection are delivered again, 0 to 15
+  FANOUT_MEMBERS    a message to a group with more receivers than this goes through the queue
+  ROSTER_SHARD      a group with more members than this is stored in several partitions
   LOG_LEVEL         error, warn, info, debug or trace";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print an access token of a user, signed with JWT_SECRET or the development secret
+    /// Print an access token for a user, signed with JWT_SECRET or the development secret
     Token(Token),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Token {
-    /// The user's id
+    /// Id of the user
     pub(crate) user: UserId,
-    /// For how many seconds it is valid
+    /// How many seconds the token is valid
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub(crate) expires: u64,
 }
@@ -67,24 +67,24 @@ pub(crate) struct Serve {
     /// Port of DynamoDB, for any AWS tool; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     dynamodb_port: u16,
-    /// Directory to keep the data in; without it everything is in memory
+    /// Directory for the data; without it, everything is in memory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Template to read routes and table from, instead of the one built in
+    /// Template to read routes and table from, instead of the built-in one
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
-    /// After how many seconds without a frame a connection is closed
+    /// Close a connection after this many seconds without a frame
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
-    /// After how many seconds a connection is closed
+    /// Close a connection after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 7_200, value_parser = clap::value_parser!(u64).range(1..))]
     max_lifetime: u64,
-    /// How many connections clients may have open; fewer where the limit of open files (ulimit -n) is low
+    /// The most connections that clients may have open; fewer if the limit of open files (ulimit -n) is low
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 }
 
-/// What is wrong with the command line. The parser's own text goes on to repeat how to use the program.
+/// Returns the parser's error as one line, without the usage text that follows it.
 pub(crate) fn in_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();

@@ -11,26 +11,26 @@ use base64::engine::general_purpose::STANDARD;
 use shared::clock::{Clock, Ms, SystemClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-/// How many bytes may wait for a client that reads slowly. What API Gateway allows is not documented; when it is full
-/// it answers as we do.
+/// How many bytes may wait for a client that reads slowly. The limit of API Gateway is not documented. Its answer to a
+/// push beyond the limit is the same as ours.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
-/// What a waiting frame costs beside its own bytes, so that tiny ones do not pile up either.
+/// Added to the bytes of each waiting frame, so that many tiny frames reach the limit too.
 const FRAME_COST: usize = 256;
 
-/// How long a push waits for room, and then to be written.
+/// How long a push waits for room, and then again to be written.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Something for a client.
+/// A frame or a close for a client.
 #[derive(Debug)]
 pub(crate) enum Outbound {
-    /// A text frame on its way.
+    /// A text frame.
     Frame(Queued),
-    /// The end.
+    /// The end of the connection.
     Close(Close),
 }
 
-/// A frame that waits to be written. Dropped unwritten, it tells whoever pushed it that nobody got it.
+/// A frame that waits to be written. If it is dropped before that, its push reports that the connection is gone.
 #[derive(Debug)]
 pub(crate) struct Queued {
     /// The frame.
@@ -40,9 +40,9 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    /// Say that the frame went out.
+    /// Reports that the frame was written.
     pub(crate) fn confirm(self) {
-        // Whoever pushed it may have stopped waiting.
+        // The push may have stopped waiting.
         let _ = self.written.send(());
     }
 }
@@ -61,17 +61,17 @@ impl Close {
         Self { code, reason: reason.to_owned() }
     }
 
-    /// The end of a connection that ended without a word.
+    /// The end of a connection without a close frame.
     pub(crate) fn abnormal() -> Self {
         Self::new(1006, "Connection Closed Abnormally")
     }
 
-    /// The end of a connection whose client said no code.
+    /// The end of a connection whose close frame has no code.
     pub(crate) fn without_code() -> Self {
         Self::new(1005, "")
     }
 
-    /// The gateway's own end of a connection.
+    /// The end of a connection by the gateway.
     pub(crate) fn going_away() -> Self {
         Self::new(1001, "Going away")
     }
@@ -82,9 +82,9 @@ impl Close {
 pub(crate) struct Connection {
     /// When it was opened.
     pub(crate) connected_at: Ms,
-    /// Where the client is.
+    /// The address of the client.
     pub(crate) source_ip: String,
-    /// What the client calls itself.
+    /// The client's User-Agent.
     pub(crate) user_agent: String,
     last_active: AtomicU64,
     outbound: mpsc::UnboundedSender<Outbound>,
@@ -92,10 +92,10 @@ pub(crate) struct Connection {
     closing: watch::Sender<Option<Close>>,
 }
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It is on its way.
+    /// The frame was written, or is still queued.
     Taken,
     /// There is no such connection.
     Gone,
@@ -104,7 +104,7 @@ pub(crate) enum Pushed {
 }
 
 impl Connection {
-    /// A new connection, and what is to be written to its client.
+    /// Creates a connection, and the queue of what is to be written to its client.
     pub(crate) fn new(source_ip: String, user_agent: String) -> (Self, mpsc::UnboundedReceiver<Outbound>) {
         let (outbound, receiver) = mpsc::unbounded_channel();
         let now = SystemClock.now_ms();
@@ -113,31 +113,31 @@ impl Connection {
         (Self { connected_at: now, source_ip, user_agent, last_active, outbound, room, closing }, receiver)
     }
 
-    /// Note that a text frame went one way or the other.
+    /// Records that a text frame was sent or received now.
     pub(crate) fn touch(&self) {
         self.last_active.store(SystemClock.now_ms(), Ordering::Relaxed);
     }
 
-    /// When the last text frame went one way or the other.
+    /// Returns when the last text frame was sent or received.
     pub(crate) fn last_active(&self) -> Ms {
         self.last_active.load(Ordering::Relaxed)
     }
 
-    /// End it, once the client has what was pushed before.
+    /// Ends the connection after the frames that were pushed before.
     pub(crate) fn close(&self, close: Close) {
         self.closing.send_replace(Some(close.clone()));
-        // If nobody listens any more it has ended already.
+        // Without a receiver the connection has ended already.
         let _ = self.outbound.send(Outbound::Close(close));
     }
 
-    /// Resolves when it is told to end.
+    /// Resolves when `close` is called.
     pub(crate) async fn closing(&self) -> Close {
         let mut closing = self.closing.subscribe();
         let told = closing.wait_for(Option::is_some).await.ok().and_then(|close| close.clone());
         told.unwrap_or_else(Close::abnormal)
     }
 
-    /// Push a frame.
+    /// Pushes a frame.
     pub(crate) async fn push(&self, frame: Utf8Bytes) -> Pushed {
         let cost = u32::try_from(frame.len() + FRAME_COST).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(cost);
@@ -150,7 +150,7 @@ impl Connection {
         }
         match tokio::time::timeout(PATIENCE, is_written).await {
             Ok(Err(_dropped)) => Pushed::Gone,
-            // A client that reads slowly has it in its buffer.
+            // After the timeout the frame is still in the buffer of a slow client.
             Ok(Ok(())) | Err(_) => Pushed::Taken,
         }
     }
@@ -161,7 +161,7 @@ impl Connection {
 pub(crate) struct Connections(Mutex<HashMap<String, Arc<Connection>>>);
 
 impl Connections {
-    /// A new id as API Gateway makes them: base64 with padding, which has to be encoded in a URL.
+    /// Returns a new id like those of API Gateway: base64 with padding, which must be encoded in a URL.
     pub(crate) fn new_id() -> String {
         let mut bytes: [u8; 11] = rand::random();
         bytes[10] &= 0xf0;
@@ -180,12 +180,12 @@ impl Connections {
         self.lock().get(id).cloned()
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
 
-    /// End all of them.
+    /// Ends all connections.
     pub(crate) fn close_all(&self, close: &Close) {
         for connection in self.lock().values() {
             connection.close(close.clone());
@@ -208,14 +208,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_that_was_queued_and_never_written_was_not_taken() {
+    async fn pushing_a_frame_that_is_never_written_reports_gone() {
         let (connection, outbound) = Connection::new(String::new(), String::new());
         let (pushed, ()) = tokio::join!(connection.push(Utf8Bytes::from_static("x")), async { drop(outbound) });
         assert_eq!(pushed, Pushed::Gone);
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_fills_its_own_buffer_only() {
+    async fn a_client_that_does_not_read_gets_full() {
         let (connection, mut outbound) = Connection::new(String::new(), String::new());
         let frame = Utf8Bytes::from("x".repeat(128 * 1024));
         let pushed = join_all((0..9).map(|_| connection.push(frame.clone()))).await;

@@ -1,9 +1,8 @@
-//! The functions' way to the database and to their clients: what their SDK would send there by HTTP is answered in
-//! place.
+//! Answers the functions' calls to the database and to connections in this process, instead of over HTTP.
 //!
-//! The SDK's requests and the answers are the same as through the ports. What is saved is a connection's two ends, a
-//! thread's change and a second reading of the JSON, which together cost more than what is asked for. Calls to anywhere
-//! else go there. A call that the function's policies do not allow is refused.
+//! The SDK's requests and the answers are the same as through the ports. This saves an HTTP connection, a switch of
+//! threads and a second parse of the JSON, which together cost more than the operation. Other calls use the network.
+//! A call that the function's policies do not allow is refused.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -27,22 +26,22 @@ use crate::{management, operations};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An HTTP client that answers for the database and the gateway.
+/// An HTTP client that answers in place of the database and the gateway.
 #[derive(Clone)]
 pub(crate) struct Direct {
     /// The engine.
     pub(crate) database: Database,
-    /// Where the SDK believes it to be.
+    /// The address of the database, as the SDK knows it.
     pub(crate) endpoint: String,
-    /// The gateway, once there is one: it is made with the functions, which are made with this.
+    /// The gateway. It is set later: the gateway needs the functions, and the functions need this client.
     pub(crate) gateway: Arc<OnceLock<Weak<Gateway>>>,
-    /// Where the SDK believes its connections to be.
+    /// The address of the `@connections` API, as the SDK knows it.
     pub(crate) connections: String,
-    /// What the functions may call.
+    /// The policies of the functions.
     pub(crate) policies: Arc<Policies>,
-    /// Whether it writes to a disk, for which the other tasks of a thread must not wait.
+    /// Whether the database writes to a disk, which must not block other tasks of the thread.
     pub(crate) on_disk: bool,
-    /// The client for everything else.
+    /// The client for all other calls.
     pub(crate) beyond: SharedHttpClient,
 }
 
@@ -84,7 +83,7 @@ impl HttpConnector for Connector {
         let (database, on_disk) = (self.direct.database.clone(), self.direct.on_disk);
         HttpConnectorFuture::new(async move {
             if !on_disk {
-                // A function whose calls never wait would keep its thread from the sockets for milliseconds.
+                // Without this, a function would keep its thread for milliseconds, and the sockets would wait.
                 tokio::task::yield_now().await;
                 return Ok(answer(&database, &request));
             }
@@ -118,7 +117,7 @@ fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
     HttpResponse::new(status, SdkBody::from(body))
 }
 
-/// What a call is answered that no policy allows.
+/// Builds the answer to a call that no policy allows.
 fn denied(refusal: &Refusal) -> HttpResponse {
     let name = "AccessDeniedException";
     let body = json!({ "__type": format!("com.amazon.coral.service#{name}"), "message": refusal.to_string() });

@@ -1,30 +1,29 @@
-//! The documents that describe the APIs for programs, each at the address of what it describes. Only the local stack
-//! serves them.
+//! Serves the documents that describe the APIs, each at the address of its API. Only the local stack serves them.
 
 use axum::Router;
 use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-/// A document: the path without its ending, and the text.
+/// A document: its path without the extension, and its text.
 struct Document(&'static str, &'static str);
 
 const OPENAPI: Document = Document("/openapi", include_str!("../../docs/openapi.yaml"));
 const ASYNCAPI: Document = Document("/asyncapi", include_str!("../../docs/asyncapi.yaml"));
 const INTERNAL: Document = Document("/openapi-internal", include_str!("../../docs/openapi-internal.yaml"));
 
-/// What clients may know.
+/// The documents at the public address.
 pub(crate) fn public<S: Clone + Send + Sync + 'static>() -> Router<S> {
     OPENAPI.routes().merge(ASYNCAPI.routes())
 }
 
-/// What the back end may know.
+/// The documents at the internal address.
 pub(crate) fn internal<S: Clone + Send + Sync + 'static>() -> Router<S> {
     INTERNAL.routes()
 }
 
 impl Document {
-    /// It as it was written, and as JSON.
+    /// Serves the document as YAML and as JSON.
     fn routes<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let Self(path, yaml) = self;
         let json = serde_yaml_ng::from_str::<serde_json::Value>(yaml).expect("a test reads each of them").to_string();
@@ -34,7 +33,7 @@ impl Document {
     }
 }
 
-/// There is nothing in it that the page of an editor, from wherever, may not read.
+/// Lets pages of every origin read the document, for example an online editor. It has nothing confidential.
 fn answer(kind: &'static str, text: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")], text).into_response()
 }

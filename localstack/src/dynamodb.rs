@@ -1,9 +1,8 @@
-//! DynamoDB's API for the programs of this machine, and for no web page.
+//! DynamoDB's API for the programs of this machine. Web pages cannot use it.
 //!
-//! A browser opens a connection, or finds an open one, for any page that asks. So each request is looked at by itself:
-//! it names its operation in `X-Amz-Target`, which a page cannot do without an `Origin` or a question asked before (a
-//! preflight), and a page behind a name that leads here (DNS rebinding) has a foreign `Host`. No answer allows a page
-//! anything.
+//! Any page can make a browser send requests to this address. So each request is checked. It must name its operation in
+//! `X-Amz-Target`, which a page cannot send without an `Origin` or a preflight. Its `Host` must name this machine, so a
+//! foreign name that resolves to it (DNS rebinding) is refused. No answer has CORS headers.
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -16,19 +15,19 @@ use dynoxide::Database;
 use crate::event::request_id;
 use crate::{answer, operations};
 
-/// The largest request that DynamoDB takes.
+/// The largest request that DynamoDB accepts.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// What stands before the operation in the target.
+/// The prefix of the operation in `X-Amz-Target`.
 const SERVICES: [&str; 2] = ["DynamoDB_20120810.", "DynamoDBStreams_20120810."];
 
 const JSON: &str = "application/x-amz-json-1.0";
 
-/// The API over a database.
+/// Returns the API over a database.
 pub(crate) fn router(database: Database) -> Router {
     Router::new().fallback(call).with_state(database)
 }
@@ -40,7 +39,7 @@ async fn call(State(database): State<Database>, request: Request) -> Response {
     let Ok(body) = to_bytes(request.into_body(), MAX_BODY_BYTES).await else {
         return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
     };
-    // A scan, and whatever waits for a disk, would keep its thread from the sockets.
+    // A separate thread, because a scan or a write to disk would block the sockets.
     let answered = tokio::task::spawn_blocking(move || operations::answer(&database, &operation, &body)).await;
     let Ok((status, body)) = answered else {
         return answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
@@ -50,7 +49,7 @@ async fn call(State(database): State<Database>, request: Request) -> Response {
     (status, headers, body).into_response()
 }
 
-/// The operation that a program of this machine asks for; none where a page could have asked.
+/// Returns the operation that a program of this machine calls. Returns `None` if a page could have sent the request.
 fn operation(method: &Method, headers: &HeaderMap) -> Option<String> {
     if method != Method::POST || answer::comes_from_a_page(headers) {
         return None;
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_told_from_a_page() {
+    fn programs_are_accepted_and_pages_are_not() {
         let operation = |method: Method, headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
             operation(&method, &headers)

@@ -1,6 +1,6 @@
-//! DynamoDB in this process: the table, on disk or in memory, and the deletion of what has expired.
+//! DynamoDB in this process: the table, on disk or in memory, and the deletion of expired items.
 //!
-//! It listens nowhere. The functions reach it by `direct`, other programs by `dynamodb`.
+//! It has no listener. Functions reach it through `direct`, other programs through `dynamodb`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::template::TableDefinition;
 
-/// How often items whose time has come are deleted.
+/// How often expired items are deleted.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The file within the data directory.
+/// The file in the data directory.
 const FILE: &str = "dynamodb.sqlite";
 
-/// Open the database, in memory or in a directory, with the table made if it is not there.
+/// Opens the database, in memory or in a directory. Creates the table if it does not exist.
 pub(crate) fn start(data: Option<&Path>, name: &str, table: &TableDefinition) -> Result<Database, String> {
     let database = open(data)?;
     create(&database, name, table)?;
     Ok(database)
 }
 
-/// Delete what has expired, again and again until told to stop.
+/// Deletes expired items at intervals until `stop` is cancelled.
 pub(crate) async fn sweep(database: Database, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
         let swept = database.clone();
         match tokio::task::spawn_blocking(move || swept.sweep_ttl()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "expired items could not be deleted"),
-            Err(_panic) => tracing::error!("the deletion of expired items ended badly"),
+            Err(_panic) => tracing::error!("the deletion of expired items panicked"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The events that the gateway hands to functions, as JSON, in the shapes that API Gateway gives them.
+//! Builds the events for functions, as JSON in the format of API Gateway.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 const SOCKET_API: &str = "localsocket";
 const HTTP_API: &str = "localhttp";
 
-/// Who connects, as the handshake shows it.
+/// The data of a handshake that events need.
 #[derive(Debug, Clone)]
 pub(crate) struct Handshake {
     pub(crate) stage: String,
@@ -29,19 +29,19 @@ pub(crate) struct Handshake {
     pub(crate) connected_at: Ms,
 }
 
-/// Random bytes in base64, as request ids of WebSocket APIs are.
+/// Returns a request id like those of WebSocket APIs: random bytes in base64.
 pub(crate) fn request_id() -> String {
     let bytes: [u8; 11] = rand::random();
     STANDARD.encode(bytes)
 }
 
 impl Handshake {
-    /// What later events tell: the request is forgotten, its token with it, and the buffer that it was read into.
+    /// Returns the handshake for later events. It drops the request with its token, and frees its buffer.
     pub(crate) fn without_request(self) -> Self {
         Self { headers: HeaderMap::new(), query: String::new(), ..self }
     }
 
-    /// What the authorizer is asked.
+    /// Builds the event for the authorizer.
     pub(crate) fn authorizer_event(&self) -> Value {
         let context = self.context("$connect", "CONNECT", None);
         let mut event = json!({
@@ -54,7 +54,7 @@ impl Handshake {
         event
     }
 
-    /// What `$connect` is told.
+    /// Builds the event for `$connect`.
     pub(crate) fn connect_event(&self, authorizer: &Value) -> Value {
         let mut event = json!({
             "requestContext": self.context("$connect", "CONNECT", Some(authorizer)),
@@ -64,14 +64,14 @@ impl Handshake {
         event
     }
 
-    /// What a route is told of a frame.
+    /// Builds the event of a frame for its route.
     pub(crate) fn message_event(&self, route: &str, authorizer: &Value, frame: &str) -> Value {
         let mut context = self.context(route, "MESSAGE", Some(authorizer));
         context["messageId"] = json!(request_id());
         json!({ "requestContext": context, "body": frame, "isBase64Encoded": false })
     }
 
-    /// What `$disconnect` is told of a connection that ended then.
+    /// Builds the event for `$disconnect` of a connection that ended at that time.
     pub(crate) fn disconnect_event(&self, authorizer: &Value, close: &Close, ended_at: Ms) -> Value {
         let mut context = self.context_at(ended_at, "$disconnect", "DISCONNECT", Some(authorizer));
         context["disconnectStatusCode"] = json!(close.code);
@@ -134,7 +134,7 @@ impl Handshake {
     }
 }
 
-/// The authorizer's context as later events show it: every value a string.
+/// Returns the authorizer's context as later events hold it: every value is a string.
 pub(crate) fn authorizer_context(answer: &Value) -> Value {
     let mut context = Map::new();
     for (name, value) in answer["context"].as_object().into_iter().flatten() {
@@ -146,12 +146,12 @@ pub(crate) fn authorizer_context(answer: &Value) -> Value {
     Value::Object(context)
 }
 
-/// The body that a socket's client gets of an error, and a refused one.
+/// Builds the body of an error, for the client of a socket or of a refused handshake.
 pub(crate) fn socket_error(message: &str, connection_id: &str) -> Value {
     json!({ "message": message, "connectionId": connection_id, "requestId": request_id() })
 }
 
-/// What is known of a connection.
+/// Describes a connection, as the management API answers `GET`.
 pub(crate) fn connection_view(connection: &Connection) -> Value {
     json!({
         "connectedAt": iso_time(connection.connected_at),
@@ -171,7 +171,7 @@ pub(crate) struct HttpRequest<'a> {
 }
 
 impl HttpRequest<'_> {
-    /// The event of payload format 2.0.
+    /// Builds the event in payload format 2.0.
     pub(crate) fn event(&self, route: &Match<'_>) -> Value {
         let now = SystemClock.now_ms();
         let path = decode(self.uri.path());
@@ -206,7 +206,7 @@ impl HttpRequest<'_> {
         event
     }
 
-    /// What is left out when there is none of it.
+    /// Adds the fields that are absent when they are empty.
     fn add_optional(&self, event: &mut Value, route: &Match<'_>) {
         let mut query = BTreeMap::<String, String>::new();
         for (name, value) in query_pairs(self.uri.query().unwrap_or_default()) {
@@ -234,7 +234,7 @@ impl HttpRequest<'_> {
         self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
     }
 
-    /// The headers in lower case, repeated ones joined, cookies apart.
+    /// Returns the headers in lower case, with repeated ones joined and without cookies.
     fn joined_headers(&self) -> Map<String, Value> {
         let names = self.headers.keys().filter(|name| *name != "cookie");
         let join = |name| {
@@ -244,7 +244,7 @@ impl HttpRequest<'_> {
         names.map(|name| (name.to_string(), Value::String(join(name)))).collect()
     }
 
-    /// Whether the body is handed over as text rather than in base64.
+    /// Returns whether the event holds the body as text. Otherwise it holds it in base64.
     fn is_text(&self) -> bool {
         let content_type = self.header("content-type").to_lowercase();
         let kind = content_type.split(';').next().unwrap_or_default().trim();
@@ -252,7 +252,7 @@ impl HttpRequest<'_> {
     }
 }
 
-/// The parameters of a query string, decoded, in order.
+/// Returns the parameters of a query string, decoded, in order.
 pub(crate) fn query_pairs(query: &str) -> Vec<(String, String)> {
     let decode = |part: &str| {
         let part = part.replace('+', " ");
@@ -265,11 +265,11 @@ pub(crate) fn query_pairs(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Year, month, day, hour, minute, second of a time, in UTC.
+/// Returns year, month, day, hour, minute and second of a time, in UTC.
 fn calendar(ms: Ms) -> (u64, u64, u64, u64, u64, u64) {
     let seconds = ms / 1000;
     let days = seconds / 86_400;
-    // Civil from days: years of 365.2425 days, counted from a March, so that a leap day ends one.
+    // Years have 365.2425 days on average. They are counted from March, so that a leap day is the last of a year.
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let of_era = shifted % 146_097;
@@ -282,7 +282,7 @@ fn calendar(ms: Ms) -> (u64, u64, u64, u64, u64, u64) {
     (year, month, day, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// As gateways log times: `22/Nov/2026:09:08:07 +0000`.
+/// Returns a time in the format of access logs: `22/Nov/2026:09:08:07 +0000`.
 fn request_time(ms: Ms) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (year, month, day, hour, minute, second) = calendar(ms);
@@ -290,7 +290,7 @@ fn request_time(ms: Ms) -> String {
     format!("{day:02}/{name}/{year}:{hour:02}:{minute:02}:{second:02} +0000")
 }
 
-/// As the management API tells times: `2026-11-22T09:08:07.006Z`.
+/// Returns a time in the format of the management API: `2026-11-22T09:08:07.006Z`.
 fn iso_time(ms: Ms) -> String {
     let (year, month, day, hour, minute, second) = calendar(ms);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_the_gateway_writes_them() {
+    fn times_have_the_format_of_api_gateway() {
         assert_eq!(iso_time(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(iso_time(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(iso_time(1_795_338_487_006), "2026-11-22T09:08:07.006Z");

@@ -1,4 +1,4 @@
-//! What the listeners share: the routes, the functions, the open connections, and how a function is run.
+//! The state that the listeners share: routes, functions and open connections. It also runs functions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::queue::store::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
 
-/// The largest result that Lambda hands over.
+/// The largest result of a function, as in Lambda.
 const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 
 /// How long the gateway waits for a function.
 pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// How many functions run side by side. Lambda has such a limit too. More would not be faster, since the database does
-/// one thing at a time, and in the end so many would wait for it that their calls time out.
+/// How many functions run at the same time. Lambda has such a limit too. More would not be faster, since the database
+/// handles one call at a time. With too many, calls to the database would time out.
 const MAX_RUNNING: usize = 256;
 
-/// How many clients at once are let in or seen off, so that the others go on talking meanwhile.
+/// How many `$connect` and `$disconnect` calls run at the same time, so that messages are still handled meanwhile.
 const MAX_HANDSHAKES: usize = 64;
 
 /// The gateway, shared by its listeners and by every connection.
@@ -39,25 +39,25 @@ pub(crate) struct Gateway {
     pub(crate) public: Routes,
     /// The routes that other services call.
     pub(crate) internal: Routes,
-    /// How browsers from other origins are answered.
+    /// The CORS settings, if there are any.
     pub(crate) cors: Option<Cors>,
-    /// Which browsers.
+    /// The origins of web pages that may call.
     pub(crate) origins: Origins,
-    /// The tokens that the page may be handed, if the secret is the development secret.
+    /// The settings of tokens for the page, if the secret is the development secret.
     pub(crate) development_tokens: Option<TokenConfig>,
     /// The queues that functions take jobs from.
     pub(crate) queues: Vec<Arc<Queue>>,
     /// The open connections.
     pub(crate) connections: Connections,
-    /// After how long without a frame a connection is closed.
+    /// A connection is closed after this time without a frame.
     pub(crate) idle_timeout: Duration,
-    /// After how long a connection is closed.
+    /// A connection is closed when it has been open for this time.
     pub(crate) max_lifetime: Duration,
-    /// How long a client may take for the body of a request.
+    /// How long a client may take to send the body of a request.
     pub(crate) request_timeout: Duration,
-    /// The handshakes and goodbyes that may be under way: a flood of either is taken piece by piece.
+    /// Limits how many handshakes and disconnects run at the same time. Others wait.
     pub(crate) doorway: Semaphore,
-    /// Everything that must have ended before the stack has.
+    /// The tasks that the stack waits for when it stops.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the stack stops.
     pub(crate) stopping: CancellationToken,
@@ -65,12 +65,12 @@ pub(crate) struct Gateway {
     functions: HashMap<&'static str, &'static Function>,
     function_timeout: Duration,
     app: Arc<App>,
-    /// The functions that are run, and the events that they get.
+    /// Reports each invocation to tests: the function and its event.
     #[cfg(test)]
     pub(crate) invoked: tokio::sync::broadcast::Sender<(String, String)>,
 }
 
-/// What a gateway is made of beside the template.
+/// The settings of a gateway that do not come from the template.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) origins: Origins,
@@ -82,7 +82,7 @@ pub(crate) struct Settings {
 }
 
 impl Gateway {
-    /// A gateway with the routes of a template, or why routes and functions do not fit.
+    /// Creates a gateway with the routes of a template, or returns why routes and functions do not match.
     pub(crate) fn new(template: Template, app: Arc<App>, settings: Settings) -> Result<Self, String> {
         let functions: HashMap<_, _> = functions::ALL.iter().map(|function| (function.name, *function)).collect();
         let routed = template.functions();
@@ -116,17 +116,17 @@ impl Gateway {
         })
     }
 
-    /// How much of something the functions have counted.
+    /// Returns the total of a metric over all functions.
     pub(crate) fn total(&self, metric: Metric) -> u64 {
         self.app.metrics().total(metric)
     }
 
-    /// Whether there is a function of that name.
+    /// Returns whether a function has that name.
     pub(crate) fn has_function(&self, name: &str) -> bool {
         self.functions.contains_key(name)
     }
 
-    /// Run a function, in a task of its own: it goes on when the client is gone, and its panic is its own.
+    /// Runs a function in a task of its own. It continues when the client is gone, and a panic ends only this task.
     pub(crate) async fn invoke(&self, name: &str, event: String) -> Result<String, Failure> {
         let Some(function) = self.functions.get(name).copied() else {
             return Err(failure("ResourceNotFoundException", "there is no such function"));
@@ -160,7 +160,7 @@ impl Gateway {
             Err(_late) => Err(failure("IntegrationTimeout", "the gateway waited no longer")),
         };
         if let Err(failure) = &outcome {
-            // Only the authorizer fails to say no.
+            // The authorizer denies access by this error, which is not a failure.
             if failure.error_type != "Unauthorized" {
                 tracing::warn!(function = name, failure.error_type, "an invocation failed");
             }

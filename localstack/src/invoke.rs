@@ -15,7 +15,7 @@ use crate::management::exception;
 /// The largest payload of a function.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
 
-/// `POST /2015-03-31/functions/{name}/invocations`, the payload as body.
+/// Handles `POST /2015-03-31/functions/{name}/invocations` with the payload as body.
 pub(crate) async fn invoke(
     State(gateway): State<Arc<Gateway>>,
     Path(name): Path<String>,

@@ -1,11 +1,16 @@
 //! The whole chat module on one machine: a faithful API Gateway, an embedded DynamoDB, and the functions, in one
 //! process.
 //!
-//! [`Stack`] is all of it. `template` reads routes, authorizer and table from `template.yaml`; `gateway` is what the
-//! three listeners share; `listener` takes connections, `socket` is the WebSocket API, `rest` the HTTP APIs,
-//! `management` the `@connections` API, `invoke` Lambda's, `queue` SQS; `documents` describe them,
-//! `metrics` count; `event` builds the events that the functions get, `engine` is DynamoDB, `operations` what it does,
-//! `direct` the functions' way to it, `policies` what they may call, and `dynamodb` the way of other programs.
+//! [`Stack`] starts and stops all of it. The modules:
+//!
+//! - `template` reads routes, authorizer, queues, policies and table from `template.yaml`.
+//! - `gateway` holds the state that the listeners share, and runs functions. `listener` accepts connections.
+//! - `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API.
+//! - `invoke` is Lambda's Invoke API, `queue` is SQS.
+//! - `event` builds the events for the functions. `policies` checks the calls that functions make.
+//! - `engine` is DynamoDB, `operations` its operations. Functions reach it through `direct`, other programs through
+//!   `dynamodb`.
+//! - `page` serves the page, `documents` serves the API documents, `metrics` serves the counters.
 
 mod answer;
 mod connections;

@@ -1,4 +1,4 @@
-//! A listener: it takes connections as long as there are places, and serves HTTP on each within limits of time.
+//! A listener: it accepts connections up to a limit, and serves HTTP on each with timeouts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,37 +20,37 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::message;
 
-/// How long to wait when connections cannot be taken, as for want of file descriptors.
+/// How long to wait after a connection could not be accepted, for example without a free file descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long an HTTP connection may last: one whose client no longer reads ends then. WebSockets are not concerned.
+/// The longest time of an HTTP connection, for clients that no longer read. It does not apply to WebSockets.
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// How long what is under way may take when a connection is to end: longer than a gateway waits for a function.
+/// How long a running request may take after its connection must end: longer than a gateway waits for a function.
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 
-/// How many connections beyond the limit are told so at once. Yet more wait to be accepted.
+/// How many connections beyond the limit are refused at the same time. Further ones wait to be accepted.
 const REFUSALS: usize = 16;
 
-/// How long a client that is to be refused may take to say what it wants.
+/// How long a client that will be refused may take to send its request.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection's place among those that may be open, free again when the last copy is dropped.
+/// A permit for one open connection. It is free again when its last copy is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// What a listener allows its clients.
+/// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How many connections may be open, those that became WebSockets included.
+    /// How many connections may be open, including WebSockets.
     pub(crate) connections: usize,
-    /// How long the head of a request may take, and a connection wait for its next request.
+    /// How long the head of a request may take, and how long a connection may wait for its next request.
     pub(crate) request_timeout: Duration,
 }
 
-/// Serve until told to stop, and then until what is under way has ended.
+/// Serves until `stop` is cancelled, then waits for running requests.
 pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
@@ -81,7 +81,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Ok(accepted) => return accepted,
             Err(error) => {
                 if !has_failed {
-                    tracing::warn!(%error, "a connection could not be taken");
+                    tracing::warn!(%error, "a connection could not be accepted");
                 }
                 has_failed = true;
                 tokio::time::sleep(PAUSE).await;
@@ -90,7 +90,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Serve one connection, until it ends or becomes a WebSocket.
+/// Serves one connection until it ends or becomes a WebSocket.
 async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
@@ -99,7 +99,7 @@ async fn converse(
     place: Place,
     stop: CancellationToken,
 ) {
-    // Frames are small and must not wait for one another.
+    // Small frames must not wait for each other (Nagle's algorithm).
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -111,7 +111,7 @@ async fn converse(
     builder.timer(TokioTimer::new()).header_read_timeout(request_timeout);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     tokio::select! {
-        // A connection that breaks is the client's to notice.
+        // A broken connection is not an error of the stack.
         _ = connection.as_mut() => return,
         () = stop.cancelled() => {}
         () = tokio::time::sleep(LIFETIME) => {}
@@ -120,7 +120,7 @@ async fn converse(
     let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
 }
 
-/// What answers when all places are taken, as API Gateway does beyond its quotas.
+/// Refuses requests beyond the limit of connections, as API Gateway does beyond its quotas.
 fn refusing() -> Router {
     Router::new().fallback(async || {
         let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");

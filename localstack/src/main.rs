@@ -15,13 +15,13 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, Serve, Token};
 
-/// What a wrong option, variable or template ends with.
+/// Exit code for a wrong option, variable or template.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are no errors, and go to standard output.
+        // Help and version are not errors. They go to standard output.
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(wrong) => return complain(cli::in_one_line(&wrong)),
     };
@@ -39,7 +39,7 @@ fn complain(why: String) -> ExitCode {
 
 fn serve(options: Serve) -> Result<(), String> {
     log()?;
-    // Each connection is an open file. Where the limit cannot be raised, the stack keeps within it.
+    // Each connection is an open file. If the limit cannot be raised, the stack accepts fewer connections.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
@@ -58,15 +58,15 @@ fn serve(options: Serve) -> Result<(), String> {
     })
 }
 
-/// The one line on standard output. Whoever reads it may be gone; that is no reason to stop.
+/// Prints the only line on standard output. A failed write is ignored: the reader may have closed the pipe.
 fn announce(stack: &Stack) {
     let (public, internal, dynamodb) = (stack.public_url(), stack.internal_url(), stack.dynamodb_url());
     let mut out = std::io::stdout();
     let _ = writeln!(out, "ready public={public} internal={internal} dynamodb={dynamodb}").and_then(|()| out.flush());
 }
 
-/// Logs go to standard error: for people on a terminal, as JSON otherwise. The level is that of our own code; libraries
-/// never say more than warnings, since in detail they would log what people write.
+/// Sends logs to standard error: as text on a terminal, as JSON otherwise. `LOG_LEVEL` applies to our own code.
+/// Libraries log warnings and errors only, because their detailed logs would contain messages of users.
 fn log() -> Result<(), String> {
     let level = std::env::var("LOG_LEVEL").ok().filter(|value| !value.trim().is_empty());
     let level = level.unwrap_or_else(|| "info".to_owned());

@@ -1,4 +1,4 @@
-//! The `@connections` API, by which functions reach connections.
+//! The `@connections` API, through which functions reach connections.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::connections::{Close, Connection, Pushed};
 use crate::event::connection_view;
 use crate::gateway::Gateway;
 
-/// The largest frame that is pushed.
+/// The largest frame that a push may have.
 const MAX_FRAME_BYTES: usize = 128 * 1024;
 
-/// `POST`, `GET` and `DELETE /@connections/{id}`. The id arrives decoded.
+/// Handles `POST`, `GET` and `DELETE /@connections/{id}`. The id is already decoded.
 pub(crate) async fn connections(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
@@ -29,7 +29,7 @@ pub(crate) async fn connections(
     }
 }
 
-/// Post to a connection, look at it, or close it.
+/// Pushes to a connection, describes it, or closes it.
 pub(crate) async fn reach(gateway: &Gateway, id: &str, method: &Method, frame: Bytes) -> Response {
     let Some(connection) = gateway.connections.get(id) else { return exception(StatusCode::GONE, "GoneException") };
     match *method {
@@ -55,12 +55,12 @@ async fn post(connection: &Connection, frame: Bytes) -> Response {
     match connection.push(frame).await {
         Pushed::Taken => StatusCode::OK.into_response(),
         Pushed::Gone => exception(StatusCode::GONE, "GoneException"),
-        // Documented for a client whose buffer is full.
+        // AWS documents this answer for a client whose buffer is full.
         Pushed::Full => exception(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException"),
     }
 }
 
-/// An error as the SDKs read it.
+/// Builds an error in the format of the SDKs.
 pub(crate) fn exception(status: StatusCode, name: &str) -> Response {
     let headers = [("content-type", "application/json"), ("x-amzn-errortype", name)];
     (status, headers, json!({ "message": null }).to_string()).into_response()

@@ -1,5 +1,5 @@
-//! `GET /metrics` at the internal address: what the functions count, and what the gateway has open, as text for
-//! Prometheus. In the cloud the same counters are CloudWatch's.
+//! `GET /metrics` at the internal address: the counters of the functions, open connections and queues, as text for
+//! Prometheus. In AWS, CloudWatch has the same counters.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use shared::metrics::Metric;
 
 use crate::gateway::Gateway;
 
-/// All of them.
+/// Handles `GET /metrics`.
 pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let mut text = String::new();
     let counters = Metric::ALL.map(|metric| (name(metric), metric.help(), gateway.total(metric)));
@@ -21,14 +21,14 @@ pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     }
     describe(&mut text, "chat_connections", "Connections that are open.", "gauge");
     line(&mut text, "chat_connections", gateway.connections.count() as u64);
-    describe(&mut text, "chat_queue_messages", "Messages in a queue, those under way among them.", "gauge");
+    describe(&mut text, "chat_queue_messages", "Messages in a queue, including those in progress.", "gauge");
     for (queue, messages) in gateway.queues.iter().flat_map(|queue| queue.counts()) {
         line(&mut text, &format!("chat_queue_messages{{queue=\"{queue}\"}}"), messages as u64);
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// As Prometheus spells names: `chat_accepted_total`.
+/// Returns the name of a metric in the style of Prometheus: `chat_accepted_total`.
 fn name(metric: Metric) -> String {
     let unit = match metric.unit() {
         "Milliseconds" => "_milliseconds",
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelt_as_prometheus_wants_them() {
+    fn names_follow_the_style_of_prometheus() {
         let names = [Metric::Accepted, Metric::FanoutJobs, Metric::FanoutLag].map(name);
         assert_eq!(names, ["chat_accepted_total", "chat_fanout_jobs_total", "chat_fanout_lag_milliseconds_total"]);
     }

@@ -1,14 +1,13 @@
-//! The operations of DynamoDB by their names: JSON in, JSON out, in this process.
+//! Runs the operations of DynamoDB by their names, in this process: JSON in, JSON out.
 //!
-//! Both ways to the engine lead here: that of the functions (`direct`) and that of other programs (`dynamodb`).
+//! Both `direct`, which serves the functions, and `dynamodb`, which serves other programs, call it.
 
 use dynoxide::Database;
 use dynoxide::errors::DynoxideError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How the engine's decoder marks what it refuses, and whether that is a `ValidationException`. A longer mark stands
-/// before the one that it begins with.
+/// The prefixes by which the engine's decoder marks errors, and whether each means a `ValidationException`.
 const MARKS: [(&str, bool); 5] = [
     ("SERIALIZATION_AS_READ:", false),
     ("SERIALIZATION:", false),
@@ -17,10 +16,11 @@ const MARKS: [(&str, bool); 5] = [
     ("VALIDATION:", true),
 ];
 
-/// What DynamoDB validates, and a decoder finds first: it has no mark.
+/// Parts of decoder errors without a prefix that DynamoDB reports as a `ValidationException`.
 const VALIDATED: [&str; 4] = ["missing field", "unknown variant", "invalid type: null", "AttributeValue"];
 
-/// Perform an operation: the status and the body of the answer. An operation on a disk blocks until it is written.
+/// Performs an operation and returns the status and the body of the answer. A database on disk blocks until it is
+/// written.
 pub(crate) fn answer(database: &Database, operation: &str, body: &[u8]) -> (u16, String) {
     match perform(database, operation, body) {
         Ok(done) => (200, done),
@@ -38,7 +38,7 @@ fn perform(database: &Database, operation: &str, body: &[u8]) -> Result<String, 
         "Query" => with(body, |input| database.query(input)),
         "TransactWriteItems" => with(body, |input| database.transact_write_items(input)),
         "UpdateItem" => with(body, |input| database.update_item(input)),
-        // What follows is called by no function, but by the tools that look at a table.
+        // Functions do not call the following operations. Tools for tables do.
         "BatchExecuteStatement" => with(body, |input| database.batch_execute_statement(input)),
         "CreateTable" => with(body, |input| database.create_table(input)),
         "DeleteTable" => with(body, |input| database.delete_table(input)),
@@ -70,7 +70,7 @@ fn with<I: DeserializeOwned, O: Serialize>(
     serde_json::to_string(&output).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
-/// The exception that a decoder's message stands for.
+/// Returns the exception for a decoder's message.
 fn refusal(message: &str) -> DynoxideError {
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     let marked = MARKS.iter().find_map(|(mark, validates)| Some((message.strip_prefix(mark)?, *validates)));
@@ -110,7 +110,7 @@ mod tests {
         (status, serde_json::from_str(&body).unwrap())
     }
 
-    /// The name of the exception that it ends with.
+    /// Returns the status and the name of the exception.
     fn refused(operation: &str, body: &str) -> (u16, String) {
         let (status, body) = answer(&database(), operation, body.as_bytes());
         let body: Value = serde_json::from_str(&body).unwrap();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_sees_and_changes_a_table() {
+    fn a_tool_reads_and_changes_a_table() {
         let database = database();
         let item = json!({ "pk": { "S": "a" } });
         let key = json!({ "TableName": TABLE, "Key": item });
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_the_exception_that_dynamodb_has_for_it() {
+    fn undecodable_input_gets_the_exception_of_dynamodb() {
         for (operation, body, exception) in [
             ("PutItem", "{", "SerializationException"),
             ("PutItem", r#"{"TableName":7}"#, "SerializationException"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mark_of_the_decoder_is_seen() {
+    fn answers_have_no_prefix_of_the_decoder() {
         for (message, seen) in [
             ("VALIDATION:too long at line 1 column 2", "too long"),
             ("VALIDATION_REQUEST:too long", "too long"),

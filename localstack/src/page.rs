@@ -1,5 +1,5 @@
-//! The page at `/`, a small chat client, and what it can do beside the protocol: have a token for anybody, and say who is
-//! whose friend, block and notify, which in the cloud is the host application's. Nothing of this exists there.
+//! Serves the page at `/`, a small chat client, and the calls that it makes beside the protocol: get a token for any
+//! user, set friends and blocks, and notify. In AWS, the host application does this. None of this is deployed to AWS.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ use crate::gateway::Gateway;
 /// How long the page's tokens are valid.
 const LIFETIME_SECONDS: u64 = 8 * 60 * 60;
 
-/// What the page may do: talk to this address, and nothing else.
+/// The content security policy of the page: it may call this address only.
 const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src 'self'; script-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// How browsers say from where something is loaded.
+/// The header in which browsers name the relation between the calling page and this address.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What the page may invoke in the name of the application around the chat.
+/// The functions that the page may invoke in the name of the host application.
 const HOST_FUNCTIONS: [&str; 2] = ["notification", "relationship"];
 
-/// `GET /`, and what the page is made of: `clients/page`, whose program is built from there.
+/// Serves `GET /` and the files of the page. Their source is `clients/page`.
 pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let file = |kind: &'static str, text: &'static str| {
         let headers = [
@@ -52,9 +52,9 @@ pub(crate) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page.js")))
 }
 
-/// `/dev/…`: what the page asks of the application around a chat.
+/// Serves `/dev/…`, where the page makes the calls of the host application.
 pub(crate) fn host_application() -> Router<Arc<Gateway>> {
-    // A page elsewhere may name any of it as its script, and must not have it read as one.
+    // A page of another site may load these answers as a script. The browser must not run them.
     let unread = map_response(async |mut response: Response| {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
@@ -62,7 +62,7 @@ pub(crate) fn host_application() -> Router<Arc<Gateway>> {
     Router::new().route("/dev/token", get(token)).route("/dev/{function}", post(host)).layer(unread)
 }
 
-/// `GET /dev/token?user=…`: a token for anybody, for the page of this very address and for this machine's own programs.
+/// Handles `GET /dev/token?user=…`: a token for any user, for the page of this address and programs of this machine.
 async fn token(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let Some(tokens) = development_tokens(&gateway, &headers) else {
         return message(StatusCode::NOT_FOUND, "Not Found");
@@ -76,8 +76,8 @@ async fn token(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery, h
     }
 }
 
-/// `POST /dev/{function}`: what the application around the chat does, by the payload of a direct invocation, under the
-/// same conditions.
+/// Handles `POST /dev/{function}`: a call of the host application, with the payload of a direct invocation. The same
+/// callers are allowed as for a token.
 async fn host(
     State(gateway): State<Arc<Gateway>>,
     Path(function): Path<String>,
@@ -93,26 +93,26 @@ async fn host(
     }
 }
 
-/// The user that a query names.
+/// Returns the user that a query names.
 fn user(name: &str, query: Option<&str>) -> Result<UserId, String> {
     let query = query_pairs(query.unwrap_or_default());
     let text = query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     UserId::parse(text).map_err(|why| format!("{name} {why}"))
 }
 
-/// What tokens are signed by, where the secret is the one that everybody knows, for a request that may ask for one.
+/// Returns the settings of tokens if the secret is the development secret and the request may ask for a token.
 fn development_tokens<'a>(gateway: &'a Gateway, headers: &HeaderMap) -> Option<&'a TokenConfig> {
     gateway.development_tokens.as_ref().filter(|_| is_own(headers))
 }
 
-/// Whether a request comes from this machine by a name of its own, and from no other site's page.
+/// Returns whether a request uses a name of this machine and does not come from a page of another site.
 fn is_own(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let own = format!("http://{host}");
-    // No browser sends two, so two are refused whatever they say.
+    // No browser sends two, so a request with two is always refused.
     let mut origins = headers.get_all(ORIGIN).iter();
     let is_same_origin = origins.next().is_none_or(|origin| origin.as_bytes() == own.as_bytes());
-    // What a page elsewhere loads as a script or an image has no origin; browsers say that it is cross-site.
+    // A script or an image for a page of another site has no origin. Browsers mark such a request as cross-site.
     let is_loaded_here = headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
     is_loopback(host) && is_same_origin && origins.next().is_none() && is_loaded_here
 }

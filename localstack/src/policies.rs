@@ -1,7 +1,7 @@
-//! What each function may call, by its policies in `template.yaml`. A call that none of them allows is refused with
-//! `AccessDeniedException`, as AWS refuses it.
+//! Checks the calls of each function by its policies in `template.yaml`. A call that no policy allows is refused with
+//! `AccessDeniedException`, as in AWS.
 //!
-//! Which permissions were used is kept, so that a test can tell which of them no function needs.
+//! Permissions that were used are recorded, so that a test can find those that no function needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -17,31 +17,31 @@ tokio::task_local! {
     static FUNCTION: &'static str;
 }
 
-/// Runs the code of a function: calls that it makes are checked by the policies of that function.
+/// Runs the code of a function. The policies of that function apply to the calls of this code.
 pub async fn run_as<F: Future>(function: &'static str, code: F) -> F::Output {
     FUNCTION.scope(function, code).await
 }
 
-/// The function whose code runs in this task.
+/// Returns the function whose code runs in this task.
 pub fn running() -> Option<&'static str> {
     FUNCTION.try_with(|function| *function).ok()
 }
 
-/// What Lambda does with a queue by the role of the function that takes jobs from it.
+/// The actions on a queue for which Lambda uses the role of the consuming function.
 const OF_CONSUMERS: [&str; 3] = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"];
 
-/// The action of every call for a connection.
+/// The action of every call to the `@connections` API.
 const CONNECTIONS: &str = "execute-api:ManageConnections";
 
-/// The policies of all functions, and what was used of them.
+/// The policies of all functions, and the permissions that were used.
 #[derive(Debug)]
 pub struct Policies {
     of: BTreeMap<String, Vec<Statement>>,
-    /// Each as function, action, and what it is on.
+    /// Each names the function, the action and its object.
     used: Mutex<BTreeSet<String>>,
 }
 
-/// An action, and the kinds of partition, the method or the queue that it is on.
+/// An action and its objects: kinds of partition, a method, or a queue.
 type Need = (String, BTreeSet<String>);
 
 /// Why a call is refused.
@@ -60,31 +60,31 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// The status of the answer: API Gateway refuses by 403, DynamoDB and SQS by 400.
+    /// Returns the status of the answer: API Gateway refuses with 403, DynamoDB and SQS with 400.
     pub(crate) fn status(&self) -> u16 {
         if self.action == CONNECTIONS { 403 } else { 400 }
     }
 }
 
 impl Policies {
-    /// These policies, by the functions that have them.
+    /// Creates policies from the statements of each function.
     pub(crate) fn new(of: BTreeMap<String, Vec<Statement>>) -> Self {
         Self { of, used: Mutex::default() }
     }
 
-    /// Those of the template that the local stack is built with.
+    /// Returns the policies of the built-in template.
     ///
     /// # Panics
-    /// If that cannot be read.
+    /// If that template cannot be parsed.
     pub fn of_project() -> Self {
         let template = Template::parse(TEMPLATE).expect("the project's template can be read");
         Self::new(template.policies)
     }
 
-    /// Checks a call of AWS that the function of this task makes.
+    /// Checks a call to AWS by the function of this task.
     ///
     /// # Errors
-    /// What the call needs and none of its policies allows.
+    /// Returns a permission that the call needs and no policy of the function allows.
     pub fn check(&self, request: &HttpRequest) -> Result<(), Refusal> {
         let body = request.body().bytes().unwrap_or_default();
         let target = request.headers().get("x-amz-target").and_then(|target| target.split_once('.'));
@@ -95,7 +95,7 @@ impl Policies {
         })
     }
 
-    /// What the consumer of a queue lacks.
+    /// Returns a permission that the consumer of a queue lacks, if any.
     pub(crate) fn lacks(&self, queue: &QueueDefinition) -> Option<String> {
         let needs = OF_CONSUMERS.map(|action| need(action, &queue.name));
         let lack = needs.iter().find(|need| !self.allows(&queue.function, need));
@@ -103,7 +103,7 @@ impl Policies {
     }
 
     fn check_all(&self, needs: Vec<Need>) -> Result<(), Refusal> {
-        // All calls are made in the task of a function. One made elsewhere would be of no function, so of no policy.
+        // All calls are made in the task of a function. A call outside of one has no policy and is refused.
         let function = running().unwrap_or("(none)");
         let Some((action, on)) = needs.into_iter().find(|need| !self.allows(function, need)) else { return Ok(()) };
         let refusal = Refusal { function, action, on };
@@ -111,7 +111,7 @@ impl Policies {
         Err(refusal)
     }
 
-    /// Whether one statement allows all of a need, which is then used.
+    /// Returns whether one statement allows a need completely, and records the permission as used.
     fn allows(&self, function: &str, (action, on): &Need) -> bool {
         let statements = self.of.get(function).map(Vec::as_slice).unwrap_or_default();
         let is_allowed = statements.iter().any(|statement| {
@@ -125,14 +125,14 @@ impl Policies {
         is_allowed
     }
 
-    /// The permissions that no call has needed, each as function, action, and kind of partition, method or queue.
+    /// Returns the permissions that no call has used: function, action, and kind of partition, method or queue.
     pub(crate) fn unused(&self) -> BTreeSet<String> {
         let statements = self.of.iter().flat_map(|(function, all)| all.iter().map(move |one| (function, one)));
         let granted = statements.flat_map(|(function, Statement { actions, on })| {
             actions.iter().flat_map(move |action| on.iter().map(move |on| (function, action, on.as_str())))
         });
         let granted: Vec<_> = granted.collect();
-        // What is granted on any partition is granted on each kind that a policy names.
+        // A permission on any partition counts as one permission for each kind that a policy names.
         let partitions = granted.iter().filter(|(_, action, on)| action.starts_with("dynamodb:") && *on != ANY);
         let partitions: BTreeSet<&str> = partitions.map(|(.., on)| *on).collect();
         let each = granted.iter().flat_map(|(function, action, on)| {
@@ -148,21 +148,21 @@ fn need(action: &str, on: &str) -> Need {
     (action.to_owned(), [on.to_owned()].into())
 }
 
-/// `USER#` of `USER#alice`.
+/// Returns the kind of a partition: `USER#` for `USER#alice`.
 fn kind(partition: &str) -> &str {
     partition.split_inclusive('#').next().unwrap_or_default()
 }
 
-/// What a call of SQS needs. A batch has no action of its own.
+/// Returns what a call of SQS needs. A batch has no action of its own.
 fn queue_need(operation: &str, body: &[u8]) -> Need {
     let url = serde_json::from_slice::<QueueRequest>(body).map(|request| request.queue_url).unwrap_or_default();
     let queue = url.rsplit('/').next().unwrap_or_default();
     need(&format!("sqs:{}", operation.strip_suffix("Batch").unwrap_or(operation)), queue)
 }
 
-/// What a call of DynamoDB needs; of a transaction, what its parts need.
+/// Returns what a call of DynamoDB needs. A transaction needs what its parts need.
 fn database_needs(operation: &str, body: &[u8]) -> Vec<Need> {
-    // The engine refuses what cannot be read. But no shape of a request may be a way around a policy.
+    // The engine refuses malformed requests. But no malformed request may avoid the check of policies.
     let unknown = || vec![need(&format!("dynamodb:{operation}"), "unknown")];
     parse_database_needs(operation, body).unwrap_or_else(unknown)
 }
@@ -187,7 +187,7 @@ fn parse_database_needs(operation: &str, body: &[u8]) -> Option<Vec<Need>> {
         "DeleteItem" | "GetItem" | "PutItem" | "UpdateItem" => {
             [serde_json::from_slice::<Target>(body).ok()?.key.kind()].into()
         }
-        // Of those that functions might call, such as Scan, none names its partitions.
+        // Other operations, such as Scan, do not name their partitions.
         _ => return None,
     };
     Some(vec![(format!("dynamodb:{operation}"), on)])
@@ -205,7 +205,7 @@ struct Keys {
     keys: Vec<Key>,
 }
 
-/// What names one item, or is one.
+/// The key of an item, or an item with its key.
 #[derive(Deserialize)]
 struct Target {
     #[serde(rename = "Key", alias = "Item")]
@@ -238,7 +238,7 @@ struct Query {
 }
 
 impl Query {
-    /// The kind of its partition, which stands first in the condition: `pk = :value`.
+    /// Returns the kind of its partition. The condition must begin with it: `pk = :value`.
     fn kind(&self) -> Option<String> {
         let value = self.key_condition_expression.strip_prefix("pk = ")?.split(' ').next()?;
         self.expression_attribute_values.get(value)?.get("S")?.as_str().map(|pk| kind(pk).to_owned())
@@ -297,7 +297,7 @@ mod tests {
         };
         assert!(asked(&policies, "BatchGetItem", &batch(&["USER#a", "USER#b"])));
         assert!(asked(&policies, "BatchGetItem", &batch(&["GROUP#a"])));
-        // Each half by another statement: AWS wants one that allows both.
+        // Two statements allow one half each. AWS requires one statement that allows both.
         assert!(!asked(&policies, "BatchGetItem", &batch(&["USER#a", "GROUP#a"])));
         let query = |condition: &str| {
             let values = json!({ ":pk": { "S": "USER#a" }, ":sk": { "S": "x" } });
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_needs_what_its_parts_need() {
+    fn a_transaction_needs_the_permissions_of_its_parts() {
         let check = &["dynamodb:ConditionCheckItem"][..];
         let transaction = json!({ "TransactItems": [
             { "ConditionCheck": { "Key": key("USER#a") } }, { "Put": { "Item": key("GROUP#a") } },
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_needed_is_told() {
+    fn unused_permissions_are_listed() {
         let policies = policies(&[
             (&["dynamodb:GetItem", "dynamodb:PutItem"], &[ANY]),
             (&["dynamodb:Query"], &["USER#", "GROUP#"]),
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_may_do_what_lambda_does_for_it() {
+    fn a_consumer_needs_three_permissions_on_its_queue() {
         let queue = QueueDefinition {
             name: "Q".to_owned(),
             function: "f".to_owned(),

@@ -1,4 +1,4 @@
-//! The HTTP APIs: a request becomes an event, a function's result becomes the response.
+//! The HTTP APIs. Turns a request into an event, and a function's result into the response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::template::Cors;
 /// The largest request body.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// Everything at the public address that is neither the WebSocket nor the page.
+/// Handles every request at the public address that is not for the WebSocket, the page or the documents.
 pub(crate) async fn public(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -37,7 +37,7 @@ pub(crate) async fn public(
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let is_routed = gateway.public.find(request.method().as_str(), request.uri().path()).is_some();
-    // The gateway answers a preflight by itself, unless a route such as ANY takes it.
+    // The gateway answers a preflight by itself, unless a route such as ANY matches it.
     let mut response = match is_preflight && !is_routed {
         true => StatusCode::NO_CONTENT.into_response(),
         false => call(&gateway, &gateway.public, peer, request).await,
@@ -46,7 +46,7 @@ pub(crate) async fn public(
     response
 }
 
-/// Everything at the internal address that is no API of AWS.
+/// Handles every request at the internal address that is not for an API of AWS.
 pub(crate) async fn internal(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -77,7 +77,7 @@ async fn call(gateway: &Gateway, routes: &Routes, peer: SocketAddr, request: Req
     }
 }
 
-/// The response that a function's result describes.
+/// Builds the response from a function's result.
 fn response(result: &Value) -> Response {
     let status = result["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
     let Some(Ok(status)) = status.map(StatusCode::from_u16) else {
@@ -107,7 +107,7 @@ fn body(result: &Value) -> Bytes {
     }
 }
 
-/// The headers of CORS, which are the gateway's alone where it is configured for it.
+/// The CORS headers. If CORS is configured, the gateway sets them, and those of functions are removed.
 const CORS_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
@@ -117,13 +117,13 @@ const CORS_HEADERS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// The origin of the page that asks. No browser sends two, so of two neither counts.
+/// Returns the origin of the calling page. Two origins count as none, since no browser sends two.
 fn only_origin(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut origins = headers.get_all(ORIGIN).iter();
     origins.next().filter(|_| origins.next().is_none())
 }
 
-/// Say what a page may do, if its origin is allowed; what the function says of that is ignored.
+/// Sets the CORS headers if the origin is allowed. Removes those of the function first.
 fn allow(headers: &mut HeaderMap, cors: &Cors, origins: &Origins, origin: Option<&HeaderValue>, is_preflight: bool) {
     for name in CORS_HEADERS {
         headers.remove(name);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn only_allowed_origins_may_read() {
         let allowed = |origins: &Origins, origin: &str| {
-            // What the function said is not asked.
+            // A header of the function is ignored.
             let mut headers = HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, "null".parse().unwrap())]);
             allow(&mut headers, &Cors::default(), origins, Some(&origin.parse().unwrap()), false);
             headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned())

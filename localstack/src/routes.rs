@@ -1,4 +1,4 @@
-//! Which route of an HTTP API a request takes, as API Gateway chooses: the most specific one wins.
+//! Finds the route of a request in an HTTP API as API Gateway does: the most specific route wins.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ struct Route {
     function: String,
 }
 
-/// In the order of preference.
+/// A segment of a path. The variants are in the order of preference.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment {
     Literal(String),
     /// `{name}`: one segment.
     Variable(String),
-    /// `{name+}`: all that is left.
+    /// `{name+}`: all remaining segments.
     Greedy(String),
     /// `$default`: anything.
     Default,
 }
 
-/// The route that a request takes.
+/// The route of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Match<'a> {
     /// The route's key.
     pub(crate) key: &'a str,
-    /// The function that it leads to.
+    /// The function of the route.
     pub(crate) function: &'a str,
     /// The variables of its path.
     pub(crate) variables: BTreeMap<String, String>,
 }
 
 impl Routes {
-    /// The routes of these keys, `METHOD /path/{variable}` or `$default`, each with its function; or the key that is
-    /// neither.
+    /// Parses pairs of a route key and a function. A key is `METHOD /path/{variable}` or `$default`; any other is an
+    /// error.
     pub(crate) fn new(routes: &[(String, String)]) -> Result<Self, String> {
         routes.iter().map(|(key, function)| Route::parse(key, function)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The route for a method and a path as it came, percent-encoding and all.
+    /// Returns the route for a method and a path that is still percent-encoded.
     pub(crate) fn find(&self, method: &str, path: &str) -> Option<Match<'_>> {
         let wanted: Vec<String> = segments(path).map(decode).collect();
         let fits = self.0.iter().filter(|route| route.takes(method, &wanted));
@@ -60,7 +60,7 @@ impl Route {
         let (method, segments) = match key.split_once(" /") {
             Some((method, path)) => (method, path.split('/').map(Segment::parse).collect()),
             None if key == "$default" => ("ANY", vec![Segment::Default]),
-            None => return Err(format!("{key} is no route key of an HTTP API")),
+            None => return Err(format!("{key} is not a route key of an HTTP API")),
         };
         Ok(Self { key: key.to_owned(), method: method.to_owned(), segments, function: function.to_owned() })
     }
@@ -75,7 +75,7 @@ impl Route {
             && self.segments.iter().zip(wanted).all(|(segment, part)| segment.takes(part))
     }
 
-    /// The least is the most specific: first by path, then by method.
+    /// Returns a sort key. The smallest belongs to the most specific route: first by path, then by method.
     fn preference(&self) -> (Vec<u8>, bool) {
         (self.segments.iter().map(Segment::preference).collect(), self.method == "ANY")
     }
@@ -123,7 +123,7 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
-/// A part of a path, decoded.
+/// Decodes a part of a path.
 pub(crate) fn decode(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn what_no_route_fits_has_none() {
+    fn a_request_without_a_matching_route_has_none() {
         for (method, path) in [("GET", "/"), ("GET", "/b"), ("POST", "/a/1"), ("GET", "/a/"), ("GET", "/a/1/2")] {
             assert_eq!(found(method, path), None, "{method} {path}");
         }
     }
 
     #[test]
-    fn what_is_left_goes_to_the_greedy_and_the_default_route() {
+    fn other_requests_go_to_the_greedy_and_the_default_route() {
         let found = |method, path| {
             found_among(&["$default", "ANY /{proxy+}", "GET /a/{rest+}", "ANY /a/{z}", "GET /a/{id}"], method, path)
         };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_route_key_is_refused() {
+    fn an_invalid_route_key_is_refused() {
         let error = Routes::new(&[("$connect".to_owned(), "f".to_owned())]).unwrap_err();
         assert!(error.contains("$connect"), "{error}");
     }

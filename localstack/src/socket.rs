@@ -1,4 +1,4 @@
-//! The WebSocket API: handshake, frames in, frames out, the end.
+//! The WebSocket API: handshake, frames in, frames out, close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,19 +31,19 @@ use crate::gateway::{Gateway, INTEGRATION_TIMEOUT};
 use crate::listener::Place;
 use crate::template::Target;
 
-/// What API Gateway takes from a client: frames and messages of at most so many bytes.
+/// The largest frame and the largest message that API Gateway accepts from a client.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
-/// Small buffers for each connection: there are many connections, and few of them read or write at a time.
+/// The read buffer of a connection. It is small: there are many connections, and few are busy at the same time.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// How many bytes of one connection's messages are handled side by side, where a small one counts as if it were larger:
-/// 64 messages, or two of the largest. More wait in the socket.
+/// How many bytes of one connection's messages are handled at the same time: 64 small messages, or two of the largest.
+/// Each message counts as at least `MIN_COST`. Further messages wait in the socket.
 const IN_FLIGHT_BYTES: usize = 64 * MIN_COST;
 const MIN_COST: usize = 4 * 1024;
 
-/// How long a client is given to take what is waiting for it before a close, and then to answer the close.
+/// How long a client has to read its waiting frames before a close, and then again to answer the close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// `GET /{stage}`: a client opens a connection.
@@ -68,7 +68,7 @@ pub(crate) async fn open(
         return message(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
     };
     let handshake = handshake(&gateway, peer, &uri, headers);
-    // In a task of its own: functions run to their end even if the client is gone by then.
+    // A separate task, so that functions run to their end even if the client is gone by then.
     let established = gateway.tasks.spawn(establish(gateway.clone(), handshake, place)).await;
     match established {
         Ok(Ok((session, protocol))) => session.upgrade(upgrade, protocol),
@@ -77,13 +77,13 @@ pub(crate) async fn open(
     }
 }
 
-/// Whether the headers are there that a handshake needs beside those that make it one: RFC 6455, 4.2.1.
+/// Returns whether the headers of a handshake that axum does not check are present and valid: RFC 6455, 4.2.1.
 fn is_complete(headers: &HeaderMap) -> bool {
     let nonce = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
     headers.contains_key(HOST) && nonce.is_some_and(|nonce| nonce.len() == 16)
 }
 
-/// The answer to a version that we don't speak, which tells the one that we do: RFC 6455, 4.4.
+/// Returns the answer to an unsupported version. It names the supported one: RFC 6455, 4.4.
 fn other_version() -> Response {
     let mut response = message(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
     response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -105,7 +105,7 @@ fn handshake(gateway: &Gateway, peer: SocketAddr, uri: &Uri, headers: HeaderMap)
     }
 }
 
-/// Ask the authorizer, then run `$connect`. The connection exists from then on, and not before.
+/// Asks the authorizer, then runs `$connect`. The connection exists after that, not before.
 async fn establish(
     gateway: Arc<Gateway>,
     handshake: Handshake,
@@ -116,7 +116,7 @@ async fn establish(
     let (connection, outbound) = Connection::new(handshake.source_ip.clone(), handshake.user_agent.clone());
     let connection = Arc::new(connection);
     gateway.connections.insert(&handshake.connection_id, connection.clone());
-    // A stop that has closed all connections did not see this one.
+    // If the stack has closed all connections meanwhile, it did not see this one.
     if gateway.stopping.is_cancelled() {
         connection.close(Close::going_away());
     }
@@ -146,7 +146,7 @@ async fn authorize(gateway: &Gateway, handshake: &Handshake) -> Result<Value, Re
     }
 }
 
-/// The subprotocol that the function chose.
+/// Runs `$connect` and returns the subprotocol that the function chose.
 async fn connect(
     gateway: &Gateway,
     handshake: &Handshake,
@@ -168,7 +168,7 @@ async fn connect(
     Ok(header(&result, SEC_WEBSOCKET_PROTOCOL.as_str()).and_then(|value| HeaderValue::try_from(value).ok()))
 }
 
-/// A header of a result, wherever it stands and however it is written.
+/// Returns a header of a result, from `headers` or `multiValueHeaders`, in upper or lower case.
 fn header(result: &Value, name: &str) -> Option<String> {
     let find = |headers: &Value| {
         let found = headers.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.clone();
@@ -177,14 +177,14 @@ fn header(result: &Value, name: &str) -> Option<String> {
     find(&result["headers"]).or_else(|| find(&result["multiValueHeaders"]))
 }
 
-/// Who is at the other end, as every event of the connection tells.
+/// The client of a connection, as every event of the connection describes it.
 #[derive(Debug)]
 struct Caller {
     handshake: Handshake,
     authorizer: Value,
 }
 
-/// A connection from its `$connect` to its `$disconnect`, which is run when this is dropped.
+/// A connection from its `$connect` to its `$disconnect`. Dropping it runs `$disconnect`.
 struct Session {
     gateway: Arc<Gateway>,
     caller: Arc<Caller>,
@@ -205,7 +205,7 @@ impl Drop for Session {
             let event = caller.handshake.disconnect_event(&caller.authorizer, &close, ended_at).to_string();
             let _turn = gateway.doorway.acquire().await;
             if let Some(Target::Function(function)) = gateway.socket.routes.get("$disconnect") {
-                // Best effort, as at AWS.
+                // Best effort, as in AWS.
                 let _ = gateway.invoke(function, event).await;
             }
         });
@@ -233,10 +233,10 @@ impl Session {
             ending = write(&mut sink, &mut outbound) => ending,
             ending = cut(&self.gateway, &self.connection) => ending,
         };
-        // The end is now, however long the farewell takes.
+        // The connection ends now, not after the farewell.
         let ended_at = SystemClock.now_ms();
         self.gateway.connections.remove(&self.caller.handshake.connection_id);
-        // From here on nothing is written, so whoever pushes, or has just pushed, is told that it is gone.
+        // Nothing is written after this. Pushes that wait, and new ones, get the answer that the connection is gone.
         drop(outbound);
         if ending.is_ours {
             farewell(&mut sink, &mut stream, &ending.close).await;
@@ -251,7 +251,7 @@ impl Session {
 /// How a session ends.
 struct Ending {
     close: Close,
-    /// We close, so the client is still to be told.
+    /// The gateway closes, so it must still send a close frame.
     is_ours: bool,
 }
 
@@ -269,22 +269,22 @@ async fn farewell(sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitSt
     let frame = CloseFrame { code: close.code, reason: close.reason.as_str().into() };
     let goodbye = async {
         if sink.send(Message::Close(Some(frame))).await.is_ok() {
-            // Until the client's own close, or the end.
+            // Reads until the client closes, or the stream ends.
             while let Some(Ok(_)) = stream.next().await {}
         }
     };
     let _ = tokio::time::timeout(FAREWELL, goodbye).await;
 }
 
-/// Read frames and have each handled in a task of its own, side by side.
+/// Reads frames. A task of its own handles each frame, so several run at the same time.
 async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
     loop {
         let frame = match stream.next().await {
             Some(Ok(Message::Text(text))) => text,
-            // As documented: API Gateway takes no binary frames.
+            // As documented: API Gateway does not support binary frames.
             Some(Ok(Message::Binary(_))) => return Ending::ours(Close::new(1003, "Unsupported data")),
-            // Control frames are the sockets' own affair: they are no traffic.
+            // Control frames do not reset the idle timer.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(Message::Close(frame))) => {
                 let close = frame.map(|frame| Close::new(frame.code, frame.reason.as_str()));
@@ -306,7 +306,7 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
     }
 }
 
-/// What a failed read means: a client that broke a rule is told so, one that is gone is not.
+/// Returns how a session ends after a failed read. A client that broke a rule gets a close frame with the reason.
 fn broken(error: axum::Error) -> Ending {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => Ending::ours(Close::new(1009, "Message too long")),
@@ -334,8 +334,9 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, outbound: &mut mpsc::Un
     Ending::theirs(Close::abnormal())
 }
 
-/// Resolves when the connection is to end and its client has had time to take what was waiting for it: a client that
-/// reads has been told by then, in the order of the frames; one that does not read is cut off.
+/// Resolves when the connection must end and its client has had time to read its waiting frames.
+///
+/// A client that reads has received the close frame by then, after the other frames. Other clients are cut off.
 async fn cut(gateway: &Gateway, connection: &Connection) -> Ending {
     let close = tokio::select! {
         close = connection.closing() => close,
@@ -348,7 +349,7 @@ async fn cut(gateway: &Gateway, connection: &Connection) -> Ending {
     Ending::ours(close)
 }
 
-/// Resolves when the connection has been idle for too long, or open.
+/// Resolves when the connection has been idle or open for too long.
 async fn expired(gateway: &Gateway, connection: &Connection) {
     let age = async {
         tokio::time::sleep(gateway.max_lifetime).await;
@@ -368,7 +369,7 @@ async fn expired(gateway: &Gateway, connection: &Connection) {
     }
 }
 
-/// Have a frame handled by the route that it selects.
+/// Runs the function of the route that a frame selects.
 async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &str) {
     let route = route(gateway, frame);
     let Some(Target::Function(function)) = gateway.socket.routes.get(route) else { return };
@@ -379,7 +380,7 @@ async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, fra
     }
 }
 
-/// The key of the route that `$request.body.type` selects.
+/// Returns the key of the route that `$request.body.type` selects.
 fn route<'a>(gateway: &'a Gateway, frame: &str) -> &'a str {
     #[derive(Deserialize)]
     struct Selector {

@@ -1,4 +1,4 @@
-//! The local stack as a whole: start it, ask where it is, stop it.
+//! The local stack as a whole: start it, ask for its addresses, stop it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -31,31 +31,31 @@ use crate::{answer, documents, dynamodb, engine, event, invoke, management, metr
 /// The table's name.
 const TABLE: &str = "chat";
 
-/// How long a stop waits for what is under way.
+/// How long a stop waits for running work, first for invocations and then for jobs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How the stack is to run.
+/// Settings of a stack.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Port of the public gateway; 0 for a free one, as for the others.
+    /// Port of the public gateway. 0 chooses a free port, here and in the other port fields.
     pub public_port: u16,
     /// Port of the internal gateway.
     pub internal_port: u16,
     /// Port of DynamoDB.
     pub dynamodb_port: u16,
-    /// Where data is kept; in memory if absent.
+    /// The directory for the data. If absent, the data is in memory.
     pub data: Option<PathBuf>,
-    /// The template to read instead of the one that the stack was built with.
+    /// The template to read instead of the built-in one.
     pub template: Option<PathBuf>,
-    /// After how long without a frame a connection is closed.
+    /// A connection is closed after this time without a frame.
     pub idle_timeout: Duration,
-    /// After how long a connection is closed.
+    /// A connection is closed when it has been open for this time.
     pub max_lifetime: Duration,
-    /// How many connections clients may have open, if the limit of open files allows as many.
+    /// The most connections that clients may have open. The limit of open files may lower it.
     pub max_connections: usize,
-    /// How long a client may take for a request.
+    /// How long a client may take to send a request.
     pub request_timeout: Duration,
-    /// After how long a job that failed is tried again; as the template says if absent.
+    /// A failed job is tried again after this time. If absent, the template's value applies.
     pub visibility_timeout: Option<Duration>,
     /// Variables that take precedence over the environment of the process.
     pub environment: BTreeMap<String, String>,
@@ -72,7 +72,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(10 * 60),
             max_lifetime: Duration::from_secs(2 * 60 * 60),
             max_connections: 20_000,
-            // Longer than clients keep an idle connection for their next request, so that they close it first.
+            // Longer than clients keep an idle connection, so that the client closes it first.
             request_timeout: Duration::from_secs(2 * 60),
             visibility_timeout: None,
             environment: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl Default for Options {
     }
 }
 
-/// Why the stack did not start: one line that says what to change.
+/// Why the stack did not start. Its text is one line that says what to change.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(String);
@@ -104,10 +104,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Start. When it returns, everything answers.
+    /// Starts the stack. When it returns, all addresses answer.
     ///
     /// # Errors
-    /// A taken port, an unreadable template, a wrong environment variable, a data directory that cannot be used.
+    /// Fails if a port is in use, the template cannot be read, an environment variable is wrong, or the data directory
+    /// cannot be used.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let template = read_template(&options)?;
         let public = bind("public", options.public_port)?;
@@ -161,33 +162,35 @@ impl Stack {
         })
     }
 
-    /// Where clients call: `http://127.0.0.1:3000`.
+    /// Address of the REST API for clients, such as `http://127.0.0.1:3000`.
     pub fn public_url(&self) -> &str {
         &self.public_url
     }
 
-    /// Where clients connect: `ws://127.0.0.1:3000/ws`.
+    /// Address of the WebSocket for clients, such as `ws://127.0.0.1:3000/ws`.
     pub fn ws_url(&self) -> &str {
         &self.ws_url
     }
 
-    /// Where other services call: `http://127.0.0.1:3001`.
+    /// Address for other services, such as `http://127.0.0.1:3001`.
     pub fn internal_url(&self) -> &str {
         &self.internal_url
     }
 
-    /// Where DynamoDB is: `http://127.0.0.1:8000`.
+    /// Address of DynamoDB, such as `http://127.0.0.1:8000`.
     pub fn dynamodb_url(&self) -> &str {
         &self.dynamodb_url
     }
 
-    /// The permissions that policies in the template grant and no function has used since the start, each as function,
-    /// action, and kind of partition, method for connections or queue.
+    /// Returns the permissions that the template grants and no function has used since the start.
+    ///
+    /// Each names the function, the action, and the kind of partition, the method for connections, or the queue.
     pub fn unused_permissions(&self) -> BTreeSet<String> {
         self.policies.unused()
     }
 
-    /// Stop: take nothing new, close every socket, let what is under way or queued end, then close the database.
+    /// Stops the stack: accepts no new requests, closes every socket, waits for running work and queued jobs, then
+    /// closes the database.
     pub async fn stop(self) {
         self.gateway.stopping.cancel();
         self.gateway.connections.close_all(&Close::going_away());
@@ -201,7 +204,7 @@ impl Stack {
         }
         self.stop_internal.cancel();
         for task in [self.public, self.internal, self.dynamodb, self.sweeps] {
-            // A client that holds its connection open does not hold us.
+            // A client that keeps its connection open does not delay the stop further.
             let abort = task.abort_handle();
             if tokio::time::timeout(Duration::from_secs(1), task).await.is_err() {
                 abort.abort();
@@ -218,7 +221,7 @@ fn read_template(options: &Options) -> Result<Template, StartError> {
     Template::parse(&text).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }
 
-/// Only this machine reaches it.
+/// Binds to the loopback address, which only this machine reaches.
 fn bind(name: &str, port: u16) -> Result<TcpListener, StartError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address).map_err(|error| StartError(format!("--{name}-port {port}: {error}")))
@@ -229,7 +232,7 @@ fn url(listener: &TcpListener) -> Result<String, StartError> {
     Ok(format!("http://{address}"))
 }
 
-/// The functions' configuration: what the stack fixes, then the environment.
+/// Returns the functions' configuration. Values that the stack sets take precedence over the environment.
 fn configure(
     options: &Options,
     internal_url: &str,
@@ -255,14 +258,14 @@ fn configure(
         _ => from_environment(name),
     };
     let mut config = Config::read(variable).map_err(|error| StartError(error.to_string()))?;
-    // Every page knows this secret. So none but those of this machine may come in, unless somebody says otherwise.
+    // Every page could use this public secret. So only pages of this machine may call, unless ALLOWED_ORIGINS is set.
     if development_tokens(&config).is_some() && !has("ALLOWED_ORIGINS") {
         config.allowed_origins = Origins::Loopback;
     }
     Ok(config)
 }
 
-/// What tokens are signed by, if it is the secret that everybody knows.
+/// Returns the settings of tokens if their secret is the public development secret.
 fn development_tokens(config: &Config) -> Option<&TokenConfig> {
     config.tokens.as_ref().filter(|tokens| tokens.secret.as_deref() == Some(DEVELOPMENT_SECRET))
 }
@@ -322,8 +325,8 @@ fn serve(
     Ok(tokio::spawn(listener::serve(listener, router, limits, stop)))
 }
 
-/// How many connections clients may have: of the files that this process may open, a quarter is left for the functions'
-/// own calls, so that whoever is connected goes on being served.
+/// Returns how many connections clients may have. A quarter of the files that this process may open is kept for the
+/// functions' own calls, so that connected clients are still served at the limit.
 fn places(max_connections: usize) -> usize {
     let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let places = usize::try_from(files / 4 * 3).unwrap_or(usize::MAX).max(1);
@@ -346,7 +349,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything here takes.
+    /// Longer than any step of these tests takes.
     const LIMIT: Duration = Duration::from_secs(30);
 
     async fn start(options: Options) -> Stack {
@@ -362,7 +365,7 @@ mod tests {
         client_async(format!("{}?access_token={token}", stack.ws_url()), stream).await.unwrap().0
     }
 
-    /// The context of the next event of that function.
+    /// Returns the context of the next event of that function.
     async fn context(invoked: &mut Receiver<(String, String)>, function: &str) -> Value {
         let next = async {
             loop {
@@ -375,7 +378,8 @@ mod tests {
         tokio::time::timeout(LIMIT, next).await.expect("it is run")
     }
 
-    /// How the gateway tells of a connection that its client ends so: the code, the reason, and the times around it.
+    /// Opens a connection, ends it by `end`, and returns the code and the reason that `$disconnect` gets. Checks the
+    /// time of the event too.
     async fn told(stack: &Stack, end: impl AsyncFnOnce(WebSocketStream<TcpStream>, String)) -> (u64, String) {
         let mut invoked = stack.gateway.invoked.subscribe();
         let socket = connect(stack).await;
@@ -397,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn disconnect_is_told_how_the_client_closed() {
+    async fn disconnect_gets_the_close_code_of_the_client() {
         let stack = start(Options::default()).await;
         let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
         assert_eq!(closed(&stack, None).await, (1005, String::new()));
@@ -410,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn disconnect_is_told_how_the_gateway_closed() {
+    async fn disconnect_gets_the_close_code_of_the_gateway() {
         let stack = start(Options::default()).await;
         let deleted = told(&stack, async |mut socket, id| {
             stack.gateway.connections.get(&id).unwrap().close(Close::new(1000, "Connection Closed Normally"));
@@ -431,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_is_when_it_was_seen_and_not_after_the_farewell() {
+    async fn the_time_of_disconnect_excludes_the_farewell() {
         let stack = start(Options::default()).await;
         let mut invoked = stack.gateway.invoked.subscribe();
         let socket = connect(&stack).await;
@@ -453,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pings_of_the_protocol_keep_no_connection_open() {
+    async fn protocol_pings_do_not_reset_the_idle_timer() {
         let stack = start(Options { idle_timeout: Duration::from_secs(1), ..Options::default() }).await;
         let ended = told(&stack, async |socket, _| {
             let (mut sink, mut stream) = socket.split();

@@ -1,29 +1,29 @@
-//! What the local stack takes from `template.yaml`: routes, which function each leads to, the authorizer, the table.
+//! Reads `template.yaml` for the local stack: routes and their functions, the authorizer, queues, policies, the table.
 //!
-//! Resources are found by type and by what they refer to, so that their names are free.
+//! It finds resources by their types and references, so the template may name them freely.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_yaml_ng::Value;
 
-/// The template that the stack is built with.
+/// The template that is compiled into the stack.
 pub(crate) const TEMPLATE: &str = include_str!("../../template.yaml");
 
-/// What the gateway and the engine are made from.
+/// The parts of the template that the gateway and the engine need.
 #[derive(Debug)]
 pub(crate) struct Template {
     /// The WebSocket API.
     pub(crate) socket: SocketApi,
     /// The HTTP API that clients call.
     pub(crate) public: HttpApi,
-    /// The HTTP API that asks for AWS_IAM.
+    /// The HTTP API that requires AWS_IAM.
     pub(crate) internal: HttpApi,
     /// The table.
     pub(crate) table: TableDefinition,
     /// The queues that functions take jobs from.
     pub(crate) queues: Vec<QueueDefinition>,
-    /// What each function is allowed, by the name of its binary.
+    /// The policy statements of each function, by the name of its binary.
     pub(crate) policies: BTreeMap<String, Vec<Statement>>,
     /// How long a function may run.
     pub(crate) function_timeout: Duration,
@@ -32,33 +32,33 @@ pub(crate) struct Template {
 /// The WebSocket API.
 #[derive(Debug)]
 pub(crate) struct SocketApi {
-    /// The stage, which is the path that clients open.
+    /// The stage, which is also the path that clients open.
     pub(crate) stage: String,
-    /// What each route leads to, by its key.
+    /// The target of each route, by its key.
     pub(crate) routes: BTreeMap<String, Target>,
-    /// The function that says who may connect.
+    /// The function that authorizes connections.
     pub(crate) authorizer: String,
 }
 
-/// What a route leads to.
+/// The target of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A function, by the name of its binary.
     Function(String),
-    /// Nothing: the gateway answers by itself.
+    /// No function: the gateway answers by itself.
     Mock,
 }
 
 /// An HTTP API.
 #[derive(Debug, Default)]
 pub(crate) struct HttpApi {
-    /// Route keys such as `GET /api/group/{groupId}`, and the functions that they lead to.
+    /// Route keys such as `GET /api/group/{groupId}`, each with its function.
     pub(crate) routes: Vec<(String, String)>,
-    /// Whether, and how, browsers may call from other origins.
+    /// The CORS settings, if the API has any.
     pub(crate) cors: Option<Cors>,
 }
 
-/// The answers to browsers. Who may call is not taken from here: it is a parameter of the deployment.
+/// The CORS settings, without the allowed origins: those are a parameter of the deployment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cors {
     pub(crate) methods: Vec<String>,
@@ -74,7 +74,7 @@ pub(crate) struct TableDefinition {
     pub(crate) attributes: Vec<(String, String)>,
     /// Attribute names and roles (HASH, RANGE).
     pub(crate) keys: Vec<(String, String)>,
-    /// The attribute that says when an item expires.
+    /// The attribute that holds the time when an item expires.
     pub(crate) ttl: Option<String>,
 }
 
@@ -85,15 +85,15 @@ pub(crate) struct QueueDefinition {
     pub(crate) name: String,
     /// The function, by the name of its binary.
     pub(crate) function: String,
-    /// How many jobs an event has at most.
+    /// The most jobs in one event.
     pub(crate) batch: usize,
-    /// For how long a job that was taken is not given out again.
+    /// How long a job that was handed out stays hidden.
     pub(crate) visibility: Duration,
-    /// How often a job is given out before it is put aside, and the name of the queue where that is; if ever.
+    /// How often a job is tried, and the name of the dead-letter queue, if there is one.
     pub(crate) dead_letters: Option<(u64, String)>,
 }
 
-/// A statement of a policy, which allows these actions on all of these.
+/// A statement of a policy. It allows each of its actions on each entry of `on`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     pub(crate) actions: Vec<String>,
@@ -101,7 +101,7 @@ pub(crate) struct Statement {
     pub(crate) on: Vec<String>,
 }
 
-/// What stands for every kind of partition.
+/// Means every kind of partition.
 pub(crate) const ANY: &str = "*";
 
 /// Why a template cannot be used.
@@ -123,7 +123,7 @@ fn content(message: impl Into<String>) -> TemplateError {
 }
 
 impl Template {
-    /// Read a template.
+    /// Parses a template.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let document: Value = serde_yaml_ng::from_str(text)?;
         let resources = Resources::of(&document)?;
@@ -140,7 +140,7 @@ impl Template {
         })
     }
 
-    /// The functions that the template leads to.
+    /// Returns the functions that routes, the authorizer or queues name.
     pub(crate) fn functions(&self) -> BTreeSet<&str> {
         let of_sockets = self.socket.routes.values().filter_map(|target| match target {
             Target::Function(name) => Some(name.as_str()),
@@ -156,7 +156,7 @@ struct Resources<'a>(BTreeMap<&'a str, &'a Value>);
 
 /// A route of an HTTP API.
 struct Event<'a> {
-    /// What refers to the API.
+    /// The reference to the API.
     api: &'a Value,
     route_key: String,
     /// The function, by the name of its binary.
@@ -170,13 +170,13 @@ impl<'a> Resources<'a> {
         Ok(Self(resources.iter().filter_map(|(name, resource)| Some((name.as_str()?, resource))).collect()))
     }
 
-    /// The resources of a type, with their names.
+    /// Returns the resources of a type, with their names.
     fn of_type(&self, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let is_of_type = move |resource: &Value| text(resource.get("Type")) == Some(kind);
         self.0.iter().filter(move |(_, resource)| is_of_type(resource)).map(|(name, resource)| (*name, *resource))
     }
 
-    /// The same, with their properties instead.
+    /// Returns the properties of the resources of a type, with their names.
     fn properties_of_type(&self, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.of_type(kind).map(|(name, resource)| (name, resource.get("Properties").unwrap_or(&Value::Null)))
     }
@@ -203,7 +203,7 @@ impl<'a> Resources<'a> {
         })
     }
 
-    /// The routes that have a resource of their own, since no function runs.
+    /// Returns the routes without a function. Each has a resource of its own.
     fn mocks(&self, api: &str) -> impl Iterator<Item = Result<(String, Target)>> {
         let routes = self.properties_of_type("AWS::ApiGatewayV2::Route");
         let routes = routes.filter(move |(_, route)| route.get("ApiId").is_some_and(|id| refers_to(id, api)));
@@ -219,7 +219,7 @@ impl<'a> Resources<'a> {
         })
     }
 
-    /// The HTTP API that asks for AWS_IAM, or the one that does not.
+    /// Returns the internal HTTP API, which requires AWS_IAM, or the public one.
     fn http_api(&self, internal: bool) -> Result<HttpApi> {
         let asks_for_iam =
             |api: &Value| text(api.get("Auth").and_then(|auth| auth.get("DefaultAuthorizer"))) == Some("AWS_IAM");
@@ -232,7 +232,7 @@ impl<'a> Resources<'a> {
         Ok(HttpApi { routes, cors: properties.get("CorsConfiguration").map(cors) })
     }
 
-    /// The routes of HTTP APIs, which are events of the functions.
+    /// Returns the routes of the HTTP APIs, which are events of the functions.
     fn events(&self) -> Result<Vec<Event<'a>>> {
         let functions = self.properties_of_type("AWS::Serverless::Function");
         let events = functions.flat_map(|(function, properties)| {
@@ -261,7 +261,7 @@ impl<'a> Resources<'a> {
         })
     }
 
-    /// The binary of the function that a value refers to.
+    /// Returns the binary of the function that a value refers to.
     fn function_in(&self, uri: Option<&Value>, name: &str) -> Result<String> {
         let uri = uri.ok_or_else(|| content(format!("{name} names no function")))?;
         let mut functions = self.of_type("AWS::Serverless::Function");
@@ -270,7 +270,7 @@ impl<'a> Resources<'a> {
         self.binary(function)
     }
 
-    /// The binary of a function.
+    /// Returns the name of a function's binary.
     fn binary(&self, function: &str) -> Result<String> {
         let metadata = self.0.get(function).and_then(|resource| resource.get("Metadata"));
         let binary = metadata.and_then(|metadata| metadata.get("BuildProperties")).and_then(|b| b.get("Binary"));
@@ -291,7 +291,7 @@ impl<'a> Resources<'a> {
         functions.map(policies).collect()
     }
 
-    /// What a statement allows. What the local stack cannot judge is an error, so that nothing is allowed unseen.
+    /// Parses a statement. Anything that the local stack cannot check is an error, so that no permission is missed.
     fn statement(&self, function: &str, statement: &Value) -> Result<Statement> {
         let wrong = |what: &str| content(format!("a policy of {function} {what}"));
         if text(statement.get("Effect")) != Some("Allow") {
@@ -317,7 +317,7 @@ impl<'a> Resources<'a> {
         Ok(Statement { actions, on: on? })
     }
 
-    /// The names of the resources of a type, if the values refer to nothing else.
+    /// Returns the names of the resources of a type, if the values refer to nothing else.
     fn named(&self, kind: &str, values: Vec<&Value>) -> Option<Vec<String>> {
         let name = |value| self.of_type(kind).find(|(name, _)| refers_to(value, name)).map(|(name, _)| name.to_owned());
         values.into_iter().map(name).collect()
@@ -328,7 +328,7 @@ impl<'a> Resources<'a> {
         mappings.map(|(name, mapping)| self.queue(name, mapping.get("Properties").unwrap_or(&Value::Null))).collect()
     }
 
-    /// What a mapping makes of its queue and its function. What it leaves out is as SQS and Lambda have it.
+    /// Builds the definition of a queue from its mapping. Missing properties get the defaults of SQS and Lambda.
     fn queue(&self, name: &str, mapping: &Value) -> Result<QueueDefinition> {
         let source = mapping.get("EventSourceArn").unwrap_or(&Value::Null);
         let queue = self.of_type("AWS::SQS::Queue").find(|(queue, _)| refers_to(source, queue));
@@ -414,7 +414,7 @@ fn list(value: Option<&Value>) -> Vec<&Value> {
     }
 }
 
-/// The kinds of partition that a condition leaves of a table: `USER#` of `USER#*`.
+/// Returns the kinds of partition that a condition allows: `USER#` for `USER#*`.
 fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
     let Some(condition) = condition else { return Some(vec![ANY.to_owned()]) };
     let [(test, keys)] = condition.as_mapping()?.iter().collect::<Vec<_>>()[..] else { return None };
@@ -425,14 +425,14 @@ fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
     is_known.then(|| list(Some(patterns)).into_iter().map(kind).collect()).flatten()
 }
 
-/// The method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
+/// Returns the method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
 fn method_of_connections(resource: &Value) -> Option<String> {
     let Value::Tagged(tagged) = resource else { return None };
     let path = tagged.value.as_str()?.strip_suffix("/@connections/*")?;
     path.rsplit('/').next().map(str::to_owned)
 }
 
-/// Whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
+/// Returns whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
 fn refers_to(value: &Value, resource: &str) -> bool {
     let Value::Tagged(tagged) = value else { return false };
     let Some(text) = tagged.value.as_str() else { return false };
@@ -451,7 +451,7 @@ mod tests {
 
     use super::*;
 
-    /// What a line may become: another kind of value, another reference, no YAML.
+    /// Replacements for a line: another kind of value, another reference, invalid YAML.
     const VALUES: [&str; 20] = [
         "",
         "null",
@@ -533,7 +533,7 @@ mod tests {
     }
 
     proptest! {
-        // Each reads the whole template, which takes a while.
+        // Each case parses the whole template, which is slow.
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]

@@ -1,4 +1,5 @@
-//! Imports run down. This reads the `use` lines of the three packages, without those of tests.
+//! Checks that imports go from higher to lower layers only. It reads the `use` lines of the three packages, without
+//! those of unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +18,7 @@ const FUNCTIONS: [&[&str]; 9] = [
     &["lib"],
 ];
 
-/// The layers of `shared`. The rules of delivery know nothing of the table, the network or the configuration.
+/// The layers of `shared`. The rules of delivery import nothing of the table, the network or the configuration.
 const SHARED: [&[&str]; 5] = [
     &["clock", "content", "error", "id", "json", "name", "metrics"],
     &["frame", "rules"],
@@ -26,7 +27,7 @@ const SHARED: [&[&str]; 5] = [
     &["lib"],
 ];
 
-/// The modules of a package by their paths, such as `table/keys`, each with the modules that it imports.
+/// Returns the modules of a package by their paths, such as `table/keys`, each with the modules that it imports.
 fn imports(package: &str) -> BTreeMap<String, BTreeSet<String>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src");
     let mut files = Vec::new();
@@ -60,7 +61,7 @@ fn find_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The paths that `use` declarations name, one for each name. What a module only passes on by `pub use` is left out.
+/// Returns the paths in `use` declarations, one for each name. Leaves out `pub use`, which only re-exports.
 fn uses(code: &str) -> Vec<String> {
     let statements = code.split(';').filter_map(|statement| {
         let start = statement.rfind("use ")?;
@@ -79,7 +80,7 @@ fn is_comment(before: &str) -> bool {
     before.lines().last().is_some_and(|line| line.trim_start().starts_with("//"))
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expanded(path: &str) -> Vec<String> {
     let Some((prefix, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
     let rest = rest.strip_suffix('}').unwrap_or(rest);
@@ -99,7 +100,7 @@ fn expanded(path: &str) -> Vec<String> {
     parts.into_iter().filter(|part| !part.is_empty()).flat_map(|part| expanded(&format!("{prefix}{part}"))).collect()
 }
 
-/// The module that a path leads into.
+/// Returns the module that a path leads to.
 fn resolve(path: &str, from: &str, is_folder: bool, modules: &BTreeSet<String>) -> Option<String> {
     let mut place: Vec<&str> = from.split('/').filter(|part| *part != "lib").collect();
     if !is_folder {
@@ -127,7 +128,7 @@ fn resolve(path: &str, from: &str, is_folder: bool, modules: &BTreeSet<String>) 
     found
 }
 
-/// A module that can be reached from itself, if there is one, with the way.
+/// Returns a circle of imports, if there is one, as the modules along it.
 fn circle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn walk(
         module: &str,
@@ -166,13 +167,13 @@ fn layer(layers: &[&[&str]], module: &str) -> usize {
 fn no_package_has_a_circle_of_modules() {
     for package in ["functions", "shared", "localstack"] {
         let imports = imports(package);
-        assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 20, "{package}: too few imports were found");
+        assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 20, "{package}: found too few imports");
         assert_eq!(circle(&imports), None, "{package}");
     }
 }
 
 #[test]
-fn no_import_runs_back_up() {
+fn no_import_goes_to_a_higher_layer() {
     for (package, layers) in [("functions", &FUNCTIONS[..]), ("shared", &SHARED[..])] {
         for (module, used) in imports(package).iter().filter(|(module, _)| !module.starts_with("bin/")) {
             for used in used {
@@ -193,7 +194,7 @@ fn no_function_imports_another() {
 }
 
 #[test]
-fn circles_and_paths_are_found() {
+fn circles_and_paths_are_recognized() {
     assert_eq!(
         expanded("crate::a::{b,c::{d,e},f}"),
         ["crate::a::b", "crate::a::c::d", "crate::a::c::e", "crate::a::f"]

@@ -1,6 +1,6 @@
-//! `template.yaml`, the binaries, the list of functions and the documents agree: routes, settings, alarms, and what
-//! policies may name. What a policy allows is checked where functions run: the local stack refuses everything else, and
-//! `tests/suite/policies.rs` finds permissions that no function uses.
+//! Checks that `template.yaml`, the binaries, the list of functions and the documents agree: routes, settings, alarms,
+//! and the resources that policies name. The local stack checks the policies when functions run: it refuses every other
+//! call. `tests/suite/policies.rs` finds permissions that no function uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,8 +10,8 @@ use functions::Trigger;
 use serde_yaml_ng::Value;
 use shared::rules::timing::FUNCTION_MS;
 
-/// The routes of the functions: API, route key, authorization, function. Each public path also has ANY, for methods that
-/// no function takes; which function of the path answers it is left open.
+/// Returns the routes of the functions: API, route key, authorization, function. Leaves out ANY, which each public path
+/// has for other methods and which any function of the path may answer.
 fn expected_routes() -> BTreeSet<[String; 4]> {
     let mut routes = BTreeSet::from([["SocketApi", "ping", "NONE", "(mock)"].map(str::to_owned)]);
     for function in functions::ALL {
@@ -58,7 +58,7 @@ fn a_function_may_run_as_long_as_the_rules_say() {
     }
 }
 
-/// The calls that a document in `docs/` describes, as route keys; not direct invocations, which need no route.
+/// Returns the calls that a document in `docs/` describes, as route keys. Leaves out direct invocations.
 fn described_calls(document: &str) -> BTreeSet<String> {
     let document: Value = serde_yaml_ng::from_str(&read(&root().join("docs").join(document))).expect("it is YAML");
     let mut calls = BTreeSet::new();
@@ -70,7 +70,7 @@ fn described_calls(document: &str) -> BTreeSet<String> {
     calls.into_iter().filter(|call| !call.contains("/functions/")).collect()
 }
 
-/// The routes of the socket that it describes.
+/// Returns the routes of the socket that `docs/asyncapi.yaml` describes.
 fn described_socket_routes() -> BTreeSet<String> {
     let document: Value = serde_yaml_ng::from_str(&read(&root().join("docs/asyncapi.yaml"))).expect("it is YAML");
     let operations = document["operations"].as_mapping().expect("it has operations").values();
@@ -88,7 +88,7 @@ fn the_documents_describe_every_route_and_no_other() {
     assert_same("a route of the socket", &of_api("SocketApi"), &described_socket_routes());
     assert_same("an internal route", &of_api("InternalApi"), &described_calls("openapi-internal.yaml"));
     let mut described = described_calls("openapi.yaml");
-    // What other methods are answered is described once for all.
+    // The answer to other methods is described once for all paths.
     let paths: BTreeSet<String> =
         described.iter().filter_map(|call| call.split_once(' ')).map(|(_, path)| format!("ANY {path}")).collect();
     described.extend(paths);
@@ -96,7 +96,7 @@ fn the_documents_describe_every_route_and_no_other() {
 }
 
 #[test]
-fn every_alarm_is_in_the_runbook_and_watches_what_is_counted() {
+fn every_alarm_is_in_the_runbook_and_watches_a_known_metric() {
     let template = Template::read();
     let runbook = read(&root().join("docs/operations.md"));
     let described: BTreeSet<String> =
@@ -162,7 +162,7 @@ fn a_function_has_one_name_everywhere() {
 }
 
 #[test]
-fn a_policy_names_the_table_the_queue_and_the_connections_and_nothing_else() {
+fn policies_name_the_table_the_queue_and_connections_only() {
     for (name, (_, properties)) in Template::read().functions() {
         for statement in statements(&properties["Policies"]) {
             for resource in list(&statement["Resource"]) {
@@ -190,7 +190,7 @@ fn only_functions_that_verify_tokens_get_the_secret() {
 }
 
 #[test]
-fn a_job_is_not_begun_again_while_it_is_under_way() {
+fn a_running_job_is_not_handed_out_again() {
     let template = Template::read();
     let timeout = template.0["Globals"]["Function"]["Timeout"].as_u64().expect("functions have a timeout");
     let queue = &template.resource("FanoutQueue")["Properties"];
@@ -202,7 +202,7 @@ fn a_job_is_not_begun_again_while_it_is_under_way() {
     }
 }
 
-/// Every statement that lets a service in, wherever in the template it stands.
+/// Returns every statement in the template that allows a service to act.
 fn statements_for_services(value: &Value) -> Vec<&Value> {
     match value {
         Value::Mapping(mapping) => {
@@ -216,16 +216,16 @@ fn statements_for_services(value: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn a_service_is_let_in_for_this_account_alone() {
+fn services_may_act_for_this_account_only() {
     let template = Template::read();
     for statement in statements_for_services(&template.0) {
         let conditions = statement["Condition"].as_mapping().expect("it has a condition");
         let is_of_account = |condition: &Value| condition.get("aws:SourceAccount").is_some_and(is_this_account);
         assert!(conditions.values().any(is_of_account), "{statement:?}");
     }
-    // SAM writes the permissions by which API Gateway calls the functions. Each names the account, the API and the route.
+    // SAM writes the permissions for API Gateway to call the functions. Each names the account, the API and the route.
     assert_eq!(template.resources("AWS::Lambda::Permission").count(), 0);
-    // Without these SAM would write the roles of the functions itself, and has no condition for them.
+    // Otherwise SAM would write the roles of the functions itself, without this condition.
     let of_all = &template.0["Globals"]["Function"]["AssumeRolePolicyDocument"];
     assert_eq!(statements_for_services(of_all).len(), 1);
     for (name, (_, properties)) in template.functions() {
@@ -239,7 +239,7 @@ fn is_this_account(value: &Value) -> bool {
 }
 
 #[test]
-fn what_the_functions_read_has_a_parameter_within_the_same_bounds() {
+fn parameters_and_functions_have_the_same_bounds() {
     let template = Template::read();
     let variables = &template.0["Globals"]["Function"]["Environment"]["Variables"];
     assert_eq!(text(&variables["REDELIVER_SECONDS"]), "RedeliverSeconds");
@@ -271,7 +271,7 @@ fn a_page_may_read_what_it_needs_and_trace_its_calls() {
     assert_same("an allowed header", &names("AllowHeaders"), &allowed);
 }
 
-/// The template, CloudFormation's tags and all.
+/// The template, with CloudFormation's tags.
 struct Template(Value);
 
 impl Template {
@@ -290,7 +290,7 @@ impl Template {
         found
     }
 
-    /// The functions by the names of their binaries: logical id and properties.
+    /// Returns the functions by the names of their binaries: logical id and properties.
     fn functions(&self) -> BTreeMap<String, (String, Value)> {
         let entry = |(id, resource): (&str, &Value)| {
             let name = text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned();
@@ -301,12 +301,12 @@ impl Template {
         functions
     }
 
-    /// The binary of the function with this logical id.
+    /// Returns the binary of the function with this logical id.
     fn binary(&self, logical_id: &str) -> String {
         text(&self.resource(logical_id)["Metadata"]["BuildProperties"]["Binary"]).to_owned()
     }
 
-    /// API, route key, authorization and function of every route.
+    /// Returns API, route key, authorization and function of every route.
     fn routes(&self) -> BTreeSet<[String; 4]> {
         let mut routes: BTreeSet<_> = self.functions().iter().flat_map(|(name, (_, f))| self.events(name, f)).collect();
         for (api, resource) in self.resources("AWS::Serverless::WebSocketApi") {
@@ -324,7 +324,7 @@ impl Template {
         routes
     }
 
-    /// The routes of HTTP APIs that lead to a function.
+    /// Returns the routes of HTTP APIs that lead to a function.
     fn events(&self, function: &str, properties: &Value) -> Vec<[String; 4]> {
         let route = |(_, event): (&str, &Value)| {
             let event = &event["Properties"];
@@ -344,12 +344,12 @@ impl Template {
         all.map(|(_, resource)| self.function_of(&resource["Properties"]["Auth"]["AuthArn"])).collect()
     }
 
-    /// The binary of the function whose ARN this is.
+    /// Returns the binary of the function with this ARN.
     fn function_of(&self, arn: &Value) -> String {
         self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"))
     }
 
-    /// The functions that take jobs from a queue.
+    /// Returns the functions that take jobs from a queue.
     fn consumers(&self) -> Vec<String> {
         let all = self.resources("AWS::Lambda::EventSourceMapping");
         all.map(|(_, resource)| self.binary(text(&resource["Properties"]["FunctionName"]))).collect()
@@ -361,12 +361,12 @@ fn statements(policies: &Value) -> Vec<&Value> {
     documents.iter().flat_map(|document| list(&document["Statement"])).collect()
 }
 
-/// The entries of a mapping; none where there is none.
+/// Returns the entries of a mapping, or none if it is not a mapping.
 fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_mapping().into_iter().flatten().map(|(name, value)| (text(name), value))
 }
 
-/// One or several.
+/// Returns the values of a list, or a single value.
 fn list(value: &Value) -> Vec<&Value> {
     match value {
         Value::Sequence(several) => several.iter().collect(),
@@ -375,7 +375,7 @@ fn list(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// The text of a scalar, whatever its tag.
+/// Returns the text of a scalar, with or without a tag.
 fn text(value: &Value) -> &str {
     match value {
         Value::String(text) => text,
@@ -384,7 +384,7 @@ fn text(value: &Value) -> &str {
     }
 }
 
-/// The `name`s of the `[[bin]]`s that functions/Cargo.toml declares; without any, cargo takes every file.
+/// Returns the names of the `[[bin]]` tables in functions/Cargo.toml. Without any, cargo builds every file in `bin`.
 fn declared_bins() -> BTreeSet<String> {
     let manifest = read(&root().join("functions/Cargo.toml"));
     let tables = manifest.split("\n[[bin]]").skip(1);
@@ -396,7 +396,7 @@ fn declared_bins() -> BTreeSet<String> {
     if declared.is_empty() { stems(&root().join("functions/src/bin")) } else { declared }
 }
 
-/// `pull_messages` as `PullMessages`.
+/// Converts `pull_messages` to `PullMessages`.
 fn pascal_case(name: &str) -> String {
     let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
     name.split('_').map(capital).collect()
@@ -412,7 +412,7 @@ fn stems(folder: &Path) -> BTreeSet<String> {
     rust_files(folder).into_iter().map(|(stem, _)| stem).collect()
 }
 
-/// The Rust files in a folder, by their names.
+/// Returns the Rust files in a folder, with their names.
 fn rust_files(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
     let paths = entries.map(|entry| entry.expect("a folder can be listed").path());

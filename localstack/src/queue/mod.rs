@@ -1,5 +1,5 @@
-//! SQS, as far as the functions need it: a [`store`] in memory, a [`poller`] that gives jobs to functions as Lambda does,
-//! and the API of [`sqs`]. When the stack stops, each job that is left is tried once more, and then forgotten.
+//! SQS, as far as the functions need it: a [`store`] in memory, a [`poller`] that hands jobs to functions as Lambda
+//! does, and the API of [`sqs`]. When the stack stops, each remaining job is tried once more, then discarded.
 
 pub(crate) mod poller;
 pub(crate) mod sqs;
@@ -32,7 +32,7 @@ mod tests {
         Queue::new(definition, None)
     }
 
-    /// What is given out at that time, and fails.
+    /// Returns the jobs that are handed out at that time, and lets them fail.
     pub(super) fn given_out(queue: &Queue, now: Instant) -> Vec<String> {
         let (batch, _) = queue.take(now);
         let mut jobs = queue.jobs();

@@ -1,4 +1,4 @@
-//! What Lambda does with a queue: gives jobs to the function, and takes back those that failed.
+//! Does what Lambda does with a queue: hands jobs to the function, and puts failed jobs back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::store::{Job, Queue};
 use super::{ACCOUNT, digest};
 use crate::gateway::Gateway;
 
-/// How many events of a queue are under way at once: as many as Lambda begins with.
+/// How many events of a queue are handled at the same time. Lambda starts with as many.
 const MAX_RUNNING: usize = 5;
 
 impl Queue {
-    /// Give jobs to the function, and take back what it did not do: how many that is.
+    /// Hands jobs to the function and puts failed jobs back. Returns the number of failed jobs.
     async fn give_out(&self, gateway: &Gateway, batch: Vec<Job>) -> usize {
         let event = self.event(&batch).to_string();
         let failed = match gateway.invoke(&self.definition.function, event).await {
@@ -36,7 +36,7 @@ impl Queue {
         count
     }
 
-    /// What the function is told.
+    /// Builds the event for the function.
     fn event(&self, batch: &[Job]) -> Value {
         let record = |job: &Job| {
             json!({
@@ -60,11 +60,11 @@ impl Queue {
     }
 }
 
-/// Give out the jobs of a queue until told to stop, and then each that is left once more.
+/// Hands out the jobs of a queue until `stop` is cancelled, then each remaining job once more.
 pub(crate) async fn run(queue: Arc<Queue>, gateway: Arc<Gateway>, stop: CancellationToken) {
     let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_RUNNING)));
     let giving_out = async {
-        // Nobody closes the places.
+        // The semaphore is never closed.
         while let Ok(place) = places.clone().acquire_owned().await {
             let batch = queue.next().await;
             let (queue, gateway) = (queue.clone(), gateway.clone());
@@ -79,22 +79,22 @@ pub(crate) async fn run(queue: Arc<Queue>, gateway: Arc<Gateway>, stop: Cancella
     tasks.wait().await;
     let lost = finish(&queue, &gateway).await;
     if lost > 0 {
-        tracing::warn!(lost, queue = queue.definition.name, "jobs that failed are forgotten");
+        tracing::warn!(lost, queue = queue.definition.name, "failed jobs are discarded");
     }
 }
 
-/// Try each job that is left, whenever it would be its turn: how many failed.
+/// Tries each remaining job, even a hidden or delayed one. Returns the number of failed jobs.
 async fn finish(queue: &Queue, gateway: &Gateway) -> usize {
     let left: Vec<Job> = queue.jobs().waiting.drain(..).collect();
     queue.jobs().running += left.len();
     let batches = left.chunks(queue.definition.batch).map(|batch| queue.give_out(gateway, batch.to_vec()));
-    // Collected, since a stream of borrowing futures is not seen to be Send.
+    // Collected, because the compiler cannot prove that a stream of borrowing futures is Send.
     let counts: Vec<usize> = stream::iter(batches.collect::<Vec<_>>()).buffer_unordered(MAX_RUNNING).collect().await;
     counts.into_iter().sum()
 }
 
-/// The ids of the jobs that a function says it did not do; none where it is not clear, which Lambda takes for all of
-/// them.
+/// Returns the ids of the jobs that a function reports as failed. Returns `None` for an invalid answer, after which
+/// Lambda treats all jobs as failed.
 fn failures(answer: &str, batch: &[Job]) -> Option<BTreeSet<String>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_says_what_failed_and_one_that_is_unclear_fails_all() {
+    fn an_answer_names_failed_jobs_and_an_invalid_answer_fails_all() {
         let queue = queue(2);
         queue.put("a", Duration::ZERO);
         let (batch, _) = queue.take(Instant::now());

@@ -1,5 +1,5 @@
-//! The face of SQS: the operations that send and count, by its JSON protocol, at the internal address. Other operations
-//! are refused by name.
+//! The API of SQS at the internal address, in its JSON protocol. It has the operations that send and count, and refuses
+//! all others with `UnsupportedOperation`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ const MAX_ENTRIES: usize = 10;
 /// The most bytes of one message, and of all messages of one call.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How long a job may be told to wait at first.
+/// The longest initial delay of a job.
 const MAX_DELAY_SECONDS: u64 = 15 * 60;
 
-/// The API: `POST /`, with the operation in `X-Amz-Target`.
+/// Handles `POST /`, with the operation in `X-Amz-Target`.
 pub(crate) async fn call(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let Some(operation) = target.and_then(|target| target.strip_prefix("AmazonSQS.")) else {
@@ -53,11 +53,14 @@ fn perform(queues: &[Arc<Queue>], operation: &str, request: &Value) -> Result<Va
         "SendMessage" => send(find(queues, request)?, request),
         "SendMessageBatch" => send_batch(find(queues, request)?, request),
         "GetQueueAttributes" => attributes(queues, request),
-        _ => Err(Refusal("UnsupportedOperation", "the local stack's queues send and count")),
+        _ => Err(Refusal(
+            "UnsupportedOperation",
+            "the local stack supports SendMessage, SendMessageBatch and GetQueueAttributes only",
+        )),
     }
 }
 
-/// The name in an address like `http://127.0.0.1:3001/000000000000/FanoutQueue`.
+/// Returns the name of the queue in an address like `http://127.0.0.1:3001/000000000000/FanoutQueue`.
 fn name(request: &Value) -> &str {
     request["QueueUrl"].as_str().and_then(|url| url.rsplit('/').next()).unwrap_or_default()
 }
@@ -78,12 +81,12 @@ fn send_batch(queue: &Queue, request: &Value) -> Result<Value, Refusal> {
     let ids: BTreeSet<&str> = entries.iter().filter_map(|entry| entry["Id"].as_str()).collect();
     let bytes: usize = entries.iter().filter_map(|entry| entry["MessageBody"].as_str()).map(str::len).sum();
     match entries.len() {
-        0 => return Err(Refusal("EmptyBatchRequest", "there are no entries")),
-        n if n > MAX_ENTRIES => return Err(Refusal("TooManyEntriesInBatchRequest", "there are more than 10 entries")),
+        0 => return Err(Refusal("EmptyBatchRequest", "there must be at least one entry")),
+        n if n > MAX_ENTRIES => return Err(Refusal("TooManyEntriesInBatchRequest", "at most 10 entries are allowed")),
         n if n > ids.len() => {
-            return Err(Refusal("BatchEntryIdsNotDistinct", "two entries share an Id, or one has none"));
+            return Err(Refusal("BatchEntryIdsNotDistinct", "each entry must have an Id of its own"));
         }
-        _ if bytes > MAX_BYTES => return Err(Refusal("BatchRequestTooLong", "the messages have more than 1 MiB")),
+        _ if bytes > MAX_BYTES => return Err(Refusal("BatchRequestTooLong", "at most 1 MiB is allowed in total")),
         _ => {}
     }
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
@@ -100,16 +103,16 @@ fn send_batch(queue: &Queue, request: &Value) -> Result<Value, Refusal> {
     Ok(json!({ "Successful": taken, "Failed": failed }))
 }
 
-/// The body and the delay of a message that may be sent.
+/// Returns the body and the delay of a message, or why SQS refuses it.
 fn checked(entry: &Value) -> Result<(&str, Duration), Refusal> {
     let body = entry["MessageBody"].as_str().filter(|body| !body.is_empty());
     let body = body.ok_or(Refusal("MissingParameter", "MessageBody must be a string that is not empty"))?;
     let is_allowed = |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     if !body.chars().all(is_allowed) {
-        return Err(Refusal("InvalidMessageContents", "it has a character that XML does not have"));
+        return Err(Refusal("InvalidMessageContents", "the message must have only characters that XML allows"));
     }
     if body.len() > MAX_BYTES {
-        return Err(Refusal("InvalidParameterValue", "the message has more than 1 MiB"));
+        return Err(Refusal("InvalidParameterValue", "the message must have at most 1 MiB"));
     }
     match entry.get("DelaySeconds").map_or(Some(0), Value::as_u64) {
         Some(seconds) if seconds <= MAX_DELAY_SECONDS => Ok((body, Duration::from_secs(seconds))),
@@ -117,7 +120,7 @@ fn checked(entry: &Value) -> Result<(&str, Duration), Refusal> {
     }
 }
 
-/// How many jobs wait, are hidden or under way, or are put aside.
+/// Counts the jobs of a queue: those that wait, and those that are hidden or running. Counts dead letters too.
 fn attributes(queues: &[Arc<Queue>], request: &Value) -> Result<Value, Refusal> {
     let name = name(request);
     let counts = queues.iter().find_map(|queue| {
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_given_out_in_batches_and_after_their_delay() {
+    fn jobs_are_handed_out_in_batches_and_after_their_delay() {
         let queue = queue(2);
         let entry = |id: &str, delay: u64| json!({ "Id": id, "MessageBody": id, "DelaySeconds": delay });
         let entries = json!({ "Entries": [entry("a", 0), entry("b", 900), entry("c", 0), entry("d", 0)] });
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sqs_refuses_is_refused() {
+    fn invalid_calls_get_the_errors_of_sqs() {
         let queue = queue(1);
         let batch = |entries: Vec<Value>| asked(&queue, "SendMessageBatch", json!({ "Entries": entries }));
         let entry = |id: usize, body: &str| json!({ "Id": id.to_string(), "MessageBody": body });

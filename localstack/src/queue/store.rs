@@ -1,7 +1,7 @@
-//! A queue in memory: jobs that wait, that are given out and hidden, and that are put aside.
+//! A queue in memory: jobs that wait, jobs that were handed out, and dead letters.
 //!
-//! A job that was given out is hidden for the queue's visibility timeout, and gone when it is done. One that fails comes
-//! again after that time. One that was given out as often as the template says goes to the dead letters.
+//! A job that was handed out is hidden for the queue's visibility timeout, and removed when it succeeds. A failed job
+//! is handed out again after that time. After the number of tries in the template, it goes to the dead letters.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,17 +19,17 @@ use crate::template::QueueDefinition;
 pub(crate) struct Queue {
     pub(super) definition: QueueDefinition,
     jobs: Mutex<Jobs>,
-    /// Something was put in, or came back.
+    /// Signals that a job was added or put back.
     pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    /// Those that wait or are hidden.
+    /// Jobs that wait or are hidden.
     pub(super) waiting: VecDeque<Job>,
-    /// How many are given out.
+    /// How many jobs are handed out.
     pub(super) running: usize,
-    /// Those that were put aside.
+    /// The dead letters.
     pub(super) dead: Vec<Job>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Job {
 }
 
 impl Queue {
-    /// An empty queue; with that visibility timeout instead of its own, if there is one.
+    /// Creates an empty queue. `visibility` replaces the visibility timeout of the definition.
     pub(crate) fn new(definition: QueueDefinition, visibility: Option<Duration>) -> Arc<Self> {
         let visibility = visibility.unwrap_or(definition.visibility);
         let definition = QueueDefinition { visibility, ..definition };
@@ -52,11 +52,11 @@ impl Queue {
     }
 
     pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
-        // What a panic left behind is whole: each change is one step.
+        // A panic leaves consistent data, because each change is one step.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many jobs it has, and how many were put aside, each by the name of the queue where they are.
+    /// Returns the number of jobs and of dead letters, each with the name of its queue.
     pub(crate) fn counts(&self) -> Vec<(&str, usize)> {
         let jobs = self.jobs();
         let own = (self.definition.name.as_str(), jobs.waiting.len() + jobs.running);
@@ -64,7 +64,7 @@ impl Queue {
         [own].into_iter().chain(dead).collect()
     }
 
-    /// Put a job in: its id.
+    /// Adds a job and returns its id.
     pub(super) fn put(&self, body: &str, delay: Duration) -> String {
         let id = Builder::from_random_bytes(rand::random()).into_uuid().to_string();
         let (sent, visible) = (SystemClock.now_ms(), Instant::now() + delay);
@@ -74,7 +74,7 @@ impl Queue {
         id
     }
 
-    /// The next jobs to give out, as soon as there are any.
+    /// Returns the next jobs to hand out, as soon as there are any.
     pub(super) async fn next(&self) -> Vec<Job> {
         loop {
             let changed = self.changed.notified();
@@ -89,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// The jobs to give out at that time, and when there will be others.
+    /// Returns the jobs to hand out at that time, and when there will be others.
     pub(super) fn take(&self, now: Instant) -> (Vec<Job>, Option<Instant>) {
         let mut jobs = self.jobs();
         let mut batch = Vec::new();
@@ -97,7 +97,7 @@ impl Queue {
             if job.visible > now || batch.len() == self.definition.batch {
                 jobs.waiting.push_back(job);
             } else if matches!(&self.definition.dead_letters, Some((most, _)) if job.receives >= *most) {
-                tracing::warn!(job = job.id, queue = self.definition.name, "a job is put aside");
+                tracing::warn!(job = job.id, queue = self.definition.name, "a job was moved to the dead letters");
                 jobs.dead.push(job);
             } else {
                 job.receives += 1;
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_hidden_while_it_is_out_and_put_aside_in_the_end() {
+    fn a_failing_job_is_hidden_between_tries_and_becomes_a_dead_letter() {
         let queue = queue(1);
         queue.put("a", Duration::ZERO);
         let now = Instant::now();
