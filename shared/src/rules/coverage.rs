@@ -79,14 +79,14 @@ impl Span {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn open(from: Ms) -> Connection {
+    pub(crate) fn open(from: Ms) -> Connection {
         Connection { announced: from, from: Some(from), to: None, clean: false }
     }
 
-    fn closed(from: Ms, to: Ms) -> Connection {
+    pub(crate) fn closed(from: Ms, to: Ms) -> Connection {
         Connection { to: Some(to), ..open(from) }
     }
 

@@ -110,15 +110,8 @@ pub fn coalesce(mut spans: Vec<Span>, most: usize) -> Vec<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::coverage::tests::{closed, open};
     use proptest::prelude::*;
-
-    fn open(from: Ms) -> Connection {
-        Connection { announced: from, from: Some(from), to: None, clean: false }
-    }
-
-    fn closed(from: Ms, to: Ms) -> Connection {
-        Connection { to: Some(to), ..open(from) }
-    }
 
     fn gaps(whole: Span, connections: &[Connection]) -> Vec<Span> {
         Taken::of(connections, 0, 1_000).gaps(whole)
