@@ -30,7 +30,7 @@ pub static ALL: &[&Function] = &[
     &fanout::FUNCTION,
 ];
 
-/// The routes of the public HTTP API. A constant, so that a binary does not hold the code of every function.
+/// The routes of the public HTTP API. It is a constant, so that no binary contains the code of every function.
 const REST: [Option<Route>; ALL.len()] = {
     let mut routes = [None; ALL.len()];
     let mut next = 0;
@@ -46,7 +46,7 @@ const REST: [Option<Route>; ALL.len()] = {
 /// The order in which methods are listed.
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 
-/// The methods of a path of the public HTTP API, as the header `Allow` lists them.
+/// Returns the methods of a path of the public HTTP API, as the header `Allow` lists them.
 pub(crate) fn methods_of(path: &str) -> String {
     let has = |method: &str| REST.iter().flatten().any(|route| route.path == path && route.method == method);
     METHODS.into_iter().filter(|method| has(method)).collect::<Vec<_>>().join(", ")

@@ -1,4 +1,4 @@
-//! The context that every handler is given: everything that it can reach.
+//! The context of every handler: everything that it can reach.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,56 +15,56 @@ use shared::table::Table;
 use shared::token::Verifier;
 use shared::{Error, Result, aws};
 
-/// How far apart the ticks are by which answers are given that must not tell by their time what became of something:
-/// forty times what such answers were measured to differ by.
+/// The time between two ticks. Answers whose time must not show an outcome wait for a tick. It is forty times the
+/// largest measured difference of such answers.
 const TICK_MS: Ms = 4;
 
-/// How far apart the coarse ones are, by which a message is acknowledged whose receivers have connections open: longer
-/// than a post has its slot, the receivers' states are read and what they did not take is written down.
+/// The time between two coarse ticks, for the acknowledgement of a message whose receivers have connections open. It is
+/// longer than a post's slot, the reads of the receivers' states and the records of missed messages together.
 const COARSE_TICK_MS: Ms = 40;
 
-/// Clients, clock and chance of one function instance.
+/// Clients, clock and random numbers of one function instance.
 #[derive(Debug)]
 pub struct App {
     /// The DynamoDB table.
     pub(crate) table: Table,
-    /// Time.
+    /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
-    /// New ids, and jitter.
+    /// The source of new ids and of jitter.
     pub(crate) ids: Arc<Ids>,
-    /// Who may open a WebSocket from a browser.
+    /// The origins of web pages that may open a WebSocket.
     pub(crate) allowed_origins: Origins,
-    /// What is counted.
+    /// The counters.
     pub(crate) metrics: Arc<Metrics>,
-    /// Under which name CloudWatch keeps it.
+    /// The name under which CloudWatch keeps the counters.
     pub(crate) metrics_namespace: String,
-    /// How many members a group may have.
+    /// The highest number of members of a group.
     pub(crate) max_group_members: u32,
-    /// Beyond how many receivers a message to a group goes through the queue.
+    /// A message to a group with more receivers than this goes through the queue.
     pub(crate) fanout_members: usize,
     /// The queue of the fan-out. Without it, a message to a group is delivered in place.
     pub(crate) queue: Option<Queue>,
-    /// How many missed messages one call returns.
+    /// The highest number of missed messages that one call returns.
     pub(crate) max_page_messages: usize,
-    /// How many groups a user may be in.
+    /// The highest number of groups that a user may be in.
     pub(crate) max_groups: usize,
-    /// How many invitations may wait for a user.
+    /// The highest number of invitations that may wait for a user.
     pub(crate) max_invitations: usize,
-    /// How many connections a user may have open.
+    /// The highest number of connections that a user may have open.
     pub(crate) max_connections: usize,
-    /// How much of what a connection took last comes again if its client did not close it.
+    /// Messages of this last part of a connection are delivered again if its client did not close it.
     pub(crate) redeliver_ms: Ms,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
 
 impl App {
-    /// The context of a process that is configured so. Nothing is connected to yet.
+    /// Creates the context of a process from its configuration. It connects to nothing yet.
     pub fn new(config: &Config) -> Self {
         Self::over(aws::http_client(), config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
     }
 
-    /// The same over an HTTP client, with a clock and chance, of the caller's choice.
+    /// Creates the context with the caller's HTTP client, clock and source of ids.
     pub fn over(http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let dynamodb = aws::dynamodb(config, http.clone(), &metrics);
@@ -89,12 +89,12 @@ impl App {
         }
     }
 
-    /// What this process has counted.
+    /// Returns the counters of this process.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Write a failure to the log, loudly and counted if it is ours, and in any case no more than once.
+    /// Logs an error once. A failure of the service is logged as an error and counted.
     pub(crate) fn report(&self, error: &Error) {
         if error.is_ours() {
             self.metrics.count(Metric::Unavailable);
@@ -104,36 +104,36 @@ impl App {
         }
     }
 
-    /// Resolves when the clock shows that time.
+    /// Resolves when the clock shows `time`.
     pub(crate) async fn wait_until(&self, time: Ms) {
         while let Some(left) = time.checked_sub(self.clock.now_ms()).filter(|left| *left > 0) {
             self.clock.sleep(Duration::from_millis(left)).await;
         }
     }
 
-    /// Resolves when every machine's clock is past a time that this one has shown, or shows soon.
+    /// Resolves when every machine's clock is past `time`.
     pub(crate) async fn wait_past(&self, time: Ms) {
         self.wait_until(time + STAMP_MS).await;
     }
 
-    /// Resolves at the next tick of a coarse clock. What is answered then takes as long as another answer that took a
-    /// little less or more: who measures cannot tell what made the difference.
+    /// Resolves at the next tick. Answers that differ by much less than a tick are mostly sent at the same tick, so
+    /// their time tells less.
     pub(crate) async fn wait_for_tick(&self) {
         self.clock.sleep(self.clock.until_tick(TICK_MS)).await;
     }
 
-    /// Resolves a whole number of coarse ticks after that time.
+    /// Resolves a whole number of coarse ticks after `since`.
     pub(crate) async fn wait_for_coarse_tick(&self, since: Ms) {
         let passed = self.clock.now_ms().saturating_sub(since);
         self.wait_until(since + (passed / COARSE_TICK_MS + 1) * COARSE_TICK_MS).await;
     }
 
-    /// What pushes. [`crate::serve`] makes sure that a function that pushes has it.
+    /// Returns the pusher. [`crate::serve`] makes sure that a function that pushes has one.
     pub(crate) fn pusher(&self) -> Result<&Pusher> {
         self.pusher.as_ref().ok_or_else(|| Error::unavailable("pushing", "MANAGEMENT_ENDPOINT is not set"))
     }
 
-    /// What verifies tokens. [`crate::serve`] makes sure that a function that verifies has it.
+    /// Returns the verifier of tokens. [`crate::serve`] makes sure that a function that verifies has one.
     pub(crate) fn verifier(&self) -> Result<&Verifier> {
         let unset = || Error::unavailable("verifying a token", "neither JWT_SECRET nor JWKS_URL is set");
         self.verifier.as_ref().ok_or_else(unset)

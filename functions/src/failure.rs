@@ -5,9 +5,9 @@ use lambda_http::lambda_runtime::Diagnostic;
 /// A failed invocation, as Lambda reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub error_type: String,
-    /// What the caller may know of it.
+    /// The message for the caller.
     pub error_message: String,
 }
 

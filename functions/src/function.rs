@@ -1,4 +1,4 @@
-//! What a function is: its name, what calls it, what it needs, and the handler that answers.
+//! The definition of a function: its name, its trigger, its needs and its handler.
 
 use futures::future::BoxFuture;
 use shared::config::Config;
@@ -13,16 +13,16 @@ use crate::failure::Failure;
 pub struct Function {
     /// The name that its module, binary, resource in the template and tests share.
     pub name: &'static str,
-    /// What calls it.
+    /// The events that call it.
     pub trigger: Trigger,
     needs: Needs,
     pub(crate) handler: Handler,
 }
 
-/// What calls a function.
+/// The events that call a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// The WebSocket API asks it who opens a connection.
+    /// Authorization of connections to the WebSocket API.
     Authorizer,
     /// Events of the WebSocket API with these route keys.
     Socket(&'static [&'static str]),
@@ -43,18 +43,18 @@ pub struct Route {
     pub path: &'static str,
 }
 
-/// What a function cannot run without.
+/// The dependencies of a function.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Needs {
-    /// No more than the table.
+    /// Only the table.
     Table,
-    /// The keys that verify tokens.
+    /// The table, and the keys that verify tokens.
     Tokens,
-    /// The management API of the WebSocket gateway.
+    /// The table, and the management API of the WebSocket gateway.
     Pushes,
 }
 
-/// The code that answers, by the kind of event that it takes.
+/// The code of a function, by the kind of event that it handles.
 #[derive(Debug)]
 pub(crate) enum Handler {
     Authorizer(for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, Result<String, Failure>>),
@@ -65,7 +65,7 @@ pub(crate) enum Handler {
 }
 
 impl Function {
-    /// The function that the WebSocket API asks who opens a connection.
+    /// Defines the authorizer of the WebSocket API.
     pub(crate) const fn authorizer(
         name: &'static str,
         handler: for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, Result<String, Failure>>,
@@ -73,7 +73,7 @@ impl Function {
         Self { name, trigger: Trigger::Authorizer, needs: Needs::Tokens, handler: Handler::Authorizer(handler) }
     }
 
-    /// A function for events of the WebSocket API with these route keys.
+    /// Defines a function for events of the WebSocket API with these route keys.
     pub(crate) const fn socket(
         name: &'static str,
         route_keys: &'static [&'static str],
@@ -83,7 +83,7 @@ impl Function {
         Self { name, trigger: Trigger::Socket(route_keys), needs, handler: Handler::Socket(handler) }
     }
 
-    /// A function for one route of the public HTTP API, which reads these query parameters besides the token.
+    /// Defines a function for one route of the public HTTP API. It reads these query parameters and the token.
     pub(crate) const fn rest(
         name: &'static str,
         method: &'static str,
@@ -96,7 +96,7 @@ impl Function {
         Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(endpoint) }
     }
 
-    /// A function for routes of the internal HTTP API, and for direct invocations.
+    /// Defines a function for routes of the internal HTTP API, and for direct invocations.
     pub(crate) const fn internal(
         name: &'static str,
         routes: &'static [Route],
@@ -106,12 +106,12 @@ impl Function {
         Self { name, trigger: Trigger::Internal(routes), needs, handler: Handler::Internal(endpoint) }
     }
 
-    /// A function for the jobs of a queue.
+    /// Defines a function for the jobs of a queue.
     pub(crate) const fn queue(name: &'static str, needs: Needs, handler: sqs::Handler) -> Self {
         Self { name, trigger: Trigger::Queue, needs, handler: Handler::Queue(handler) }
     }
 
-    /// The function's routes of an HTTP API.
+    /// Returns the function's routes of an HTTP API.
     pub fn routes(&self) -> &[Route] {
         match &self.trigger {
             Trigger::Rest(route) => std::slice::from_ref(route),
@@ -120,7 +120,7 @@ impl Function {
         }
     }
 
-    /// The query parameters that the function reads, besides the token.
+    /// Returns the query parameters that the function reads, without the token.
     pub fn parameters(&self) -> &'static [&'static str] {
         match &self.handler {
             Handler::Rest(endpoint) => endpoint.parameters,
@@ -129,7 +129,7 @@ impl Function {
         }
     }
 
-    /// Says what the configuration lacks for this function.
+    /// Returns what the configuration lacks for this function.
     pub(crate) fn lacks(&self, config: &Config) -> Option<&'static str> {
         match self.needs {
             Needs::Tokens if config.tokens.is_none() => Some("JWT_SECRET or JWKS_URL must be set"),

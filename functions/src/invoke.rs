@@ -1,4 +1,4 @@
-//! How an event becomes a call of a function: the same way in Lambda and on one machine.
+//! Runs a function for an event. Lambda and the local stack use the same code.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,7 +18,7 @@ impl Function {
     /// Runs one invocation: the event as JSON in, the result as JSON out.
     ///
     /// # Errors
-    /// What Lambda reports as a failed invocation. A refused HTTP request is a result.
+    /// The failure that Lambda reports for the invocation. A refused HTTP request is a result, not a failure.
     pub async fn invoke(&self, app: &App, event: &str) -> Result<String, Failure> {
         match &self.handler {
             Handler::Authorizer(handler) => handler(app, event).await,
@@ -40,7 +40,7 @@ where
 {
     let Event { mut payload, address } = Event::parse(event)?;
     if let LambdaRequest::WebSocket(event) = &mut payload {
-        // Of a header that is in both maps, lambda_http keeps the last value only.
+        // If a header is in both maps, lambda_http keeps its last value only.
         let single = std::mem::take(&mut event.headers);
         event.multi_value_headers = token::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
     }

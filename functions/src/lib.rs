@@ -1,11 +1,10 @@
-//! The Lambda functions. Each is one file, named as its function, in the folder of its kind:
+//! The Lambda functions. Each has one file with its name, in the folder of its kind:
 //! `sockets` (the WebSocket), `messages`, `groups` and `invitations` (the public REST API), `back_end` (the internal
 //! API), and `delivery::fanout` (the queue).
 //!
-//! Imports run down, in this order:
-//! [`mod@serve`] (a Lambda process) · `invoke` (event to call) · [`all`] (the list of functions) · the folders of functions ·
-//! `delivery` (pushes, jobs) · [`function`] (what a function is) · `call` (the kinds of calls) · [`App`] (what a handler
-//! can reach) · [`failure`]. No function imports another.
+//! Imports run down, in this order: [`mod@serve`] (a Lambda process) · `invoke` (event to call) · [`all`] (the list of
+//! functions) · the folders of functions · `delivery` (pushes, jobs) · [`function`] (the definition of a function) ·
+//! `call` (the kinds of calls) · [`App`] (the context of a handler) · [`failure`]. No function imports another.
 
 mod app;
 mod call;

@@ -1,4 +1,4 @@
-//! A function as a Lambda process: configuration, log, and the loop that takes events.
+//! Runs a function as a Lambda process: configuration, log, and the loop that handles events.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::App;
 use crate::failure::Failure;
 use crate::function::Function;
 
-/// Runs a function as a Lambda process. Prints what is wrong with the configuration and ends, or does not end.
+/// Runs a function as a Lambda process. If the configuration is wrong, it prints the reason and returns.
 pub fn serve(function: &'static Function) -> ExitCode {
     let started = Instant::now();
     let config = match Config::from_env() {
@@ -45,9 +45,9 @@ fn log_as_json(level: &str) {
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_current_span(false).init();
 }
 
-/// Polls Lambda for events. The futures are boxed, so that this loop is compiled once and not for each binary.
+/// Polls Lambda for events. The futures are boxed, so that this loop is compiled once for all binaries.
 async fn poll(function: &'static Function, app: Arc<App>, started: Instant) -> Result<(), lambda_runtime::Error> {
-    // Only the first invocation waited for the start.
+    // Only the first invocation waits for the start of the process.
     let mut init_ms = Some(milliseconds(started));
     let handle = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Box<RawValue>, Failure>> {
         let (app, init_ms) = (app.clone(), init_ms.take());
@@ -87,11 +87,11 @@ fn log_invocation(app: &App, fields: Map<String, Value>) {
         return;
     }
     let line = embedded(&app.metrics_namespace, app.clock.now_ms(), &counts, fields);
-    // An error means that the log is closed, and there is no other place to report it.
+    // An error means that the log is closed. There is no other place to report it.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// The time since an instant, to the microsecond.
+/// Returns the milliseconds since an instant, rounded to the microsecond.
 fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

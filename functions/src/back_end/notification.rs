@@ -1,8 +1,8 @@
-//! `POST /notification?type=…&to=…&from=…`, or a direct invocation with these beside the body's fields: push a
+//! `POST /notification?type=…&to=…&from=…`, or a direct invocation with these fields and those of the body: pushes a
 //! notification to users who are online. 200: empty. 403: any mistake in the request.
 //!
-//! Body: `{"notificationType", "content", …}`. It is pushed as it is, with `type: "NOTIFICATION"`, and never stored. To a
-//! group that is too large for one function it goes through the queue, as messages do.
+//! Body: `{"notificationType", "content", …}`. It is pushed unchanged, with `type: "NOTIFICATION"`, and never stored.
+//! If the group is too large for one function, the notification goes through the queue, as messages do.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub static FUNCTION: Function = Function::internal(
 /// The largest frame that API Gateway pushes, in bytes.
 const MAX_FRAME_BYTES: usize = 128 * 1024;
 
-/// Whom a notification is for.
+/// The receivers of a notification.
 #[derive(Debug)]
 enum Audience {
     User(UserId),
@@ -39,7 +39,7 @@ enum Audience {
     Friends,
 }
 
-/// The parameters as they came.
+/// The parameters, unchecked.
 struct Parameters {
     from: Option<String>,
     kind: Option<String>,
@@ -64,7 +64,7 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
     })
 }
 
-/// The contract's word for every mistake in a notification.
+/// Makes an error a 403, because the API answers 403 for every mistake in a notification.
 fn forbidden(error: Error) -> Error {
     match error {
         Error::BadRequest(_) | Error::Encoded => Error::Forbidden(error.problem().detail),
@@ -88,10 +88,10 @@ async fn notify(app: &App, parameters: Parameters, body: Object<'_>) -> Result<(
     push_to(app, audience, from.as_ref(), Parcel::fleeting(&frame)).await
 }
 
-/// The jobs that a notification to a group is cut into, if the group is too large for one function.
+/// Returns the jobs of a notification to a group, if the group is too large for one function.
 async fn jobs(app: &App, group: &GroupId, from: Option<&UserId>, frame: &str) -> Result<Option<Vec<String>>> {
-    let standing = app.table.existing_groups(std::slice::from_ref(group)).await?;
-    let large = standing.get(group).filter(|meta| meta.members as usize > app.fanout_members);
+    let existing = app.table.existing_groups(std::slice::from_ref(group)).await?;
+    let large = existing.get(group).filter(|meta| meta.members as usize > app.fanout_members);
     Ok(large.and_then(|meta| job::notification(group, meta.last_shard, from, app.clock.now_ms(), frame)))
 }
 
@@ -150,7 +150,7 @@ async fn push_to(app: &App, audience: Audience, from: Option<&UserId>, parcel: P
     }
 }
 
-/// Pushes to all users who do not block `from`. That user does not wait for the answer, so its time tells nothing.
+/// Pushes to all users who do not block `from`. `from` does not wait for the answer, so its time tells them nothing.
 async fn push_to_all(
     app: &App,
     parcel: Parcel<'_>,

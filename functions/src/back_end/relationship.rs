@@ -1,9 +1,9 @@
-//! Friends and blocks, kept current by the host application.
+//! Friends and blocks. The host application keeps them current.
 //!
 //! `PUT` and `DELETE /relationship/{userId}/friends/{otherId}` (mutual), `PUT` and `DELETE
 //! /relationship/{userId}/blocks/{otherId}` (the first blocks the second), `GET /relationship/{userId}` → `{friends,
 //! blocks}`. Or a direct invocation: `{"method": "PUT" | "DELETE" | "GET", "userId", "friendId" | "blockedId"}`.
-//! All idempotent. 400: a wrong id or method.
+//! All calls are idempotent. 400: a wrong id or method.
 
 use futures::future::BoxFuture;
 use shared::frame::encode;
@@ -31,7 +31,7 @@ pub static FUNCTION: Function = Function::internal(
     Endpoint { parameters: &[], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
 );
 
-/// What of two users is asked for.
+/// The relation that is changed, with the other user.
 #[derive(Debug)]
 enum Relation {
     Friend(UserId),
@@ -77,7 +77,7 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
     })
 }
 
-/// A user's friends and blocks, as JSON.
+/// Returns a user's friends and blocks, as JSON.
 async fn relationships(app: &App, user: &UserId) -> Result<String> {
     let json = encode(&app.table.relationships(user).await?);
     match fits(&json) {
@@ -86,8 +86,8 @@ async fn relationships(app: &App, user: &UserId) -> Result<String> {
     }
 }
 
-/// Resolves when every machine's clock is past the change: what is sent after the answer is on its far side, or a pull
-/// would leave it out for good.
+/// Resolves when every machine's clock is past the change. A message sent after the answer then has an id after the
+/// change. With an earlier id, a pull could leave it out for good.
 async fn wait_past(app: &App, block: &Block) -> Result<()> {
     if let Some(changed) = block.changed() {
         app.wait_past(changed).await;

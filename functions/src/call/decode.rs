@@ -1,7 +1,8 @@
-//! Events of API Gateway, as lambda_http can take them.
+//! Decodes events of API Gateway for lambda_http.
 //!
-//! It makes a URI of host, path and query, and panics where they make none: a Host header may say anything. Nobody here
-//! reads that URI, so lambda_http is shown none of it, and the handler is given the path beside it.
+//! lambda_http builds a URI of host, path and query, and panics if it is invalid. A Host header may have any content.
+//! No function reads this URI. So host, path and query are removed from the event, and the handler gets the path
+//! separately.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,33 +14,33 @@ use percent_encoding::percent_decode_str;
 
 use crate::failure::Failure;
 
-/// An event that lambda_http can take, and what it was not shown.
+/// An event for lambda_http, and the parts that were removed from it.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) payload: LambdaRequest,
     pub(crate) address: Address,
 }
 
-/// What lambda_http is not shown of an address.
+/// The parts of an address that are removed from an event.
 #[derive(Debug, Default)]
 pub(crate) struct Address {
-    /// The path as it came.
+    /// The path as the client sent it.
     path: String,
     query: Query,
 }
 
-/// Whether the query is text. The decoder of queries puts U+FFFD in place of what is not.
+/// Whether the query is UTF-8. The decoder of queries replaces other bytes with U+FFFD.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Query {
-    /// UTF-8 once its percent-encoding is undone.
+    /// UTF-8 after percent-decoding.
     #[default]
     Utf8,
-    /// Something else, such as GBK.
+    /// Another encoding, such as GBK.
     Other,
 }
 
 impl Address {
-    /// The request with its address, and with a [`Query`] among its extensions.
+    /// Returns the request with its path, and with [`Query`] as an extension.
     pub(crate) fn of(&self, mut request: Request) -> Request {
         request.extensions_mut().insert(self.query);
         request.with_raw_http_path(&self.path)
@@ -47,7 +48,7 @@ impl Address {
 }
 
 impl Event {
-    /// Read an event.
+    /// Parses an event.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
         let mut payload: LambdaRequest = serde_json::from_str(text).map_err(malformed)?;
@@ -63,7 +64,7 @@ impl Event {
     }
 }
 
-/// Take the address from a request of an HTTP API, and leave its query as parameters.
+/// Removes the address from a request of an HTTP API. The query stays as parsed parameters.
 fn take_address(event: &mut ApiGatewayV2httpRequest) -> Address {
     event.headers.remove(HOST);
     event.request_context.domain_name = None;
@@ -78,7 +79,7 @@ fn take_address(event: &mut ApiGatewayV2httpRequest) -> Address {
     address
 }
 
-/// Take the address from an event of the WebSocket API. Who connects was asked before, by the authorizer.
+/// Removes the address and the query from an event of the WebSocket API. The authorizer has already read the token.
 fn take_handshake(event: &mut ApiGatewayWebsocketProxyRequest) -> Address {
     event.headers.remove(HOST);
     event.multi_value_headers.remove(HOST);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn path_query_and_body_are_what_they_were() {
+    fn path_query_and_body_are_unchanged() {
         let request = read(PULL);
         assert_eq!(request.raw_http_path(), "/api/message");
         let query = request.query_string_parameters();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_is_no_utf_8_is_told_from_one_that_is() {
+    fn a_query_that_is_not_utf_8_is_recognized() {
         for (query, expected) in [
             ("name=%E8%B7%91", Query::Utf8),
             ("name=\u{8dd1}", Query::Utf8),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_path_or_query_ends_a_function() {
+    fn no_host_path_or_query_makes_it_panic() {
         let host = "f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com";
         for odd in ["", ":", "a b", "[::1", "host:99999", "a/b", "é", "@"] {
             read(&PULL.replace(host, odd));
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_said_to_be_base64_is() {
+    fn an_invalid_base64_body_is_refused() {
         let binary = include_str!("../../../tests/events/http-invite-base64.json");
         let body = serde_json::from_str::<serde_json::Value>(binary).unwrap()["body"].as_str().unwrap().to_owned();
         assert_eq!(Event::parse(&binary.replace(&body, "!")).unwrap_err().error_type, "MalformedEvent");

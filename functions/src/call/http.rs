@@ -1,5 +1,5 @@
-//! Requests and answers of both HTTP APIs: reads parameters and bodies, measures answers, and is the one place where an
-//! error becomes a problem document.
+//! Requests and answers of both HTTP APIs. It reads parameters and bodies, and measures answers. Only here an error
+//! becomes a problem document.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -19,17 +19,17 @@ use shared::{Error, Result};
 use super::decode::Query;
 use crate::App;
 
-/// The largest body of a call, unless an endpoint says otherwise: 16 KiB.
+/// The largest body of a call, unless its endpoint sets another limit: 16 KiB.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// How many fields the object in a body may have.
+/// The highest number of fields of the object in a body.
 const MAX_FIELDS: usize = 64;
 
-/// The largest body of an answer, as it stands in the result of a function. Lambda refuses a result of more than 6 MB;
-/// what is left is for the headers.
+/// The largest body of an answer, in bytes, with its escapes in the result of a function. Lambda refuses a result of
+/// more than 6 MB. The rest is for the headers.
 pub(crate) const MAX_ANSWER_BYTES: usize = 5_500_000;
 
-/// What a request brings along.
+/// A request.
 #[derive(Debug)]
 pub(crate) struct Input(Request);
 
@@ -42,22 +42,22 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// 200 and nothing else.
+    /// Creates an answer with status 200 and no body.
     pub(crate) fn empty() -> Self {
         Self::default()
     }
 
-    /// 200 and a value.
+    /// Creates an answer with status 200 and a value.
     pub(crate) fn json(value: &impl Serialize) -> Self {
         Self::encoded(encode(value))
     }
 
-    /// 200 and a value that is JSON already.
+    /// Creates an answer with status 200 and a value that is already JSON.
     pub(crate) fn encoded(json: String) -> Self {
         Self { body: Some(json), ..Self::default() }
     }
 
-    /// The answer if a function can give it, or else a refusal.
+    /// Returns the answer if it fits into the result of a function, or else `refusal`.
     pub(crate) fn or_too_large(self, refusal: impl FnOnce() -> Error) -> Result<Self> {
         if self.fits() { Ok(self) } else { Err(refusal()) }
     }
@@ -66,12 +66,12 @@ impl Reply {
         self.body.as_deref().is_none_or(fits)
     }
 
-    /// An answer of that status without a body.
+    /// Creates an answer with this status and no body.
     pub(crate) fn status(status: u16) -> Self {
         Self { status: Some(status), ..Self::default() }
     }
 
-    /// The answer with a header.
+    /// Adds a header.
     pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -90,13 +90,13 @@ impl Reply {
     }
 }
 
-/// Whether a body fits into an answer.
+/// Returns whether a body fits into an answer.
 pub(crate) fn fits(body: &str) -> bool {
-    // An escape has six bytes at most, so most bodies need not be measured.
+    // An escaped character has at most six bytes, so short bodies need no exact count.
     body.len() < MAX_ANSWER_BYTES / 6 || escaped_bytes(body) <= MAX_ANSWER_BYTES
 }
 
-/// A JSON array that is encoded item by item, as long as it fits into an answer.
+/// A JSON array that grows item by item, as long as it fits into an answer.
 #[derive(Debug)]
 pub(crate) struct Array {
     json: String,
@@ -109,10 +109,10 @@ impl Array {
         Self { bytes: escaped_bytes(&json), json }
     }
 
-    /// Adds an item at the end, if there is room for it. Whether there was.
+    /// Adds an item at the end if there is room for it. Returns whether there was room.
     pub(crate) fn push(&mut self, item: &impl Serialize) -> bool {
         let item = encode(item);
-        // Without quotes of its own; the first has no comma, and is counted as if it had.
+        // The item has no quotes of its own, but a comma. The first has no comma, and is counted as if it had one.
         let bytes = self.bytes + escaped_bytes(&item) - 2 + 1;
         if bytes > MAX_ANSWER_BYTES {
             return false;
@@ -127,7 +127,7 @@ impl Array {
         true
     }
 
-    /// The array as an answer.
+    /// Returns the array as an answer.
     pub(crate) fn into_reply(self) -> Reply {
         Reply::encoded(self.json)
     }
@@ -138,8 +138,8 @@ impl Input {
         Self(request)
     }
 
-    /// Refuses what no endpoint takes, before anything is read: a query that is not UTF-8, a body that is encoded, or one
-    /// of more bytes than that.
+    /// Refuses requests that no endpoint accepts: a query that is not UTF-8, or a body that is encoded or too large. It
+    /// runs before parameters and body are read.
     pub(crate) fn require_readable(&self, max_body_bytes: usize) -> Result<()> {
         if self.0.extensions().get() == Some(&Query::Other) {
             return Err(Error::BadRequest("the query is not UTF-8".to_owned()));
@@ -154,8 +154,8 @@ impl Input {
         }
     }
 
-    /// Refuses a parameter that differs from one of these in case or by brackets, such as `Drop` or `drop[]`: it is a
-    /// mistake, and the call would do what nobody asked for.
+    /// Refuses a parameter that differs from one of these in case or by brackets, such as `Drop` or `drop[]`. It is a
+    /// mistake, and without it the call would do something else than the client asked for.
     pub(crate) fn refuse_misspelt(&self, names: &[&str]) -> Result<()> {
         let spells = |given: &str, name: &str| {
             let given = given.trim().split('[').next().unwrap_or_default();
@@ -177,12 +177,12 @@ impl Input {
         }
     }
 
-    /// The names of the query's parameters.
+    /// Returns the names of the query's parameters.
     fn parameters(&self) -> impl Iterator<Item = &str> {
         self.0.query_string_parameters_ref().into_iter().flat_map(|query| query.iter().map(|(name, _)| name))
     }
 
-    /// All values of a query parameter.
+    /// Returns all values of a query parameter.
     pub(crate) fn parameter_values(&self, name: &str) -> Vec<&str> {
         self.0.query_string_parameters_ref().and_then(|query| query.all(name)).unwrap_or_default()
     }
@@ -195,7 +195,7 @@ impl Input {
         self.0.method().as_str()
     }
 
-    /// A query parameter, which may come once.
+    /// Returns a query parameter. It may be given once.
     pub(crate) fn parameter(&self, name: &str) -> Result<Option<String>> {
         match self.parameter_values(name)[..] {
             [] => Ok(None),
@@ -204,27 +204,26 @@ impl Input {
         }
     }
 
-    /// A query parameter that is one of these; the first if it is absent.
+    /// Returns a query parameter that is one of these, or the first of these if it is absent.
     pub(crate) fn choice(&self, name: &str, choices: &[&'static str]) -> Result<&'static str> {
         let Some(value) = self.parameter(name)? else { return Ok(choices[0]) };
         let found = choices.iter().find(|choice| **choice == value);
         found.copied().ok_or_else(|| Error::field(name, format!("must be one of {}", choices.join(", "))))
     }
 
-    /// A query parameter that is an id.
+    /// Returns a query parameter that is an id.
     pub(crate) fn parameter_id<Kind>(&self, name: &str) -> Result<Option<Id<Kind>>> {
         self.parameter(name)?.map(|text| parse_id(name, &text)).transpose()
     }
 
-    /// A variable of the path, which is an id.
+    /// Returns a variable of the path that is an id.
     pub(crate) fn path_id<Kind>(&self, name: &str) -> Result<Id<Kind>> {
         let path = self.0.path_parameters_ref();
         let text = path.and_then(|path| path.first(name)).ok_or_else(|| Error::field(name, "is missing"))?;
         parse_id(name, text)
     }
 
-    /// The path of the route that was found, such as `/api/group/{groupId}`. What a client writes into a variable does not
-    /// change it.
+    /// Returns the path of the route, such as `/api/group/{groupId}`. The values of its variables do not change it.
     pub(crate) fn route(&self) -> &str {
         match self.0.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => {
@@ -234,7 +233,7 @@ impl Input {
         }
     }
 
-    /// The body as text, without a byte order mark: some clients put one before their JSON.
+    /// Returns the body as text, without a byte order mark. Some clients send one before their JSON.
     pub(crate) fn body(&self) -> Result<&str> {
         let text = match self.0.body() {
             Body::Text(text) => text,
@@ -246,7 +245,7 @@ impl Input {
         Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
     }
 
-    /// The body as an object of a few fields.
+    /// Returns the body as an object with at most 64 fields.
     pub(crate) fn object(&self) -> Result<Object<'_>> {
         let object = Object::parse(self.body()?).map_err(|why| Error::BadRequest(format!("the body {why}")))?;
         require_few_fields(&object)?;
@@ -254,12 +253,12 @@ impl Input {
     }
 }
 
-/// The id that a field holds.
+/// Parses the id in a field.
 pub(crate) fn parse_id<Kind>(name: &str, text: &str) -> Result<Id<Kind>> {
     Id::parse(text).map_err(|why| Error::field(name, why))
 }
 
-/// Refuses an object of more than 64 fields.
+/// Refuses an object with more than 64 fields.
 pub(crate) fn require_few_fields(object: &Object<'_>) -> Result<()> {
     match object.len() <= MAX_FIELDS {
         true => Ok(()),
@@ -267,9 +266,9 @@ pub(crate) fn require_few_fields(object: &Object<'_>) -> Result<()> {
     }
 }
 
-/// Await an outcome and make it a response. Nothing between here and the client may keep it.
+/// Awaits an outcome and builds its response. No cache on the way to the client may store it.
 pub(crate) async fn respond(app: &App, outcome: impl Future<Output = Result<Reply>>) -> Response<Body> {
-    // Endpoints refuse by themselves what would be too large. If one does not, the invocation would fail without a word.
+    // Each endpoint refuses an answer that is too large. If one does not, this answers with a problem document.
     let too_large = || Error::unavailable("answering", "the answer is larger than a function may give");
     let mut response = match outcome.await.and_then(|reply| reply.or_too_large(too_large)) {
         Ok(reply) => reply.into_response(),
@@ -331,7 +330,7 @@ mod tests {
             assert!(array.push(&item));
         }
         assert_eq!(array.json, encode(&items));
-        // The comma that the first does not have.
+        // The first item has no comma, but is counted with one.
         assert_eq!(array.bytes, escaped_bytes(&array.json) + 1);
         let item = "\"".repeat(300_000);
         while array.push(&item) {}
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_fits_by_what_it_takes_in_the_answer() {
+    fn a_body_fits_by_its_escaped_size() {
         assert!(fits(&"x".repeat(MAX_ANSWER_BYTES - 2)));
         assert!(!fits(&"x".repeat(MAX_ANSWER_BYTES - 1)));
         assert!(!fits(&"\"".repeat(MAX_ANSWER_BYTES / 2)));

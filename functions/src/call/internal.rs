@@ -1,4 +1,4 @@
-//! The calls of other services: through the internal HTTP API, whose gateway checks who calls (IAM), or by invoking the
+//! The calls of other services. They use the internal HTTP API, whose gateway checks the caller (IAM), or invoke the
 //! function directly with a plain JSON payload.
 
 use futures::future::BoxFuture;
@@ -10,27 +10,27 @@ use super::http::{Input, MAX_ANSWER_BYTES, Reply, require_few_fields, respond};
 use crate::App;
 use crate::failure::Failure;
 
-/// What an internal function does with either kind of call.
+/// The handlers of an internal function for both kinds of call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Endpoint {
     /// The query parameters that it reads.
     pub(crate) parameters: &'static [&'static str],
-    /// A request of the HTTP API.
+    /// Handles a request of the HTTP API.
     pub(crate) http: for<'a> fn(&'a App, &'a Input) -> BoxFuture<'a, Result<Reply>>,
-    /// A direct invocation with this payload.
+    /// Handles a direct invocation with this payload.
     pub(crate) direct: for<'a> fn(&'a App, Object<'a>) -> BoxFuture<'a, Result<Option<String>>>,
     /// The largest body or payload, in bytes.
     pub(crate) max_body_bytes: usize,
-    /// What an error becomes here.
+    /// Converts an error before it is answered.
     pub(crate) refusal: fn(Error) -> Error,
 }
 
-/// Whether an event came through the HTTP API.
+/// Returns whether an event came through the HTTP API.
 pub(crate) fn is_http(event: &str) -> bool {
     Object::parse(event).is_ok_and(|event| event.get("requestContext").is_some() && event.get("rawPath").is_some())
 }
 
-/// Answer a request of the internal HTTP API.
+/// Answers a request of the internal HTTP API.
 pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> Response<Body> {
     let input = Input::new(request);
     let outcome = async {
@@ -41,8 +41,8 @@ pub(crate) async fn answer(app: &App, endpoint: Endpoint, request: Request) -> R
     respond(app, async { outcome.await.map_err(endpoint.refusal) }).await
 }
 
-/// Answer a direct invocation: the result as JSON, `null` where the HTTP answer would be empty. A refusal fails the
-/// invocation with `errorType` as the title of the problem document and `errorMessage` as its detail.
+/// Answers a direct invocation with the result as JSON, or `null` if the HTTP answer would be empty. A refusal fails
+/// the invocation: `errorType` is the title of the problem document, without spaces, and `errorMessage` is its detail.
 pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) -> Result<String, Failure> {
     let outcome = async {
         if event.len() > endpoint.max_body_bytes {
@@ -64,7 +64,7 @@ pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) 
     })
 }
 
-/// A field of a payload that is a string, if it is there.
+/// Returns a field of a payload that must be a string, if it is present.
 pub(crate) fn optional_text<'a>(payload: &Object<'a>, name: &str) -> Result<Option<std::borrow::Cow<'a, str>>> {
     match payload.text(name) {
         None => Ok(None),

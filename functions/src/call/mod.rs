@@ -1,4 +1,4 @@
-//! The kinds of calls. Each takes an event in, calls a handler, and gives an answer out.
+//! The kinds of calls. Each decodes an event, calls a handler, and encodes the answer.
 
 pub(crate) mod decode;
 pub(crate) mod http;

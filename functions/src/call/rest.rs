@@ -1,4 +1,4 @@
-//! Calls of the public HTTP API: each needs a valid token, and the method of its function.
+//! Calls of the public HTTP API. Each needs a valid token and the method of its function.
 
 use futures::future::BoxFuture;
 use lambda_http::http::Method;
@@ -10,18 +10,18 @@ use super::http::{Input, MAX_BODY_BYTES, Reply, respond};
 use super::token;
 use crate::App;
 
-/// What answers a call of the public HTTP API.
+/// A handler of a call of the public HTTP API.
 pub(crate) type Handler = for<'a> fn(&'a App, &'a Call) -> BoxFuture<'a, Result<Reply>>;
 
-/// A call of the public HTTP API that a function answers.
+/// An endpoint of the public HTTP API.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Endpoint {
     /// The HTTP method.
     pub(crate) method: &'static str,
-    /// The query parameters that it reads, besides the token. One that is spelt otherwise (`Drop`, `drop[]`) is refused: a
-    /// typing mistake must not drop what was to stay.
+    /// The query parameters that it reads, without the token. A misspelt one (`Drop`, `drop[]`) is refused: a typing
+    /// mistake must not drop messages.
     pub(crate) parameters: &'static [&'static str],
-    /// What answers.
+    /// The handler.
     pub(crate) handler: Handler,
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn answer(
     allowed: impl Fn(&str) -> String,
     request: Request,
 ) -> Response<Body> {
-    // Where a path has an ANY route, preflights of CORS reach the function too. The gateway adds their headers.
+    // If a path has an ANY route, CORS preflights reach the function too. The gateway adds their headers.
     if request.method() == Method::OPTIONS {
         return respond(app, async { Ok(Reply::status(204)) }).await;
     }
@@ -53,7 +53,7 @@ pub(crate) async fn answer(
         call.input.refuse_misspelt(endpoint.parameters)?;
         let outcome = (endpoint.handler)(app, &call).await;
         if matches!(outcome, Err(Error::Forbidden(_))) {
-            // What does not exist is found sooner than what belongs to somebody else.
+            // A thing that does not exist is refused sooner than one that belongs to another user.
             app.wait_for_tick().await;
         }
         outcome

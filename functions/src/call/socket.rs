@@ -1,4 +1,4 @@
-//! The events of the WebSocket: whose connection it is, and what came over it.
+//! The events of the WebSocket API: the user, the connection and the frame.
 
 use futures::future::BoxFuture;
 use lambda_http::aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequestContext;
@@ -13,17 +13,17 @@ use super::http::Reply;
 use super::token;
 use crate::App;
 
-/// What handles an event of the WebSocket API.
+/// A handler of an event of the WebSocket API.
 pub(crate) type Handler = for<'a> fn(&'a App, &'a SocketEvent) -> BoxFuture<'a, Result<Reply>>;
 
 /// One event of one connection.
 #[derive(Debug)]
 pub(crate) struct SocketEvent {
-    /// Whose connection it is: the authorizer said so when it was opened.
+    /// The user of the connection, as the authorizer determined when it was opened.
     pub(crate) user: UserId,
-    /// Until when the token of that connection is valid.
+    /// The end of the validity of the connection's token.
     pub(crate) expires_at: Ms,
-    /// Which connection it is.
+    /// The connection.
     pub(crate) connection: ConnectionId,
     /// When the event reached the gateway.
     pub(crate) arrived: Ms,
@@ -33,7 +33,7 @@ pub(crate) struct SocketEvent {
     pub(crate) offers_subprotocol: bool,
     /// When the connection was opened.
     pub(crate) connected_at: Ms,
-    /// The WebSocket status code and the reason by which it ended, if it has.
+    /// The WebSocket status code and the reason of its end, if it has ended.
     pub(crate) close: Option<(i64, String)>,
 }
 
@@ -67,7 +67,7 @@ impl SocketEvent {
     }
 }
 
-/// A value of the authorizer's context: API Gateway makes each a string.
+/// Returns a value of the authorizer's context. API Gateway makes each value a string.
 fn authorized(context: &ApiGatewayWebsocketProxyRequestContext, name: &str) -> Option<String> {
     match context.authorizer.fields.get(name)? {
         Value::String(text) => Some(text.clone()),
@@ -80,7 +80,7 @@ fn malformed(why: &'static str) -> Error {
     Error::unavailable("reading a WebSocket event", why)
 }
 
-/// Answer a WebSocket event. The gateway shows a status to the client only while the connection is being opened.
+/// Answers a WebSocket event. The client sees the status only while its connection is being opened.
 pub(crate) async fn answer(app: &App, handler: Handler, request: Request) -> Response<Body> {
     let outcome = match SocketEvent::decode(request) {
         Ok(event) => handler(app, &event).await,

@@ -1,5 +1,5 @@
-//! The calls of a queue: an event is some of its records, and the answer says which of them have failed, so that only
-//! these come again, and in the end are put aside.
+//! The calls of a queue. An event has some of its records, and the answer names those that failed. Only these are tried
+//! again. After the last try they go to the dead letters.
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use shared::Result;
 use crate::App;
 use crate::failure::Failure;
 
-/// What handles a record, by its body.
+/// A handler of the body of a record.
 pub(crate) type Handler = for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, Result<()>>;
 
-/// An event of SQS. Declared here, since the crate that has all of it brings thirty others.
+/// An event of SQS. It is declared here, because the crate that defines it depends on thirty others.
 #[derive(Debug, Deserialize)]
 struct Event {
     #[serde(rename = "Records")]
@@ -25,7 +25,7 @@ struct Record {
     body: String,
 }
 
-/// The answer: what is not in it is done.
+/// The answer. Every record that it does not name is done.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -38,10 +38,10 @@ struct Failed {
     item_identifier: String,
 }
 
-/// Run each record by itself, one after the other: what becomes of one does not touch the next.
+/// Handles the records one after the other. A failure of one does not affect the next.
 pub(crate) async fn answer(app: &App, handler: Handler, event: &str) -> Result<String, Failure> {
     let event: Event = serde_json::from_str(event).map_err(|error| {
-        // Not its text, which may quote the event.
+        // The text of the error may quote the event, so it is left out.
         Failure::new("MalformedEvent", format!("line {}, column {}", error.line(), error.column()))
     })?;
     let mut answer = Answer::default();

@@ -1,17 +1,17 @@
-//! Where a request carries its token: `access_token` in the query, `Authorization: Bearer`, or (WebSocket only) the
+//! Finds the token of a request: `access_token` in the query, `Authorization: Bearer`, or (WebSocket only) the
 //! subprotocols `chat, <token>`.
 
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use shared::{Error, Result};
 
-/// The subprotocol that the WebSocket answers with.
+/// The subprotocol that the WebSocket API selects.
 pub(crate) const SUBPROTOCOL: &str = "chat";
 
-/// The one token of a request: of the tokens in its query, in its headers, and among its subprotocols.
+/// Returns the one token of a request, from its query, its headers or its subprotocols.
 ///
-/// Where one is in the query, `Authorization` is not read: host applications send a header of their own with every call.
-/// Otherwise two would leave it open which one counts, so they are refused.
+/// If the query has a token, `Authorization` is not read: host applications send a header of their own with every call.
+/// Any other two tokens are refused, because it would not be clear which one counts.
 pub(crate) fn only_one(query: &[&str], headers: &HeaderMap, offered: &[String]) -> Result<String> {
     let in_headers = if query.is_empty() { bearer(headers) } else { Vec::new() };
     let mut tokens = query.iter().copied().chain(in_headers).chain(offered.iter().map(String::as_str));
@@ -28,7 +28,7 @@ fn unauthorized(why: &str) -> Error {
     Error::Unauthorized(why.to_owned())
 }
 
-/// The tokens of the header `Authorization`.
+/// Returns the tokens of the header `Authorization`.
 fn bearer(headers: &HeaderMap) -> Vec<&str> {
     let values = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
     let of_bearer = |value| {
@@ -38,7 +38,7 @@ fn bearer(headers: &HeaderMap) -> Vec<&str> {
     values.filter_map(of_bearer).collect()
 }
 
-/// The headers of an event of the WebSocket API, each with all its values: `single` has the last of each.
+/// Returns the headers of an event of the WebSocket API with all their values. `single` has the last value of each.
 pub(crate) fn all_headers(multi: HeaderMap, single: &HeaderMap) -> HeaderMap {
     let mut all = multi;
     for (name, value) in single {
@@ -47,13 +47,13 @@ pub(crate) fn all_headers(multi: HeaderMap, single: &HeaderMap) -> HeaderMap {
     all
 }
 
-/// The subprotocols that a client offers: several lines are one list (RFC 6455, 11.3.4).
+/// Returns the subprotocols that a client offers. Several headers are one list (RFC 6455, 11.3.4).
 pub(crate) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
 }
 
-/// The tokens among the subprotocols: what follows `chat`.
+/// Returns the tokens among the subprotocols: those after a leading `chat`.
 pub(crate) fn offered(subprotocols: &[String]) -> Vec<String> {
     match subprotocols.split_first() {
         Some((first, rest)) if first == SUBPROTOCOL => rest.to_vec(),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_behind_the_subprotocol() {
+    fn a_token_follows_the_subprotocol() {
         let names = |values: &[&str]| offered(&subprotocols(&headers("sec-websocket-protocol", values)));
         assert_eq!(names(&["chat, abc"]), ["abc"]);
         assert_eq!(names(&["chat", "abc"]), ["abc"]);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_token_or_none() {
+    fn more_than_one_token_is_refused() {
         let none = HeaderMap::new();
         let offered = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<String>>();
         let only =
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_where_no_token_is_in_the_query() {
+    fn a_header_is_read_if_the_query_has_no_token() {
         let own = headers("authorization", &["Bearer host"]);
         assert_eq!(only_one(&[], &own, &[]).unwrap(), "host");
         assert_eq!(only_one(&["ours"], &own, &[]).unwrap(), "ours");

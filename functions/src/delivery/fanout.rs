@@ -55,11 +55,11 @@ async fn notify(app: &App, job: &Notification) -> Result<()> {
     if begin(app, job.posted) > NOTIFICATION_MS {
         return Ok(());
     }
-    let standing = app.table.existing_groups(std::slice::from_ref(&job.group));
+    let existing = app.table.existing_groups(std::slice::from_ref(&job.group));
     let members = app.table.shard(&job.group, job.shard);
     let blockers = app.table.blockers_of(job.from.as_ref());
-    let (standing, members, blockers) = futures::try_join!(standing, members, blockers)?;
-    if !standing.contains_key(&job.group) {
+    let (existing, members, blockers) = futures::try_join!(existing, members, blockers)?;
+    if !existing.contains_key(&job.group) {
         return Ok(());
     }
     let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user));

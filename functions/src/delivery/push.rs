@@ -56,7 +56,7 @@ pub(crate) struct Parcel<'a> {
     frame: &'a str,
     logged: Option<Logged<'a>>,
     slots: Semaphore,
-    /// How many receivers are not settled.
+    /// How many receivers are pending.
     pending: watch::Sender<usize>,
     /// The receivers for whom the missed message could not be recorded.
     failed: Mutex<Vec<(UserId, Error)>>,
@@ -85,22 +85,22 @@ impl<'a> Parcel<'a> {
         }
     }
 
-    /// A frame that is not stored. A receiver who does not take it now never gets it.
+    /// Creates a parcel of a frame that is not stored. A receiver who does not take it now never gets it.
     pub(crate) fn fleeting(frame: &'a str) -> Self {
         Self::new(frame, None)
     }
 
-    /// The frame of a message whose log write was over at `at`, which is just now.
+    /// Creates a parcel of a message whose log write ended at `at`, which is just now.
     pub(crate) fn logged(frame: &'a str, message: &'a Message, at: Ms) -> Self {
         Self::new(frame, Some(Logged::new(message, Delivered::at_once(message.id.time_ms(), at))))
     }
 
-    /// The frame of a message whose log write was over at `at`, and whose delivery has waited in a queue.
+    /// Creates a parcel of a message whose log write ended at `at`, and whose delivery has waited in a queue.
     pub(crate) fn queued(frame: &'a str, message: &'a Message, at: Ms) -> Self {
         Self::new(frame, Some(Logged::new(message, Delivered::queued(message.id.time_ms(), at))))
     }
 
-    /// The same for this many receivers, all of them pending.
+    /// Sets the number of receivers, all of them pending.
     pub(crate) fn to(self, receivers: usize) -> Self {
         self.pending.send_replace(receivers);
         self
@@ -251,12 +251,12 @@ async fn record_missed(
     let now = app.clock.now_ms();
     let is_needed = |logged: &&Logged<'_>| logged.delivered.must_be_recorded(state.receiver(logged.kind(), now), took);
     let Some(logged) = parcel.logged.as_ref().filter(is_needed) else { return Ok(()) };
-    let books = match handling {
+    let target = match handling {
         Handling::Deliver => MissTarget::Of(user),
         Handling::Withhold => MissTarget::Withheld { receiver: user, sender: logged.sender },
     };
     // Boxed for the same reason as above.
-    Box::pin(app.table.record_missed(books, &MissedRef::new(logged.log, logged.id), state)).await
+    Box::pin(app.table.record_missed(target, &MissedRef::new(logged.log, logged.id), state)).await
 }
 
 fn count(app: &App, parcel: &Parcel<'_>, pushes: &[Push], handling: Handling) {

@@ -1,5 +1,5 @@
-//! `POST /api/group?name=…`: make a group. 200: its id, a JSON string; the caller is its manager and first member. 403:
-//! the caller has reached the limit of groups.
+//! `POST /api/group?name=…`: creates a group. 200: its id, a JSON string. The caller is its manager and first member.
+//! 403: the caller has reached the limit of groups.
 
 use futures::future::BoxFuture;
 use shared::Result;

@@ -1,5 +1,5 @@
-//! `GET /api/group/{groupId}`: one group. 200: `{id, name, managerId, usersId}`. 403: the caller is not in it. 400: its
-//! members' ids are longer together than an answer may be.
+//! `GET /api/group/{groupId}`: returns a group. 200: `{id, name, managerId, usersId}`. 403: the caller is not a member.
+//! 400: the ids of its members do not fit into one answer.
 
 use futures::future::BoxFuture;
 use shared::{Error, Result};
@@ -16,7 +16,7 @@ pub static FUNCTION: Function = Function::rest("get_group", "GET", "/api/group/{
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let group = call.input.path_id("groupId")?;
-        // The members of a group are read only for one of them.
+        // Only a member may make the call read the roster.
         app.table.membership(&group, &call.user).await?.ok_or_else(not_a_member)?;
         let roster = app.table.roster(&group).await?.ok_or_else(not_a_member)?;
         Reply::json(&view(group, roster))

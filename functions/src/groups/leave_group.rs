@@ -1,8 +1,7 @@
-//! `DELETE /api/group/{groupId}`: leave a group, or with `userId` take a member out of it. 200: empty. 400: a body, or any
-//! other parameter.
+//! `DELETE /api/group/{groupId}`: leaves a group, or removes the member `userId`. 200: empty. 400: a body, or any other
+//! parameter. 403: the caller is not a member, or, with `userId`, not the manager.
 //!
-//! A manager who leaves, or names themselves, dissolves the group: everyone is out. 403: the caller is not in it, or with
-//! `userId` not its manager.
+//! A manager who leaves, or gives their own id as `userId`, dissolves the group.
 
 use futures::future::BoxFuture;
 use shared::id::{GroupId, UserId};
@@ -16,7 +15,7 @@ use crate::call::rest::Call;
 use crate::delivery::job;
 use crate::function::Function;
 
-/// How often it is tried while the membership changes.
+/// How often a call is tried while the membership or the roster changes.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// The function.
@@ -34,8 +33,8 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     })
 }
 
-/// Refuses what a client may have meant as `userId`: a body, or a parameter of another name. Read as a call without it, the
-/// manager's would dissolve the group.
+/// Refuses a body, and any other parameter: the client may have meant it as `userId`. Without `userId`, the manager's
+/// call would dissolve the group.
 fn require_nothing_else(input: &Input) -> Result<()> {
     input.require_only(&["userId", "access_token"])?;
     let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
@@ -65,7 +64,7 @@ async fn remove(app: &App, group: &GroupId, user: &UserId, caller: &UserId) -> R
     take_out(app, group, user, joined[1], Some(caller)).await
 }
 
-/// Removes the member if the membership is unchanged. It succeeds as well if the member has left already.
+/// Removes the member if the membership is unchanged. It also succeeds if the member has already left.
 async fn take_out(
     app: &App,
     group: &GroupId,
@@ -78,18 +77,18 @@ async fn take_out(
         if app.table.remove_member(group, user, seen, by).await? {
             return Ok(());
         }
-        // The member has left by now, or the membership was stamped in between.
+        // The member has left, or the membership was stamped in between.
         app.table.pause(attempt).await;
         membership = app.table.memberships(group, &[user]).await?.and_then(|(_, found)| found[0]);
     }
     Err(Error::unavailable("leaving a group", "its membership keeps changing"))
 }
 
-/// Dissolve a group whose roster has shards up to that one: over with one write, tidy some time after it. Nobody but its
-/// manager can have done it before.
+/// Dissolves a group whose roster has the shards 0 to `last_shard`. One write ends the group, and its memberships are
+/// deleted later. A group that is gone already counts as dissolved, because only its manager can have done that.
 ///
-/// With more than one shard that is left to jobs, one for each. They are put into the queue before the write, and make it
-/// if that has not been done: so a dissolution that has begun is finished, whatever becomes of this call.
+/// If there is a queue and more than one shard, a job for each shard deletes them. The jobs are queued before the
+/// write, and make the write themselves if it is missing. So they finish the dissolution even if this call fails.
 async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut last_shard: u32) -> Result<()> {
     for attempt in 0..MAX_ATTEMPTS {
         let queue = app.queue.as_ref().filter(|_| last_shard > 0);
@@ -104,7 +103,7 @@ async fn dissolve(app: &App, group: &GroupId, manager: &UserId, mut last_shard: 
             }
             return Ok(());
         }
-        // It has got more shards in between.
+        // The roster has grown in between.
         app.table.pause(attempt).await;
         let Some((meta, _)) = app.table.memberships(group, &[manager]).await? else { return Ok(()) };
         last_shard = meta.last_shard;

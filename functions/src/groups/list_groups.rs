@@ -1,5 +1,5 @@
-//! `GET /api/group?detailed=true|false`: the groups that the caller is in. 200: an array of `{id, name, managerId,
-//! usersId}`, or of ids. 400: in detail, they would be more than an answer holds.
+//! `GET /api/group?detailed=true|false`: returns the caller's groups. 200: an array of `{id, name, managerId,
+//! usersId}`, or of ids. 400: in detail, they do not fit into one answer.
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,7 +15,7 @@ use crate::function::Function;
 /// The function.
 pub static FUNCTION: Function = Function::rest("list_groups", "GET", "/api/group", &["detailed"], handle);
 
-/// How many groups are read at once.
+/// The highest number of groups that are read at once.
 const MAX_IN_FLIGHT: usize = 8;
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
@@ -24,23 +24,24 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let joined = app.table.joined_groups(&call.user).await?.into_iter().map(|(group, _)| group).collect::<Vec<_>>();
         match detailed {
             true => in_detail(app, joined).await,
-            false => Ok(Reply::json(&standing(app, joined).await?)),
+            false => Ok(Reply::json(&existing(app, joined).await?)),
         }
     })
 }
 
-async fn standing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
+async fn existing(app: &App, joined: Vec<GroupId>) -> Result<Vec<GroupId>> {
     let metas = app.table.existing_groups(&joined).await?;
     Ok(joined.into_iter().filter(|group| metas.contains_key(group)).collect())
 }
 
-/// The groups with their members. They are measured as they come, so that no more is read than an answer can hold.
+/// Returns the groups with their members. They are measured as they are read, so that reading ends at the limit of an
+/// answer.
 async fn in_detail(app: &App, joined: Vec<GroupId>) -> Result<Reply> {
     let read = async |group: GroupId| Ok(app.table.roster(&group).await?.map(|roster| view(group, roster)));
     let mut reading = stream::iter(joined).map(read).buffered(MAX_IN_FLIGHT);
     let mut groups = Array::new();
     while let Some(group) = reading.try_next().await? {
-        // One that is dissolved is none.
+        // A dissolved group is left out.
         if group.is_some_and(|group| !groups.push(&group)) {
             return Err(Error::field("detailed", "must be false: your groups have too many members for one answer"));
         }

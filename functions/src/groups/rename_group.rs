@@ -1,4 +1,4 @@
-//! `PUT /api/group/{groupId}?name=…`: rename a group. 200: empty. 403: the caller is not its manager.
+//! `PUT /api/group/{groupId}?name=…`: renames a group. 200: empty. 403: the caller is not its manager.
 
 use futures::future::BoxFuture;
 use shared::{Error, Result};

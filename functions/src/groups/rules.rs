@@ -1,4 +1,4 @@
-//! What the functions for groups share: refusals, the name, and a group as its members see it.
+//! Rules of the functions for groups: refusals, the name, and a group as its members see it.
 
 use shared::id::{GroupId, UserId};
 use shared::table::{Group, Roster};
@@ -7,20 +7,20 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::Input;
 
-/// Refuses a caller who is not a member of the group, or a group that does not exist.
+/// The refusal of a caller who is not a member of the group, and of a group that does not exist.
 pub(crate) fn not_a_member() -> Error {
     Error::Forbidden("you are not a member of this group".to_owned())
 }
 
-/// A group as its members see it.
+/// Returns a group as its members see it.
 pub(crate) fn view(id: GroupId, roster: Roster) -> Group {
     let mut users_id: Vec<_> = roster.shards.into_iter().flatten().map(|member| member.user).collect();
     users_id.sort_unstable();
     Group { id, name: roster.meta.name, manager_id: roster.meta.manager, users_id }
 }
 
-/// Refuses a user who has reached the limit of groups. Calls at the same time do not see each other, so each of them may
-/// add one more group.
+/// Refuses a user who has reached the limit of groups. Calls at the same time do not see each other, so each of them
+/// may add one more group.
 pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
     match app.table.is_in_groups(user, app.max_groups).await? {
         false => Ok(()),
@@ -28,7 +28,7 @@ pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
     }
 }
 
-/// The parameter `name` of a group.
+/// Reads the parameter `name`, the name of a group.
 pub(crate) fn name(input: &Input) -> Result<String> {
     let name = input.parameter("name")?.ok_or_else(|| Error::field("name", "is missing"))?;
     shared::name::check(&name).map_err(|why| Error::field("name", why))?;

@@ -1,10 +1,10 @@
-//! `PUT /api/request/{requestId}`: accept an invitation. 200: empty; the caller is a member. 403: it is not addressed
-//! to the caller; or its group is dissolved or full, or its inviter is no member any more, and then it is removed; or the
-//! caller has reached the limit of groups, and then it stays.
+//! `PUT /api/request/{requestId}`: accepts an invitation. 200: empty, and the caller is a member. 403, and the
+//! invitation is removed: the group is dissolved or full, or the inviter is no longer a member. 403, and nothing
+//! changes: the invitation is not addressed to the caller, or the caller has reached the limit of groups.
 //!
-//! The membership is written, then stamped a few milliseconds ahead, and the function returns as many after that time: so
-//! every message sent after the answer is the new member's, and none that was sent before the call, whichever machine's
-//! clock its id is of.
+//! The membership is written, then stamped a few milliseconds ahead. The function returns as many milliseconds after
+//! that time. So the new member gets every message sent after the answer, and none sent before the call, despite clock
+//! skew.
 
 use futures::future::BoxFuture;
 use shared::id::{InviteId, UserId};
@@ -43,7 +43,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     })
 }
 
-/// Let the membership begin.
+/// Stamps the membership, and resolves when it has begun on every machine's clock.
 async fn begin(app: &App, invitation: &Invitation, user: &UserId, shard: u32) -> Result<()> {
     let joined = app.clock.now_ms() + STAMP_MS;
     app.table.stamp_member(&invitation.group, shard, user, joined).await?;

@@ -1,4 +1,4 @@
-//! `DELETE /api/request/{requestId}`: decline an invitation. 200: empty. 403: it is not addressed to the caller.
+//! `DELETE /api/request/{requestId}`: declines an invitation. 200: empty. 403: it is not addressed to the caller.
 
 use futures::future::BoxFuture;
 use shared::Result;

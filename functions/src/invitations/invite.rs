@@ -1,11 +1,12 @@
-//! `POST /api/request`, body `{"groupId", "userId"}`: invite a user to a group. 200: empty. 403: the caller is not in
-//! it, or the user already is.
+//! `POST /api/request`, body `{"groupId", "userId"}`: invites a user to a group. 200: empty. 403: the caller is not a
+//! member, or the user is one already.
 //!
-//! An invitation from someone whom the user blocks is answered the same way, by the same calls, and not stored. So is one
-//! too many: an error would tell inviters who send that many themselves which of them had arrived.
+//! If the user blocks the caller, the invitation is not stored, but makes the same calls and gets the same answer. The
+//! same holds for an invitation beyond the limit: an error would show an inviter which of their own invitations had
+//! arrived.
 //!
-//! Inviting again makes the caller the inviter of the present invitation: the caller is a member, and the first inviter may
-//! have left.
+//! If an invitation to the same group waits already, the caller becomes its inviter. The caller is a member, and the
+//! first inviter may have left.
 
 use futures::future::BoxFuture;
 use shared::id::{GroupId, Id, InviteId, UserId};
@@ -36,7 +37,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             Some([Some(_), Some(_)]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
             _ => return Err(not_a_member()),
         }
-        // Those that are not listed take no place: the user cannot clear it.
+        // Invitations that are not listed take no place, because the user cannot answer them.
         let is_blocked = |inviter: &UserId| blocks.get(inviter).is_some_and(|block| block.since.is_some());
         let listed: Vec<&Invitation> = waiting.iter().filter(|one| !is_blocked(&one.invited_by)).collect();
         match is_blocked(&call.user) || !has_room(&listed, &group, &user, &call.user, app.max_invitations) {
@@ -48,13 +49,14 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     })
 }
 
-/// Whether there is a place for an inviter's invitation among those that wait for a user. One that waits already keeps its
-/// place. One inviter takes a tenth of the places at most, so that nobody takes them all, nor takes over those of others.
+/// Returns whether there is a place for an invitation among those that wait for a user. An invitation of the same
+/// inviter keeps its place. An inviter has at most a tenth of the places, so none can fill them or take over those of
+/// others.
 fn has_room(waiting: &[&Invitation], group: &GroupId, user: &UserId, inviter: &UserId, places: usize) -> bool {
-    let standing = waiting.iter().find(|invitation| invitation.id == InviteId::of(group, user));
+    let present = waiting.iter().find(|invitation| invitation.id == InviteId::of(group, user));
     let of_inviter = waiting.iter().filter(|invitation| invitation.invited_by == *inviter).count();
-    match standing {
-        Some(standing) if standing.invited_by == *inviter => true,
+    match present {
+        Some(present) if present.invited_by == *inviter => true,
         Some(_) => of_inviter < places.div_ceil(10),
         None => waiting.len() < places && of_inviter < places.div_ceil(10),
     }
@@ -65,7 +67,7 @@ fn body(input: &Input) -> Result<(GroupId, UserId)> {
     Ok((field(&object, "groupId")?, field(&object, "userId")?))
 }
 
-/// A field of a body that is an id.
+/// Reads a field of a body that is an id.
 fn field<Kind>(object: &Object<'_>, name: &str) -> Result<Id<Kind>> {
     match object.text(name) {
         None => Err(Error::field(name, "is missing")),

@@ -192,11 +192,11 @@ async fn read_names(
     let groups: BTreeSet<GroupId> = batch.iter().filter_map(|missed| missed.group.clone()).collect();
     let groups: Vec<GroupId> = groups.into_iter().collect();
     let table = &reader.app.table;
-    let (mut messages, standing) =
+    let (mut messages, existing) =
         futures::try_join!(table.missed_messages(reader.user, &batch), table.existing_groups(&groups))?;
     let exists = |message: &Message| match &message.to {
         Address::User(_) => true,
-        Address::Group(group) => standing.contains_key(group),
+        Address::Group(group) => existing.contains_key(group),
     };
     reader.keep(&mut messages, |message| reader.keeps_sender(message) && exists(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));

@@ -1,9 +1,9 @@
-//! What a user missed: what their connections did not take, read from their logs, and what was recorded by name. Oldest
-//! first, one page.
+//! Finds one page of the messages that a user missed, oldest first: those of the logs that no connection took, and
+//! those missed by name.
 //!
-//! A call reads a bounded amount, whatever others have filled the logs with. Each log gets one query, and beyond that a
-//! number of bytes may turn out not to be for the user. A page that ends for this reason may be short or empty. The drop,
-//! or the caller, keeps where it got to.
+//! A call reads a bounded amount, despite messages in the logs that are not for the user. Each log gets one query.
+//! Beyond that, a limited number of bytes may be read in vain. A page that ends at this limit may be short or empty.
+//! The drop, or the caller, remembers the position.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,38 +22,39 @@ use super::cursor::Cursor;
 use super::reader::{Budget, LONGEST_BYTES, MESSAGES_PER_QUERY, READ_BYTES, Reader, Request};
 use crate::App;
 
-/// How many ended connections make it worth a write to forget them.
+/// A pull that drops nothing writes only if it can forget at least this many connections.
 const WORTH_FORGETTING: usize = 16;
 
-/// How many logs are read at once.
+/// The highest number of logs that are read at once.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// How often the state and the view are read together, while drops come in between.
+/// How often the state and the view are read if drops come in between.
 const MAX_READS: usize = 3;
 
-/// One page, and what a drop of it must know.
+/// One page, and what a drop of it needs.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The messages, oldest first.
     pub(crate) messages: Vec<Message>,
-    /// Where the next page begins, if there is more: everything up to this message is known.
+    /// The message after which the next page begins, if there is more. Everything up to it has been read.
     pub(crate) next: Option<MessageId>,
-    /// Whether the reading ended before it had found a page.
+    /// Whether the limit of bytes ended the reading before the page was full.
     exhausted: bool,
     /// When the reading began.
     end: Ms,
     /// The messages of the page that were missed by name.
     named: Vec<MissedRef>,
     state: State,
-    /// Names of messages that are no longer the user's, or no longer there.
+    /// Names of messages that no longer belong to the user, or no longer exist.
     void: Vec<MissedRef>,
-    /// For each kind, the first message of a log that is left for the next page, or where the reading of a log ended.
+    /// For each kind, the first message of a log that is left for the next page, or the position where its reading
+    /// ended.
     left: BTreeMap<MessageKind, MessageId>,
-    /// For each kind, the missed messages of the millisecond before the page.
+    /// For each kind, the missed messages of the millisecond of `after`, up to and including `after`.
     beside: BTreeMap<MessageKind, BTreeSet<MessageId>>,
 }
 
-/// Reads a page. With `drops` everything found is returned, even if some log was not read so far.
+/// Reads a page. With `drops` it returns everything that it found, even if another log was not read as far.
 pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool, budget: &Budget) -> Result<Found> {
     let end = app.clock.now_ms();
     let (state, view) = state_and_view(app, user, &request.kinds).await?;
@@ -77,7 +78,7 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
     Ok(Found { messages, next, exhausted, end, named, void, left, beside, state })
 }
 
-/// A cursor for each log and one for the names, and the names that lead nowhere.
+/// Returns a cursor for each log, one for the names, and the names of messages that no longer belong to the user.
 fn cursors(reader: &Reader<'_>) -> (Vec<Cursor>, Vec<MissedRef>) {
     let mut logs = Vec::new();
     if reader.request.kinds.contains(&MessageKind::Unicast) {
@@ -86,7 +87,7 @@ fn cursors(reader: &Reader<'_>) -> (Vec<Cursor>, Vec<MissedRef>) {
     logs.extend(
         reader.view.groups.iter().map(|(group, membership)| (Address::Group(group.clone()), membership.joined)),
     );
-    // At least two, so that the end of a log with one message is seen.
+    // At least two, so that one query also finds the end of a log with one message.
     let first = (READ_BYTES / LONGEST_BYTES / logs.len().max(1)).clamp(2, MESSAGES_PER_QUERY);
     let mut cursors: Vec<Cursor> =
         logs.into_iter().map(|(log, from)| Cursor::of_log(reader.spans(&log, from), log, first)).collect();
@@ -95,7 +96,7 @@ fn cursors(reader: &Reader<'_>) -> (Vec<Cursor>, Vec<MissedRef>) {
     (cursors, void)
 }
 
-/// The state with its tails, and the view of the logs of these kinds.
+/// Returns the state with its tails, and the view of the logs of these kinds.
 pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[MessageKind]) -> Result<(State, View)> {
     for read in 1.. {
         let (mut state, mut view) = futures::try_join!(app.table.state(user), app.table.view(user))?;
@@ -105,7 +106,7 @@ pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[MessageKin
         let named = |tails: &&Tails| Some(&tails.mark) == state.tail.as_ref();
         let tails = view.tails.iter().find(named).cloned();
         if tails.is_none() && read >= MAX_READS {
-            // It has expired, with all that it held. Where drops did come in between, the next one starts again.
+            // The item has expired, with all its tails. If drops did come in between, the next drop starts again.
             state.tail = None;
         }
         if state.tail.is_none() || tails.is_some() {
@@ -113,13 +114,13 @@ pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[MessageKin
             (state.unicast.tail, state.multicast.tail) = (unicast, multicast);
             return Ok((state, view));
         }
-        // A drop came in between, which put other tails.
+        // A drop came in between and wrote other tails.
     }
     unreachable!("the last read is answered with whatever it found")
 }
 
-/// Delete what dissolutions left behind on the user's side, and tails that nothing names, as far as the reading met it; not
-/// what is young, for of what is just being made two reads may see one half.
+/// Deletes memberships that dissolutions left behind, and tails that the state does not name, if the reading found
+/// them. Recent ones stay: two reads may see only half of a change that is under way.
 async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
     let is_old = |(_, membership): &(GroupId, Membership)| membership.joined < reader.floor;
     let dissolved = cursors.iter().filter_map(Cursor::dissolved).filter_map(|group| {
@@ -144,7 +145,7 @@ struct Merged {
     left: BTreeMap<MessageKind, MessageId>,
 }
 
-/// Merge the cursors in `id` order until the page is full, or nothing more may be read.
+/// Merges the cursors in the order of ids until the page is full, nothing is left, or the limit of bytes is reached.
 async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor], drops: bool) -> Result<Merged> {
     let (mut page, mut merged, mut seen) = (Page::of(reader.app.max_page_messages), Merged::default(), BTreeSet::new());
     let mut last = None;
@@ -152,7 +153,7 @@ async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor], drops: bool) -> Resu
         let empty: Vec<_> =
             cursors.iter_mut().filter(|cursor| cursor.buffer.is_empty()).map(|c| c.fill(reader)).collect();
         stream::iter(empty).buffer_unordered(MAX_IN_FLIGHT).try_collect::<()>().await?;
-        // Behind where a log was read up to, it may hold what comes before everything that is in the buffers.
+        // A log that is not read to its end may have a message that comes before all those in the buffers.
         let known = cursors.iter().filter(|c| c.buffer.is_empty() && c.is_unfinished()).map(Cursor::position).min();
         let is_in_order = |id: MessageId| drops || known.is_none_or(|known| id <= known);
         let first = cursors.iter_mut().filter(|c| c.head().is_some_and(is_in_order)).min_by_key(|c| c.head());
@@ -189,12 +190,12 @@ async fn merge(reader: &Reader<'_>, cursors: &mut [Cursor], drops: bool) -> Resu
 }
 
 impl Found {
-    /// Whether there is more behind this page.
+    /// Returns whether there is more after this page.
     pub(crate) fn has_more(&self) -> bool {
         self.next.is_some()
     }
 
-    /// What this page of a pull shows, for a drop that comes later.
+    /// Returns what this page shows, for a later drop.
     pub(crate) fn shown(&self, request: &Request) -> ShownPage {
         let shown = |kind: MessageKind| Shown {
             after: request.after,
@@ -211,8 +212,9 @@ impl Found {
         }
     }
 
-    /// The plan of a pull that drops nothing: that nothing was missed up to the first message that it found. Without it, a
-    /// user who never drops would have to have all their connections remembered. Nothing if too few could be forgotten.
+    /// Returns the plan of a pull that drops nothing: it records that nothing was missed before the first message
+    /// found. Without it, all connections of a user who never drops would have to be remembered. Returns `None` if it
+    /// would forget too few connections.
     pub(crate) fn idle_plan(&self, app: &App, request: &Request) -> Option<DropPlan> {
         if request.after.is_some() {
             return None;
@@ -226,7 +228,7 @@ impl Found {
             .filter(|plan| plan.forgotten.connections.len() >= WORTH_FORGETTING)
     }
 
-    /// The plan of a pull that drops this page. Nothing if nothing would change.
+    /// Returns the plan of a pull that drops this page, or `None` if nothing would change.
     pub(crate) fn drop_plan(&self, app: &App, kinds: &[MessageKind]) -> Option<DropPlan> {
         let dropped = |kind: MessageKind| self.state.dropped(kind).advanced(self.limit(kind), self.returned(kind));
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
@@ -234,18 +236,19 @@ impl Found {
         plan(app, &self.state, dropped, named, self.exhausted || !self.messages.is_empty())
     }
 
-    /// The messages of a kind on this page.
+    /// Returns the messages of a kind on this page.
     fn returned(&self, kind: MessageKind) -> impl Iterator<Item = MessageId> {
         self.messages.iter().filter(move |message| MessageKind::of(&message.to) == kind).map(|message| message.id)
     }
 
-    /// The time up to which everything of a kind is on this page, or before it.
+    /// Returns the time up to which everything of a kind is on this page or before it.
     fn limit(&self, kind: MessageKind) -> Ms {
         limit(self.end, self.left.get(&kind).copied())
     }
 }
 
-/// The write after which `dropped` is what is dropped. It also forgets the connections that are no longer needed.
+/// Returns the write that sets what is dropped to `dropped`, or `None` if nothing would change. It also forgets the
+/// connections that are no longer needed.
 pub(crate) fn plan(
     app: &App,
     state: &State,

@@ -146,8 +146,8 @@ async fn send_to_user(
     receiver: &UserId,
     answer: impl AsyncFnOnce(Tick) -> Result<()>,
 ) -> Result<()> {
-    let standing = app.table.standing(&message.sender, receiver).await?;
-    let handling = if standing.friends && !standing.blocked { Handling::Deliver } else { Handling::Withhold };
+    let relation = app.table.standing(&message.sender, receiver).await?;
+    let handling = if relation.friends && !relation.blocked { Handling::Deliver } else { Handling::Withhold };
     match handling {
         Handling::Deliver => log(app, message).await?,
         Handling::Withhold => app.table.log_decoy(message, receiver).await?,
