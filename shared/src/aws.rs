@@ -22,12 +22,12 @@ use serde::Deserialize;
 use crate::config::Config;
 use crate::metrics::{Metric, Metrics};
 
-/// The HTTP client under everything: TLS by ring.
+/// Creates the HTTP client of all SDK clients, with TLS by ring.
 pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// A client of DynamoDB. It repeats what is throttled or fails, all within a function's time.
+/// Creates a client of DynamoDB. It repeats throttled and failed calls, all within the time of a function.
 pub fn dynamodb(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_dynamodb::Client {
     let sdk =
         sdk(config, http, config.dynamodb_endpoint.as_deref(), Patience { attempts: 5, attempt: 3, operation: 10 });
@@ -35,15 +35,15 @@ pub fn dynamodb(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>)
     aws_sdk_dynamodb::Client::from_conf(builder.build())
 }
 
-/// A client of SQS. A sender waits for its answer, so it gives up while there is time left to say so.
+/// Creates a client of SQS. A sender waits for its answer, so it gives up early enough to answer with an error.
 pub fn sqs(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_sqs::Client {
     let sdk = sdk(config, http, config.sqs_endpoint.as_deref(), Patience { attempts: 3, attempt: 2, operation: 4 });
     let builder = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
     aws_sdk_sqs::Client::from_conf(builder.build())
 }
 
-/// A client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an event: a
-/// custom domain would break it, and a forged one would be a way in.
+/// Creates a client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an
+/// event: a custom domain would break it, and a forged event could redirect pushes.
 pub fn management(
     config: &Config,
     http: SharedHttpClient,
@@ -62,7 +62,7 @@ struct Patience {
     operation: u64,
 }
 
-/// What all clients have in common.
+/// Builds the configuration that all clients share.
 fn sdk(config: &Config, http: SharedHttpClient, endpoint: Option<&str>, patience: Patience) -> SdkConfig {
     let retries = RetryConfig::standard().with_max_attempts(patience.attempts);
     let timeouts = TimeoutConfig::builder()
@@ -80,7 +80,7 @@ fn sdk(config: &Config, http: SharedHttpClient, endpoint: Option<&str>, patience
     builder.build()
 }
 
-/// Counts the attempts that were refused because there were too many. The SDK tries them again, so nobody else sees them.
+/// Counts throttled attempts. The SDK repeats them, so they are visible only here.
 #[derive(Debug)]
 struct Throttles(Arc<Metrics>);
 
@@ -110,7 +110,7 @@ struct Refusal {
     kind: String,
 }
 
-/// Whether an answer says that there were too many calls: by its status, or as DynamoDB and SQS do.
+/// Returns whether a call was throttled, by its status or by the error of DynamoDB and SQS.
 fn is_throttle(response: &HttpResponse) -> bool {
     let says_so = || {
         let refusal = serde_json::from_slice::<Refusal>(response.body().bytes()?).ok()?;
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_too_much_is_told_from_what_was_wrong() {
+    fn throttling_errors_are_recognized() {
         let is_throttle = |status: u16, body: &'static str| {
             is_throttle(&HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body)))
         };

@@ -1,4 +1,4 @@
-//! Time as the functions see it, behind a trait so that a test can hold it.
+//! The clock of the functions, behind a trait so that a test can control it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ pub type Ms = u64;
 
 /// The clock of one function instance.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The time now.
+    /// Returns the present time.
     fn now_ms(&self) -> Ms;
 
-    /// How long it is until the next of the times that are `every` so many milliseconds.
+    /// Returns the time until the next multiple of `every` milliseconds.
     fn until_tick(&self, every: Ms) -> Duration {
         Duration::from_millis(every - self.now_ms() % every)
     }
 
-    /// Resolves when that much time has passed on this clock.
+    /// Resolves when `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -37,7 +37,7 @@ impl Clock for SystemClock {
         u64::try_from(Self::since_epoch().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// To the nanosecond: a part of a millisecond that was left would tell.
+    /// Exact to the nanosecond: a remaining part of a millisecond would show when the wait began.
     fn until_tick(&self, every: Ms) -> Duration {
         let every = Duration::from_millis(every).as_nanos();
         let left = every - Self::since_epoch().as_nanos() % every;

@@ -1,4 +1,4 @@
-//! The configuration, read from the environment once. A variable that is empty counts as unset.
+//! The configuration, which is read once from the environment. An empty variable counts as unset.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use aws_credential_types::Credentials;
 use crate::clock::Ms;
 use crate::rules::timing::MAX_REDELIVER_MS;
 
-/// The secret of a local stack that was given none. Everybody knows it, so it is refused anywhere else.
+/// The secret of a local stack without a `JWT_SECRET`. It is public, so it is refused everywhere else.
 pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";
 
-/// What a function is configured with.
+/// The configuration of a function.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `TABLE_NAME`: the DynamoDB table.
@@ -21,58 +21,61 @@ pub struct Config {
     pub region: String,
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
     pub credentials: Credentials,
-    /// `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`: where DynamoDB is, if not at AWS.
+    /// `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`: the address of DynamoDB, if it is not at AWS.
     pub dynamodb_endpoint: Option<String>,
-    /// `AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`: where SQS is, if not at AWS.
+    /// `AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`: the address of SQS, if it is not at AWS.
     pub sqs_endpoint: Option<String>,
-    /// `MANAGEMENT_ENDPOINT`: where connections are posted to. Only functions that push have it.
+    /// `MANAGEMENT_ENDPOINT`: the address of the gateway's management API. Only functions that push have it.
     pub management_endpoint: Option<String>,
-    /// How tokens are verified. Only functions that verify them have it.
+    /// The settings of tokens. Only functions that verify tokens have them.
     pub tokens: Option<TokenConfig>,
-    /// `ALLOWED_ORIGINS`: who may open a WebSocket from a browser; separated by commas, `*` (the default) for everyone.
+    /// `ALLOWED_ORIGINS`: the origins of web pages that may open a WebSocket, separated by commas; `*`, the default,
+    /// allows all.
     pub allowed_origins: Origins,
-    /// `RETENTION_DAYS`: after how many days a message expires, 1 to 365; 30.
+    /// `RETENTION_DAYS`: the days after which a message expires, 1 to 365; default 30.
     pub retention: Duration,
-    /// `MAX_GROUP_MEMBERS`: how many members a group may have, 2 to 100,000; 1,000.
+    /// `MAX_GROUP_MEMBERS`: the most members of a group, 2 to 100,000; default 1,000.
     pub max_group_members: u32,
-    /// `FANOUT_QUEUE_URL`: the queue by which a message reaches a large group. Without it all is done in place.
+    /// `FANOUT_QUEUE_URL`: the queue for messages to large groups. Without it, the sending function delivers them
+    /// itself.
     pub fanout_queue: Option<String>,
-    /// `FANOUT_MEMBERS`: beyond so many receivers a group is large, 1 to 10,000; 1,000.
+    /// `FANOUT_MEMBERS`: a group with more receivers is large, 1 to 10,000; default 1,000.
     pub fanout_members: usize,
-    /// `ROSTER_SHARD`: beyond how many members a group's roster is spread over more partitions, 1 to 10,000; 2,000.
+    /// `ROSTER_SHARD`: a roster with more members is spread over several partitions, 1 to 10,000; default 2,000.
     pub roster_shard: u32,
-    /// `MAX_PAGE_MESSAGES`: how many missed messages one call returns, 1 to 1,000; 1,000.
+    /// `MAX_PAGE_MESSAGES`: the most missed messages that one call returns, 1 to 1,000; default 1,000.
     pub max_page_messages: usize,
-    /// `MAX_GROUPS`: how many groups a user may be in, 1 to 1,000; 500.
+    /// `MAX_GROUPS`: the most groups that a user may be in, 1 to 1,000; default 500.
     pub max_groups: usize,
-    /// `MAX_INVITATIONS`: how many invitations may wait for a user, 1 to 1,000; 200.
+    /// `MAX_INVITATIONS`: the most invitations that may wait for a user, 1 to 1,000; default 200.
     pub max_invitations: usize,
-    /// `MAX_CONNECTIONS`: how many connections a user may have open, 1 to 100; 32.
+    /// `MAX_CONNECTIONS`: the most connections that a user may have open, 1 to 100; default 32.
     pub max_connections: usize,
-    /// `MAX_MISSED_NAMES`: how many messages a user can have missed by name, 1 to 2,000; 2,000. Beyond, pulls repeat more.
+    /// `MAX_MISSED_NAMES`: the most messages that a user can have missed by name, 1 to 2,000; default 2,000. Beyond it,
+    /// pulls repeat more messages.
     pub max_missed_names: usize,
-    /// `REDELIVER_SECONDS`: how much of what a connection took last comes again if its client did not close it, 0 to 15
-    /// seconds; 15.
+    /// `REDELIVER_SECONDS`: messages of this last part of a connection are delivered again if its client did not close
+    /// it, 0 to 15; default 15.
     pub redeliver_ms: Ms,
-    /// `METRICS_NAMESPACE`: under which name CloudWatch keeps the metrics; `chat`.
+    /// `METRICS_NAMESPACE`: the name under which CloudWatch keeps the metrics; default `chat`.
     pub metrics_namespace: String,
-    /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; `info`.
+    /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; default `info`.
     pub log_level: String,
 }
 
-/// How tokens are verified. At least one of `secret` and `key_set_url` is set.
+/// The settings of tokens. At least one of `secret` and `key_set_url` is set.
 #[derive(Clone)]
 pub struct TokenConfig {
     /// `JWT_SECRET`: the secret of HS256 tokens, at least 32 bytes.
     pub secret: Option<String>,
-    /// `JWKS_URL`: where the public keys of RS256, ES256 and EdDSA tokens are. `http://` only on this machine: whoever
-    /// can change what it answers is anybody.
+    /// `JWKS_URL`: the address of the public keys of RS256, ES256 and EdDSA tokens. `http://` is for this machine only:
+    /// an attacker who can change its answers can sign in as any user.
     pub key_set_url: Option<String>,
-    /// `JWT_ISSUER`: what `iss` must be, if set.
+    /// `JWT_ISSUER`: the required value of `iss`, if set.
     pub issuer: Option<String>,
-    /// `JWT_AUDIENCE`: what `aud` must hold, if set.
+    /// `JWT_AUDIENCE`: a value that `aud` must contain, if set.
     pub audience: Option<String>,
-    /// `JWT_LEEWAY_SECONDS`: by how much clocks may differ, at most 60; 5.
+    /// `JWT_LEEWAY_SECONDS`: the tolerated difference of clocks, 0 to 60; default 5.
     pub leeway: Duration,
 }
 
@@ -91,17 +94,17 @@ impl std::fmt::Debug for TokenConfig {
 /// The origins of web pages that may open a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// Any.
+    /// All origins.
     Any,
-    /// Those of this machine: `http://localhost:5173`. The local stack's, while its secret is the one that everybody
-    /// knows.
+    /// The origins of this machine, such as `http://localhost:5173`. The local stack uses it with the development
+    /// secret.
     Loopback,
-    /// These, each as browsers write it: `https://chat.example.com`.
+    /// These origins, as browsers write them: `https://chat.example.com`.
     Only(Vec<String>),
 }
 
 impl Origins {
-    /// Whether a page of that origin may.
+    /// Returns whether a page of this origin may open a WebSocket.
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
@@ -111,7 +114,7 @@ impl Origins {
     }
 }
 
-/// Whether an origin is one of this machine, whatever its port.
+/// Returns whether an origin is on this machine, with any port.
 fn is_of_loopback(origin: &str) -> bool {
     let origin = origin.to_ascii_lowercase();
     let Some(host) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
@@ -120,7 +123,7 @@ fn is_of_loopback(origin: &str) -> bool {
     rests.any(|rest| rest.is_empty() || is_port(rest))
 }
 
-/// A variable that is missing or wrong.
+/// A variable that is missing or wrong, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} {why}")]
 pub struct ConfigError {
@@ -133,22 +136,22 @@ fn wrong(variable: &'static str, why: impl Into<String>) -> ConfigError {
 }
 
 impl Config {
-    /// The configuration of this process, as Lambda sets it.
+    /// Reads the configuration of this process, as Lambda sets it.
     ///
     /// # Errors
-    /// The variable that is missing or wrong, the development secret included.
+    /// Names the variable that is missing or wrong. The development secret is wrong, too.
     pub fn from_env() -> Result<Self, ConfigError> {
         let config = Self::read(|name| std::env::var(name).ok())?;
         match config.tokens.as_ref().and_then(|tokens| tokens.secret.as_deref()) {
-            Some(DEVELOPMENT_SECRET) => Err(wrong("JWT_SECRET", "is the local stack's, which everybody knows")),
+            Some(DEVELOPMENT_SECRET) => Err(wrong("JWT_SECRET", "must not be the public secret of the local stack")),
             _ => Ok(config),
         }
     }
 
-    /// The configuration that `variable` answers with.
+    /// Reads the configuration. `variable` returns the value of a variable.
     ///
     /// # Errors
-    /// The variable that is missing or wrong.
+    /// Names the variable that is missing or wrong.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let text = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         Ok(Self {
@@ -203,7 +206,7 @@ fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>,
     }))
 }
 
-const NOT_A_URL: &str = "must start with https:// (or http:// on one's own machine)";
+const NOT_A_URL: &str = "must start with https:// (or http:// on this machine)";
 
 fn url(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {
     match text(name) {
@@ -212,7 +215,7 @@ fn url(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<Opt
     }
 }
 
-/// Whether the host of a URL is a loopback address, by number or as `localhost`.
+/// Returns whether the host of a URL is `localhost` or a loopback address.
 fn is_of_this_machine(url: &str) -> bool {
     let uri = url.parse::<http::Uri>();
     let host = uri.ok().and_then(|uri| uri.host().map(|host| host.trim_matches(['[', ']']).to_owned()));
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_sane() {
+    fn unset_variables_have_defaults() {
         let config = read(&[("JWT_SECRET", ""), ("ALLOWED_ORIGINS", "*")]).unwrap();
         assert!(config.tokens.is_none());
         assert_eq!(config.allowed_origins, Origins::Any);
@@ -314,14 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_be_delivered_again_and_at_most_15_seconds() {
+    fn redeliver_seconds_are_0_to_15() {
         for (text, ms) in [("0", 0), ("2", 2_000), ("15", 15_000)] {
             assert_eq!(read(&[("REDELIVER_SECONDS", text)]).unwrap().redeliver_ms, ms);
         }
     }
 
     #[test]
-    fn key_sets_are_https_but_on_this_machine() {
+    fn key_sets_of_this_machine_may_use_http() {
         for url in ["https://example.com/keys", "http://localhost:1/", "http://127.0.0.1:80/keys", "http://[::1]/"] {
             assert!(read(&[("JWKS_URL", url)]).is_ok(), "{url}");
         }
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_of_this_machine_are_those_of_its_own_names() {
+    fn loopback_origins_have_a_name_of_this_machine() {
         for origin in ["http://localhost", "https://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"] {
             assert!(Origins::Loopback.allows(origin), "{origin}");
         }

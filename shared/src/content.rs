@@ -1,9 +1,9 @@
-//! Which contents are refused: those that are JSON, but that the decoders of many clients cannot read.
+//! Refuses contents that are JSON, but that the decoders of many clients cannot read.
 //!
-//! A pull returns many messages in one answer, so one such content makes the whole page unreadable. Python and Node give
-//! up on deep nesting; strict decoders refuse a lone surrogate, and some refuse numbers of very many digits.
+//! A pull returns many messages in one answer, so one such content makes the whole page unreadable. Python and Node
+//! fail on deep nesting. Strict decoders refuse a lone surrogate, and some refuse numbers with very many digits.
 
-/// How deep a content may be nested: a value by itself is 0 deep, `[1]` is 1 deep.
+/// The greatest depth of nesting in a content: `1` is 0 deep, `[1]` is 1 deep.
 pub const MAX_DEPTH: usize = 48;
 
 /// The longest number in a content, in characters.
@@ -15,7 +15,7 @@ pub enum Unreadable {
     /// More brackets are open at once than [`MAX_DEPTH`].
     #[error("is nested more than {MAX_DEPTH} deep")]
     Depth,
-    /// Half of a surrogate pair without the other half, as in `"\ud800"`, in a string or in the name of a field.
+    /// A string or the name of a field has half of a surrogate pair without the other half, as in `"\ud800"`.
     #[error("has a lone surrogate")]
     LoneSurrogate,
     /// A number is longer than [`MAX_NUMBER_CHARACTERS`].
@@ -23,10 +23,10 @@ pub enum Unreadable {
     Number,
 }
 
-/// Checks a text that is JSON. One pass without recursion: the work grows with the length of the text alone.
+/// Checks a JSON text in one pass without recursion, so the work grows only with its length.
 ///
 /// # Errors
-/// The first thing in the text that is refused.
+/// Returns the first thing in the text that is refused.
 pub fn check(json: &str) -> Result<(), Unreadable> {
     let (mut rest, mut depth) = (json.as_bytes(), 0_usize);
     while let Some((byte, after)) = rest.split_first() {
@@ -50,7 +50,7 @@ pub fn check(json: &str) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// What follows a string whose first quote has been read.
+/// Returns the rest after a string whose first quote has been read.
 fn after_string(mut rest: &[u8]) -> Result<&[u8], Unreadable> {
     loop {
         rest = match rest {
@@ -62,7 +62,7 @@ fn after_string(mut rest: &[u8]) -> Result<&[u8], Unreadable> {
     }
 }
 
-/// What follows a UTF-16 code unit, or both of a surrogate pair.
+/// Returns the rest after a UTF-16 code unit, or after both of a surrogate pair.
 fn after_code_unit(rest: &[u8]) -> Result<&[u8], Unreadable> {
     let Some((unit, after)) = code_unit(rest) else { return Ok(rest) };
     match unit {
@@ -75,14 +75,14 @@ fn after_code_unit(rest: &[u8]) -> Result<&[u8], Unreadable> {
     }
 }
 
-/// The four hexadecimal digits at the beginning, and what follows them.
+/// Returns the value of four hexadecimal digits at the beginning, and the rest.
 fn code_unit(rest: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, after) = rest.split_first_chunk::<4>()?;
     let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     Some((unit, after))
 }
 
-/// What follows the number at the beginning.
+/// Returns the rest after the number at the beginning.
 fn after_number(rest: &[u8]) -> Result<&[u8], Unreadable> {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
     let length = rest.iter().take_while(|byte| is_part(byte)).count();
@@ -106,13 +106,13 @@ mod tests {
         assert_eq!(check(&nested(MAX_DEPTH + 2)), Err(Unreadable::Depth));
         assert_eq!(check(&format!("[{}]", nested(MAX_DEPTH))), Err(Unreadable::Depth));
         assert_eq!(check(&"[".repeat(100_000)), Err(Unreadable::Depth));
-        // Side by side, and within strings, brackets are not nested.
+        // Brackets side by side or within strings are not nested.
         assert_eq!(check(&format!("[{}1]", "[],{},".repeat(1_000))), Ok(()));
         assert_eq!(check(&format!("\"{}\\\"[\"", "[{".repeat(1_000))), Ok(()));
     }
 
     #[test]
-    fn surrogates_stand_in_pairs() {
+    fn lone_surrogates_are_refused() {
         for whole in
             [r#""\ud83d\ude00""#, r#""\uD83D\uDE00\ud83d\ude00""#, r#""\\ud800""#, r#""\ud7ff\ue000""#, r#""😀""#]
         {
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// The depth of a value.
+    /// Returns the depth of a value.
     fn depth(value: &Value) -> usize {
         match value {
             Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// Strings as they stand in JSON, with escapes of whole and lone surrogates.
+    /// JSON strings, with escapes of whole and lone surrogates.
     fn string() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             4 => "[a-z\\[\\]{} 0-9é😀]{0,4}",
@@ -182,9 +182,9 @@ mod tests {
     }
 
     proptest! {
-        /// serde_json's own values are the judge: they refuse lone surrogates, and tell how deep they are.
+        /// serde_json is the reference: it refuses lone surrogates, and its values show their depth.
         #[test]
-        fn what_passes_is_what_a_strict_decoder_reads(json in json(), around in 0_usize..60) {
+        fn check_accepts_what_a_strict_decoder_reads(json in json(), around in 0_usize..60) {
             let json = format!("{}{json}{}", "[".repeat(around), "]".repeat(around));
             prop_assert!(serde_json::from_str::<&RawValue>(&json).is_ok(), "{json}");
             let read = serde_json::from_str::<Value>(&json);

@@ -1,53 +1,53 @@
-//! The one error of the functions. It has two faces: [`Error::problem`] is what a client may know, `Display` with its
-//! sources is what the log must know.
+//! The one error of the functions. [`Error::problem`] is for the client. `Display` with its sources is for the log.
 
 use serde::Serialize;
 
-/// What the functions return.
+/// The result of the functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The cause of a failure that is not the caller's.
+/// The cause of a failure of the service.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request is wrong; the text names the field and is for the client.
+    /// The request is wrong. The text names the field and is for the client.
     #[error("bad request: {0}")]
     BadRequest(String),
-    /// No valid token; the text is for the log, the client is told no more than that.
+    /// The token is missing or invalid. The text is for the log, and the client learns only that a valid token is
+    /// needed.
     #[error("unauthorized: {0}")]
     Unauthorized(String),
-    /// The token is given twice, so that it is open which one counts.
+    /// The token is given twice, so it is not clear which one counts.
     #[error("unauthorized: access_token is given twice")]
     TokenGivenTwice,
-    /// Not the caller's to do; the text is for the client and must not tell whether the thing exists.
+    /// The caller may not do this. The text is for the client and must not show whether the thing exists.
     #[error("forbidden: {0}")]
     Forbidden(String),
-    /// The path exists, but not for this method.
+    /// The path exists, but not with this method.
     #[error("method not allowed; allowed: {0}")]
     MethodNotAllowed(String),
-    /// Not now, but once something else is done; the text is for the client.
+    /// The call is possible only after another one. The text is for the client.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// More of something than there may be at once; the text is for the client.
+    /// A limit is reached, for example of open connections. The text is for the client.
     #[error("too many: {0}")]
     TooMany(String),
-    /// The body is larger than the endpoint takes.
+    /// The body is larger than the endpoint accepts.
     #[error("content too large: the limit is {limit} bytes")]
     TooLarge {
-        /// The most that it takes, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// The body is compressed, or otherwise encoded.
     #[error("unsupported Content-Encoding")]
     Encoded,
-    /// Something behind the function failed.
+    /// A dependency of the function failed.
     #[error("{operation} failed")]
     Unavailable {
-        /// What was being done.
+        /// The operation that failed.
         operation: &'static str,
-        /// Why it failed.
+        /// The cause.
         #[source]
         cause: Cause,
     },
@@ -56,28 +56,28 @@ pub enum Error {
 /// An RFC 9457 problem document.
 #[derive(Debug, Serialize)]
 pub struct Problem {
-    /// What kind of problem it is; the status says it all.
+    /// The kind of problem. It adds nothing to the status.
     pub r#type: &'static str,
     /// The status in words.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What was wrong with this request.
+    /// The mistake in this request.
     pub detail: String,
 }
 
 impl Error {
-    /// A wrong field of a request.
+    /// Creates the error of a wrong field in a request.
     pub fn field(name: &str, why: impl std::fmt::Display) -> Self {
         Self::BadRequest(format!("{name} {why}"))
     }
 
-    /// A failure of something behind the function.
+    /// Creates the error of a failed dependency.
     pub fn unavailable(operation: &'static str, cause: impl Into<Cause>) -> Self {
         Self::Unavailable { operation, cause: cause.into() }
     }
 
-    /// What a client may know.
+    /// Returns the problem document for the client.
     pub fn problem(&self) -> Problem {
         let (status, title, detail) = match self {
             Self::BadRequest(detail) => (400, "Bad Request", detail.clone()),
@@ -100,18 +100,19 @@ impl Error {
         Problem { r#type: "about:blank", title, status, detail }
     }
 
-    /// Whether it is the service that failed, and the log should say so loudly.
+    /// Returns whether the service failed. The log then gets an error.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// The error and its causes in one line, for the log.
+    /// Returns the error and its causes in one line, for the log.
     pub fn chain(&self) -> String {
         chain(self)
     }
 }
 
-/// An error and its causes in one line. Their `Debug` is never logged: the SDK's holds whole responses.
+/// Returns an error and its causes in one line. `Debug` is never logged, because that of the SDK contains whole
+/// responses.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_neither_causes_nor_why_a_token_failed() {
+    fn a_problem_shows_neither_causes_nor_why_a_token_failed() {
         let failed = Error::unavailable("GetItem", "table chat at 10.0.0.1 is on fire");
         assert_eq!(failed.problem().status, 503);
         assert!(!failed.problem().detail.contains("fire"));

@@ -1,4 +1,4 @@
-//! The frames of the WebSocket: what a client may send, and what it is sent.
+//! The frames of the WebSocket API: those that a client sends, and those that it receives.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use crate::json::{Object, strings_of};
 /// The longest frame that is accepted, in bytes.
 pub const MAX_FRAME_BYTES: usize = 32 * 1024;
 
-/// Whom a message is for: one user, or the members of a group.
+/// The address of a message: a user, or a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
     /// `unicast`, a private message.
@@ -23,11 +23,11 @@ pub enum Address {
 /// A message that a client asks to have delivered.
 #[derive(Debug)]
 pub struct Submission<'a> {
-    /// Whom it is for.
+    /// Its address.
     pub to: Address,
     /// The content, byte for byte as it was sent.
     pub content: &'a RawValue,
-    /// What the client wants it acknowledged by.
+    /// The client's id for the acknowledgement.
     pub request_id: Option<RequestId>,
 }
 
@@ -36,16 +36,16 @@ pub struct Submission<'a> {
 pub struct Malformed {
     /// A sentence that names the field.
     pub message: String,
-    /// The frame's request id, if a valid one can be read from it, however wrong or long the rest is.
+    /// The frame's request id, if it can be read and is valid. The rest of the frame does not matter.
     pub request_id: Option<RequestId>,
 }
 
 impl<'a> Submission<'a> {
-    /// Read a client's frame, `{"type": "unicast" | "multicast", "receiverId" | "groupId", "content", "requestId"?}`.
-    /// Other fields are the client's own affair, and so is the address of the other type.
+    /// Parses a client's frame, `{"type": "unicast" | "multicast", "receiverId" | "groupId", "content", "requestId"?}`.
+    /// Other fields, and the address of the other type, are ignored.
     ///
     /// # Errors
-    /// What is wrong with it, for the client to read.
+    /// Returns what is wrong with it, for the client.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         Self::read(text).map_err(|message| Malformed { message, request_id: readable_request_id(text) })
     }
@@ -71,8 +71,8 @@ fn request_id(object: &Object<'_>) -> Result<Option<RequestId>, String> {
     }
 }
 
-/// The request id of a frame that is refused, which need not be JSON. None if there are two that differ: a client would
-/// take the refusal for that of another send.
+/// Returns the request id of a refused frame, even if the frame is not JSON. Returns `None` if it has two different
+/// ids: the client could take the refusal for that of another send.
 fn readable_request_id(text: &str) -> Option<RequestId> {
     let valid = |json| RequestId::parse(&serde_json::from_str::<String>(json).ok()?).ok();
     let mut found = strings_of(text, "requestId").into_iter().filter_map(valid);
@@ -93,8 +93,8 @@ fn address(object: &Object<'_>) -> Result<Address, String> {
     }
 }
 
-/// The id in a field. The address of the other type of message is not read: the original API says of each that it need
-/// not be given, and front ends fill it with `null` or `""`.
+/// Parses the id in a field. The address of the other type of message is not read: it is optional in the original API,
+/// and front ends fill it with `null` or `""`.
 fn id<Kind>(object: &Object<'_>, name: &str) -> Result<Id<Kind>, String> {
     match object.text(name) {
         None => Err(format!("{name} is missing")),
@@ -111,15 +111,14 @@ fn content<'a>(object: &Object<'a>) -> Result<&'a RawValue, String> {
     }
 }
 
-/// A message as it stands in a log and goes to a client. Its JSON is the frame that a client receives and the element
-/// that a pull returns.
+/// A message of a log. Its JSON is both the frame that a client receives and the element that a pull returns.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Its key in the log, by which a client drops duplicates.
+    /// Its key in the log. Clients recognize duplicates by it.
     pub id: MessageId,
-    /// Who sent it.
+    /// The sender.
     pub sender: UserId,
-    /// Whom it is for.
+    /// Its address.
     pub to: Address,
     /// The content, byte for byte as it was sent.
     pub content: Box<RawValue>,
@@ -160,11 +159,11 @@ impl Serialize for Message {
     }
 }
 
-/// The acknowledgement of a message that is durable.
+/// The acknowledgement of a message. The message is durable by then.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase", tag = "type", rename = "ACK")]
 pub struct Ack<'a> {
-    /// The client's name for its send.
+    /// The client's id for its send.
     pub request_id: &'a RequestId,
     /// The message's id.
     pub id: MessageId,
@@ -172,15 +171,15 @@ pub struct Ack<'a> {
     pub timestamp: Ms,
 }
 
-/// What a client is told of a frame that was not accepted.
+/// The answer to a frame that was not accepted.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase", tag = "type", rename = "ERROR")]
 pub struct ErrorFrame<'a> {
-    /// What a program can act on.
+    /// The code, for programs.
     pub code: ErrorCode,
-    /// What a person can read.
+    /// The reason, for people.
     pub message: &'a str,
-    /// The client's name for its send, if it gave one.
+    /// The client's id for its send, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a RequestId>,
 }
@@ -189,21 +188,21 @@ pub struct ErrorFrame<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The frame is malformed: nothing was stored, and the same frame will be refused again.
+    /// The frame is malformed. Nothing was stored, and the same frame will be refused again.
     BadRequest,
-    /// The connection's token has expired: connect again with a new one.
+    /// The connection's token has expired. The client connects again with a new one.
     TokenExpired,
-    /// The server failed: send again, with the same `requestId`.
+    /// The server failed. The client sends again, with the same `requestId`.
     Unavailable,
-    /// The `requestId` was used within ten minutes for another address or content. Nothing was stored: send again, with a
-    /// `requestId` that no tab, device or reload of this user has used.
+    /// The `requestId` was used within ten minutes for another address or content. Nothing was stored. The client sends
+    /// again, with a `requestId` that no tab, device or reload of this user has used.
     RequestIdReused,
-    /// The user opened another connection when as many as allowed were open, and this one was the oldest. It is closed
-    /// after this frame: a client does not connect again by itself, or its tabs would close one another for ever.
+    /// The user has opened a connection beyond the limit, and this one is the oldest. It is closed after this frame.
+    /// The client must not connect again by itself, or the user's tabs would close each other without end.
     TooManyConnections,
 }
 
-/// The text of a frame.
+/// Encodes a frame as JSON.
 pub fn encode(frame: &impl Serialize) -> String {
     serde_json::to_string(frame).expect("frames are made of strings, numbers and raw JSON, none of which can fail")
 }

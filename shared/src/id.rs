@@ -1,4 +1,4 @@
-//! Ids. Each is a newtype with a private field: a value that exists is valid.
+//! Ids. Each is a newtype with a private field, so a value that exists is valid.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ pub const MAX_ID_BYTES: usize = 128;
 /// The longest request id, in bytes.
 pub const MAX_REQUEST_ID_BYTES: usize = 64;
 
-/// Why a text is not an id.
+/// The reason why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Empty, or longer than the limit.
@@ -35,7 +35,7 @@ pub enum IdError {
     /// A byte outside the alphabet.
     #[error("may hold only A-Z a-z 0-9 . _ : @ -")]
     Alphabet,
-    /// `.` or `..`, which a URL cannot carry: clients and proxies take them for folders.
+    /// `.` or `..`. A URL cannot contain them, because clients and proxies treat them as folders.
     #[error("must not be . or ..")]
     Dots,
     /// Not 26 characters of Crockford's base 32.
@@ -43,7 +43,8 @@ pub enum IdError {
     NotAUlid,
 }
 
-/// An opaque id: 1 to 128 bytes of `A-Z a-z 0-9 . _ : @ -`, but neither `.` nor `..`. `Kind` keeps users, groups and invitations apart.
+/// An opaque id: 1 to 128 bytes of `A-Z a-z 0-9 . _ : @ -`, except `.` and `..`. `Kind` separates the ids of users,
+/// groups, invitations and pages.
 pub struct Id<Kind> {
     text: String,
     kind: PhantomData<fn() -> Kind>,
@@ -64,11 +65,11 @@ pub type UserId = Id<User>;
 pub type GroupId = Id<Group>;
 /// An invitation, `requestId` in the REST API.
 pub type InviteId = Id<Invite>;
-/// The name of a page of missed messages that was shown. It is good for the user of the page only.
+/// The token of a page of missed messages that was shown. It is valid only for the user of the page.
 pub type PageToken = Id<Page>;
 
 impl<Kind> Id<Kind> {
-    /// The id that `text` spells, or why it spells none.
+    /// Parses an id.
     ///
     /// # Errors
     /// [`IdError::Length`], [`IdError::Alphabet`], [`IdError::Dots`].
@@ -85,7 +86,7 @@ impl<Kind> Id<Kind> {
         Ok(Self::from_valid(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -96,16 +97,17 @@ impl<Kind> Id<Kind> {
 }
 
 impl InviteId {
-    /// The invitation of `user` to `group`. It follows from the two, so that a second invitation is the first.
+    /// Returns the id of the invitation of `user` to `group`. It depends only on the two, so a second invitation has
+    /// the same id.
     pub fn of(group: &GroupId, user: &UserId) -> Self {
-        // A version 5 UUID of this module's own namespace. '/' is in no id, so two pairs never spell one name.
+        // A version 5 UUID in a namespace of its own. No id contains '/', so two pairs never have the same name.
         const NAMESPACE: Uuid = Uuid::from_u128(0x6d5f_3c0e_8a57_4f4e_9d0b_27f1_1f0a_6c11);
         Self::from_valid(Uuid::new_v5(&NAMESPACE, format!("{group}/{user}").as_bytes()).to_string())
     }
 }
 
 impl PageToken {
-    /// The token of a page with this content.
+    /// Returns the token of a page with this content.
     pub fn of(content: &str) -> Self {
         const NAMESPACE: Uuid = Uuid::from_u128(0x81c4_2f6e_0b7d_4a51_9e3c_5d20_7a96_e8b3);
         Self::from_valid(Uuid::new_v5(&NAMESPACE, content.as_bytes()).to_string())
@@ -166,17 +168,17 @@ impl<Kind> FromStr for Id<Kind> {
     }
 }
 
-/// A connection of the gateway. Opaque: API Gateway makes it, and it may hold `=` and `/`.
+/// The id of a connection. It is opaque: API Gateway makes it, and it may contain `=` and `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(String);
 
 impl ConnectionId {
-    /// The connection that the gateway named.
+    /// Creates the id from the gateway's text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -192,12 +194,12 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// What a client names a send by, to have it acknowledged: 1 to 64 bytes.
+/// A client's id for a send, which the acknowledgement repeats: 1 to 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// The request id that `text` spells, or why it spells none.
+    /// Parses a request id.
     ///
     /// # Errors
     /// [`IdError::Length`].
@@ -208,50 +210,50 @@ impl RequestId {
         Ok(Self(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A message: a ULID, stamped just before the message is written to its log.
+/// The id of a message: a ULID, made just before the message is written to its log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(Ulid);
 
 impl MessageId {
-    /// The message id that `text` spells, or why it spells none.
+    /// Parses a message id.
     ///
     /// # Errors
     /// [`IdError::NotAUlid`].
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        // The decoder also takes what is no canonical spelling of any id; a key must have one spelling.
+        // The decoder also accepts other spellings of an id, but a key must have only one.
         let id = Ulid::from_string(text).map(Self).map_err(|_| IdError::NotAUlid)?;
         if id.to_string() == text { Ok(id) } else { Err(IdError::NotAUlid) }
     }
 
-    /// The least id of that millisecond: every id with a time of `time_ms` or later is not below it.
+    /// Returns the least id of a millisecond. No id with this time or a later one is below it.
     pub fn first_at(time_ms: Ms) -> Self {
         Self(Ulid::from_parts(time_ms.min(MAX_ULID_MS), 0))
     }
 
-    /// The greatest id of that millisecond.
+    /// Returns the greatest id of a millisecond.
     pub fn last_at(time_ms: Ms) -> Self {
         Self(Ulid::from_parts(time_ms.min(MAX_ULID_MS), u128::MAX))
     }
 
-    /// The id before this one.
+    /// Returns the id before this one.
     #[must_use]
     pub fn before(self) -> Self {
         Self(Ulid(self.0.0.saturating_sub(1)))
     }
 
-    /// The time that delivery reckons with.
+    /// Returns the time of the id, which all rules of delivery use.
     pub fn time_ms(self) -> Ms {
         self.0.timestamp_ms()
     }
 }
 
-/// A ULID's time has 48 bits.
+/// The latest time of a ULID, which has 48 bits.
 const MAX_ULID_MS: Ms = (1 << 48) - 1;
 
 impl fmt::Display for MessageId {
@@ -276,17 +278,17 @@ impl Serialize for MessageId {
     }
 }
 
-/// Makes ids: the chance of one function instance, behind a seed so that a test can hold it.
+/// Makes ids and random numbers for one function instance. A seed lets a test control them.
 #[derive(Debug)]
 pub struct Ids(Mutex<(Generator, StdRng)>);
 
 impl Ids {
-    /// Ids that nobody can foretell.
+    /// Creates a source of unpredictable ids.
     pub fn unpredictable() -> Self {
         Self::from_rng(rand::make_rng())
     }
 
-    /// The same ids each time.
+    /// Creates a source that makes the same ids for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Self::from_rng(StdRng::seed_from_u64(seed))
     }
@@ -295,7 +297,7 @@ impl Ids {
         Self(Mutex::new((Generator::new(), rng)))
     }
 
-    /// The id of a message stamped now; greater than every one made here before.
+    /// Makes the id of a message. It is greater than all ids that this source has made before.
     pub fn message(&self, now_ms: Ms) -> MessageId {
         let mut guard = self.lock();
         let (generator, rng) = &mut *guard;
@@ -307,14 +309,14 @@ impl Ids {
         )
     }
 
-    /// The id of a new group: a random UUID.
+    /// Makes the id of a group: a random UUID.
     pub fn group(&self) -> GroupId {
         let mut bytes = [0; 16];
         self.lock().1.fill_bytes(&mut bytes);
         Id::from_valid(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
     }
 
-    /// A random number below `bound`, for jitter.
+    /// Returns a random number below `bound`, for jitter.
     pub fn below(&self, bound: u64) -> u64 {
         self.lock().1.next_u64() % bound.max(1)
     }
@@ -345,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn a_second_invitation_is_the_first() {
+    fn a_second_invitation_has_the_same_id() {
         let (group, user) = (GroupId::parse("g").unwrap(), UserId::parse("u").unwrap());
         assert_eq!(InviteId::of(&group, &user), InviteId::of(&group, &user));
         assert_ne!(InviteId::of(&group, &user), InviteId::of(&group, &UserId::parse("v").unwrap()));
     }
 
     #[test]
-    fn ids_made_in_one_millisecond_still_rise() {
+    fn ids_of_one_millisecond_increase() {
         let ids = Ids::seeded(7);
         let made: Vec<_> = (0..1000).map(|_| ids.message(1_000)).collect();
         assert!(made.is_sorted_by(|a, b| a < b));
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_is_read_back_as_it_was_written() {
+    fn a_message_id_parses_to_the_same_id() {
         let id = Ids::seeded(1).message(1_764_000_000_123);
         assert_eq!(MessageId::parse(&id.to_string()), Ok(id));
         assert_eq!(id.to_string().len(), 26);

@@ -1,4 +1,4 @@
-//! A JSON object whose values stay the text that came in, and the size of a text within JSON.
+//! A JSON object whose values keep their original text, and the size of a text within JSON.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,52 +10,52 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The fields of one JSON object in the order in which they came; no name comes twice.
+/// The fields of a JSON object in their original order. No name occurs twice.
 #[derive(Debug, Clone, Default)]
 pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// Why a text is not such an object.
+/// The reason why a text is not such an object.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotAnObject(String);
 
 impl<'a> Object<'a> {
-    /// The object that `text` is.
+    /// Parses an object.
     ///
     /// # Errors
-    /// The text is not JSON, is JSON but no object, or has a name twice.
+    /// Fails if the text is not JSON, is not an object, or has a name twice.
     pub fn parse(text: &'a str) -> Result<Self, NotAnObject> {
         serde_json::from_str(text).map_err(|cause| NotAnObject(describe(&cause)))
     }
 
-    /// The value of a field, if the object has it; `null` is a value.
+    /// Returns the value of a field, if the object has it. `null` is a value.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| *value)
     }
 
-    /// The value of a field that must be a string: `None` if absent, `Some(None)` if it is anything else.
+    /// Returns the value of a field that must be a string: `None` if absent, `Some(None)` if it is not a string.
     pub fn text(&self, name: &str) -> Option<Option<Cow<'a, str>>> {
         self.get(name).map(|value| spelt(value.get()))
     }
 
-    /// How many fields the object has.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the object has no fields.
+    /// Returns whether the object has no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The object without these fields.
+    /// Removes these fields.
     #[must_use]
     pub fn without(mut self, names: &[&str]) -> Self {
         self.0.retain(|(field, _)| !names.contains(&field.as_ref()));
         self
     }
 
-    /// The object with `name` set to `value`, in front.
+    /// Sets `name` to `value`, as the first field.
     #[must_use]
     pub fn with<'b>(self, name: &'b str, value: &'b RawValue) -> Object<'b>
     where
@@ -67,14 +67,14 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A string, borrowed where it has no escapes.
+/// A string, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// What our own error begins with.
+/// The beginning of this module's own error.
 const TWICE: &str = "has the field ";
 
-/// What is wrong, without a word of the text itself: a log must not hold what people write.
+/// Describes an error. It quotes at most the name of a duplicate field, because a log must not contain messages.
 fn describe(cause: &serde_json::Error) -> String {
     let text = cause.to_string();
     match (cause.classify(), text.rsplit_once(" at line ")) {
@@ -118,17 +118,18 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-/// Up to how many fields a new name is compared with each before it. Beyond, a set of names keeps the work linear.
+/// Up to this number of fields, a new name is compared with each before it. Beyond it, a set of names keeps the work
+/// linear.
 const FEW_FIELDS: usize = 8;
 
-/// The strings, with their quotes, that stand as values of the field `name` in an object at the top of a text. The text
-/// need not be JSON: it may be cut short, have a field twice, or go wrong anywhere.
+/// Returns the strings, with their quotes, that are values of the field `name` in an object at the top of a text. The
+/// text may be invalid JSON: cut short, with a field twice, or with any other mistake.
 pub fn strings_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let (mut rest, mut depth, mut before, mut found) = (text, 0_usize, Before::Other, Vec::new());
     while let Some(byte) = rest.bytes().next() {
         let token = match byte {
             b'"' => string_at(rest),
-            // Of the other tokens the first byte is enough, and none of these is within a character.
+            // Other tokens are recognized by their first byte. None of these bytes occurs within a longer character.
             _ => &rest[..rest.chars().next().map_or(1, char::len_utf8)],
         };
         before = match (byte, before) {
@@ -151,22 +152,22 @@ pub fn strings_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
         };
         rest = &rest[token.len()..];
     }
-    // A string that is cut short is none.
+    // A string that is cut short does not count.
     found.retain(|string| spelt(string).is_some());
     found
 }
 
-/// What the token before the next one leads to.
+/// The token that is expected next.
 #[derive(Clone, Copy)]
 enum Before {
-    /// The name that is looked for.
+    /// A colon, after the name.
     Colon,
-    /// That name and its colon.
+    /// The value, after the name and its colon.
     Value,
     Other,
 }
 
-/// The string at the beginning of a text, quotes included, or all of the text if it is cut short.
+/// Returns the string at the beginning of a text with its quotes, or the whole text if the string is cut short.
 fn string_at(text: &str) -> &str {
     let mut bytes = text.bytes().enumerate().skip(1);
     while let Some((place, byte)) = bytes.next() {
@@ -179,7 +180,7 @@ fn string_at(text: &str) -> &str {
     text
 }
 
-/// The string that a JSON text is.
+/// Parses a JSON text that is a string.
 fn spelt(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
 }
@@ -188,15 +189,15 @@ fn spells(json: &str, name: &str) -> bool {
     spelt(json).is_some_and(|text| text == name)
 }
 
-/// The bytes that `text` takes as a string within JSON, quotes and escapes included: what a body takes in the answer of
-/// a function.
+/// Returns the size of `text` as a JSON string, in bytes, with quotes and escapes. A body has this size in the result
+/// of a function.
 pub fn escaped_bytes(text: &str) -> usize {
     let mut count = Count(0);
     serde_json::to_writer(&mut count, text).expect("a string is always JSON, and counting cannot fail");
     count.0
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 struct Count(usize);
 
 impl Write for Count {
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_error_says_what_is_wrong() {
         let wrong = |text| Object::parse(text).unwrap_err().to_string();
         assert_eq!(wrong("{"), "is not JSON");
         assert_eq!(wrong("{} {}"), "is not JSON");
@@ -255,14 +256,14 @@ mod tests {
         assert_eq!(serde_json::to_string(&object).unwrap(), r#"{"type":7,"a":1}"#);
     }
 
-    /// An object of these names, whose values count up.
+    /// Returns an object with these names, whose values count up.
     fn numbered(names: impl Iterator<Item = String>) -> String {
         let fields: Vec<String> = names.enumerate().map(|(value, name)| format!("{name:?}:{value}")).collect();
         format!("{{{}}}", fields.join(","))
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_found_at_any_place() {
+    fn a_duplicate_name_is_found_at_any_place() {
         for count in [2, FEW_FIELDS, FEW_FIELDS + 1, FEW_FIELDS + 2, 1_000] {
             assert_eq!(Object::parse(&numbered((0..count).map(|n| n.to_string()))).unwrap().len(), count);
             for first in [0, 1, FEW_FIELDS - 1, FEW_FIELDS, count - 2] {
@@ -276,14 +277,14 @@ mod tests {
         }
     }
 
-    /// 500,000 fields are 6 MB, the largest event of a function. If each were compared with each, this would not end.
+    /// 500,000 fields are 6 MB, the largest event of a function. Comparing each with each would take far too long.
     #[test]
     fn an_object_of_very_many_fields_is_read() {
         assert_eq!(Object::parse(&numbered((0..500_000).map(|n| n.to_string()))).unwrap().len(), 500_000);
     }
 
     #[test]
-    fn strings_are_found_in_what_is_no_json() {
+    fn strings_are_found_in_invalid_json() {
         for (text, expected) in [
             (r#"{"r":"a"}"#, &[r#""a""#][..]),
             (r#" { "x" : [1,{"r":"no"}], "\u0072" : "a" , "r":"b\"" "#, &[r#""a""#, r#""b\"""#]),
@@ -314,9 +315,9 @@ mod tests {
             strings_of(&text, "r");
         }
 
-        /// In an object, they are what the parser finds.
+        /// In a valid object, the search finds the same as the parser.
         #[test]
-        fn strings_of_an_object_are_its_own(names in prop::collection::hash_set("[a-e\"\\\\{}]{1,2}", 0..6), value in ".*") {
+        fn search_agrees_with_parser(names in prop::collection::hash_set("[a-e\"\\\\{}]{1,2}", 0..6), value in ".*") {
             let fields: Vec<String> =
                 names.iter().map(|name| format!("{} : {}", Value::from(name.as_str()), Value::from(value.as_str()))).collect();
             let text = format!("{{{}}}", fields.join(","));

@@ -1,9 +1,12 @@
-//! What the functions have in common.
+//! The code that the functions share.
 //!
-//! [`rules`] has the whole proof that no message is lost. [`id`], [`frame`], [`json`], [`content`] and [`name`] say what may
-//! come in and go out. These are pure. What reaches outside: [`table`] (DynamoDB), [`push`] (API Gateway's management API),
-//! [`queue`] (SQS), [`token`] (key sets), [`clock`]; [`aws`] builds the SDK's clients. [`metrics`] counts, [`config`] is
-//! the only place that reads the environment, and [`error`] the only one that says what a client may know.
+//! Without I/O: [`rules`] has the whole proof that no message is lost. [`id`], [`frame`], [`json`], [`content`] and
+//! [`name`] define valid input and output.
+//!
+//! With I/O: [`table`] (DynamoDB), [`push`] (API Gateway's management API), [`queue`] (SQS), [`token`] (key sets) and
+//! [`clock`]. [`aws`] builds the SDK's clients.
+//!
+//! [`metrics`] counts. Only [`config`] reads the environment. Only [`error`] decides what a client learns of an error.
 
 pub mod aws;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! What is counted, for those who run the module: sums over all users, and nothing that leads to one of them.
+//! The counters, for operators. They are sums over all users and identify none of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,27 +6,27 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Ms;
 
-/// Everything that is counted: its name in CloudWatch, and what it counts.
+/// Defines the metrics: the name in CloudWatch and the help text of each.
 macro_rules! metrics {
     ($($name:ident = $help:literal,)*) => {
-        /// One thing that is counted.
+        /// A metric.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
             $(#[doc = $help] $name,)*
         }
 
         impl Metric {
-            /// All of them.
+            /// All metrics.
             pub const ALL: [Self; [$($help),*].len()] = [$(Self::$name),*];
 
-            /// Its name in CloudWatch.
+            /// Returns its name in CloudWatch.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
                 }
             }
 
-            /// What it counts, in a line.
+            /// Returns its help text, one line.
             pub fn help(self) -> &'static str {
                 match self {
                     $(Self::$name => $help,)*
@@ -38,21 +38,21 @@ macro_rules! metrics {
 
 metrics! {
     Accepted = "Messages that were written to their log.",
-    Pushed = "Messages and notifications that a connection took.",
+    Pushed = "Pushes of messages and notifications that a connection took.",
     Gone = "Pushes to connections that are gone.",
-    Failed = "Pushes of which it is not known what became of them.",
-    Missed = "Receivers of whose connections none took a message.",
+    Failed = "Pushes with an unknown outcome.",
+    Missed = "Receivers without a successful push of a message.",
     Withheld = "Receivers from whom a message was withheld.",
     Pulled = "Messages that pulls returned.",
-    Dropped = "Calls that dropped what was missed.",
-    Throttled = "Calls of AWS that were refused because there were too many.",
-    Unavailable = "Failures that are the service's own.",
-    FanoutJobs = "Jobs of the fan-out that were begun.",
-    FanoutLag = "For how many milliseconds jobs of the fan-out had waited.",
+    Dropped = "Calls that dropped missed messages.",
+    Throttled = "Calls to AWS that were throttled.",
+    Unavailable = "Failures of the service.",
+    FanoutJobs = "Jobs of the fan-out that have begun.",
+    FanoutLag = "Milliseconds that jobs of the fan-out waited before they began.",
 }
 
 impl Metric {
-    /// Its unit in CloudWatch.
+    /// Returns its unit in CloudWatch.
     pub fn unit(self) -> &'static str {
         match self {
             Self::FanoutLag => "Milliseconds",
@@ -66,30 +66,30 @@ impl Metric {
 pub struct Metrics([AtomicU64; Metric::ALL.len()]);
 
 impl Metrics {
-    /// Count one more.
+    /// Adds one.
     pub fn count(&self, metric: Metric) {
         self.add(metric, 1);
     }
 
-    /// Count so many more.
+    /// Adds `more`.
     pub fn add(&self, metric: Metric, more: usize) {
         self.0[metric as usize].fetch_add(more as u64, Ordering::Relaxed);
     }
 
-    /// How many were counted so far.
+    /// Returns the count since the last [`Metrics::take`].
     pub fn total(&self, metric: Metric) -> u64 {
         self.0[metric as usize].load(Ordering::Relaxed)
     }
 
-    /// What was counted since this was last asked. What is at zero is left out.
+    /// Returns the counts since the last call, and resets them. Metrics with a count of zero are left out.
     pub fn take(&self) -> Vec<(Metric, u64)> {
         let counts = Metric::ALL.map(|metric| (metric, self.0[metric as usize].swap(0, Ordering::Relaxed)));
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }
 
-/// Counts as a line of a log that CloudWatch makes metrics of (embedded metric format), without dimensions, beside
-/// other fields of the line.
+/// Returns a line of the log with counts, from which CloudWatch makes metrics without dimensions (embedded metric
+/// format). The line keeps its other fields.
 pub fn embedded(namespace: &str, at: Ms, counts: &[(Metric, u64)], mut line: Map<String, Value>) -> String {
     if !counts.is_empty() {
         let metrics: Vec<Value> =
@@ -132,6 +132,10 @@ mod tests {
                 }] },
             })
         );
-        assert_eq!(embedded("chat", 5, &[], fields()), r#"{"function":"message"}"#, "nothing that CloudWatch bills");
+        assert_eq!(
+            embedded("chat", 5, &[], fields()),
+            r#"{"function":"message"}"#,
+            "without counts, no metric that CloudWatch bills"
+        );
     }
 }

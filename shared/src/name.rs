@@ -1,4 +1,4 @@
-//! Names of groups, which people choose and others read in a list.
+//! Names of groups. Users choose them, and other users read them in a list.
 
 use icu_properties::CodePointSetData;
 use icu_properties::props::{DefaultIgnorableCodePoint, WhiteSpace};
@@ -6,28 +6,28 @@ use icu_properties::props::{DefaultIgnorableCodePoint, WhiteSpace};
 /// The longest name of a group, in characters.
 pub const MAX_NAME_CHARACTERS: usize = 100;
 
-/// Why a text is no name.
+/// The reason why a text is not a valid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Longer than [`MAX_NAME_CHARACTERS`].
     #[error("has {0} characters; the limit is {MAX_NAME_CHARACTERS}")]
     Length(usize),
-    /// Nothing in it can be seen.
+    /// It has no visible character.
     #[error("is blank: it needs a visible character")]
     Blank,
     /// A control character or the end of a line.
     #[error("must not have control characters or line ends")]
     Control,
-    /// A character that turns the direction of what stands behind it, in the name or in the text around it.
+    /// A character that changes the direction of the text after it, in the name or around it.
     #[error("must not have characters that change the direction of text")]
     Direction,
 }
 
-/// Checks a name. Joiners, and the marks that Arabic and Hebrew need beside figures, are fine among visible characters:
-/// they change neither lines nor direction.
+/// Checks a name. Joiners, and the marks that Arabic and Hebrew need beside digits, are allowed among visible
+/// characters. They change neither lines nor direction.
 ///
 /// # Errors
-/// The first rule that the text breaks.
+/// Returns the first rule that the text breaks.
 pub fn check(name: &str) -> Result<(), NameError> {
     let characters = name.chars().count();
     if characters > MAX_NAME_CHARACTERS {
@@ -46,7 +46,7 @@ pub fn check(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether a character leaves nothing to see. U+2800 is a Braille cell without dots: no property says that it is blank.
+/// Returns whether a character is invisible. U+2800 is a Braille cell without dots, and no property marks it as blank.
 fn is_invisible(c: char) -> bool {
     c == '\u{2800}'
         || CodePointSetData::new::<WhiteSpace>().contains(c)
@@ -59,7 +59,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_has_something_to_see() {
+    fn a_name_needs_a_visible_character() {
         for blank in
             ["", " ", "\u{a0}\u{3000}", "\u{200b}", "\u{200d}\u{feff}", "\u{3164}", "\u{2800}", "\u{e0041}", "\n"]
         {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_and_marks_within_a_name_are_fine() {
+    fn joiners_and_marks_within_a_name_are_allowed() {
         for name in
             ["跑步", "👩\u{200d}👩\u{200d}👧", "می\u{200c}خواهم", "א\u{200f}1", "a\u{61c}b", "❤\u{fe0f}", "a b", "."]
         {
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_visible_character_makes_any_harmless_name(name in "[a-z\u{200b}-\u{200f}\u{2060}\u{feff} ]{0,99}") {
+        fn a_visible_character_makes_a_name_valid(name in "[a-z\u{200b}-\u{200f}\u{2060}\u{feff} ]{0,99}") {
             prop_assert_eq!(check(&format!("{name}é")), Ok(()));
             prop_assert_eq!(check(&name).is_ok(), name.bytes().any(|b| b.is_ascii_lowercase()));
         }

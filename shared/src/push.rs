@@ -1,4 +1,4 @@
-//! Pushing frames to connections, by API Gateway's management API.
+//! Pushes frames to connections through API Gateway's management API.
 
 use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::error::{ProvideErrorMetadata, SdkError};
@@ -8,14 +8,14 @@ use aws_sdk_apigatewaymanagement::primitives::Blob;
 use crate::error::{Error, Result, chain};
 use crate::id::ConnectionId;
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Push {
-    /// The gateway took it for an open connection.
+    /// The gateway accepted it for an open connection.
     Taken,
-    /// There is no such connection, or not yet: see [`crate::rules::coverage::Connection::is_settled`].
+    /// The connection does not exist, or not yet: see [`crate::rules::coverage::Connection::is_settled`].
     Gone,
-    /// Neither is known: throttled, a server error or a timeout, after the SDK's retries.
+    /// The outcome is unknown: throttling, a server error or a timeout, after the SDK's retries.
     Failed,
 }
 
@@ -26,27 +26,27 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// Pushes by this client.
+    /// Creates a pusher with this client.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// Push one frame.
+    /// Pushes one frame.
     ///
-    /// The call is boxed here and below: it is kilobytes as long as it is under way, and what pushes to many moves it
-    /// several times.
+    /// The future of the call has kilobytes, and a push to many users moves it several times. So it is boxed here and
+    /// below.
     pub async fn post(&self, connection: &ConnectionId, frame: &str) -> Push {
         let post = self.client.post_to_connection().connection_id(connection.as_str()).data(Blob::new(frame));
         outcome(connection, Box::pin(post.send()).await)
     }
 
-    /// Do as if one frame were pushed: the same way to the gateway and back, and nothing reaches the client.
+    /// Makes a call to the gateway in place of a push. Nothing reaches the client.
     pub async fn probe(&self, connection: &ConnectionId) -> Push {
         let look = self.client.get_connection().connection_id(connection.as_str());
         outcome(connection, Box::pin(look.send()).await)
     }
 
-    /// Close a connection; one that is gone already is closed.
+    /// Closes a connection. It also succeeds if the connection is already gone.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the gateway did not answer.

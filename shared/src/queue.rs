@@ -1,4 +1,4 @@
-//! Putting jobs into a queue of SQS.
+//! Sends jobs to a queue of SQS.
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
@@ -6,14 +6,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 
-/// The most that one call takes.
+/// The most jobs of one call.
 const MAX_ENTRIES: usize = 10;
 
-/// The most that the bodies of one call have together, and so the most that one body may have. SQS takes more; an old limit
-/// of its was 256 KiB, and emulators keep to it.
+/// The most bytes of all bodies of one call together, and so of one body. SQS accepts more, but emulators still use its
+/// old limit of 256 KiB.
 pub const MAX_BATCH_BYTES: usize = 240 * 1024;
 
-/// How many calls are under way at once.
+/// The highest number of calls that are under way at once.
 const MAX_CALLS: usize = 8;
 
 /// A queue.
@@ -24,19 +24,19 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The queue of that address.
+    /// Creates the queue with this address.
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
 
-    /// Put jobs into the queue, in no order: all of them, or it fails, and some may be in it all the same.
+    /// Sends jobs to the queue, in no order. If it fails, some of them may be in the queue.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the queue did not take all of them.
+    /// [`Error::Unavailable`] if the queue did not accept all of them.
     pub async fn send(&self, jobs: &[String]) -> Result<()> {
         let calls =
             batches(jobs, MAX_ENTRIES, MAX_BATCH_BYTES, String::len).into_iter().map(|batch| self.send_batch(batch));
-        // Collected, since a stream of borrowing futures is not seen to be Send.
+        // Collected, because the compiler cannot prove that a stream of borrowing futures is Send.
         stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS).try_collect().await
     }
 
@@ -56,8 +56,8 @@ impl Queue {
     }
 }
 
-/// Things cut into as few parts as it takes, each of so many and so many bytes at most, in order. One that is too long by
-/// itself is a part of its own.
+/// Splits things in order into as few batches as possible. Each batch has at most `most` things and `most_bytes` bytes.
+/// A longer thing is a batch of its own.
 pub fn batches<T>(all: &[T], most: usize, most_bytes: usize, length: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);

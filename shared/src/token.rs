@@ -1,8 +1,8 @@
-//! Access tokens: who is calling.
+//! Access tokens, which identify the caller.
 //!
-//! JSON Web Tokens, signed with HS256 by a shared secret, or with RS256, ES256 or EdDSA by a key of a key set (JWKS).
-//! Which key verifies a token follows from its algorithm alone, and only these four are known: a public key is never
-//! taken for a secret, and `none` for nothing. The comparison of HS256 signatures takes the same time for each.
+//! They are JSON Web Tokens, signed with HS256 by a shared secret, or with RS256, ES256 or EdDSA by a key of a key set
+//! (JWKS). The algorithm alone decides between secret and key set, and only these four are accepted. So a public key is
+//! never used as a secret, and `none` is refused. HS256 signatures are compared in constant time.
 
 mod key_set;
 
@@ -16,15 +16,15 @@ use crate::id::UserId;
 
 pub use key_set::KeySet;
 
-/// The longest token that is looked at, in bytes: what fits into a URL.
+/// The longest token that is accepted, in bytes. It fits into a URL.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Who a token says is calling, and until when it says so.
+/// The user of a token, and the end of its validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`.
     pub user: UserId,
-    /// The token's `exp` with the leeway that clocks are given.
+    /// The token's `exp` plus the leeway.
     pub expires_at: Ms,
 }
 
@@ -38,7 +38,7 @@ pub struct Verifier {
     leeway_seconds: u64,
 }
 
-/// A key that does not print.
+/// A key whose `Debug` hides it.
 struct Secret(DecodingKey);
 
 impl std::fmt::Debug for Secret {
@@ -47,16 +47,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Only what is used of a token's claims; the library checks `exp`, `nbf`, `iss` and `aud` by itself.
+/// The claims that are read here. The library checks `exp`, `nbf`, `iss` and `aud`.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    /// Seconds, which the specification lets have a fraction.
+    /// Seconds. The specification allows a fraction.
     exp: f64,
 }
 
 impl Verifier {
-    /// A verifier of tokens as configured. The key set is fetched when it is first needed.
+    /// Creates a verifier from its configuration. The key set is fetched when it is first needed.
     pub fn new(config: &TokenConfig) -> Self {
         Self {
             secret: config.secret.as_ref().map(|secret| Secret(DecodingKey::from_secret(secret.as_bytes()))),
@@ -67,17 +67,18 @@ impl Verifier {
         }
     }
 
-    /// Who is calling.
+    /// Verifies a token and returns the caller's identity.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] for a token that is malformed, forged, expired, or not for us, and
+    /// [`Error::Unauthorized`] for a token that is malformed, forged, expired, or for another issuer or audience.
     /// [`Error::Unavailable`] if its key could not be fetched.
     pub async fn verify(&self, token: &str, now: Ms) -> Result<Identity> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Error::Unauthorized("the token is too long".to_owned()));
         }
         let header = jsonwebtoken::decode_header(token).map_err(refused)?;
-        // Extensions that must be understood, says RFC 7515, and the library does not look: we understand none.
+        // RFC 7515 requires a refusal of unknown critical extensions. The library does not check this, and none are
+        // known.
         if header.crit.is_some() {
             return Err(Error::Unauthorized("the token has critical extensions".to_owned()));
         }
@@ -123,7 +124,7 @@ fn refused(error: jsonwebtoken::errors::Error) -> Error {
     Error::Unauthorized(error.to_string())
 }
 
-/// A token for `user` that lives so long, signed with the configured secret: what the local stack hands out.
+/// Signs a token for `user` with the configured secret, valid for `lifetime_seconds`. The local stack uses it.
 ///
 /// # Errors
 /// [`Error::BadRequest`] without a secret.

@@ -1,4 +1,4 @@
-//! The public keys of an identity provider, fetched from its key set (JWKS) and kept.
+//! The public keys of an identity provider, fetched from its key set (JWKS) and cached.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use tokio::sync::Mutex;
 use crate::clock::Ms;
 use crate::error::{Cause, Error, Result};
 
-/// How long keys are used without asking again.
+/// How long keys are used without another fetch.
 const FRESH_MS: Ms = 60 * 60 * 1000;
 
 /// How long keys are used while the provider cannot be reached.
 const USABLE_MS: Ms = 24 * 60 * 60 * 1000;
 
-/// How often the provider is asked at most, so that forged key ids do not make us flood it.
+/// The shortest time between two fetches, so that forged key ids cannot flood the provider.
 const PAUSE_MS: Ms = 30 * 1000;
 
 /// How long a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The largest key set that is read, in bytes, and the most keys that are kept of it.
+/// The largest key set that is read, in bytes, and the most keys of it that are kept.
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_KEYS: usize = 100;
 
-/// A key set and what is known of it.
+/// A key set, and the keys of it that are known.
 #[derive(Debug)]
 pub struct KeySet {
     url: String,
@@ -69,17 +69,18 @@ impl Known {
 }
 
 impl KeySet {
-    /// The key set at that address. Nothing is fetched yet.
+    /// Creates the key set of an address. Nothing is fetched yet.
     pub fn new(url: &str) -> Self {
         let connector = Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).build();
         Self { url: url.to_owned(), connector: SharedHttpConnector::new(connector), known: Mutex::default() }
     }
 
-    /// The key of that id, if it is one for that algorithm. An unknown id makes us ask the provider again, at most
-    /// every 30 seconds: it may have rotated its keys.
+    /// Returns the key with this id and algorithm. For an unknown id the keys are fetched again, at most every 30
+    /// seconds, because the provider may have rotated them.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] if the provider has no such key, [`Error::Unavailable`] if no keys could be had at all.
+    /// [`Error::Unauthorized`] if the provider has no such key. [`Error::Unavailable`] if no usable keys could be
+    /// fetched.
     pub async fn key(&self, id: &str, algorithm: Algorithm, now: Ms) -> Result<DecodingKey> {
         let mut known = self.known.lock().await;
         let key = known.find(id, algorithm);
@@ -99,7 +100,7 @@ impl KeySet {
         known.find(id, algorithm).ok_or_else(|| Error::Unauthorized("the token's key is not known".to_owned()))
     }
 
-    /// Fetch the keys: no redirects, no more than so many bytes, no longer than so long.
+    /// Fetches the keys, without redirects, within limits of size and time.
     async fn fetch(&self) -> Result<HashMap<String, (Algorithm, DecodingKey)>> {
         let failed = |cause: Cause| Error::unavailable("fetching the key set", cause);
         let text = tokio::time::timeout(PATIENCE, self.download()).await.map_err(|late| failed(late.into()))?;
@@ -126,7 +127,7 @@ impl KeySet {
     }
 }
 
-/// The usable keys of a key set, by id. Keys of kinds that we do not know are passed over.
+/// Returns the usable keys of a key set, by id. Keys of unknown kinds are skipped.
 fn parse(text: &[u8]) -> serde_json::Result<HashMap<String, (Algorithm, DecodingKey)>> {
     #[derive(Deserialize)]
     struct Document {
@@ -165,7 +166,8 @@ mod tests {
 
     use super::*;
 
-    /// A provider that answers each request with the next of these, the last one for ever, and counts them.
+    /// Starts a provider that answers each request with the next of `answers`, and repeats the last. It counts
+    /// requests.
     async fn provider(answers: &'static [&'static str]) -> (KeySet, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
@@ -198,11 +200,11 @@ mod tests {
         let (keys, asked) = provider(&[keys!("old"), keys!("old", "new")]).await;
         assert!(has(&keys, "old", 0).await && has(&keys, "old", PAUSE_MS).await);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        assert!(!has(&keys, "new", PAUSE_MS - 1).await, "the provider is not asked so soon again");
+        assert!(!has(&keys, "new", PAUSE_MS - 1).await, "the provider is not asked again so soon");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert!(has(&keys, "new", PAUSE_MS).await);
         assert!(!has(&keys, "forged", PAUSE_MS + 1).await);
-        assert_eq!(asked.load(Ordering::SeqCst), 2, "forged key ids do not make us flood the provider");
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "forged key ids do not flood the provider");
     }
 
     #[tokio::test]
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn known_keys_outlive_a_provider_that_is_down_for_a_day_and_no_longer() {
+    async fn keys_stay_usable_for_a_day_while_the_provider_is_down() {
         let (keys, asked) = provider(&[keys!("key"), "HTTP/1.1 503 Down\r\nconnection: close\r\n\r\n"]).await;
         assert!(has(&keys, "key", 0).await);
         assert!(has(&keys, "key", FRESH_MS).await);
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_provider_that_is_silent_is_waited_for_no_longer_than_so_long() {
+    async fn a_fetch_from_a_silent_provider_times_out() {
         // The answer begins, and never ends.
         let (keys, asked) = provider(&["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"]).await;
         let began = tokio::time::Instant::now();
@@ -233,14 +235,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shared_key_of_a_key_set_is_passed_over() {
-        // {"k": …} is a secret, and this one is published.
+    async fn a_shared_key_in_a_key_set_is_skipped() {
+        // `k` is a secret, but a key set is public.
         let shared = r#"{"keys":[{"kty":"oct","kid":"key","alg":"HS256","use":"sig","k":"c2VjcmV0"}]}"#;
         assert!(parse(shared.as_bytes()).unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn a_key_set_that_is_moved_huge_or_wrong_is_not_taken() {
+    async fn a_moved_huge_or_invalid_key_set_is_refused() {
         let huge: &'static str =
             format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", " ".repeat(MAX_BYTES + 1)).leak();
         let moved = "HTTP/1.1 302 Found\r\nlocation: /other\r\nconnection: close\r\n\r\n";

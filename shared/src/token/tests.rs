@@ -1,4 +1,4 @@
-//! Tokens that must pass, and those that must not.
+//! Tests of tokens that are accepted, and of tokens that are refused.
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
@@ -43,7 +43,7 @@ async fn a_signed_token_names_its_user_and_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_forged_expired_or_incomplete_is_refused() {
+async fn forged_expired_and_incomplete_tokens_are_refused() {
     let good = json!({"sub": "ann", "exp": now_s() + 60});
     assert!(verify(&config(), &signed(Algorithm::HS256, SECRET, &good)).await.is_ok());
     for (algorithm, secret, claims) in [
@@ -97,7 +97,7 @@ async fn issuer_and_audience_are_checked_when_configured() {
 }
 
 #[tokio::test]
-async fn a_key_set_that_cannot_be_had_is_our_failure() {
+async fn hs256_is_refused_without_a_secret() {
     let config = TokenConfig { secret: None, key_set_url: Some("http://127.0.0.1:1/keys".into()), ..config() };
     assert!(is_refused(&config, &signed(Algorithm::HS256, SECRET, &json!({"sub": "a", "exp": now_s() + 60}))).await);
 }
