@@ -44,9 +44,9 @@ def partition(key):
 
 
 def partition_queried(request):
-    """Returns the partition of a query, whose condition starts with `pk = :value`."""
+    """Returns the partition of a query, whose condition starts with `pk = :value`, or with the key of an index."""
     name, equals, value, *_ = request["KeyConditionExpression"].split()
-    if (name, equals) != (PARTITION, "="):
+    if equals != "=" or name != PARTITION and "IndexName" not in request:
         raise ValueError(f"a query's condition must start with its partition: {request['KeyConditionExpression']}")
     return list(request["ExpressionAttributeValues"][value].values())
 

@@ -1,12 +1,13 @@
 //! The list of all functions. Tests, documents and the local stack iterate over it.
 
 use crate::back_end::{notification, relationship};
+use crate::conversations::{get_history, list_conversations, mark_read};
 use crate::delivery::fanout;
 use crate::function::{Function, Route, Trigger};
-use crate::groups::{create_group, get_group, leave_group, list_groups, rename_group};
+use crate::groups::{create_group, get_group, leave_group, list_groups, mute_member, rename_group, unmute_member};
 use crate::invitations::{accept_invite, decline_invite, invite, list_invites};
-use crate::messages::{drop_messages, pull_messages};
-use crate::sockets::{authorize, connect, disconnect, message};
+use crate::messages::{drop_messages, pull_messages, recall_message, send_message};
+use crate::sockets::{authorize, connect, disconnect, message, typing};
 
 /// Every function.
 pub static ALL: &[&Function] = &[
@@ -14,13 +15,21 @@ pub static ALL: &[&Function] = &[
     &connect::FUNCTION,
     &disconnect::FUNCTION,
     &message::FUNCTION,
+    &typing::FUNCTION,
     &pull_messages::FUNCTION,
     &drop_messages::FUNCTION,
+    &send_message::FUNCTION,
+    &recall_message::FUNCTION,
+    &get_history::FUNCTION,
+    &list_conversations::FUNCTION,
+    &mark_read::FUNCTION,
     &create_group::FUNCTION,
     &rename_group::FUNCTION,
     &get_group::FUNCTION,
     &list_groups::FUNCTION,
     &leave_group::FUNCTION,
+    &mute_member::FUNCTION,
+    &unmute_member::FUNCTION,
     &invite::FUNCTION,
     &list_invites::FUNCTION,
     &accept_invite::FUNCTION,

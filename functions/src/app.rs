@@ -52,6 +52,8 @@ pub struct App {
     pub(crate) max_invitations: usize,
     /// The highest number of connections that a user may have open.
     pub(crate) max_connections: usize,
+    /// For how long a sender may recall a message.
+    pub(crate) recall_ms: Ms,
     /// Messages of this last part of a connection are delivered again if its client did not close it.
     pub(crate) redeliver_ms: Ms,
     pusher: Option<Pusher>,
@@ -81,6 +83,7 @@ impl App {
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,
             max_connections: config.max_connections,
+            recall_ms: config.recall_ms,
             redeliver_ms: config.redeliver_ms,
             pusher: aws::management(config, http.clone(), &metrics).map(Pusher::new),
             verifier: config.tokens.as_ref().map(Verifier::new),

@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use shared::config::Config;
 
 use crate::App;
+use crate::call::http::MAX_BODY_BYTES;
 use crate::call::internal::Endpoint;
 use crate::call::{rest, socket, sqs};
 use crate::failure::Failure;
@@ -52,6 +53,8 @@ pub(crate) enum Needs {
     Tokens,
     /// The table, and the management API of the WebSocket gateway.
     Pushes,
+    /// Both.
+    TokensAndPushes,
 }
 
 /// The code of a function, by the kind of event that it handles.
@@ -91,9 +94,23 @@ impl Function {
         parameters: &'static [&'static str],
         handler: rest::Handler,
     ) -> Self {
-        let endpoint = rest::Endpoint { method, parameters, handler };
+        let endpoint = rest::Endpoint { method, parameters, max_body_bytes: MAX_BODY_BYTES, handler };
         let trigger = Trigger::Rest(Route { method, path });
         Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(endpoint) }
+    }
+
+    /// The same function, which also pushes.
+    pub(crate) const fn pushing(mut self) -> Self {
+        self.needs = Needs::TokensAndPushes;
+        self
+    }
+
+    /// The same function, which takes bodies of so many bytes.
+    pub(crate) const fn with_body_of(mut self, max_body_bytes: usize) -> Self {
+        if let Handler::Rest(endpoint) = &mut self.handler {
+            endpoint.max_body_bytes = max_body_bytes;
+        }
+        self
     }
 
     /// Defines a function for routes of the internal HTTP API, and for direct invocations.
@@ -132,9 +149,13 @@ impl Function {
     /// Returns what the configuration lacks for this function.
     pub(crate) fn lacks(&self, config: &Config) -> Option<&'static str> {
         match self.needs {
-            Needs::Tokens if config.tokens.is_none() => Some("JWT_SECRET or JWKS_URL must be set"),
-            Needs::Pushes if config.management_endpoint.is_none() => Some("MANAGEMENT_ENDPOINT is not set"),
-            Needs::Table | Needs::Tokens | Needs::Pushes => None,
+            Needs::Tokens | Needs::TokensAndPushes if config.tokens.is_none() => {
+                Some("JWT_SECRET or JWKS_URL must be set")
+            }
+            Needs::Pushes | Needs::TokensAndPushes if config.management_endpoint.is_none() => {
+                Some("MANAGEMENT_ENDPOINT is not set")
+            }
+            Needs::Table | Needs::Tokens | Needs::Pushes | Needs::TokensAndPushes => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The Lambda functions. Each has one file with its name, in the folder of its kind:
-//! `sockets` (the WebSocket), `messages`, `groups` and `invitations` (the public REST API), `back_end` (the internal
-//! API), and `delivery::fanout` (the queue).
+//! `sockets` (the WebSocket), `messages`, `conversations`, `groups` and `invitations` (the public REST API), `back_end` (the
+//! internal API), and `delivery::fanout` (the queue).
 //!
 //! Imports run down, in this order: [`mod@serve`] (a Lambda process) · `invoke` (event to call) · [`all`] (the list of
 //! functions) · the folders of functions · `delivery` (pushes, jobs) · [`function`] (the definition of a function) ·
@@ -12,6 +12,7 @@ mod delivery;
 mod invoke;
 
 mod back_end;
+mod conversations;
 mod groups;
 mod invitations;
 mod messages;
@@ -29,6 +30,7 @@ pub use function::{Function, Route, Trigger};
 pub use serve::serve;
 
 pub use back_end::*;
+pub use conversations::*;
 pub use delivery::fanout;
 pub use groups::*;
 pub use invitations::*;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::template::TableDefinition;
+use crate::template::{IndexDefinition, TableDefinition};
 
 /// How often expired items are deleted.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -50,15 +50,25 @@ fn create(database: &Database, name: &str, table: &TableDefinition) -> Result<()
     let pairs = |pairs: &[(String, String)], value: &str| -> Vec<Value> {
         pairs.iter().map(|(attribute, of)| json!({ "AttributeName": attribute, value: of })).collect()
     };
-    let definition = request(json!({
+    let index = |index: &IndexDefinition| {
+        json!({
+            "IndexName": index.name,
+            "KeySchema": pairs(&index.keys, "KeyType"),
+            "Projection": { "ProjectionType": index.projection },
+        })
+    };
+    let mut definition = json!({
         "TableName": name,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": pairs(&table.attributes, "AttributeType"),
         "KeySchema": pairs(&table.keys, "KeyType"),
-    }))?;
-    match database.create_table(definition) {
+    });
+    if !table.indexes.is_empty() {
+        definition["GlobalSecondaryIndexes"] = table.indexes.iter().map(index).collect();
+    }
+    match database.create_table(request(definition)?) {
         Ok(_) => {}
-        Err(DynoxideError::ResourceInUseException(_)) => return Ok(()),
+        Err(DynoxideError::ResourceInUseException(_)) => return check(database, name, table),
         Err(error) => return Err(error.to_string()),
     }
     let Some(attribute) = &table.ttl else { return Ok(()) };
@@ -67,6 +77,22 @@ fn create(database: &Database, name: &str, table: &TableDefinition) -> Result<()
         "TimeToLiveSpecification": { "AttributeName": attribute, "Enabled": true },
     }))?;
     database.update_time_to_live(ttl).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Refuses a table of an older version, which lacks an index.
+fn check(database: &Database, name: &str, table: &TableDefinition) -> Result<(), String> {
+    let description = database.describe_table(request(json!({ "TableName": name }))?);
+    let description = description.map_err(|error| error.to_string())?;
+    let description = serde_json::to_value(description).map_err(|error| error.to_string())?;
+    let indexes = description["Table"]["GlobalSecondaryIndexes"].as_array().cloned().unwrap_or_default();
+    let is_missing = |index: &&IndexDefinition| !indexes.iter().any(|found| found["IndexName"] == index.name.as_str());
+    match table.indexes.iter().find(is_missing) {
+        None => Ok(()),
+        Some(index) => Err(format!(
+            "the data is of an older version: its table lacks the index {}. Begin with an empty --data directory",
+            index.name
+        )),
+    }
 }
 
 fn request<T: DeserializeOwned>(value: Value) -> Result<T, String> {

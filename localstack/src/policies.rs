@@ -41,7 +41,7 @@ pub struct Policies {
     used: Mutex<BTreeSet<String>>,
 }
 
-/// An action and its objects: kinds of partition, a method, or a queue.
+/// An action and its objects: kinds of partition, an index, a method, or a queue.
 type Need = (String, BTreeSet<String>);
 
 /// Why a call is refused.
@@ -116,7 +116,7 @@ impl Policies {
         let statements = self.of.get(function).map(Vec::as_slice).unwrap_or_default();
         let is_allowed = statements.iter().any(|statement| {
             statement.actions.contains(action)
-                && on.iter().all(|on| statement.on.iter().any(|of| of == on || of == ANY))
+                && on.iter().all(|on| statement.on.iter().any(|of| of == on || of == ANY && !is_index(on)))
         });
         if is_allowed {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +133,8 @@ impl Policies {
         });
         let granted: Vec<_> = granted.collect();
         // A permission on any partition counts as one permission for each kind that a policy names.
-        let partitions = granted.iter().filter(|(_, action, on)| action.starts_with("dynamodb:") && *on != ANY);
+        let partitions =
+            granted.iter().filter(|(_, action, on)| action.starts_with("dynamodb:") && *on != ANY && !is_index(on));
         let partitions: BTreeSet<&str> = partitions.map(|(.., on)| *on).collect();
         let each = granted.iter().flat_map(|(function, action, on)| {
             let on = if *on == ANY { partitions.clone() } else { [*on].into() };
@@ -142,6 +143,11 @@ impl Policies {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         each.filter(|permission| !used.contains(permission)).collect()
     }
+}
+
+/// Returns whether an object is an index. A permission on the table does not hold for its indexes.
+fn is_index(on: &str) -> bool {
+    on.starts_with("index/")
 }
 
 fn need(action: &str, on: &str) -> Need {
@@ -233,13 +239,17 @@ struct Text {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Query {
+    index_name: Option<String>,
     key_condition_expression: String,
     expression_attribute_values: HashMap<String, Value>,
 }
 
 impl Query {
-    /// Returns the kind of its partition. The condition must begin with it: `pk = :value`.
+    /// Returns its index, or the kind of its partition. The condition must begin with it: `pk = :value`.
     fn kind(&self) -> Option<String> {
+        if let Some(index) = &self.index_name {
+            return Some(format!("index/{index}"));
+        }
         let value = self.key_condition_expression.strip_prefix("pk = ")?.split(' ').next()?;
         self.expression_attribute_values.get(value)?.get("S")?.as_str().map(|pk| kind(pk).to_owned())
     }

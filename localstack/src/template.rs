@@ -76,6 +76,18 @@ pub(crate) struct TableDefinition {
     pub(crate) keys: Vec<(String, String)>,
     /// The attribute that holds the time when an item expires.
     pub(crate) ttl: Option<String>,
+    /// The global secondary indexes.
+    pub(crate) indexes: Vec<IndexDefinition>,
+}
+
+/// A global secondary index of the table.
+#[derive(Debug)]
+pub(crate) struct IndexDefinition {
+    pub(crate) name: String,
+    /// Attribute names and roles (HASH, RANGE).
+    pub(crate) keys: Vec<(String, String)>,
+    /// The attributes that it holds: `ALL` or `KEYS_ONLY`.
+    pub(crate) projection: String,
 }
 
 /// A queue, and the function that takes jobs from it.
@@ -97,7 +109,8 @@ pub(crate) struct QueueDefinition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     pub(crate) actions: Vec<String>,
-    /// Kinds of partition such as `USER#`, methods for connections, or queues; or [`ANY`].
+    /// Kinds of partition such as `USER#`, indexes such as `index/name`, methods for connections, or queues; or [`ANY`]
+    /// kind of partition.
     pub(crate) on: Vec<String>,
 }
 
@@ -304,6 +317,9 @@ impl<'a> Resources<'a> {
         }
         let resources = list(statement.get("Resource"));
         let on = match service {
+            "dynamodb" if resources.iter().any(|resource| index_of_table(resource).is_some()) => {
+                resources.into_iter().map(index_of_table).collect()
+            }
             "dynamodb" => {
                 let tables = self.named("AWS::DynamoDB::Table", resources).filter(|tables| !tables.is_empty());
                 tables.and_then(|_| leading_keys(statement.get("Condition")))
@@ -360,29 +376,41 @@ impl<'a> Resources<'a> {
         let tables: Vec<_> = self.of_type("AWS::DynamoDB::Table").collect();
         let [(name, table)] = tables[..] else { return Err(content("it needs one table")) };
         let properties = table.get("Properties").ok_or_else(|| content(format!("{name} has no Properties")))?;
-        let pairs = |list: &str, value: &str| -> Vec<(String, String)> {
-            let items = properties.get(list).and_then(Value::as_sequence).into_iter().flatten();
-            items
-                .filter_map(|item| {
-                    Some((text(item.get("AttributeName"))?.to_owned(), text(item.get(value))?.to_owned()))
-                })
-                .collect()
-        };
         let ttl = properties.get("TimeToLiveSpecification").and_then(|ttl| text(ttl.get("AttributeName")));
+        let indexes =
+            list(properties.get("GlobalSecondaryIndexes")).into_iter().map(|index| index_definition(name, index));
         let definition = TableDefinition {
-            attributes: pairs("AttributeDefinitions", "AttributeType"),
-            keys: pairs("KeySchema", "KeyType"),
+            attributes: attributes(properties.get("AttributeDefinitions"), "AttributeType"),
+            keys: attributes(properties.get("KeySchema"), "KeyType"),
             ttl: ttl.map(str::to_owned),
+            indexes: indexes.collect::<Result<_>>()?,
         };
-        let is_defined = |key: &String| definition.attributes.iter().any(|(attribute, _)| attribute == key);
-        let has_partition_key = definition.keys.iter().any(|(_, role)| role == "HASH");
-        match has_partition_key && definition.keys.iter().all(|(key, _)| is_defined(key)) {
+        let is_defined =
+            |(key, _): &(String, String)| definition.attributes.iter().any(|(attribute, _)| attribute == key);
+        let is_complete =
+            |keys: &[(String, String)]| keys.iter().any(|(_, role)| role == "HASH") && keys.iter().all(is_defined);
+        match is_complete(&definition.keys) && definition.indexes.iter().all(|index| is_complete(&index.keys)) {
             true => Ok(definition),
-            false => {
-                Err(content(format!("{name} has no HASH key in its KeySchema, or no AttributeDefinitions for it")))
-            }
+            false => Err(content(format!("{name} has no HASH key in a KeySchema, or no AttributeDefinitions for it"))),
         }
     }
+}
+
+/// Returns the names of attributes in a list, each with the value of a field.
+fn attributes(items: Option<&Value>, field: &str) -> Vec<(String, String)> {
+    let pair = |item: &Value| Some((text(item.get("AttributeName"))?.to_owned(), text(item.get(field))?.to_owned()));
+    items.and_then(Value::as_sequence).into_iter().flatten().filter_map(pair).collect()
+}
+
+fn index_definition(table: &str, index: &Value) -> Result<IndexDefinition> {
+    let name =
+        text(index.get("IndexName")).ok_or_else(|| content(format!("{table} has an index without IndexName")))?;
+    let projection = index.get("Projection").and_then(|projection| text(projection.get("ProjectionType")));
+    let projection = projection.filter(|kind| matches!(*kind, "ALL" | "KEYS_ONLY"));
+    let projection =
+        projection.ok_or_else(|| content(format!("the index {name} needs a ProjectionType: ALL or KEYS_ONLY")))?;
+    let keys = attributes(index.get("KeySchema"), "KeyType");
+    Ok(IndexDefinition { name: name.to_owned(), keys, projection: projection.to_owned() })
 }
 
 fn cors(properties: &Value) -> Cors {
@@ -423,6 +451,13 @@ fn leading_keys(condition: Option<&Value>) -> Option<Vec<String>> {
     let kind =
         |pattern: &Value| Some(pattern.as_str()?.strip_suffix('*').filter(|kind| kind.ends_with('#'))?.to_owned());
     is_known.then(|| list(Some(patterns)).into_iter().map(kind).collect()).flatten()
+}
+
+/// Returns the index in `!Sub ${Table.Arn}/index/NAME`, as `index/NAME`.
+fn index_of_table(resource: &Value) -> Option<String> {
+    let Value::Tagged(tagged) = resource else { return None };
+    let (_, name) = tagged.value.as_str()?.split_once(".Arn}/index/")?;
+    Some(format!("index/{name}"))
 }
 
 /// Returns the method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
@@ -497,6 +532,7 @@ mod tests {
         assert!(template.policies["authorize"].is_empty());
         assert!(template.policies["disconnect"].contains(&statement(&["dynamodb:UpdateItem"], &["USER#"])));
         assert!(template.policies["create_group"].contains(&statement(&["dynamodb:PutItem"], &[ANY])));
+        assert!(template.policies["get_history"].contains(&statement(&["dynamodb:Query"], &["index/conversation"])));
         let connections = statement(&["execute-api:ManageConnections"], &["POST", "DELETE"]);
         assert!(template.policies["connect"].contains(&connections));
         assert!(template.policies["message"].contains(&statement(&["sqs:SendMessage"], &["FanoutQueue"])));
@@ -530,6 +566,9 @@ mod tests {
         assert!(without("Effect: Allow, ").contains("Effect"));
         assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
+        assert!(without("- { AttributeName: conversation, AttributeType: S }").contains("AttributeDefinitions"));
+        assert!(without("IndexName: conversation").contains("IndexName"));
+        assert!(without("ProjectionType: ALL").contains("ProjectionType"));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ const FUNCTIONS: [&[&str]; 9] = [
     &["call"],
     &["function"],
     &["delivery"],
-    &["sockets", "messages", "groups", "invitations", "back_end"],
+    &["sockets", "messages", "conversations", "groups", "invitations", "back_end"],
     &["all"],
     &["invoke"],
     &["serve"],

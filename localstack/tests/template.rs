@@ -169,7 +169,8 @@ fn policies_name_the_table_the_queue_and_connections_only() {
                 let resource = text(resource);
                 let is_of_queue = list(&statement["Action"]).iter().all(|action| text(action).starts_with("sqs:"));
                 let queue = if is_of_queue { "FanoutQueue.Arn" } else { "Table.Arn" };
-                let known = resource == queue || resource.contains(":${SocketApi}/ws/");
+                let is_index = resource == "${Table.Arn}/index/conversation";
+                let known = resource == queue || is_index || resource.contains(":${SocketApi}/ws/");
                 assert!(known, "{name}: {resource}");
             }
         }

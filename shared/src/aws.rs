@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::BoxError;
@@ -31,14 +31,17 @@ pub fn http_client() -> SharedHttpClient {
 pub fn dynamodb(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_dynamodb::Client {
     let sdk =
         sdk(config, http, config.dynamodb_endpoint.as_deref(), Patience { attempts: 5, attempt: 3, operation: 10 });
-    let builder = aws_sdk_dynamodb::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
+    let builder = aws_sdk_dynamodb::config::Builder::from(&sdk)
+        .interceptor(Throttles(metrics.clone()))
+        .retry_partition(own_retries());
     aws_sdk_dynamodb::Client::from_conf(builder.build())
 }
 
 /// Creates a client of SQS. A sender waits for its answer, so it gives up early enough to answer with an error.
 pub fn sqs(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_sqs::Client {
     let sdk = sdk(config, http, config.sqs_endpoint.as_deref(), Patience { attempts: 3, attempt: 2, operation: 4 });
-    let builder = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
+    let builder =
+        aws_sdk_sqs::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone())).retry_partition(own_retries());
     aws_sdk_sqs::Client::from_conf(builder.build())
 }
 
@@ -51,7 +54,9 @@ pub fn management(
 ) -> Option<aws_sdk_apigatewaymanagement::Client> {
     let endpoint = config.management_endpoint.as_deref()?;
     let sdk = sdk(config, http, Some(endpoint), Patience { attempts: 3, attempt: 2, operation: 4 });
-    let builder = aws_sdk_apigatewaymanagement::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone()));
+    let builder = aws_sdk_apigatewaymanagement::config::Builder::from(&sdk)
+        .interceptor(Throttles(metrics.clone()))
+        .retry_partition(own_retries());
     Some(aws_sdk_apigatewaymanagement::Client::from_conf(builder.build()))
 }
 
@@ -78,6 +83,15 @@ fn sdk(config: &Config, http: SharedHttpClient, endpoint: Option<&str>, patience
         .http_client(http);
     builder.set_endpoint_url(endpoint.map(str::to_owned));
     builder.build()
+}
+
+/// The number of tokens for retries, as in the SDK. A retry takes 5, or 10 after a timeout.
+const RETRY_TOKENS: usize = 500;
+
+/// Returns tokens for the retries of one client. By default, all clients of a process share them: connections that do not
+/// read would use up those of other users' pushes in the local stack, and those of later runs in a simulation.
+fn own_retries() -> RetryPartition {
+    RetryPartition::custom("client").token_bucket(TokenBucket::new(RETRY_TOKENS)).build()
 }
 
 /// Counts throttled attempts. The SDK repeats them, so they are visible only here.

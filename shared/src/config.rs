@@ -57,6 +57,8 @@ pub struct Config {
     /// `REDELIVER_SECONDS`: messages of this last part of a connection are delivered again if its client did not close
     /// it, 0 to 15; default 15.
     pub redeliver_ms: Ms,
+    /// `RECALL_MINUTES`: for how long a sender may recall a message, 0 to 525,600 minutes; 1,440.
+    pub recall_ms: Ms,
     /// `METRICS_NAMESPACE`: the name under which CloudWatch keeps the metrics; default `chat`.
     pub metrics_namespace: String,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; default `info`.
@@ -174,6 +176,7 @@ impl Config {
             max_connections: number("MAX_CONNECTIONS", &text, 32, 1, 100)?,
             max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
             redeliver_ms: 1_000 * number("REDELIVER_SECONDS", &text, 15, 0, MAX_REDELIVER_MS / 1_000)?,
+            recall_ms: 60_000 * number("RECALL_MINUTES", &text, 1_440, 0, 525_600)?,
             metrics_namespace: text("METRICS_NAMESPACE").unwrap_or_else(|| "chat".to_owned()),
             log_level: log_level(text("LOG_LEVEL"))?,
         })
@@ -304,6 +307,7 @@ mod tests {
             ("REDELIVER_SECONDS", "16"),
             ("REDELIVER_SECONDS", "-1"),
             ("REDELIVER_SECONDS", "1.5"),
+            ("RECALL_MINUTES", "525601"),
             ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),
             ("LOG_LEVEL", "loud"),

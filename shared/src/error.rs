@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::clock::Ms;
+
 /// The result of the functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,6 +32,18 @@ pub enum Error {
     /// The call is possible only after another one. The text is for the client.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// The frame in a body is malformed; the text names the field and is for the client.
+    #[error("bad request: {0}")]
+    Frame(String),
+    /// The `requestId` was used for another message.
+    #[error("conflict: the requestId was used for another message")]
+    RequestIdReused,
+    /// The manager of a group has muted the caller.
+    #[error("forbidden: the caller is muted until {until}")]
+    Muted {
+        /// When the mute ends.
+        until: Ms,
+    },
     /// A limit is reached, for example of open connections. The text is for the client.
     #[error("too many: {0}")]
     TooMany(String),
@@ -64,6 +78,32 @@ pub struct Problem {
     pub status: u16,
     /// The mistake in this request.
     pub detail: String,
+    /// What a program can act on, where a frame of the WebSocket would have a code too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+    /// When the reason ends, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Ms>,
+}
+
+/// The codes by which a program can act on a refusal: those of `ERROR` frames, and of some problem documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The frame is malformed. Nothing was stored, and the same frame will be refused again.
+    BadRequest,
+    /// The connection's token has expired. The client connects again with a new one.
+    TokenExpired,
+    /// The server failed. The client sends again, with the same `requestId`.
+    Unavailable,
+    /// The `requestId` was used within ten minutes for another address or content. Nothing was stored. The client sends
+    /// again, with a `requestId` that no tab, device or reload of this user has used.
+    RequestIdReused,
+    /// The manager of the group has muted the user. Nothing was stored.
+    Muted,
+    /// The user has opened a connection beyond the limit, and this one is the oldest. It is closed after this frame.
+    /// The client must not connect again by itself, or the user's tabs would close each other without end.
+    TooManyConnections,
 }
 
 impl Error {
@@ -80,12 +120,16 @@ impl Error {
     /// Returns the problem document for the client.
     pub fn problem(&self) -> Problem {
         let (status, title, detail) = match self {
-            Self::BadRequest(detail) => (400, "Bad Request", detail.clone()),
+            Self::BadRequest(detail) | Self::Frame(detail) => (400, "Bad Request", detail.clone()),
             Self::Unauthorized(_) => (401, "Unauthorized", "a valid access_token is needed".to_owned()),
             Self::TokenGivenTwice => (401, "Unauthorized", "access_token is given twice; give it once".to_owned()),
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
             Self::Conflict(detail) => (409, "Conflict", detail.clone()),
+            Self::RequestIdReused => {
+                (409, "Conflict", "requestId was used for another message in the last ten minutes".to_owned())
+            }
+            Self::Muted { .. } => (403, "Forbidden", "the manager of the group has muted you".to_owned()),
             Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),
             Self::TooLarge { limit } => {
                 (413, "Content Too Large", format!("the body is too large; the limit is {limit} bytes"))
@@ -97,7 +141,13 @@ impl Error {
                 (503, "Service Unavailable", "the service failed; the same request may succeed later".to_owned())
             }
         };
-        Problem { r#type: "about:blank", title, status, detail }
+        let (code, until) = match self {
+            Self::Frame(_) => (Some(ErrorCode::BadRequest), None),
+            Self::RequestIdReused => (Some(ErrorCode::RequestIdReused), None),
+            Self::Muted { until } => (Some(ErrorCode::Muted), Some(*until)),
+            _ => (None, None),
+        };
+        Problem { r#type: "about:blank", title, status, detail, code, until }
     }
 
     /// Returns whether the service failed. The log then gets an error.

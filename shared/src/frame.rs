@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::clock::Ms;
 use crate::content;
-use crate::id::{GroupId, Id, MessageId, RequestId, UserId};
+pub use crate::error::ErrorCode;
+use crate::id::{GroupId, Id, InviteId, MessageId, RequestId, UserId};
 use crate::json::{Object, strings_of};
 
 /// The longest frame that is accepted, in bytes.
@@ -60,6 +61,36 @@ impl<'a> Submission<'a> {
     }
 }
 
+/// A frame by which a client tells a friend that its user is typing.
+#[derive(Debug)]
+pub struct TypingFrame {
+    /// The friend.
+    pub receiver: UserId,
+}
+
+impl TypingFrame {
+    /// Reads a client's frame, `{"type": "typing", "receiverId"}`. Version 1 of the protocol does not have it.
+    ///
+    /// # Errors
+    /// Returns what is wrong with it, for the client to read.
+    pub fn parse(text: &str, version: u8) -> Result<Self, Malformed> {
+        let read = || {
+            if version < 2 {
+                return Err(UNKNOWN_TYPE.to_owned());
+            }
+            if text.len() > MAX_FRAME_BYTES {
+                return Err(format!("the frame is {} bytes long; the limit is {MAX_FRAME_BYTES}", text.len()));
+            }
+            let object = Object::parse(text).map_err(|why| format!("the frame {why}"))?;
+            id(&object, "receiverId").map(|receiver| Self { receiver })
+        };
+        read().map_err(|message| Malformed { message, request_id: readable_request_id(text) })
+    }
+}
+
+/// Why a frame of another type is refused.
+const UNKNOWN_TYPE: &str = "type must be \"unicast\", \"multicast\" or \"ping\"";
+
 fn request_id(object: &Object<'_>) -> Result<Option<RequestId>, String> {
     if is_null(object, "requestId") {
         return Ok(None);
@@ -89,7 +120,7 @@ fn address(object: &Object<'_>) -> Result<Address, String> {
         None => Err("type is missing".to_owned()),
         Some(Some(kind)) if kind == "unicast" => id(object, "receiverId").map(Address::User),
         Some(Some(kind)) if kind == "multicast" => id(object, "groupId").map(Address::Group),
-        Some(_) => Err("type must be \"unicast\", \"multicast\" or \"ping\"".to_owned()),
+        Some(_) => Err(UNKNOWN_TYPE.to_owned()),
     }
 }
 
@@ -111,19 +142,51 @@ fn content<'a>(object: &Object<'a>) -> Result<&'a RawValue, String> {
     }
 }
 
-/// A message of a log. Its JSON is both the frame that a client receives and the element that a pull returns.
+/// An entry of a log. Its JSON is the frame that a client receives, and the element that a pull or a history returns.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// Its key in the log. Clients recognize duplicates by it.
     pub id: MessageId,
-    /// The sender.
+    /// The sender. The entry of a recall names the sender of the recalled message.
     pub sender: UserId,
     /// Its address.
     pub to: Address,
-    /// The content, byte for byte as it was sent.
-    pub content: Box<RawValue>,
+    /// What the entry holds.
+    pub body: Body,
     /// When it reached the gateway.
     pub timestamp: Ms,
+}
+
+/// What an entry of a log holds.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// A content, byte for byte as it was sent.
+    Content(Box<RawValue>),
+    /// Nothing any more: the message was recalled. Only histories return it.
+    Recalled {
+        /// When it was recalled.
+        at: Ms,
+    },
+    /// The recall of a message. Only connections and clients of version 2 get it.
+    Recall {
+        /// The recalled message.
+        of: MessageId,
+    },
+}
+
+impl Message {
+    /// Returns the content, unless the entry is recalled or a recall.
+    pub fn content(&self) -> Option<&RawValue> {
+        match &self.body {
+            Body::Content(content) => Some(content),
+            Body::Recalled { .. } | Body::Recall { .. } => None,
+        }
+    }
+
+    /// Returns the number of bytes of the content.
+    pub fn content_bytes(&self) -> usize {
+        self.content().map_or(0, |content| content.get().len())
+    }
 }
 
 #[derive(Serialize)]
@@ -136,8 +199,11 @@ struct MessageFrame<'a> {
     receiver_id: Option<&'a UserId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group_id: Option<&'a GroupId>,
-    content: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a RawValue>,
     timestamp: Ms,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recalled_at: Option<Ms>,
 }
 
 impl Serialize for Message {
@@ -146,14 +212,20 @@ impl Serialize for Message {
             Address::User(user) => ("unicast", Some(user), None),
             Address::Group(group) => ("multicast", None, Some(group)),
         };
+        let (kind, id, recalled_at) = match self.body {
+            Body::Content(_) => (kind, self.id, None),
+            Body::Recalled { at } => (kind, self.id, Some(at)),
+            Body::Recall { of } => ("RECALLED", of, None),
+        };
         MessageFrame {
             r#type: kind,
-            id: self.id,
+            id,
             sender_id: &self.sender,
             receiver_id,
             group_id,
-            content: &self.content,
+            content: self.content(),
             timestamp: self.timestamp,
+            recalled_at,
         }
         .serialize(serializer)
     }
@@ -171,6 +243,98 @@ pub struct Ack<'a> {
     pub timestamp: Ms,
 }
 
+/// Tells that a user has read a conversation up to a message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "READ")]
+pub struct Read<'a> {
+    /// The user who has read it.
+    pub reader_id: &'a UserId,
+    /// The conversation, as the user who receives the frame names it.
+    #[serde(flatten)]
+    pub conversation: Conversation<'a>,
+    /// The last message that is read.
+    pub until: MessageId,
+}
+
+/// A conversation, as one of its users names it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub enum Conversation<'a> {
+    /// The other user.
+    #[serde(rename = "userId")]
+    User(&'a UserId),
+    /// The group.
+    #[serde(rename = "groupId")]
+    Group(&'a GroupId),
+}
+
+impl Address {
+    /// Returns the conversation as one of its users names it, where `self` is the other user or the group.
+    pub fn conversation(&self) -> Conversation<'_> {
+        match self {
+            Self::User(user) => Conversation::User(user),
+            Self::Group(group) => Conversation::Group(group),
+        }
+    }
+}
+
+/// Tells that a friend is typing.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "TYPING")]
+pub struct Typing<'a> {
+    /// The friend.
+    pub sender_id: &'a UserId,
+}
+
+/// Tells that a user was invited to a group.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "INVITATION")]
+pub struct Invited<'a> {
+    /// The invitation.
+    pub id: &'a InviteId,
+    /// The name of the group.
+    pub group_name: &'a str,
+    /// The group.
+    pub group_id: &'a GroupId,
+    /// The invited user.
+    pub user_id: &'a UserId,
+    /// The member who invites.
+    pub invited_by: &'a UserId,
+}
+
+/// Tells that a group has changed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "GROUP")]
+pub struct GroupChanged<'a> {
+    /// The group.
+    pub group_id: &'a GroupId,
+    /// What has happened.
+    pub event: GroupEvent,
+    /// The user who joined, left, was removed, or became the manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<&'a UserId>,
+    /// The new name of the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+}
+
+/// What can happen to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupEvent {
+    /// A user became a member.
+    Joined,
+    /// A member left.
+    Left,
+    /// The manager removed a member.
+    Removed,
+    /// The group has a new name.
+    Renamed,
+    /// The group has a new manager.
+    Manager,
+    /// The group does not exist any more.
+    Dissolved,
+}
+
 /// The answer to a frame that was not accepted.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase", tag = "type", rename = "ERROR")]
@@ -182,24 +346,9 @@ pub struct ErrorFrame<'a> {
     /// The client's id for its send, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a RequestId>,
-}
-
-/// The codes of an [`ErrorFrame`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// The frame is malformed. Nothing was stored, and the same frame will be refused again.
-    BadRequest,
-    /// The connection's token has expired. The client connects again with a new one.
-    TokenExpired,
-    /// The server failed. The client sends again, with the same `requestId`.
-    Unavailable,
-    /// The `requestId` was used within ten minutes for another address or content. Nothing was stored. The client sends
-    /// again, with a `requestId` that no tab, device or reload of this user has used.
-    RequestIdReused,
-    /// The user has opened a connection beyond the limit, and this one is the oldest. It is closed after this frame.
-    /// The client must not connect again by itself, or the user's tabs would close each other without end.
-    TooManyConnections,
+    /// With [`ErrorCode::Muted`], the time when the mute ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Ms>,
 }
 
 /// Encodes a frame as JSON.
@@ -327,7 +476,7 @@ mod tests {
             id: MessageId::first_at(0),
             sender: UserId::parse("ann").unwrap(),
             to: Address::User(UserId::parse("bob").unwrap()),
-            content: serde_json::from_str("1e400").unwrap(),
+            body: Body::Content(serde_json::from_str("1e400").unwrap()),
             timestamp: 5,
         };
         assert_eq!(
@@ -343,9 +492,47 @@ mod tests {
             r#"{"type":"ACK","requestId":"r","id":"00000000000000000000000000","timestamp":5}"#
         );
         assert_eq!(
-            encode(&ErrorFrame { code: ErrorCode::TokenExpired, message: "m", request_id: None }),
+            encode(&ErrorFrame { code: ErrorCode::TokenExpired, message: "m", request_id: None, until: None }),
             r#"{"type":"ERROR","code":"token_expired","message":"m"}"#
         );
+    }
+
+    #[test]
+    fn a_recall_and_a_recalled_message_have_no_content() {
+        let mut message = Message {
+            id: MessageId::first_at(1),
+            sender: UserId::parse("ann").unwrap(),
+            to: Address::User(UserId::parse("bob").unwrap()),
+            body: Body::Recalled { at: 9 },
+            timestamp: 5,
+        };
+        assert_eq!(
+            encode(&message),
+            r#"{"type":"unicast","id":"00000000010000000000000000","senderId":"ann","receiverId":"bob","timestamp":5,"recalledAt":9}"#
+        );
+        message.body = Body::Recall { of: MessageId::first_at(0) };
+        assert_eq!(
+            encode(&message),
+            r#"{"type":"RECALLED","id":"00000000000000000000000000","senderId":"ann","receiverId":"bob","timestamp":5}"#
+        );
+    }
+
+    #[test]
+    fn frames_of_version_2_have_the_fields_of_the_protocol() {
+        let (ann, bob) = (UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        let group = GroupId::parse("g").unwrap();
+        let until = MessageId::first_at(0);
+        assert_eq!(
+            encode(&Read { reader_id: &ann, conversation: Conversation::User(&bob), until }),
+            r#"{"type":"READ","readerId":"ann","userId":"bob","until":"00000000000000000000000000"}"#
+        );
+        assert_eq!(
+            encode(&Read { reader_id: &ann, conversation: Conversation::Group(&group), until }),
+            r#"{"type":"READ","readerId":"ann","groupId":"g","until":"00000000000000000000000000"}"#
+        );
+        assert_eq!(encode(&Typing { sender_id: &ann }), r#"{"type":"TYPING","senderId":"ann"}"#);
+        let joined = GroupChanged { group_id: &group, event: GroupEvent::Joined, user_id: Some(&bob), name: None };
+        assert_eq!(encode(&joined), r#"{"type":"GROUP","groupId":"g","event":"joined","userId":"bob"}"#);
     }
 
     proptest! {

@@ -247,6 +247,18 @@ impl MessageId {
         Self(Ulid(self.0.0.saturating_sub(1)))
     }
 
+    /// Returns the id after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(Ulid(self.0.0.saturating_add(1)))
+    }
+
+    /// Returns the id of the entry that recalls this message at that time. A repeat of the recall has the same entry.
+    #[must_use]
+    pub fn of_recall(self, at: Ms) -> Self {
+        Self(Ulid::from_parts(at.min(MAX_ULID_MS), self.0.random()))
+    }
+
     /// Returns the time of the id, which all rules of delivery use.
     pub fn time_ms(self) -> Ms {
         self.0.timestamp_ms()

@@ -43,7 +43,7 @@ impl Scene {
         let user = UserId::parse("bob").expect("an id");
         let scene = Self { world, table, user, connection: ConnectionId::new("phone") };
         let began = scene.world.now_ms() - 60_000;
-        scene.table.announce(&scene.user, &scene.connection, began).await.expect("it is announced");
+        scene.table.announce(&scene.user, &scene.connection, 1, began).await.expect("it is announced");
         assert!(scene.stamp(began).await);
         scene.miss(began + 1).await;
         assert_eq!(scene.names().await, 1);
@@ -106,7 +106,7 @@ async fn a_repeated_stamp_keeps_a_time_uncovered() {
 async fn a_repeated_announcement_keeps_the_stamp() {
     let Some(scene) = Scene::new().await else { return };
     let now = scene.world.now_ms();
-    scene.table.announce(&scene.user, &scene.connection, now).await.expect("it is announced");
+    scene.table.announce(&scene.user, &scene.connection, 1, now).await.expect("it is announced");
     assert!(scene.covers(now).await);
 }
 
@@ -142,7 +142,7 @@ async fn connections_without_a_stamp_hide_no_messages() {
     let Some(scene) = Scene::new().await else { return };
     for n in 0..100 {
         let connection = ConnectionId::new(format!("burst-{n}"));
-        scene.table.announce(&scene.user, &connection, scene.world.now_ms()).await.expect("it is announced");
+        scene.table.announce(&scene.user, &connection, 1, scene.world.now_ms()).await.expect("it is announced");
         scene.table.mark_gone(&scene.user, &connection, scene.world.now_ms()).await.expect("it is closed");
     }
     let now = scene.world.now_ms();
@@ -161,7 +161,7 @@ async fn a_time_is_uncovered_on_a_hundred_connections() {
     let now = scene.world.now_ms();
     for n in 0..100 {
         let connection = ConnectionId::new(format!("tab-{n}"));
-        scene.table.announce(&scene.user, &connection, now - 10).await.expect("it is announced");
+        scene.table.announce(&scene.user, &connection, 1, now - 10).await.expect("it is announced");
         // Half of the connections are still opening, and are later stamped with a time before the message.
         if n % 2 == 0 {
             scene.table.stamp(&scene.user, &connection, now - 5).await.expect("it is stamped");
@@ -191,7 +191,7 @@ async fn a_state_at_every_limit_fits_into_an_item() {
     for n in 0..MAX_KNOWN + 20 {
         // 16 characters, as API Gateway's ids have.
         let connection = ConnectionId::new(format!("{n:016}"));
-        match scene.table.announce(&scene.user, &connection, now).await.expect("an answer") {
+        match scene.table.announce(&scene.user, &connection, 1, now).await.expect("an answer") {
             Announced::Yes(_) => {
                 scene.table.stamp(&scene.user, &connection, now).await.expect("it is stamped");
                 scene.table.mark_ended(&scene.user, &connection, now + 1, true).await.expect("it is ended");

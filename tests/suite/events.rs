@@ -67,6 +67,15 @@ fn a_message_event_has_the_exact_text_and_its_arrival_time() {
 }
 
 #[test]
+fn a_typing_event_has_the_version_of_its_connection() {
+    let request = decoded(include_str!("../events/websocket-typing.json"));
+    assert_authorized(&request);
+    let context = socket(&request);
+    assert_eq!((context.route_key.as_deref(), &context.authorizer.fields["version"]), (Some("typing"), &"2".into()));
+    assert_eq!(text(&request), r#"{"type":"typing","receiverId":"bob"}"#);
+}
+
+#[test]
 fn a_frame_that_is_not_json_has_the_default_route() {
     let request = decoded(include_str!("../events/websocket-default.json"));
     assert_authorized(&request);

@@ -174,3 +174,17 @@ async fn the_stack_runs_queued_jobs_before_it_stops() {
     }
     local.stop().await;
 }
+
+#[tokio::test]
+async fn a_large_group_learns_of_a_recall_through_the_queue() {
+    let Some(local) = Local::start(large_groups()).await else { return };
+    let (alice, [bob, ..], group) = group(&local).await;
+    let (mut sender, mut receiver) = (alice.connect_2().await, bob.connect_2().await);
+    let id = sender.send_group(&group, "oops").await.id;
+    receiver.expect_in_group(&group, &alice, "oops").await;
+    let to = ("groupId", group.as_str());
+    alice.recall(&id, to).await.empty();
+    receiver.expect_recall(&id, &alice, to).await;
+    sender.expect_recall(&id, &alice, to).await;
+    local.stop().await;
+}

@@ -43,7 +43,7 @@ pub(crate) async fn narrow(user: &User) -> Device {
     let stream = open.await.expect("the local stack listens");
     let url = format!("{}?access_token={}", user.deployment().ws, user.token());
     let (stream, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.expect("an open socket");
-    Device::new(user.clone(), stream, None)
+    Device::new(user.clone(), stream, None, 1)
 }
 
 /// Opens a socket, and retries until there is room for it.

@@ -223,8 +223,13 @@ pub(crate) fn about_to_expire(user: &User) -> User {
 
 /// Sends malformed frames until the server finds the token expired. The socket is then closing.
 pub(crate) async fn until_expired(device: &mut Device) {
+    until_expired_by(device, r#"{"type":"bogus"}"#).await;
+}
+
+/// Sends this malformed frame until the server finds the token expired. The socket is then closing.
+pub(crate) async fn until_expired_by(device: &mut Device, malformed: &str) {
     loop {
-        device.send_text(r#"{"type":"bogus"}"#).await;
+        device.send_text(malformed).await;
         let frame = device.next("an ERROR").await;
         if frame.says("code", "token_expired") {
             return;

@@ -98,7 +98,10 @@ async fn nobody_changes_a_group_as_its_manager() {
     let before = alice.group(&group).await;
     let path = format!("/api/group/{group}");
     for other in [&bob, &mallory] {
-        for claim in CLAIMS.into_iter().filter(|claim| *claim != "userId") {
+        // `managerId` is a parameter of this call: it hands the group over, and does not go with a name.
+        let hand_over = other.call(Method::PUT, &path).param("managerId", other.id());
+        hand_over.header("x-user-id", alice.id()).send().await.refused(403, "");
+        for claim in CLAIMS.into_iter().filter(|claim| !["userId", "managerId"].contains(claim)) {
             let rename = other.call(Method::PUT, &path).param("name", "mine").param(claim, alice.id());
             rename.header("x-user-id", alice.id()).send().await.refused(403, "");
             // An unknown parameter is refused here.

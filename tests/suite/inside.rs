@@ -234,9 +234,15 @@ impl Inside {
 
     /// Opens a connection and returns its id.
     pub(crate) async fn connect(&self, user: &str) -> String {
+        self.connect_as(user, "1").await
+    }
+
+    /// Opens a connection of that version.
+    pub(crate) async fn connect_as(&self, user: &str, version: &str) -> String {
         let connection = self.world.open(user);
-        let event = socket_event("$connect", user, &connection, None).to_string();
-        self.invoke(&functions::connect::FUNCTION, &event).await.expect("a connection is opened");
+        let mut event = socket_event("$connect", user, &connection, None);
+        event["requestContext"]["authorizer"]["version"] = json!(version);
+        self.invoke(&functions::connect::FUNCTION, &event.to_string()).await.expect("a connection is opened");
         self.world.set_phase(&connection, Phase::Open);
         connection
     }

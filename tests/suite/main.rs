@@ -4,7 +4,7 @@
 //! `JWT_SECRET` set, it runs against the deployment at those addresses. `CHAT_LAMBDA_URL` (default: the internal
 //! address) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly. `CHAT_ORIGIN` is an origin from which
 //! browsers may call. Some tests bring their own deployment and are skipped then: those in `stack`, `binary`, `books`,
-//! `rfc6455`, `faults`, `simulation`, `parity`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`,
+//! `rfc6455`, `faults`, `simulation`, `parity`, `player`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`,
 //! `keys`, `gate`, `metrics`, `places`, `policies`, `ports`, `skew`, `roster`, `standing`, `notices` and `pressure`, and some in
 //! `forgery`, `smuggling`, `enumeration` and `paging`.
 //!
@@ -18,6 +18,7 @@ mod world;
 mod identity;
 mod notices;
 mod notification;
+mod original;
 mod relationship;
 
 mod fanout;
@@ -29,8 +30,14 @@ mod missed;
 mod paging;
 mod places;
 
+mod conversations;
+mod history;
+mod recall;
+mod version;
+
 mod groups;
 mod invitations;
+mod moderation;
 mod rest;
 mod roster;
 
@@ -44,6 +51,7 @@ mod instructions;
 mod jobs;
 mod limits;
 mod parity;
+mod player;
 mod policies;
 mod pressure;
 mod smuggling;

@@ -1,21 +1,31 @@
-//! A withheld message or invitation makes the same calls as a delivered one, in the same order and with writes of the
-//! same size. It stores nothing for the user it is withheld from. The module `timing` measures how much the time of an
-//! answer still tells.
+//! What is withheld makes the same calls as what is delivered, in the same order and with writes of the same size. It stores
+//! nothing for the user it is withheld from. The second part compares whole outcomes: for each operation, each relation of
+//! the two users and each state of their connections, the sender sees the same bytes at the same time. The module `timing`
+//! measures how much the time of an answer still tells. The module `player` does all of it in random order.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use functions::{App, Function, accept_invite, connect, create_group, invite, list_invites, message, relationship};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use functions::{
+    App, Function, accept_invite, connect, create_group, get_history, invite, list_conversations, list_invites,
+    mark_read, message, recall_message, relationship, send_message, typing,
+};
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
+use shared::clock::Ms;
 use shared::config::Config;
 use shared::id::Ids;
 
+use crate::inside::{Rest, SECRET, call};
 use crate::simulation::world::{Phase, Skewed, TABLE, Traced, Wire, World};
 use crate::simulation::{config, config_with, token};
 use crate::world::Deployment;
-
-const SECRET: &str = "the secret of the parity tests, which is long enough";
 
 /// Names of equal length, so that writes about them have equal sizes.
 const ALICE: &str = "alice";
@@ -26,6 +36,7 @@ const CAROL: &str = "carol";
 struct Scene {
     world: Arc<World>,
     app: Arc<App>,
+    observed: Observed,
 }
 
 impl Scene {
@@ -36,8 +47,9 @@ impl Scene {
     fn with(config: Config) -> Self {
         let world = World::new(1);
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
-        let http = SharedHttpClient::new(Wire(world.clone()));
-        Self { app: Arc::new(App::over(http, &config, clock, Arc::new(Ids::seeded(1)))), world }
+        let observed = Observed::over(world.clone());
+        let http = SharedHttpClient::new(observed.clone());
+        Self { app: Arc::new(App::over(http, &config, clock, Arc::new(Ids::seeded(1)))), world, observed }
     }
 
     async fn invoke(&self, function: &Function, event: &Value) -> Value {
@@ -53,12 +65,19 @@ impl Scene {
         let context = &mut event["requestContext"];
         context["connectionId"] = json!(connection);
         context["requestTimeEpoch"] = json!(self.world.now_ms());
-        context["authorizer"] = json!({ "principalId": user, "userId": user, "exp": "4000000000" });
+        let version = self.observed.version(connection).to_string();
+        context["authorizer"] = json!({ "principalId": user, "userId": user, "exp": "4000000000", "version": version });
         self.invoke(function, &event).await
     }
 
     async fn connect(&self, user: &str) -> String {
+        self.connect_as(user, 1).await
+    }
+
+    /// Opens a connection of that version of the protocol.
+    async fn connect_as(&self, user: &str, version: u8) -> String {
         let connection = self.world.open(user);
+        self.observed.set_version(&connection, version);
         let event = include_str!("../events/websocket-connect.json");
         let answer = self.socket(&connect::FUNCTION, event, user, &connection, &Value::Null).await;
         assert_eq!(answer["statusCode"], 200, "{answer}");
@@ -79,6 +98,11 @@ impl Scene {
         assert_eq!(is_acknowledged, frame.get("requestId").is_some(), "{answers:?}");
         assert!(answers.iter().all(|answer| answer["type"] == "ACK"), "{answers:?}");
         traced
+    }
+
+    /// Answers a call of the REST API.
+    async fn answer(&self, function: &Function, call: &Rest) -> Value {
+        self.invoke(function, &call.event()).await
     }
 
     async fn relate(&self, user: &str, tie: &str, other: &str) {
@@ -184,14 +208,22 @@ const PRESENCES: [Presence; 7] = [
 
 impl Presence {
     async fn arrange(self, scene: &Scene, user: &str) {
-        let connections = match self {
+        self.arrange_as(scene, user, &[1]).await;
+    }
+
+    fn connections(self) -> usize {
+        match self {
             Self::Away => 0,
             Self::Open | Self::Dead | Self::DeadAndYoung => 1,
             Self::DeadAndOpen | Self::DeadAndManyMissed => 2,
             Self::ThreeOpen => 3,
-        };
-        for n in 0..connections {
-            let connection = scene.connect(user).await;
+        }
+    }
+
+    /// Arranges connections of these versions, in turn.
+    async fn arrange_as(self, scene: &Scene, user: &str, versions: &[u8]) {
+        for n in 0..self.connections() {
+            let connection = scene.connect_as(user, versions[n % versions.len()]).await;
             if !matches!(self, Self::Open | Self::ThreeOpen) && (n == 0 || self == Self::DeadAndManyMissed) {
                 scene.world.set_phase(&connection, Phase::Closed);
             }
@@ -278,7 +310,7 @@ async fn unknown_and_absent_receivers_cause_the_same_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn withheld_messages_do_not_accumulate() {
+async fn decoys_do_not_accumulate() {
     if Deployment::is_elsewhere() {
         return;
     }
@@ -288,7 +320,9 @@ async fn withheld_messages_do_not_accumulate() {
     let mut stored = Vec::new();
     for n in 0..3 {
         scene.send(ALICE, &connection, &json!({ "type": "unicast", "receiverId": BRIAN, "content": n })).await;
-        let items = [ALICE, BRIAN].map(|user| scene.world.partition(&format!("USER#{user}"))).concat();
+        let mut items = [ALICE, BRIAN].map(|user| scene.world.partition(&format!("USER#{user}"))).concat();
+        // The messages themselves are in the sender's history.
+        items.retain(|item| item["content"].is_null());
         stored.push(items.iter().map(|item| item.to_string().len()).sum::<usize>());
     }
     assert_eq!(stored[0], stored[2]);
@@ -437,4 +471,506 @@ async fn replacing_an_invitation_makes_the_same_calls_as_keeping_it() {
     }
     assert_eq!(shows(&seen[1]), shows(&seen[0]));
     assert_eq!(shows(&seen[2]), shows(&seen[0]));
+}
+
+// -------------------------------------------------------------------------------------------------------- whole outcomes
+
+/// A call of a function, with its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    /// When it ended.
+    pub(crate) ended: Ms,
+    /// The DynamoDB operation, or the method of a call to a connection.
+    pub(crate) operation: String,
+    /// The connection, if it is a call to one.
+    pub(crate) connection: String,
+    pub(crate) request: Value,
+    /// The answer. Null while the call is under way, and if it was cut off.
+    pub(crate) answer: Value,
+    /// The status of the answer.
+    pub(crate) status: u16,
+}
+
+/// The wire, with a record of calls and answers. Posts may take longer than looks.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    wire: Wire,
+    seen: Arc<Mutex<Vec<Observation>>>,
+    versions: Arc<Mutex<BTreeMap<String, u8>>>,
+    /// How much longer a post and a look take, by connection.
+    delays: Arc<Mutex<BTreeMap<String, [Ms; 2]>>>,
+}
+
+impl Observed {
+    pub(crate) fn over(world: Arc<World>) -> Self {
+        Self { wire: Wire(world), seen: Arc::default(), versions: Arc::default(), delays: Arc::default() }
+    }
+
+    fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+        mutex.lock().expect("no holder of the lock panics")
+    }
+
+    /// From now on, posts and looks at this connection take so much longer.
+    pub(crate) fn delay(&self, connection: &str, post: Ms, look: Ms) {
+        Self::lock(&self.delays).insert(connection.to_owned(), [post, look]);
+    }
+
+    pub(crate) fn set_version(&self, connection: &str, version: u8) {
+        Self::lock(&self.versions).insert(connection.to_owned(), version);
+    }
+
+    pub(crate) fn version(&self, connection: &str) -> u8 {
+        Self::lock(&self.versions).get(connection).copied().unwrap_or(1)
+    }
+
+    /// Returns the calls since this was last called.
+    pub(crate) fn take(&self) -> Vec<Observation> {
+        std::mem::take(&mut Self::lock(&self.seen))
+    }
+}
+
+impl HttpConnector for Observed {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+        let operation = target.unwrap_or_else(|| request.method()).to_owned();
+        let connection = match target {
+            Some(_) => String::new(),
+            None => {
+                request.uri().rsplit('/').next().unwrap_or_default().split('?').next().unwrap_or_default().to_owned()
+            }
+        };
+        let body = |bytes: Option<&[u8]>| serde_json::from_slice(bytes.unwrap_or_default()).unwrap_or_default();
+        let is_look = usize::from(operation == "GET");
+        let delay = Self::lock(&self.delays).get(&connection).map_or(0, |delays| delays[is_look]);
+        let number = {
+            let request = body(request.body().bytes());
+            let mut seen = Self::lock(&self.seen);
+            seen.push(Observation { ended: 0, operation, connection, request, answer: Value::Null, status: 0 });
+            seen.len() - 1
+        };
+        let (answering, this) = (self.wire.call(request), self.clone());
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            let answer = answering.await?;
+            if let Some(one) = Self::lock(&this.seen).get_mut(number) {
+                (one.ended, one.status) = (this.wire.0.now_ms(), answer.status().as_u16());
+                one.answer = body(answer.body().bytes());
+            }
+            Ok(answer)
+        })
+    }
+}
+
+impl HttpClient for Observed {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+/// Replaces the random part of each id of a message by a number, in the order of the ids' first appearance. The time in an
+/// id stays.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeMap<String, usize>);
+
+impl Names {
+    pub(crate) fn of(&mut self, text: &str) -> String {
+        let (mut named, mut word) = (String::new(), String::new());
+        for next in text.chars().map(Some).chain([None]) {
+            match next {
+                Some(letter) if letter.is_ascii_alphanumeric() => word.push(letter),
+                _ => {
+                    let is_id = word.len() == 26 && !word.bytes().any(|byte| byte.is_ascii_lowercase());
+                    let count = self.0.len();
+                    match is_id {
+                        true => {
+                            let number = *self.0.entry(word[10..].to_owned()).or_insert(count);
+                            named.push_str(&format!("{}~{number}", &word[..10]));
+                        }
+                        false => named.push_str(&word),
+                    }
+                    word.clear();
+                    named.extend(next);
+                }
+            }
+        }
+        named
+    }
+}
+
+/// What the sender sees of an operation: answers and frames, with their times.
+type Sight = Vec<(Ms, String)>;
+
+/// The operations that may be withheld, and those that may show that others were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Send,
+    SendUnacknowledged,
+    /// A send whose first attempt did not finish.
+    SendAgain,
+    /// The same, and the message was recalled meanwhile.
+    SendRecalled,
+    SendByRest,
+    Recall,
+    RecallAgain,
+    Read,
+    /// The mark is there already.
+    ReadAgain,
+    Typing,
+    Invite,
+}
+
+const ACTS: [Act; 11] = [
+    Act::Send,
+    Act::SendUnacknowledged,
+    Act::SendAgain,
+    Act::SendRecalled,
+    Act::SendByRest,
+    Act::Recall,
+    Act::RecallAgain,
+    Act::Read,
+    Act::ReadAgain,
+    Act::Typing,
+    Act::Invite,
+];
+
+/// The state of two users, of whom one acts upon the other.
+#[derive(Debug, Clone)]
+struct Case {
+    between: Between,
+    presence: Presence,
+    /// The versions of the receiver's connections, in turn.
+    versions: &'static [u8],
+    /// The versions of the connections of the sender. The first one sends.
+    own: &'static [u8],
+    /// How much longer a post to the receiver takes, and a post to the sender's other connections.
+    posts: [Ms; 2],
+}
+
+/// The two users of a case. Ids have equal lengths.
+struct Pair {
+    scene: Scene,
+    own: Vec<String>,
+    group: String,
+}
+
+impl Pair {
+    async fn of(case: &Case) -> Self {
+        let scene = Scene::new();
+        let group = scene.group(ALICE).await;
+        if matches!(case.between, Between::Friends | Between::BlockedFriends) {
+            scene.relate(ALICE, "friendId", BRIAN).await;
+        }
+        if matches!(case.between, Between::BlockedFriends | Between::BlockedStrangers) {
+            scene.relate(BRIAN, "blockedId", ALICE).await;
+        }
+        // From here on, all cases happen at the same time.
+        tokio::time::sleep_until(tokio::time::Instant::now() + Self::rest_of_a_minute(&scene)).await;
+        let mut own = Vec::new();
+        for version in case.own {
+            own.push(scene.connect_as(ALICE, *version).await);
+        }
+        case.presence.arrange_as(&scene, BRIAN, case.versions).await;
+        // The gateway refuses a post to a closed connection at once.
+        let others = case.presence.connections();
+        let of_receiver = (own.len()..own.len() + others).map(|n| format!("c{n}"));
+        for connection in of_receiver.filter(|connection| scene.world.phase(connection) == Phase::Open) {
+            scene.observed.delay(&connection, case.posts[0], 0);
+        }
+        for connection in &own[1..] {
+            scene.observed.delay(connection, case.posts[1], case.posts[1]);
+        }
+        Self { scene, own, group }
+    }
+
+    fn rest_of_a_minute(scene: &Scene) -> Duration {
+        Duration::from_millis(60_000 - scene.world.now_ms() % 60_000)
+    }
+
+    async fn frame(&self, frame: &Value) {
+        let function = if frame["type"] == "typing" { &typing::FUNCTION } else { &message::FUNCTION };
+        let event = include_str!("../events/websocket-unicast.json");
+        let answer = self.scene.socket(function, event, ALICE, &self.own[0], frame).await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+
+    fn message(request: Option<&str>) -> Value {
+        let mut frame = json!({ "type": "unicast", "receiverId": BRIAN, "content": "x".repeat(1_500) });
+        if let Some(request) = request {
+            frame["requestId"] = json!(request);
+        }
+        frame
+    }
+
+    async fn rest(&self, function: &Function, call: &Rest) -> Option<Value> {
+        let answer = self.scene.answer(function, call).await;
+        assert_eq!(answer["statusCode"], 200, "{call:?}: {answer}");
+        Some(answer)
+    }
+
+    /// The first message of alice's history.
+    async fn first(&self) -> String {
+        let call = call("GET", ALICE, "/api/history", None, &format!("&userId={BRIAN}&after={}", "0".repeat(26)), None);
+        let answer = self.rest(&get_history::FUNCTION, &call).await.expect("an answer");
+        let history: Value = crate::inside::body(&answer);
+        history[0]["id"].as_str().expect("a message in the sender's history").to_owned()
+    }
+
+    async fn recall(&self) -> Option<Value> {
+        let (id, query) = (self.first().await, format!("&receiverId={BRIAN}"));
+        self.scene.observed.take();
+        self.rest(&recall_message::FUNCTION, &call("DELETE", ALICE, "/api/message", Some(("id", &id)), &query, None))
+            .await
+    }
+
+    async fn read(&self) -> Option<Value> {
+        let query = format!("&userId={BRIAN}&until={:0<26}", "01KEPT");
+        self.rest(&mark_read::FUNCTION, &call("PUT", ALICE, "/api/read", None, &query, None)).await
+    }
+
+    /// Makes the record of a send that of one whose function died.
+    fn forget_delivery(&self, request: &str) {
+        self.scene.world.update(&json!({
+            "TableName": TABLE,
+            "Key": { "pk": { "S": format!("USER#{ALICE}") }, "sk": { "S": format!("SENT#{request}") } },
+            "UpdateExpression": "REMOVE done",
+        }));
+    }
+
+    /// Does what must come before an act.
+    async fn prepare(&self, act: Act) {
+        match act {
+            Act::SendAgain | Act::SendRecalled | Act::Recall | Act::RecallAgain => {
+                self.frame(&Self::message(Some("r-1"))).await;
+                // The function waits for posts after its answer, which no client sees.
+                tokio::time::sleep(Self::rest_of_a_minute(&self.scene)).await;
+                if matches!(act, Act::SendRecalled | Act::RecallAgain) {
+                    self.recall().await;
+                }
+                self.forget_delivery("r-1");
+            }
+            Act::ReadAgain => drop(self.read().await),
+            Act::Send | Act::SendUnacknowledged | Act::SendByRest | Act::Read | Act::Typing | Act::Invite => {}
+        }
+        // Each act begins at the same time in all cases.
+        tokio::time::sleep(Self::rest_of_a_minute(&self.scene)).await;
+        self.scene.observed.take();
+    }
+
+    /// Does an act, and returns the answer of the REST API if there is one.
+    async fn act(&self, act: Act) -> Option<Value> {
+        match act {
+            Act::Send | Act::SendAgain | Act::SendRecalled => self.frame(&Self::message(Some("r-1"))).await,
+            Act::SendUnacknowledged => self.frame(&Self::message(None)).await,
+            Act::Typing => self.frame(&json!({ "type": "typing", "receiverId": BRIAN })).await,
+            Act::SendByRest => {
+                let body = Some(Self::message(Some("r-1")));
+                return self.rest(&send_message::FUNCTION, &call("POST", ALICE, "/api/message", None, "", body)).await;
+            }
+            Act::Recall | Act::RecallAgain => return self.recall().await,
+            Act::Read | Act::ReadAgain => return self.read().await,
+            Act::Invite => {
+                let body = Some(json!({ "groupId": self.group, "userId": BRIAN }));
+                return self.rest(&invite::FUNCTION, &call("POST", ALICE, "/api/request", None, "", body)).await;
+            }
+        }
+        None
+    }
+
+    /// Does an act. Returns its calls, and what the sender sees.
+    async fn observe(&self, act: Act) -> (Vec<Observation>, Sight) {
+        self.prepare(act).await;
+        let answer = self.act(act).await;
+        let answered = self.scene.world.now_ms();
+        // Posts that are still under way end.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let calls = self.scene.observed.take();
+        (calls.clone(), sight(&calls, &self.own, answer.map(|answer| (answered, answer))))
+    }
+
+    /// Returns what histories and the list of conversations show to the sender, after more messages and a recall.
+    async fn told(&self) -> Told {
+        for n in 2..6 {
+            self.frame(&Self::message(Some(&format!("r-{n}")))).await;
+        }
+        self.recall().await;
+        self.scene.observed.take();
+        let (mut names, mut pages) = (Names::default(), Vec::new());
+        for limit in [1, 2, 3, 100] {
+            for direction in ["before", "after"] {
+                let mut position = (direction == "after").then(|| "0".repeat(26));
+                loop {
+                    let place = position.map(|id| format!("&{direction}={id}")).unwrap_or_default();
+                    let query = format!("&userId={BRIAN}&limit={limit}{place}");
+                    let call = call("GET", ALICE, "/api/history", None, &query, None);
+                    let answer = self.rest(&get_history::FUNCTION, &call).await.expect("an answer");
+                    pages.push(names.of(&answer.to_string()));
+                    let Some(next) = answer["headers"]["x-next"].as_str() else { break };
+                    position = Some(next.to_owned());
+                }
+            }
+        }
+        let of_pages = self.scene.observed.take();
+        let list = call("GET", ALICE, "/api/conversation", None, "", None);
+        let list = self.rest(&list_conversations::FUNCTION, &list).await.expect("an answer");
+        Told { pages, of_pages, list: names.of(&list.to_string()), of_list: self.scene.observed.take() }
+    }
+}
+
+/// What histories and the list of conversations show, and the calls of both.
+struct Told {
+    pages: Vec<String>,
+    of_pages: Vec<Observation>,
+    list: String,
+    of_list: Vec<Observation>,
+}
+
+/// The frames to these connections and the answer, with their times.
+fn sight(calls: &[Observation], own: &[String], answer: Option<(Ms, Value)>) -> Sight {
+    let mut names = Names::default();
+    let mut sight = Vec::new();
+    for connection in own {
+        let posts = calls.iter().filter(|call| call.operation == "POST" && call.connection == *connection);
+        sight.extend(posts.map(|post| (post.ended, format!("{connection}: {}", post.request))));
+    }
+    sight.extend(answer.map(|(at, answer)| (at, answer.to_string())));
+    sight.into_iter().map(|(at, text)| (at, names.of(&text.replace(&"x".repeat(1_500), "x")))).collect()
+}
+
+/// The parts of calls that their time may reveal: the operation, the bytes that are written, and the bytes that are read. A
+/// push and a look at a connection count as the same.
+fn weighs(calls: &[Observation]) -> Vec<(&str, usize, usize)> {
+    calls.iter().map(|call| (operation(call), written(&call.request), read(&call.answer))).collect()
+}
+
+fn operation(call: &Observation) -> &str {
+    match call.operation.as_str() {
+        "GET" | "POST" => "a connection",
+        operation => operation,
+    }
+}
+
+/// The bytes of the items and values of a write, without keys.
+fn written(request: &Value) -> usize {
+    if let Some(parts) = request["TransactItems"].as_array() {
+        return parts.iter().flat_map(|part| part.as_object().expect("a part").values()).map(written).sum();
+    }
+    let item = request["Item"].as_object().into_iter().flatten();
+    let attributes = item.filter(|(name, _)| !["pk", "sk"].contains(&name.as_str()));
+    let values = &request["ExpressionAttributeValues"];
+    let values = if request["KeyConditionExpression"].is_null() { values } else { &Value::Null };
+    attributes.map(|(_, value)| value.to_string().len()).sum::<usize>() + values.to_string().len()
+}
+
+/// The bytes of the items that a read returned. Two things are left out. The relations of the two users are what differs. And
+/// the state of a receiver whose connections are dead holds the names of missed messages, if they were delivered.
+fn read(answer: &Value) -> usize {
+    let one = answer["Item"].as_object().map(|item| vec![json!(item)]);
+    let many = answer["Items"].as_array().cloned();
+    let batch = answer["Responses"][TABLE].as_array().cloned();
+    let mut items: Vec<Value> = one.or(many).or(batch).unwrap_or_default();
+    let relations = ["FRIEND#", "BLOCKER#", "VIEW#BLOCK#"];
+    items.retain(|item| !relations.iter().any(|kind| item["sk"]["S"].as_str().is_some_and(|sk| sk.starts_with(kind))));
+    for item in items.iter_mut().filter(|item| item["sk"]["S"] == "STATE") {
+        let state = item.as_object_mut().expect("an item");
+        state.retain(|name, _| !["missed", "version", "uncovers"].contains(&name.as_str()));
+    }
+    items.iter().map(|item| item.to_string().len()).sum()
+}
+
+/// All relations. A stranger who is away has no item at all, as an unknown user.
+const RELATIONS: [Between; 4] =
+    [Between::Friends, Between::BlockedFriends, Between::Strangers, Between::BlockedStrangers];
+
+#[tokio::test(start_paused = true)]
+async fn every_act_looks_the_same_in_all_relations() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    for presence in PRESENCES {
+        for (versions, own) in [(&[1][..], &[1][..]), (&[2], &[2, 2]), (&[2, 1], &[1, 2, 2, 1])] {
+            let is_possible = |act: &Act| match act {
+                Act::Typing => own[0] == 2,
+                // A message that uncovers its time changes the state, which the next write about it shows.
+                Act::SendAgain | Act::SendRecalled | Act::Recall | Act::RecallAgain => {
+                    presence != Presence::DeadAndManyMissed
+                }
+                _ => true,
+            };
+            // Histories and lists read no state of a connection.
+            let is_told = |act: &Act| {
+                own.len() == 2 && matches!(presence, Presence::Away | Presence::ThreeOpen) && *act != Act::SendByRest
+            };
+            for act in ACTS.into_iter().filter(is_possible) {
+                let case = |between| Case { between, presence, versions, own, posts: [0, 0] };
+                let (mut calls, mut sights, mut told) = (Vec::new(), Vec::new(), Vec::new());
+                for between in RELATIONS {
+                    let pair = Pair::of(&case(between)).await;
+                    let (made, sight) = pair.observe(act).await;
+                    calls.push(made);
+                    sights.push(sight);
+                    if is_told(&act) {
+                        told.push(pair.told().await);
+                    }
+                }
+                for n in 1..RELATIONS.len() {
+                    let what = format!("{act:?}, {:?}, {presence:?}, {versions:?}, {own:?}", RELATIONS[n]);
+                    assert_eq!(sights[n], sights[0], "{what}");
+                    assert_eq!(weighs(&calls[n]), weighs(&calls[0]), "{what}");
+                    if !is_told(&act) {
+                        continue;
+                    }
+                    assert_eq!(told[n].pages, told[0].pages, "{what}");
+                    assert_eq!(weighs(&told[n].of_pages), weighs(&told[0].of_pages), "{what}");
+                    // The list shows friends. So friends are compared with friends, and strangers with strangers.
+                    assert_eq!(told[n].list, told[n / 2 * 2].list, "{what}");
+                    assert_eq!(weighs(&told[n].of_list), weighs(&told[n / 2 * 2].of_list), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// How much longer posts to the receiver take. The slot of a post, 25 ms, is between.
+const SLOW_POSTS: [Ms; 3] = [15, 60, 700];
+
+/// Compares what the sender sees of acts, if posts take longer than looks.
+async fn compare_slow(acts: &[Act], own: &'static [u8], own_post: Ms) {
+    for presence in [Presence::Open, Presence::DeadAndOpen] {
+        for post in SLOW_POSTS {
+            for act in acts {
+                let mut sights = Vec::new();
+                for between in RELATIONS {
+                    let versions = &[2, 1];
+                    let case = Case { between, presence, versions, own, posts: [post, own_post] };
+                    sights.push(Pair::of(&case).await.observe(*act).await.1);
+                }
+                for (sight, between) in sights.iter().zip(RELATIONS) {
+                    assert_eq!(*sight, sights[0], "{act:?}, {between:?}, {presence:?}, {post} ms, {own_post} ms");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_posts_do_not_change_what_the_sender_sees() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let of_version_1: Vec<Act> = ACTS.into_iter().filter(|act| *act != Act::Typing).collect();
+    compare_slow(&of_version_1, &[1], 0).await;
+    let others: Vec<Act> = ACTS.into_iter().filter(|act| *act != Act::SendByRest).collect();
+    for own_post in [0, 700] {
+        compare_slow(&others, &[2, 2, 1], own_post).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_posts_do_not_change_what_another_device_of_the_sender_sees() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    for own_post in [0, 15, 700] {
+        compare_slow(&[Act::SendByRest], &[2, 2, 1], own_post).await;
+    }
 }

@@ -8,7 +8,7 @@ use futures::future::join3;
 use localstack::Options;
 use serde_json::json;
 
-use crate::identity::{about_to_expire, until_expired};
+use crate::identity::{about_to_expire, until_expired, until_expired_by};
 use crate::stack::{Directory, Local, with};
 use crate::world::deployment::free_ports;
 use crate::world::device::unicast;
@@ -18,6 +18,9 @@ use crate::world::scene::{friends_at, group_of};
 /// Why a user is told of a message by its name.
 const NOT_TAKEN: &str = "an open connection did not take a message";
 
+/// Why a message is written again.
+const CUT_OFF: &str = "a first attempt to send did not finish";
+
 /// Why items are deleted in passing.
 const CUT_SHORT: &str = "a dissolution was cut short more than half a minute ago";
 
@@ -25,6 +28,8 @@ const CUT_SHORT: &str = "a dissolution was cut short more than half a minute ago
 const RARE: &[(&str, &str)] = &[
     ("fanout dynamodb:GetItem USER#", "another function changed the state of a user at the same time"),
     ("fanout dynamodb:UpdateItem USER#", NOT_TAKEN),
+    ("message dynamodb:ConditionCheckItem USER#", CUT_OFF),
+    ("send_message dynamodb:ConditionCheckItem USER#", CUT_OFF),
     ("notification dynamodb:UpdateItem USER#", "a connection has died unnoticed"),
     ("pull_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
     ("pull_messages dynamodb:BatchGetItem USER#", NOT_TAKEN),
@@ -108,8 +113,51 @@ async fn messages(local: &Local) {
     }
     sender.send(&bob, "dropped").await;
     bob.pull().await;
+    conversations(local).await;
     let mut expiring = about_to_expire(&alice).connect().await;
     within("the token to expire", until_expired(&mut expiring)).await;
+}
+
+/// Histories, read marks, recalls, typing, and messages by REST.
+async fn conversations(local: &Local) {
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let group = group_of(&alice, &[&bob]).await;
+    let (mut sender, receiver) = (alice.connect_2().await, bob.connect_2().await);
+    let (to_bob, in_group) = (("userId", bob.id()), ("groupId", group.as_str()));
+    for blocked in [false, true] {
+        if blocked {
+            bob.block(&alice).await;
+        }
+        sender.send_text(&json!({ "type": "typing", "receiverId": bob.id() }).to_string()).await;
+        let message = alice.send_by_rest(&bob, "hi").await;
+        alice.mark_read(to_bob, &message.id).await.empty();
+        alice.recall(&message.id, ("receiverId", bob.id())).await.empty();
+        let frame = json!({ "type": "multicast", "groupId": group, "content": 1, "requestId": "r" });
+        alice.post_json("/api/message", &frame).await.ok();
+        alice.post_json("/api/message", &frame).await.ok();
+    }
+    let empty = group_of(&alice, &[]).await;
+    alice.invite(&bob, &empty).await.empty();
+    bob.unblock(&alice).await;
+    let in_place = sender.send_group(&group, 1).await;
+    alice.recall(&in_place.id, in_group).await.empty();
+    alice.mark_read(in_group, &in_place.id).await.empty();
+    alice.history(to_bob, &[]).await;
+    alice.history(in_group, &[]).await;
+    bob.conversations().await;
+    let path = format!("/api/group/{group}");
+    alice.put(&format!("{path}/mute"), &[("userId", bob.id()), ("minutes", "5")]).await.empty();
+    bob.leave_group(&group).await.empty();
+    alice.bring(&bob, &group).await;
+    alice.delete(&format!("{path}/mute"), &[("userId", bob.id())]).await.empty();
+    alice.put(&path, &[("managerId", bob.id())]).await.empty();
+    receiver.leave().await;
+    let large = group_of(&alice, &[&bob, &local.user("carol"), &local.user("dave")]).await;
+    let frame = json!({ "type": "multicast", "groupId": large, "content": 1 });
+    let message: serde_json::Value = alice.post_json("/api/message", &frame).await.json();
+    alice.recall(message["id"].as_str().expect("an id"), ("groupId", &large)).await.empty();
+    let mut expiring = about_to_expire(&alice).connect_2().await;
+    within("the token to expire", until_expired_by(&mut expiring, r#"{"type":"typing"}"#)).await;
 }
 
 /// Groups from their founding to their end, in place and by the queue.

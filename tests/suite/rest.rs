@@ -66,7 +66,8 @@ async fn every_refusal_is_a_problem_document() {
 #[tokio::test]
 async fn an_unknown_path_is_not_found() {
     let alice = User::new("alice");
-    for path in ["/api", "/api/groups", "/api/message/1", "/api/group/g/members", "/api/request/r/accept", "/nothing"] {
+    for path in ["/api", "/api/groups", "/api/message/1/2", "/api/group/g/members", "/api/request/r/accept", "/nothing"]
+    {
         let answer = alice.get(path, &[]).await;
         assert_eq!(answer.status, 404, "{answer:?}");
     }

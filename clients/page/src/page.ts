@@ -130,8 +130,9 @@ function newClient(me: string, chats: Chats): ChatClient {
 
 function take(message: Message): void {
   if (session === undefined) return;
-  const { chats, open } = session;
-  const key = chats.add(message, false);
+  const { chats, open, me } = session;
+  // The user's own messages come from other tabs.
+  const key = chats.add(message, message.senderId === me);
   if (key === open && document.visibilityState === "visible") chats.read(key);
   draw();
 }

@@ -2,7 +2,21 @@
 
 import type { Clock } from "./clock.js";
 import { ChatError, type ErrorCode } from "./errors.js";
-import { isMessage, type FromSender, type Group, type Invitation, type Message } from "./protocol.js";
+import type { Receipt } from "./outbox.js";
+import { byPlace } from "./place.js";
+import {
+  isMessage,
+  isRecalled,
+  type Conversation,
+  type ConversationAddress,
+  type FromSender,
+  type Group,
+  type HistoryMessage,
+  type Invitation,
+  type Message,
+  type RecalledFrame,
+} from "./protocol.js";
+import type { Address } from "./submission.js";
 import type { Tokens } from "./tokens.js";
 
 export interface ApiSettings {
@@ -22,6 +36,8 @@ const MAX_RETRY_AFTER_MS = 3_600_000;
 /** One page of messages, sorted by id. A next page may follow, even after an empty page. */
 export interface Page {
   messages: Message[];
+  /** The recalls of earlier messages, sorted by time. Empty unless they are asked for. */
+  recalls: RecalledFrame[];
   /** The id after which the next page begins. Undefined for the last page. */
   next: string | undefined;
   /** The token that drops this page. It is valid for an hour. Undefined if the answer has none: see `pull`. */
@@ -34,7 +50,34 @@ export interface PullOptions {
   after?: string;
   /** Returns all messages after this id, missed or not. */
   since?: string;
+  /** With `since`: returns recalls too. Needs version 2 of the protocol. */
+  recalls?: boolean;
   signal?: AbortSignal;
+}
+
+/** Selects the messages of a history: the newest before `before`, the oldest after `after`, or the newest of all. */
+export interface HistoryOptions {
+  before?: string | undefined;
+  after?: string | undefined;
+  /** The greatest number of messages, 1 to 100. 50 by default. */
+  limit?: number;
+}
+
+/** Where a list goes on. A page may be short or empty and still have more. */
+interface More {
+  hasMore: boolean;
+  /** Where the next page begins. Undefined for the last page. */
+  next: string | undefined;
+}
+
+/** One page of a history, sorted by id. `next` goes into `after` if that was given, and else into `before`. */
+export interface HistoryPage extends More {
+  messages: HistoryMessage[];
+}
+
+/** One page of the list of conversations, in the order of the ids of users and groups. `next` goes into `after`. */
+export interface ConversationsPage extends More {
+  conversations: Conversation[];
 }
 
 /** The parameters of a call. A parameter with an array is repeated, once for each value. */
@@ -43,7 +86,18 @@ type Query = Record<string, string | readonly string[] | undefined>;
 interface Call {
   query?: Query;
   body?: unknown;
+  /** A body that is JSON already. */
+  text?: string;
   signal?: AbortSignal | undefined;
+}
+
+/** The problem document of the server, or what API Gateway answers in its place. */
+interface Problem {
+  detail: string;
+  message: string;
+  code: unknown;
+  retryAfterMs: number;
+  until: number;
 }
 
 interface Answer {
@@ -51,7 +105,7 @@ interface Answer {
   headers: Headers;
 }
 
-/** Groups, invitations and the pull. Every method rejects with a `ChatError`. No method repeats a failed call. */
+/** The calls of the REST API. Every method rejects with a `ChatError`. No method repeats a failed call. */
 export class ChatApi {
   readonly #settings: ApiSettings;
 
@@ -67,6 +121,24 @@ export class ChatApi {
   /** Renames a group. Only its manager may. */
   renameGroup(groupId: string, name: string): Promise<void> {
     return this.#void("PUT", ["group", groupId], { query: { name } });
+  }
+
+  /** Hands a group over to a member, who is then its manager. Only its manager may. */
+  handOver(groupId: string, managerId: string): Promise<void> {
+    return this.#void("PUT", ["group", groupId], { query: { managerId } });
+  }
+
+  /**
+   * Refuses the messages of a member to a group for 1 to 43,200 minutes. Only the manager may. The sends of the member
+   * reject with `muted`.
+   */
+  mute(groupId: string, userId: string, minutes: number): Promise<void> {
+    return this.#void("PUT", ["group", groupId, "mute"], { query: { userId, minutes: String(minutes) } });
+  }
+
+  /** Ends a mute. Only the manager of the group may. */
+  unmute(groupId: string, userId: string): Promise<void> {
+    return this.#void("DELETE", ["group", groupId, "mute"], { query: { userId } });
   }
 
   /** Returns a group of the caller. */
@@ -114,23 +186,57 @@ export class ChatApi {
     return this.#void("DELETE", ["request", invitationId]);
   }
 
+  /** Returns what was said in a conversation, the caller's own messages among it. */
+  async history(of: ConversationAddress, { before, after, limit }: HistoryOptions = {}): Promise<HistoryPage> {
+    const query = { ...of, before, after, limit: limit?.toString() };
+    const answer = await this.#call("GET", ["history"], { query });
+    return { messages: parse<HistoryMessage[]>(answer.text), ...more(answer) };
+  }
+
+  /** Returns up to 100 conversations: with the caller's friends, and of the caller's groups. */
+  async conversations({ after }: { after?: string | undefined } = {}): Promise<ConversationsPage> {
+    const answer = await this.#call("GET", ["conversation"], { query: { after } });
+    return { conversations: parse<Conversation[]>(answer.text), ...more(answer) };
+  }
+
+  /** Marks a conversation as read up to a message, on all devices of the caller. An earlier mark changes nothing. */
+  markRead(of: ConversationAddress, until: string): Promise<void> {
+    return this.#void("PUT", ["read"], { query: { ...of, until } });
+  }
+
+  /**
+   * Recalls a message, for everybody. Its sender may for some time, and the manager of its group at any time. A message
+   * that was recalled before is no error.
+   */
+  recall(id: string, to: Address): Promise<void> {
+    return this.#void("DELETE", ["message", id], { query: { ...to } });
+  }
+
+  /** Sends an encoded message once. `ChatClient.sendByRest` encodes and repeats. */
+  postMessage(text: string, signal?: AbortSignal): Promise<Receipt> {
+    return this.#json("POST", ["message"], { text, signal });
+  }
+
   /**
    * Returns a page of messages. They stay on the server until the page is dropped. The client calls this by itself. The
    * page has a token if it has messages or a next page. Pages for `since`, and those of older servers, have none.
    */
-  async pull({ after, since, signal }: PullOptions = {}): Promise<Page> {
-    const { text, headers } = await this.#call("GET", ["message"], { query: { drop: "false", after, since }, signal });
+  async pull({ after, since, recalls: withRecalls = false, signal }: PullOptions = {}): Promise<Page> {
+    const query = { drop: "false", after, since, version: withRecalls ? "2" : undefined };
+    const { text, headers } = await this.#call("GET", ["message"], { query, signal });
     const senders = parse<FromSender[]>(text);
-    const messages = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
-    if (!messages.every(isMessage)) throw new ChatError("network", "the answer to a pull is not a list of messages");
+    const all: unknown[] = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
     // The answer is sorted by time, and grouped by sender.
-    messages.sort((a, b) => (a.id < b.id ? -1 : 1));
+    const [messages, recalls] = [all.filter(isMessage).sort(byPlace), all.filter(isRecalled).sort(byPlace)];
+    if (messages.length + recalls.length < all.length) {
+      throw new ChatError("network", "the answer to a pull is not a list of messages");
+    }
     const token = headers.get("x-page") || undefined;
-    if (headers.get("x-has-more") !== "true") return { messages, next: undefined, token };
+    if (headers.get("x-has-more") !== "true") return { messages, recalls, next: undefined, token };
     // Without `X-Next`, as from an older server, the next page begins after the last message.
     const next = headers.get("x-next") ?? messages.at(-1)?.id ?? "";
     if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer to a pull has no valid next page");
-    return { messages, next, token };
+    return { messages, recalls, next, token };
   }
 
   /**
@@ -172,9 +278,10 @@ export class ChatApi {
       call.signal?.throwIfAborted();
       const headers: Record<string, string> = { authorization: `Bearer ${token}` };
       const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
-      if (call.body !== undefined) {
+      const body = call.text ?? JSON.stringify(call.body);
+      if (body !== undefined) {
         headers["content-type"] = "application/json";
-        init.body = JSON.stringify(call.body);
+        init.body = body;
       }
       const response = await fetch(this.#address(path, call.query ?? {}), init);
       const text = await response.text();
@@ -199,20 +306,32 @@ export class ChatApi {
   }
 }
 
-/** Returns the error for an answer that is not 2xx. Its text comes from the problem document. */
-function refusal(status: number, text: string, retryAfterMs: number | undefined): ChatError {
+/** Returns where a list goes on after this answer. */
+function more({ headers }: Answer): More {
+  if (headers.get("x-has-more") !== "true") return { hasMore: false, next: undefined };
+  const next = headers.get("x-next");
+  if (next === null) throw new ChatError("network", "the answer has more, but does not say where");
+  return { hasMore: true, next };
+}
+
+/**
+ * Returns the error for an answer that is not 2xx. Its text comes from the problem document, and so does its code where
+ * the document has one.
+ */
+function refusal(status: number, text: string, waitMs: number | undefined): ChatError {
   const codes: Record<number, ErrorCode> = {
     400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
   };
-  const code = codes[status] ?? (status >= 500 ? "unavailable" : "rejected");
-  let detail: string | undefined;
+  let problem: Partial<Problem> = {};
   try {
-    const problem = JSON.parse(text);
-    detail = problem.detail ?? problem.message;
+    problem = JSON.parse(text) ?? {};
   } catch {
     // A proxy on the way answered in another format.
   }
-  return new ChatError(code, detail ?? `status ${status}`, { status, retryAfterMs });
+  const { until, retryAfterMs = waitMs } = problem;
+  const byStatus = codes[status] ?? (status >= 500 ? "unavailable" : "rejected");
+  const code = typeof problem.code === "string" ? problem.code : byStatus;
+  return new ChatError(code, problem.detail ?? problem.message ?? `status ${status}`, { status, retryAfterMs, until });
 }
 
 /** Returns the wait that `Retry-After` asks for. The header has seconds, or a time by the server's clock. */

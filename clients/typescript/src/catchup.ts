@@ -3,13 +3,16 @@
 import type { ChatApi, Page } from "./api.js";
 import { ChatError } from "./errors.js";
 import type { Inbox } from "./inbox.js";
-import type { Message } from "./protocol.js";
+import { byPlace, placeOf } from "./place.js";
+import type { LogEntry } from "./protocol.js";
 
 export interface CatchUp {
   api: Pick<ChatApi, "pull" | "drop">;
   inbox: Inbox;
   /** Also read everything after this id, missed or not. If undefined, only missed messages are read. */
   since: string | undefined;
+  /** Also read recalls, in their places among the messages after `since`. */
+  recalls: boolean;
   signal: AbortSignal;
 }
 
@@ -60,7 +63,7 @@ export class Dropper {
  * the application has all its messages. Rejects if a call fails or the signal is aborted. Then nothing more is
  * delivered, and delivered messages may be read again.
  */
-export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<void> {
+export async function catchUp({ api, inbox, since, recalls, signal }: CatchUp): Promise<void> {
   const dropper = new Dropper(api, signal);
   const missed = entries(
     undefined,
@@ -69,60 +72,61 @@ export async function catchUp({ api, inbox, since, signal }: CatchUp): Promise<v
   );
   const all = entries(
     since,
-    (next) => api.pull({ since: next ?? "", signal }),
-    async ({ next }, last) => inbox.advance(next ?? last?.id ?? ""),
+    (next) => api.pull({ since: next ?? "", recalls, signal }),
+    async ({ next }, last) => inbox.advance(next ?? (last ? placeOf(last) : "")),
   );
   const heads: Head[] = [];
   // Missed messages are read first. Everything older than a missed message is then in the log.
   for (const source of since === undefined ? [missed] : [missed, all]) await advance(heads, source);
   for (;;) {
-    const first = heads.reduce<Head | undefined>((a, b) => (a === undefined || idOf(b) < idOf(a) ? b : a), undefined);
+    const first = heads.reduce<Head | undefined>((a, b) => (a && !isBefore(b, a) ? a : b), undefined);
     if (first === undefined) return;
     signal.throwIfAborted();
-    const given = inbox.pull(first.entry.message);
-    if (first.entry.endsPage) {
+    const given = inbox.pull(first.step.entry);
+    if (first.step.endsPage) {
       await given;
-      await first.entry.endsPage();
+      await first.step.endsPage();
     }
     heads.splice(heads.indexOf(first), 1);
     await advance(heads, first.source);
   }
 }
 
-interface Entry {
-  message: Message;
-  /** Called when the last message of a page has been delivered. */
+interface Step {
+  entry: LogEntry;
+  /** Called when the last entry of a page has been delivered. */
   endsPage: (() => Promise<void>) | undefined;
 }
 
-type Source = AsyncGenerator<Entry, void>;
+type Source = AsyncGenerator<Step, void>;
 
-/** A source and its next message. */
+/** A source and its next step. */
 interface Head {
   source: Source;
-  entry: Entry;
+  step: Step;
 }
 
-function idOf(head: Head): string {
-  return head.entry.message.id;
+function isBefore(a: Head, b: Head): boolean {
+  return placeOf(a.step.entry) < placeOf(b.step.entry);
 }
 
 async function advance(heads: Head[], source: Source): Promise<void> {
-  const step = await source.next();
-  if (!step.done) heads.push({ source, entry: step.value });
+  const { done, value } = await source.next();
+  if (!done) heads.push({ source, step: value });
 }
 
 async function* entries(
   start: string | undefined,
   read: (next: string | undefined) => Promise<Page>,
-  given: (page: Page, last: Message | undefined) => Promise<void>,
+  given: (page: Page, last: LogEntry | undefined) => Promise<void>,
 ): Source {
   let next = start;
   do {
     const page = await read(next);
-    const last = page.messages.at(-1);
+    const all = [...page.messages, ...page.recalls].sort(byPlace);
+    const last = all.at(-1);
     const endsPage = () => given(page, last);
-    for (const message of page.messages) yield { message, endsPage: message === last ? endsPage : undefined };
+    for (const entry of all) yield { entry, endsPage: entry === last ? endsPage : undefined };
     if (last === undefined) await endsPage();
     next = page.next;
   } while (next !== undefined);

@@ -5,12 +5,29 @@ import { catchUp, Dropper } from "./catchup.js";
 import { backoffMs, sleep, systemClock, type Clock, type Timer } from "./clock.js";
 import { Connection, type WebSocketConstructor } from "./connection.js";
 import { Delivery } from "./delivery.js";
+import { Echoes } from "./echoes.js";
 import { ChatError, type ErrorCode } from "./errors.js";
 import { Inbox } from "./inbox.js";
-import { Outbox, type Address, type Receipt } from "./outbox.js";
-import type { Content, Message, Notification, ServerFrame } from "./protocol.js";
+import { Outbox, type Receipt } from "./outbox.js";
+import { post } from "./post.js";
+import type {
+  Content,
+  GroupFrame,
+  InvitationFrame,
+  LogEntry,
+  Message,
+  Notification,
+  ReadFrame,
+  RecalledFrame,
+  ServerFrame,
+  Signal,
+  TypingFrame,
+  Version,
+} from "./protocol.js";
+import { encode, type Address } from "./submission.js";
 import { DEFAULT_TIMING, type Timing } from "./timing.js";
 import { Tokens } from "./tokens.js";
+import { Typist } from "./typing.js";
 import { firstIdAt } from "./ulid.js";
 
 /**
@@ -37,10 +54,29 @@ export interface ClientOptions {
    */
   token: () => string | Promise<string>;
   /**
+   * The version of the protocol, 2 by default. In version 1, the client gets no messages of the user's other devices,
+   * no recalls and no signals.
+   */
+  version?: Version;
+  /**
    * Called for each message once, one at a time. The next message waits for the promise, and missed messages are
    * dropped on the server only then. If this throws or rejects, the message is given again later, and the others wait.
+   * In version 2, the messages that the user sends from other devices while this client is connected are among them.
    */
   onMessage: (message: Message) => void | Promise<void>;
+  /**
+   * Called when a message was recalled, under the same conditions and in turn with `onMessage`. A message whose recall
+   * has come is not given any more, so the application may not have it.
+   */
+  onRecalled?: (recalled: RecalledFrame) => void | Promise<void>;
+  /** Called when the user has read a conversation, or a friend has read the user's messages. */
+  onRead?: (read: ReadFrame) => void;
+  /** Called when a friend is typing. */
+  onTyping?: (typing: TypingFrame) => void;
+  /** Called when the user was invited to a group. */
+  onInvitation?: (invitation: InvitationFrame) => void;
+  /** Called when a group of the user has changed. */
+  onGroup?: (change: GroupFrame) => void;
   /** A notification from the host application. */
   onNotification?: (notification: Notification) => void;
   /** Called for errors that no promise reports. The client continues by itself. */
@@ -86,18 +122,21 @@ const CLOCK_SLACK_MS = 60_000;
 
 /** A connection to the chat, for one user. */
 export class ChatClient {
-  /** Groups and invitations. */
+  /** The calls of the REST API. */
   readonly api: ChatApi;
   readonly #options: ClientOptions;
   readonly #timing: Timing;
   readonly #clock: Clock;
   readonly #random: () => number;
+  readonly #version: Version;
   readonly #webSocket: WebSocketConstructor;
   readonly #socketUrl: string;
   readonly #tokens: Tokens;
-  readonly #delivery: Delivery;
+  readonly #delivery: Delivery<LogEntry>;
   readonly #inbox: Inbox;
   readonly #outbox: Outbox;
+  readonly #echoes = new Echoes();
+  readonly #typist: Typist;
   /** Aborted when the client is closed. */
   readonly #life = new AbortController();
   #state: State = "idle";
@@ -121,6 +160,7 @@ export class ChatClient {
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
+    this.#version = options.version ?? 2;
     if (!/^https?:/.test(options.url)) throw new TypeError(`${options.url} is no address of http or https`);
     const url = new URL(options.url).href.replace(/\/+$/, "");
     this.#socketUrl = options.socketUrl ?? `${url.replace(/^http/, "ws")}/ws`;
@@ -131,7 +171,7 @@ export class ChatClient {
       signal: this.#life.signal,
     });
     this.#delivery = new Delivery({
-      take: (message) => options.onMessage(message),
+      take: (entry) => this.#take(entry),
       failed: (thrown) => this.#tell(ChatError.because("handler", thrown)),
       backoff: this.#timing.backoff,
       clock: this.#clock,
@@ -142,11 +182,12 @@ export class ChatClient {
       remember: options.remember ?? 20_000,
       timing: this.#timing,
       clock: this.#clock,
-      deliver: (message) => this.#delivery.give(message),
+      deliver: (entry) => this.#delivery.give(entry),
     });
     this.#inbox.knows(options.stored ?? []);
     this.#resumes = this.#inbox.hasStart;
     this.#outbox = new Outbox({ timing: this.#timing, clock: this.#clock, random: this.#random });
+    this.#typist = new Typist({ clock: this.#clock, everyMs: this.#timing.typingEveryMs });
     this.api = new ChatApi({
       url,
       tokens: this.#tokens,
@@ -187,6 +228,26 @@ export class ChatClient {
   }
 
   /**
+   * Sends a message without a connection, so `connect` need not be called. It is repeated like other sends, but does
+   * not wait for them, nor for an earlier one of these.
+   */
+  sendByRest(to: Address, content: Content, { requestId = randomId() }: SendOptions = {}): Promise<Receipt> {
+    const { api } = this;
+    const by = { api, timing: this.#timing, clock: this.#clock, random: this.#random, signal: this.#life.signal };
+    return this.#follow(to, content, async () => post(by, encode(to, content, requestId)));
+  }
+
+  /**
+   * Tells a friend that the user is typing. Call it for each key: it sends once in 3 seconds (`typingEveryMs`). Does
+   * nothing without a connection, or in version 1.
+   */
+  typing(receiverId: string): void {
+    const connection = this.#connection;
+    if (this.#version === 1 || !connection?.isOpen) return;
+    this.#typist.tell(receiverId, (text) => connection.send(text));
+  }
+
+  /**
    * Checks now whether the connection is alive, or tries to connect now. Call it when the application knows that the
    * network is back. A browser's `online` event does the same.
    */
@@ -212,6 +273,7 @@ export class ChatClient {
     globalThis.removeEventListener?.("online", this.#online);
     this.#wait?.cancel();
     this.#session.abort();
+    for (const message of this.#echoes.release()) this.#inbox.push(message);
     this.#inbox.flush();
     this.#setState("closed");
     this.#life.abort();
@@ -221,9 +283,28 @@ export class ChatClient {
 
   readonly #online = () => this.checkNow();
 
-  #send(to: Address, content: Content, { requestId }: SendOptions): Promise<Receipt> {
-    if (this.#state === "closed") return Promise.reject(new ChatError("closed", "the client was closed"));
-    return this.#outbox.send(to, content, requestId ?? randomId());
+  #send(to: Address, content: Content, { requestId = randomId() }: SendOptions): Promise<Receipt> {
+    return this.#follow(to, content, () => this.#outbox.send(to, content, requestId));
+  }
+
+  /** Sends, and takes care that the application is not given its own message. */
+  async #follow(to: Address, content: Content, send: () => Promise<Receipt>): Promise<Receipt> {
+    if (this.#isClosed()) throw new ChatError("closed", "the client was closed");
+    if (this.#version === 1) return send();
+    const release = this.#echoes.expect(to, content);
+    try {
+      const receipt = await send();
+      this.#inbox.ignore(receipt.id);
+      return receipt;
+    } finally {
+      for (const message of release()) this.#inbox.push(message);
+    }
+  }
+
+  /** Gives an entry to the application. A message may have been recalled while it waited. */
+  #take(entry: LogEntry): void | Promise<void> {
+    if (entry.type === "RECALLED") return this.#options.onRecalled?.(entry);
+    if (!this.#inbox.isRecalled(entry.id)) return this.#options.onMessage(entry);
   }
 
   async #dial(): Promise<void> {
@@ -236,6 +317,7 @@ export class ChatClient {
       this.#connection = new Connection({
         url: this.#socketUrl,
         token,
+        version: this.#version,
         timing: this.#timing,
         clock: this.#clock,
         webSocket: this.#webSocket,
@@ -289,7 +371,7 @@ export class ChatClient {
   async #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
     await this.#untilDone(async () => {
       const since = resumes ? this.#inbox.resumePoint : undefined;
-      await catchUp({ api: this.api, inbox: this.#inbox, since, signal });
+      await catchUp({ api: this.api, inbox: this.#inbox, since, recalls: this.#version === 2, signal });
     }, signal);
     if (!signal.aborted) this.#inbox.caughtUp();
   }
@@ -324,15 +406,33 @@ export class ChatClient {
       case "unicast":
       case "multicast":
         this.#begin(frame.timestamp, DATE_SLACK_MS);
+        if (!this.#echoes.holds(frame)) this.#inbox.push(frame);
+        return;
+      case "RECALLED":
         return this.#inbox.push(frame);
       case "ACK":
         this.#begin(frame.timestamp, DATE_SLACK_MS);
         return this.#outbox.acknowledged(frame);
       case "ERROR":
-        if (!this.#outbox.refused(frame)) this.#tell(new ChatError(frame.code, frame.message));
+        if (!this.#outbox.refused(frame)) this.#tell(ChatError.of(frame));
         return;
+      default:
+        this.#guard(() => this.#signalled(frame));
+    }
+  }
+
+  #signalled(frame: Notification | Signal): void {
+    switch (frame.type) {
       case "NOTIFICATION":
-        this.#guard(() => this.#options.onNotification?.(frame));
+        return this.#options.onNotification?.(frame);
+      case "READ":
+        return this.#options.onRead?.(frame);
+      case "TYPING":
+        return this.#options.onTyping?.(frame);
+      case "INVITATION":
+        return this.#options.onInvitation?.(frame);
+      case "GROUP":
+        return this.#options.onGroup?.(frame);
     }
   }
 

@@ -2,7 +2,7 @@
 
 import type { Clock, Timer } from "./clock.js";
 import type { Transport } from "./outbox.js";
-import { readFrame, type ServerFrame } from "./protocol.js";
+import { readFrame, type ServerFrame, type Version } from "./protocol.js";
 import type { Timing } from "./timing.js";
 
 /** The standard constructor of WebSockets. */
@@ -11,6 +11,7 @@ export type WebSocketConstructor = new (url: string, protocols: string[]) => Web
 export interface ConnectionSettings {
   url: string;
   token: string;
+  version: Version;
   timing: Timing;
   clock: Clock;
   webSocket: WebSocketConstructor;
@@ -22,6 +23,9 @@ export interface ConnectionSettings {
    */
   ended: (why: string, isReplaced: boolean) => void;
 }
+
+/** The subprotocols that ask for the versions. One is offered with the token, and the server answers with it. */
+const SUBPROTOCOLS: Record<Version, string> = { 1: "chat", 2: "chat.2" };
 
 const PING = JSON.stringify({ type: "ping" });
 
@@ -46,7 +50,7 @@ export class Connection implements Transport {
     const { clock, timing, webSocket: Socket } = settings;
     this.#settings = settings;
     this.heardAt = clock.now();
-    this.#socket = new Socket(settings.url, ["chat", settings.token]);
+    this.#socket = new Socket(settings.url, [SUBPROTOCOLS[settings.version], settings.token]);
     this.#deadline = clock.after(timing.handshakeMs, () => this.#end("the handshake took too long"));
     this.#socket.onopen = () => this.#opened();
     this.#socket.onmessage = (event: MessageEvent<unknown>) => this.#received(event.data);
@@ -54,8 +58,13 @@ export class Connection implements Transport {
     this.#socket.onerror = () => this.#end("the connection failed");
   }
 
+  /** Whether frames can be sent. */
+  get isOpen(): boolean {
+    return this.#socket.readyState === 1;
+  }
+
   send(text: string): void {
-    if (this.#socket.readyState === 1) this.#socket.send(text);
+    if (this.isOpen) this.#socket.send(text);
   }
 
   probe(): void {

@@ -1,14 +1,13 @@
-/** The delivery of messages to the application: one at a time, and each until the application accepts it. */
+/** The delivery of messages and recalls to the application: one at a time, and each until the application takes it. */
 
 import { backoffMs, sleep, type Backoff, type Clock } from "./clock.js";
-import type { Message } from "./protocol.js";
 
-export interface DeliverySettings {
-  /** The callback of the application. If it throws or rejects, the application does not have the message. */
-  take: (message: Message) => void | Promise<void>;
+export interface DeliverySettings<Entry> {
+  /** The callback of the application. If it throws or rejects, the application does not have the entry. */
+  take: (entry: Entry) => void | Promise<void>;
   /** Called with what `take` threw. It must not throw. */
   failed: (thrown: unknown) => void;
-  /** The waits before a message is given again. */
+  /** The waits before an entry is given again. */
   backoff: Backoff;
   clock: Clock;
   random: () => number;
@@ -16,31 +15,31 @@ export interface DeliverySettings {
   signal: AbortSignal;
 }
 
-/** A message is given only when all messages before it were accepted. */
-export class Delivery {
-  readonly #settings: DeliverySettings;
+/** An entry is given only when all entries before it were accepted. */
+export class Delivery<Entry> {
+  readonly #settings: DeliverySettings<Entry>;
   #queue: Promise<void> = Promise.resolve();
 
-  constructor(settings: DeliverySettings) {
+  constructor(settings: DeliverySettings<Entry>) {
     this.#settings = settings;
   }
 
-  /** Gives a message after those before it. Resolves when the application has accepted it. Never rejects. */
-  give(message: Message): Promise<void> {
-    this.#queue = this.#queue.then(() => this.#untilTaken(message));
+  /** Gives an entry after those before it. Resolves when the application has accepted it. Never rejects. */
+  give(entry: Entry): Promise<void> {
+    this.#queue = this.#queue.then(() => this.#untilTaken(entry));
     return this.#queue;
   }
 
-  /** Resolves when all messages so far were given. */
+  /** Resolves when all entries so far were given. */
   settled(): Promise<void> {
     return this.#queue;
   }
 
-  async #untilTaken(message: Message): Promise<void> {
+  async #untilTaken(entry: Entry): Promise<void> {
     const { take, failed, backoff, clock, random, signal } = this.#settings;
     for (let attempt = 0; ; attempt++) {
       try {
-        return await take(message);
+        return await take(entry);
       } catch (thrown) {
         failed(thrown);
       }

@@ -1,7 +1,8 @@
-/** The arrived messages: drops duplicates, sorts messages by id, and delivers them. */
+/** The arrived messages and recalls: drops duplicates, sorts them by id, and delivers them. */
 
 import type { Clock, Timer } from "./clock.js";
-import type { Message } from "./protocol.js";
+import { placeOf } from "./place.js";
+import type { LogEntry } from "./protocol.js";
 import { Seen } from "./seen.js";
 import type { Timing } from "./timing.js";
 import { firstIdAt, timeOf } from "./ulid.js";
@@ -11,13 +12,14 @@ export interface InboxSettings {
   remember: number;
   timing: Pick<Timing, "holdMs" | "orderMs" | "overlapMs">;
   clock: Clock;
-  /** Gives a message to the application, after those before it. Resolves when the application has it. Never rejects. */
-  deliver: (message: Message) => Promise<void>;
+  /** Gives an entry to the application, after those before it. Resolves when the application has it. Never rejects. */
+  deliver: (entry: LogEntry) => Promise<void>;
 }
 
-/** A pushed message, and until when it waits for older ones. */
+/** A pushed entry, and until when it waits for older ones. */
 interface Held {
-  message: Message;
+  entry: LogEntry;
+  place: string;
   dueAt: number;
 }
 
@@ -28,10 +30,15 @@ interface Held {
  * After an interruption, everything after the position is read again. Pushed messages move the position, but only
  * while no older message can be missing, that is, after a complete catch-up. Missed messages do not move it, because a
  * dead connection may have received older ones.
+ *
+ * A recall has its place among the messages, and is delivered there. From the moment that it arrives, the message that
+ * it names is not delivered any more.
  */
 export class Inbox {
   readonly #settings: InboxSettings;
   readonly #seen: Seen;
+  /** The ids of recalled messages. */
+  readonly #recalled: Seen;
   /** Sorted by id. */
   #held: Held[] = [];
   #alarm: Timer | undefined;
@@ -46,6 +53,7 @@ export class Inbox {
   constructor(settings: InboxSettings) {
     this.#settings = settings;
     this.#seen = new Seen(settings.remember);
+    this.#recalled = new Seen(settings.remember);
   }
 
   /**
@@ -57,6 +65,16 @@ export class Inbox {
     for (const id of sorted) this.#seen.add(id);
     const greatest = sorted.at(-1);
     if (greatest !== undefined) this.startAt(this.#before(greatest));
+  }
+
+  /** Never delivers this message: the application has it already. */
+  ignore(id: string): void {
+    this.#seen.add(id);
+  }
+
+  /** Whether the recall of this message has arrived. */
+  isRecalled(id: string): boolean {
+    return this.#recalled.has(id);
   }
 
   /** A resumption reads nothing up to this id. Only the first call has an effect. */
@@ -79,19 +97,23 @@ export class Inbox {
     this.#complete = false;
   }
 
-  /** Takes a pushed message. */
-  push(message: Message): void {
+  /** Takes a pushed entry. */
+  push(entry: LogEntry): void {
+    if (!this.#isNew(entry)) return;
     const { clock, timing } = this.#settings;
     const dueAt = clock.now() + (this.#complete ? timing.orderMs : timing.holdMs);
-    const place = this.#held.findLastIndex((held) => held.message.id <= message.id) + 1;
-    this.#held.splice(place, 0, { message, dueAt });
+    const place = placeOf(entry);
+    const index = this.#held.findLastIndex((held) => held.place <= place) + 1;
+    this.#held.splice(index, 0, { entry, place, dueAt });
     this.#giveDue();
   }
 
-  /** Takes a pulled message. Resolves when the application has it and all before it. */
-  pull(message: Message): Promise<void> {
-    this.#giveHeld(({ id }) => id < message.id);
-    this.#give(message);
+  /** Takes a pulled entry. Resolves when the application has it and all before it. */
+  pull(entry: LogEntry): Promise<void> {
+    const place = placeOf(entry);
+    const isNew = this.#isNew(entry);
+    this.#giveHeld((held) => held.place < place);
+    if (isNew) this.#give(entry);
     return this.#given;
   }
 
@@ -113,29 +135,36 @@ export class Inbox {
     this.#alarm?.cancel();
   }
 
-  /** Delivers messages that have waited long enough, and older ones. */
+  /** Delivers entries that have waited long enough, and older ones. */
   #giveDue(): void {
     const { clock } = this.#settings;
     const last = this.#held.findLast(({ dueAt }) => dueAt <= clock.now());
-    if (last !== undefined) this.#giveHeld(({ id }) => id <= last.message.id);
+    if (last !== undefined) this.#giveHeld(({ place }) => place <= last.place);
     this.#alarm?.cancel();
     if (this.#held.length === 0) return;
     const next = this.#held.reduce((soonest, { dueAt }) => Math.min(soonest, dueAt), Infinity);
     this.#alarm = clock.after(next - clock.now(), () => this.#giveDue());
   }
 
-  /** Delivers waiting messages up to the first that must still wait. */
-  #giveHeld(isToGo: (message: Message) => boolean): void {
-    for (let first = this.#held[0]; first !== undefined && isToGo(first.message); first = this.#held[0]) {
+  /** Delivers waiting entries up to the first that must still wait. */
+  #giveHeld(isToGo: (held: Held) => boolean): void {
+    for (let first = this.#held[0]; first !== undefined && isToGo(first); first = this.#held[0]) {
       this.#held.shift();
-      this.#give(first.message);
-      if (first.message.id > this.#highest) this.#highest = first.message.id;
+      this.#give(first.entry);
+      const { id, type } = first.entry;
+      if (type !== "RECALLED" && id > this.#highest) this.#highest = id;
     }
     if (this.#complete) this.advance(this.#highest);
   }
 
-  #give(message: Message): void {
-    if (this.#seen.add(message.id)) this.#given = this.#settings.deliver(message);
+  /** Remembers a recall, and returns whether it is the first of its message. Messages are remembered when given. */
+  #isNew(entry: LogEntry): boolean {
+    return entry.type !== "RECALLED" || this.#recalled.add(entry.id);
+  }
+
+  #give(entry: LogEntry): void {
+    if (entry.type !== "RECALLED" && (this.isRecalled(entry.id) || !this.#seen.add(entry.id))) return;
+    this.#given = this.#settings.deliver(entry);
   }
 
   /** The id that is `overlapMs` before this one. The server may store messages between the two late. */

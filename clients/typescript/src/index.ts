@@ -1,6 +1,13 @@
 /** A client of the serverless chat module. Start with `ChatClient`. */
 
-export { ChatApi, type Page, type PullOptions } from "./api.js";
+export {
+  ChatApi,
+  type ConversationsPage,
+  type HistoryOptions,
+  type HistoryPage,
+  type Page,
+  type PullOptions,
+} from "./api.js";
 export { ChatClient, type ClientOptions, type SendOptions, type State } from "./client.js";
 export type { Backoff, Clock, Timer } from "./clock.js";
 export type { WebSocketConstructor } from "./connection.js";
@@ -8,12 +15,26 @@ export { ChatError, type ErrorCode } from "./errors.js";
 export type { Receipt } from "./outbox.js";
 export type {
   Content,
+  Conversation,
+  ConversationAddress,
   Group,
+  GroupConversation,
+  GroupFrame,
   GroupMessage,
+  HistoryMessage,
   Invitation,
+  InvitationFrame,
   Json,
   Message,
   Notification,
+  PrivateConversation,
   PrivateMessage,
+  ReadFrame,
+  RecalledFrame,
+  RecalledGroupMessage,
+  RecalledPrivateMessage,
+  TypingFrame,
+  Version,
 } from "./protocol.js";
+export type { Address } from "./submission.js";
 export type { Timing } from "./timing.js";

@@ -4,11 +4,9 @@
 
 import { backoffMs, type Clock, type Timer } from "./clock.js";
 import { ChatError } from "./errors.js";
-import { MAX_FRAME_BYTES, MAX_REQUEST_ID_BYTES, type AckFrame, type Content, type ErrorFrame } from "./protocol.js";
+import type { AckFrame, Content, ErrorFrame } from "./protocol.js";
+import { encode, type Address } from "./submission.js";
 import type { Timing } from "./timing.js";
-
-/** The addressee of a message. */
-export type Address = { receiverId: string } | { groupId: string };
 
 /** A message that was accepted. */
 export interface Receipt {
@@ -99,13 +97,15 @@ export class Outbox {
   }
 
   /** Returns whether the error belongs to a send. If so, the promise of the send reports it. */
-  refused({ requestId, code, message }: ErrorFrame): boolean {
-    const pending = requestId === undefined ? undefined : this.#byRequest.get(requestId);
+  refused(frame: ErrorFrame): boolean {
+    const pending = frame.requestId === undefined ? undefined : this.#byRequest.get(frame.requestId);
     if (pending === undefined) return false;
-    if (code === "unavailable") {
-      this.#repeatAfter(pending, backoffMs(this.#settings.timing.backoff, pending.attempts, this.#settings.random));
-    } else if (code !== "token_expired") {
-      pending.reject(new ChatError(code, message));
+    const error = ChatError.of(frame);
+    if (error.isTemporary) {
+      const waitMs = backoffMs(this.#settings.timing.backoff, pending.attempts, this.#settings.random);
+      this.#repeatAfter(pending, Math.max(waitMs, error.retryAfterMs ?? 0));
+    } else if (error.code !== "token_expired") {
+      pending.reject(error);
     }
     // After `token_expired` the connection ends. The next one has a new token.
     return true;
@@ -122,7 +122,7 @@ export class Outbox {
     const transport = this.#transport;
     if (transport === undefined) return;
     pending.expiry ??= clock.after(timing.idempotentMs, () => {
-      pending.reject(new ChatError("unacknowledged", "no acknowledgement came; it may have been accepted"));
+      pending.reject(unacknowledged());
     });
     pending.sentAt = clock.now();
     this.#repeatAfter(pending, timing.ackMs * 2 ** Math.min(pending.attempts, 3), true);
@@ -151,27 +151,7 @@ export class Outbox {
   }
 }
 
-function encode(to: Address, content: Content, requestId: string): string {
-  const requestIdBytes = bytesOf(requestId);
-  if (requestIdBytes < 1 || requestIdBytes > MAX_REQUEST_ID_BYTES) {
-    throw new ChatError("bad_request", `requestId has ${requestIdBytes} bytes, not 1 to ${MAX_REQUEST_ID_BYTES}`);
-  }
-  const type = "groupId" in to ? "multicast" : "unicast";
-  let text: string;
-  try {
-    text = JSON.stringify({ type, ...to, content, requestId });
-  } catch (cause) {
-    throw new ChatError("bad_request", "the content is not JSON", { cause });
-  }
-  if (content === undefined || content === null) throw new ChatError("bad_request", "the content is missing");
-  const bytes = bytesOf(text);
-  // The gateway would close the connection for a longer frame.
-  if (bytes > MAX_FRAME_BYTES) {
-    throw new ChatError("bad_request", `the frame is ${bytes} bytes long; the limit is ${MAX_FRAME_BYTES}`);
-  }
-  return text;
-}
-
-function bytesOf(text: string): number {
-  return new TextEncoder().encode(text).length;
+/** The error of a send that was given up. */
+export function unacknowledged(): ChatError {
+  return new ChatError("unacknowledged", "no acknowledgement came; it may have been accepted");
 }

@@ -1,5 +1,8 @@
 /** The protocol's frames and documents as types, and the parser of frames. */
 
+/** A version of the protocol. In version 2, the server also sends the user's own messages, and signals. */
+export type Version = 1 | 2;
+
 /** Any JSON value. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
@@ -30,8 +33,56 @@ export interface GroupMessage {
   timestamp: number;
 }
 
-/** A message to the user. */
+/** A message to the user, or in version 2 also one from the user. */
 export type Message = PrivateMessage | GroupMessage;
+
+interface Recalled {
+  /** A recalled message has no content any more. */
+  content?: never;
+  /** When it was recalled, in milliseconds since the Unix epoch. */
+  recalledAt: number;
+}
+
+/** A recalled private message, as a history has it. */
+export interface RecalledPrivateMessage extends Omit<PrivateMessage, "content">, Recalled {}
+
+/** A recalled message to a group, as a history has it. */
+export interface RecalledGroupMessage extends Omit<GroupMessage, "content">, Recalled {}
+
+/** A message in a history. If it has `recalledAt`, it was recalled. */
+export type HistoryMessage = (Message & { recalledAt?: never }) | RecalledPrivateMessage | RecalledGroupMessage;
+
+/** The conversation with another user, or that of a group. */
+export type ConversationAddress = { userId: string } | { groupId: string };
+
+interface ConversationState {
+  /** The last message. Left out if nothing was said. */
+  last?: HistoryMessage;
+  /** The number of messages of others after `readUntil`, 0 to 100. */
+  unread: number;
+  /** There may be more unread messages than were counted. */
+  unreadMore?: true;
+  /** The last message that the user has read. */
+  readUntil?: string;
+}
+
+/** A conversation with a friend. */
+export interface PrivateConversation extends ConversationState {
+  type: "unicast";
+  userId: string;
+  /** The last message that the friend has read. */
+  peerReadUntil?: string;
+}
+
+/** A conversation of a group. */
+export interface GroupConversation extends ConversationState {
+  type: "multicast";
+  groupId: string;
+  name: string;
+}
+
+/** A conversation in the list of conversations. */
+export type Conversation = PrivateConversation | GroupConversation;
 
 /** A notification of the host application to online users. It is never stored and never repeated. */
 export interface Notification {
@@ -55,10 +106,56 @@ export interface ErrorFrame {
   code: string;
   message: string;
   requestId?: string;
+  /** When the reason ends, in milliseconds since the Unix epoch. */
+  until?: number;
+  /** How long to wait before a repeat, in milliseconds. */
+  retryAfterMs?: number;
 }
 
+/** The frame that a message was recalled, for its sender and its receivers. It has the id of the message. */
+export type RecalledFrame = {
+  type: "RECALLED";
+  id: string;
+  /** The sender of the message. In a group, its manager may have recalled it. */
+  senderId: string;
+  /** When the message was recalled, in milliseconds since the Unix epoch. */
+  timestamp: number;
+} & ({ receiverId: string; groupId?: never } | { groupId: string; receiverId?: never });
+
+/** The frame that a conversation was read up to a message: by the user, or by the friend whom `userId` names. */
+export type ReadFrame = {
+  type: "READ";
+  readerId: string;
+  /** The last message that was read. */
+  until: string;
+} & ({ userId: string; groupId?: never } | { groupId: string; userId?: never });
+
+/** The signal that a friend is typing. */
+export interface TypingFrame {
+  type: "TYPING";
+  senderId: string;
+}
+
+/** The signal that the user was invited to a group. */
+export interface InvitationFrame extends Invitation {
+  type: "INVITATION";
+}
+
+/** The signal that a group has changed: that a user joined, left, was removed, or became the manager, for example. */
+export type GroupFrame = { type: "GROUP"; groupId: string } & (
+  | { event: "joined" | "left" | "removed" | "manager"; userId: string }
+  | { event: "renamed"; name: string }
+  | { event: "dissolved" }
+);
+
+/** A frame that has no part in the order of messages, and that is never stored. */
+export type Signal = ReadFrame | TypingFrame | InvitationFrame | GroupFrame;
+
 /** A frame from the server. */
-export type ServerFrame = Message | Notification | AckFrame | ErrorFrame;
+export type ServerFrame = LogEntry | Notification | AckFrame | ErrorFrame | Signal;
+
+/** An entry of the log of messages: a message, or the recall of an earlier one. */
+export type LogEntry = Message | RecalledFrame;
 
 /** A group as its members see it. */
 export interface Group {
@@ -77,10 +174,10 @@ export interface Invitation {
   invitedBy: string;
 }
 
-/** The messages of one sender, as in the answer of a pull. */
+/** The messages of one sender, as in the answer of a pull. In version 2, the recalls of messages are among them. */
 export interface FromSender {
   id: string;
-  messages: Message[];
+  messages: LogEntry[];
 }
 
 /** The longest frame that the server accepts, in bytes. */
@@ -98,7 +195,8 @@ export function readFrame(text: unknown): ServerFrame | undefined {
   } catch {
     return undefined;
   }
-  return isMessage(frame) || isAck(frame) || isError(frame) || isNotification(frame) ? frame : undefined;
+  if (isMessage(frame) || isRecalled(frame) || isAck(frame) || isError(frame)) return frame;
+  return isNotification(frame) || isSignal(frame) ? frame : undefined;
 }
 
 /** Whether a value is a message, as in a frame or a pull. */
@@ -106,6 +204,26 @@ export function isMessage(value: unknown): value is Message {
   if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
   const addressee = { unicast: "receiverId", multicast: "groupId" }[String(value["type"])];
   return addressee !== undefined && hasTexts(value, addressee);
+}
+
+/** Whether a value is the recall of a message, as in a frame or a pull. */
+export function isRecalled(value: unknown): value is RecalledFrame {
+  if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
+  return value["type"] === "RECALLED" && (hasTexts(value, "receiverId") || hasTexts(value, "groupId"));
+}
+
+/** The fields that a signal has in any case, by its type. */
+const SIGNALS = new Map<unknown, readonly string[]>([
+  ["READ", ["readerId", "until"]],
+  ["TYPING", ["senderId"]],
+  ["INVITATION", ["id", "groupName", "groupId", "userId", "invitedBy"]],
+  ["GROUP", ["groupId", "event"]],
+]);
+
+function isSignal(value: unknown): value is Signal {
+  const fields = hasTexts(value, "type") ? SIGNALS.get(value["type"]) : undefined;
+  if (fields === undefined || !hasTexts(value, ...fields)) return false;
+  return value["type"] !== "READ" || hasTexts(value, "userId") || hasTexts(value, "groupId");
 }
 
 function isAck(value: unknown): value is AckFrame {

@@ -9,6 +9,11 @@ export class Seen {
     this.#capacity = capacity;
   }
 
+  /** Whether an id is known. */
+  has(id: string): boolean {
+    return this.#ids.has(id);
+  }
+
   /** Remembers an id. Returns false if it is known. The oldest id is forgotten if there is no more room. */
   add(id: string): boolean {
     if (this.#ids.has(id)) return false;

@@ -32,6 +32,8 @@ export interface Timing {
   pullEveryMs: number;
   /** How much a resumption reads again: messages may be stored in another order than that of their ids. */
   overlapMs: number;
+  /** How often one receiver is told at most that the user is typing. */
+  typingEveryMs: number;
 }
 
 export const DEFAULT_TIMING: Timing = {
@@ -49,4 +51,5 @@ export const DEFAULT_TIMING: Timing = {
   settleMs: 20_000,
   pullEveryMs: 600_000,
   overlapMs: 660_000,
+  typingEveryMs: 3_000,
 };

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { ChatApi } from "../src/api.js";
 import { Tokens } from "../src/tokens.js";
-import { FakeFetch, idOf, Later, message, page, type FakeAnswer, type FakeRequest } from "./fakes.js";
+import { FakeFetch, idOf, Later, message, page, recall, type FakeAnswer, type FakeRequest } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
 /** An API with these answers and with the tokens `t1`, `t2`, … */
@@ -27,7 +27,11 @@ function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>)
 const GROUP = { id: "g", name: "Team", managerId: "ann", usersId: ["ann"] };
 const INVITATION = { id: "i", groupId: "g", groupName: "Team", userId: "ben", invitedBy: "ann" };
 
-const LAST = { messages: [], next: undefined, token: undefined };
+const HISTORY = { messages: [message(1)], hasMore: false, next: undefined };
+const CONVERSATION = { type: "unicast", userId: "ann", unread: 1, last: message(1) };
+const RECEIPT = { id: "1", timestamp: 5 };
+
+const LAST = { messages: [], recalls: [], next: undefined, token: undefined };
 
 const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][] = [
   ["POST /stage/api/group name=A & B", (api) => api.createGroup("A & B"), { json: "g" }, "g"],
@@ -44,6 +48,37 @@ const calls: [string, (api: ChatApi) => Promise<unknown>, FakeAnswer, unknown][]
   ["GET /stage/api/message drop=false", (api) => api.pull(), { json: [] }, LAST],
   ["GET /stage/api/message drop=false after=1", (api) => api.pull({ after: "1" }), { json: [] }, LAST],
   ["GET /stage/api/message drop=false since=1", (api) => api.pull({ since: "1" }), { json: [] }, LAST],
+  [
+    "GET /stage/api/message drop=false since=1 version=2", (api) => api.pull({ since: "1", recalls: true }),
+    { json: [] }, LAST,
+  ],
+  ["PUT /stage/api/group/g managerId=ben", (api) => api.handOver("g", "ben"), {}, undefined],
+  ["PUT /stage/api/group/g/mute userId=ben minutes=5", (api) => api.mute("g", "ben", 5), {}, undefined],
+  ["DELETE /stage/api/group/g/mute userId=ben", (api) => api.unmute("g", "ben"), {}, undefined],
+  ["GET /stage/api/history userId=ann", (api) => api.history({ userId: "ann" }), { json: [message(1)] }, HISTORY],
+  [
+    "GET /stage/api/history groupId=g before=2 limit=1",
+    (api) => api.history({ groupId: "g" }, { before: "2", limit: 1 }),
+    { json: [message(1)], headers: { "x-has-more": "true", "x-next": "1" } }, { ...HISTORY, hasMore: true, next: "1" },
+  ],
+  [
+    "GET /stage/api/history userId=ann after=2", (api) => api.history({ userId: "ann" }, { after: "2" }),
+    { json: [message(1)], headers: { "x-has-more": "false" } }, HISTORY,
+  ],
+  [
+    "GET /stage/api/conversation", (api) => api.conversations(),
+    { json: [CONVERSATION], headers: { "x-has-more": "true", "x-next": "u-ann" } },
+    { conversations: [CONVERSATION], hasMore: true, next: "u-ann" },
+  ],
+  [
+    "GET /stage/api/conversation after=u-ann", (api) => api.conversations({ after: "u-ann" }),
+    { json: [] }, { conversations: [], hasMore: false, next: undefined },
+  ],
+  ["PUT /stage/api/read userId=ann until=1", (api) => api.markRead({ userId: "ann" }, "1"), {}, undefined],
+  ["PUT /stage/api/read groupId=g until=1", (api) => api.markRead({ groupId: "g" }, "1"), {}, undefined],
+  ["DELETE /stage/api/message/1 receiverId=ben", (api) => api.recall("1", { receiverId: "ben" }), {}, undefined],
+  ["DELETE /stage/api/message/1 groupId=g", (api) => api.recall("1", { groupId: "g" }), {}, undefined],
+  ["POST /stage/api/message", (api) => api.postMessage("{}"), { json: RECEIPT }, RECEIPT],
   ["DELETE /stage/api/message page=1", (api) => api.drop(["1"]), {}, undefined],
   ["DELETE /stage/api/message page=2 page=1", (api) => api.drop(["2", "1"]), {}, undefined],
 ];
@@ -76,21 +111,42 @@ test("a page is sorted by id, not by sender", async () => {
   assert.deepEqual((await these.pull()).messages, [message(1), fromCara, message(3)]);
 });
 
+test("a body that is JSON already is sent unchanged", async () => {
+  const { api: these, server } = api(() => ({ json: RECEIPT }));
+  await these.postMessage('{"type":"unicast"}');
+  assert.deepEqual(server.requests[0]?.body, { type: "unicast" });
+});
+
+test("recalls are sorted by their times, apart from messages", async () => {
+  const recalls = [recall(1, 8), recall(5, 6)];
+  const { api: these } = api(() => page([recalls[0]!, message(7), recalls[1]!, message(2)]));
+  const { messages, recalls: found } = await these.pull({ since: idOf(0), recalls: true });
+  assert.deepEqual([messages, found], [[message(2), message(7)], recalls.reverse()]);
+});
+
+test("a list that has more, but does not say where, is an error", async () => {
+  const { api: these } = api(() => ({ json: [], headers: { "x-has-more": "true" } }));
+  await assert.rejects(these.history({ userId: "ann" }), { name: "ChatError", code: "network" });
+  await assert.rejects(these.conversations(), { name: "ChatError", code: "network" });
+});
+
 test("a page has its next page and its token from the answer, even if it is empty", async () => {
   const { api: these, server } = api(() => page([message(1)], { next: idOf(7), token: "t" }));
-  assert.deepEqual(await these.pull(), { messages: [message(1)], next: idOf(7), token: "t" });
+  assert.deepEqual(await these.pull(), { messages: [message(1)], recalls: [], next: idOf(7), token: "t" });
   server.answer = () => page([], { next: idOf(7), token: "u" });
-  assert.deepEqual(await these.pull({ after: idOf(6) }), { messages: [], next: idOf(7), token: "u" });
+  assert.deepEqual(await these.pull({ after: idOf(6) }), { messages: [], recalls: [], next: idOf(7), token: "u" });
 });
 
 test("a page of a resumption has a next page but no token", async () => {
   const { api: these } = api(() => page([message(7)], { next: idOf(7) }));
-  assert.deepEqual(await these.pull({ since: idOf(6) }), { messages: [message(7)], next: idOf(7), token: undefined });
+  const expected = { messages: [message(7)], recalls: [], next: idOf(7), token: undefined };
+  assert.deepEqual(await these.pull({ since: idOf(6) }), expected);
 });
 
 test("without X-Next the next page begins after the greatest id", async () => {
   const { api: these } = api(() => page([message(3), message(2)], { more: true }));
-  assert.deepEqual(await these.pull(), { messages: [message(2), message(3)], next: idOf(3), token: undefined });
+  const expected = { messages: [message(2), message(3)], recalls: [], next: idOf(3), token: undefined };
+  assert.deepEqual(await these.pull(), expected);
 });
 
 test("if X-Has-More is false there is no next page", async () => {
@@ -122,6 +178,21 @@ for (const [status, code] of refusals) {
     const error = { name: "ChatError", code, status, message: "name must not be blank" };
     await assert.rejects(these.createGroup(" "), error);
     assert.equal(server.requests.length, 1);
+  });
+}
+
+for (const [status, problem, expected] of [
+  [403, { code: "muted", until: 7 }, { code: "muted", until: 7, retryAfterMs: undefined }],
+  [409, { code: "request_id_reused" }, { code: "request_id_reused", until: undefined }],
+  [400, { code: "bad_request" }, { code: "bad_request" }],
+  [429, { code: "rate_limited", retryAfterMs: 1_500 }, { code: "rate_limited", retryAfterMs: 1_500 }],
+  [429, { code: "rate_limited" }, { code: "rate_limited", retryAfterMs: 2_000 }],
+  [403, { code: 403 }, { code: "forbidden" }],
+] as const) {
+  test(`an error has the code of its problem document (${JSON.stringify(problem)})`, async () => {
+    const headers: Record<string, string> = status === 429 ? { "retry-after": "2" } : {};
+    const { api: these } = api(() => ({ status, json: { ...problem, detail: "no" }, headers }));
+    await assert.rejects(these.postMessage("{}"), { name: "ChatError", status, message: "no", ...expected });
   });
 }
 

@@ -6,7 +6,7 @@ import { catchUp } from "../src/catchup.js";
 import { ChatError } from "../src/errors.js";
 import { Inbox } from "../src/inbox.js";
 import { DEFAULT_TIMING } from "../src/timing.js";
-import { idOf, Later, message } from "./fakes.js";
+import { idOf, Later, message, recall } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
 const numberOf = (id: string) => [...Array(100).keys()].find((n) => idOf(n) === id);
@@ -16,7 +16,7 @@ class World {
   readonly story: string[] = [];
   readonly abort = new AbortController();
   /** The pages by the call that returns them: `missed`, `after 2`, `since 2`. The token of a page is this text. */
-  readonly pages = new Map<string, { numbers: number[]; next?: number }>();
+  readonly pages = new Map<string, { numbers: number[]; recalls?: [n: number, at: number][]; next?: number }>();
   /** Whether pages have tokens. Those of an older server have none. */
   hasTokens = true;
   /** Called for each delivered message. */
@@ -29,8 +29,8 @@ class World {
     timing: { ...DEFAULT_TIMING, overlapMs: 0 },
     clock: new FakeClock(),
     deliver: async (one) => {
-      const n = Number(String(one.content).slice(1));
-      this.story.push(`give ${n}`);
+      const n = numberOf(one.id)!;
+      this.story.push(`${one.type === "RECALLED" ? "recall" : "give"} ${n}`);
       await this.taking(n);
     },
   });
@@ -41,15 +41,16 @@ class World {
   }
 
   readonly api = {
-    pull: async ({ after, since }: PullOptions = {}): Promise<Page> => {
+    pull: async ({ after, since, recalls: withRecalls }: PullOptions = {}): Promise<Page> => {
       let name = "missed";
       if (after !== undefined) name = `after ${numberOf(after)}`;
       if (since !== undefined) name = `since ${numberOf(since)}`;
       this.#call(name);
-      const { numbers, next } = this.pages.get(name) ?? { numbers: [] };
+      const { numbers, recalls = [], next } = this.pages.get(name) ?? { numbers: [] };
       const hasToken = this.hasTokens && since === undefined && (numbers.length > 0 || next !== undefined);
       return {
         messages: numbers.map((n) => message(n)),
+        recalls: withRecalls === true ? recalls.map(([n, at]) => recall(n, at)) : [],
         next: next === undefined ? undefined : idOf(next),
         token: hasToken ? name : undefined,
       };
@@ -57,9 +58,9 @@ class World {
     drop: async (tokens: readonly string[]): Promise<void> => this.#call(`drop ${tokens.join(", ")}`),
   };
 
-  run(since?: number): Promise<void> {
+  run(since?: number, recalls = true): Promise<void> {
     const { api, inbox, abort: { signal } } = this;
-    return catchUp({ api, inbox, since: since === undefined ? undefined : idOf(since), signal });
+    return catchUp({ api, inbox, since: since === undefined ? undefined : idOf(since), recalls, signal });
   }
 }
 
@@ -181,6 +182,24 @@ for (const step of ["missed", "after 2", "drop missed", "since 10"]) {
     assert.equal(world.story.at(-1), "drop after 2");
   });
 }
+
+test("a resumption gives recalls in their places", async () => {
+  const world = new World();
+  world.pages.set("since 10", { numbers: [12, 16], recalls: [[12, 18], [5, 14]], next: 18 });
+  world.pages.set("since 18", { numbers: [], recalls: [[3, 20]] });
+  world.pages.set("missed", { numbers: [15, 19] });
+  await world.run(10);
+  const given = world.story.filter((line) => /give|recall/.test(line));
+  assert.deepEqual(given, ["give 12", "recall 5", "give 15", "give 16", "recall 12", "give 19", "recall 3"]);
+  assert.equal(world.inbox.resumePoint, idOf(20));
+});
+
+test("recalls are not asked for in version 1", async () => {
+  const world = new World();
+  world.pages.set("since 10", { numbers: [12], recalls: [[5, 14]] });
+  await world.run(10, false);
+  assert.deepEqual(world.story, ["missed", "since 10", "give 12"]);
+});
 
 test("after the abort nothing is given or dropped", async () => {
   const world = new World();

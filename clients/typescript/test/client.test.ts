@@ -5,11 +5,28 @@ import {
   ChatClient,
   type ChatError,
   type ClientOptions,
+  type Content,
   type Message,
   type Notification,
+  type PrivateMessage,
+  type RecalledFrame,
   type State,
 } from "../src/index.js";
-import { EPOCH_MS, FakeFetch, FakeSockets, idOf, Later, message, numbers, page, type FakeAnswer } from "./fakes.js";
+import { placeOf } from "../src/place.js";
+import type { LogEntry } from "../src/protocol.js";
+import {
+  EPOCH_MS,
+  FakeFetch,
+  FakeSockets,
+  idOf,
+  Later,
+  message,
+  numbers,
+  page,
+  recall,
+  type FakeAnswer,
+  type FakeRequest,
+} from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
 const TIMING = {
@@ -27,21 +44,26 @@ class World {
   readonly clock = new FakeClock();
   readonly sockets = new FakeSockets();
   missed: Message[] = [];
-  log: Message[] = [];
+  log: LogEntry[] = [];
   /** The ids of the messages of each page, by its token: `p1`, `p2`, … Undefined if the token has expired. */
   readonly #pages = new Map<string, string[] | undefined>();
   /** Replaces the answer to a REST call. */
   instead: (line: string) => FakeAnswer | Promise<FakeAnswer> | undefined = () => undefined;
-  readonly server = new FakeFetch(async ({ method, query }) => {
+  /** Answers a send by REST. */
+  accept: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer> = () => ({ status: 503 });
+  readonly server = new FakeFetch(async (request) => {
+    const { method, query } = request;
     const answer = await this.instead(this.server.lines.at(-1)!);
     if (answer !== undefined) return answer;
+    if (method === "POST") return this.accept(request);
     const [after, since] = [query.get("after") ?? "", query.get("since")];
     if (method === "DELETE") return this.#drop(query.getAll("page"));
-    if (since !== null) return page(this.log.filter(({ id }) => id > since));
+    if (since !== null) return page(this.log.filter((one) => placeOf(one) > since));
     return this.page(this.missed.filter(({ id }) => id > after));
   });
   tokens = 0;
   readonly given: Message[] = [];
+  readonly recalled: RecalledFrame[] = [];
   readonly notifications: Notification[] = [];
   readonly errors: ChatError[] = [];
   readonly states: State[] = [];
@@ -52,6 +74,7 @@ class World {
       url: "https://chat.example.com",
       token: async () => `t${++this.tokens}`,
       onMessage: (one) => void this.given.push(one),
+      onRecalled: (one) => void this.recalled.push(one),
       onNotification: (one) => this.notifications.push(one),
       onError: (error) => this.errors.push(error),
       onState: (state) => this.states.push(state),
@@ -106,9 +129,9 @@ class World {
     await settle();
   }
 
-  async push(...messages: Message[]): Promise<void> {
-    this.log.push(...messages);
-    for (const one of messages) this.sockets.last.say(one);
+  async push(...entries: LogEntry[]): Promise<void> {
+    this.log.push(...entries);
+    for (const one of entries) this.sockets.last.say(one);
     await settle();
   }
 
@@ -133,7 +156,7 @@ class World {
 
   /** The requests since this was last called. */
   asked(): string[] {
-    const lines = this.server.lines.map((line) => line.replace(" /api/message", "").replace(/ drop=false/, ""));
+    const lines = this.server.lines.map((line) => line.replace(/ \/api\/message| drop=false| version=2/g, ""));
     return lines.slice(this.#asked, (this.#asked = lines.length));
   }
   #asked = 0;
@@ -147,7 +170,7 @@ test("it connects, catches up, and is online", async () => {
   await settle();
   assert.deepEqual(world.states, ["connecting"]);
   assert.equal(world.sockets.last.url, "wss://chat.example.com/ws");
-  assert.deepEqual(world.sockets.last.protocols, ["chat", "t1"]);
+  assert.deepEqual(world.sockets.last.protocols, ["chat.2", "t1"]);
   assert.deepEqual(world.asked(), [], "what comes before the connection is covered by nothing");
   await world.opened();
   assert.deepEqual(world.states, ["connecting", "catching_up", "online"]);
@@ -313,7 +336,7 @@ for (const [way, token] of [
     assert.deepEqual(world.codes, ["token"]);
     assert.equal(world.client.state, "waiting");
     await world.clock.pass(500);
-    assert.deepEqual(sockets.last.protocols, ["chat", "t"]);
+    assert.deepEqual(sockets.last.protocols, ["chat.2", "t"]);
     assert.equal(asked, 2);
   });
 }
@@ -551,7 +574,7 @@ test("an expired token ends the connection only", async () => {
   assert.equal(world.client.state, "waiting");
   await world.clock.pass(500);
   await world.opened();
-  assert.deepEqual(world.sockets.last.protocols, ["chat", "t2"]);
+  assert.deepEqual(world.sockets.last.protocols, ["chat.2", "t2"]);
   assert.deepEqual(world.sockets.last.requests, [first]);
   world.sockets.last.say({ type: "ACK", requestId: first?.["requestId"], id: "1", timestamp: EPOCH_MS });
   await sent;
@@ -591,7 +614,7 @@ test("a replaced client reconnects when told and loses nothing", async () => {
   await world.dialled();
   await world.opened();
   assert.equal(world.client.state, "online");
-  assert.deepEqual(world.sockets.last.protocols, ["chat", "t2"]);
+  assert.deepEqual(world.sockets.last.protocols, ["chat.2", "t2"]);
   assert.equal(world.sockets.all.length, 2);
   assert.deepEqual(numbers(world.given), [1]);
   assert.deepEqual(world.sockets.last.requests, [request]);
@@ -658,6 +681,239 @@ test("an error of onError is uncaught and stops nothing", async (context) => {
   await world.reconnected();
   assert.equal(world.client.state, "online");
   assert.deepEqual(uncaught, [trouble]);
+});
+
+// Version 2.
+
+test("version 1 can be chosen: its subprotocol, and no recalls and signals", async () => {
+  const world = await World.online({ version: 1 });
+  assert.deepEqual(world.sockets.last.protocols, ["chat", "t1"]);
+  world.client.typing("ben");
+  assert.deepEqual(world.sockets.last.sent, []);
+  await world.reconnected();
+  assert(world.server.lines.some((line) => line.includes("since")));
+  assert(world.server.lines.every((line) => !line.includes("version")), "no recalls are asked for");
+});
+
+/** The n-th message, which Ben has sent to Ann. */
+function own(n: number, content = `m${n}`): PrivateMessage {
+  return { ...message(n, content), senderId: "ben", receiverId: "ann" };
+}
+
+test("an own message of another device is given once", async () => {
+  const world = await World.online();
+  await world.push(own(1), own(1), message(2));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(1), message(2)]);
+  await world.reconnected();
+  await world.push(own(1));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(1), message(2)]);
+});
+
+test("a message that this client has sent is not given after its acknowledgement", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToUser("ann", "m1");
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ACK", requestId, id: idOf(1), timestamp: EPOCH_MS });
+  await world.push(own(1), own(2, "m1"));
+  await sent;
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(2, "m1")]);
+});
+
+test("on the next connection, an echo before the acknowledgement is not given", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToUser("ann", { a: 1 });
+  const { requestId } = world.sockets.last.requests[0]!;
+  await world.reconnected();
+  const echo = { ...own(1), content: { a: 1 } };
+  const alike = { ...own(2), content: { a: 1 } };
+  await world.push(echo, alike, own(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(3)], "which of the two is the echo is not known yet");
+  world.sockets.last.say({ type: "ACK", requestId, id: idOf(1), timestamp: EPOCH_MS });
+  await sent;
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(3), alike]);
+});
+
+test("a message of a send that was given up is given", async () => {
+  const world = await World.online({ timing: { idempotentMs: 1_000 } });
+  const refused = assert.rejects(world.client.sendToUser("ann", "m1"), { code: "unacknowledged" });
+  await world.push(own(1));
+  await world.clock.pass(1_000);
+  await refused;
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(world.given, [own(1)]);
+});
+
+test("a message that equals a send without a result is given at the close", async () => {
+  const world = await World.online();
+  const refused = assert.rejects(world.client.sendToUser("ann", "m1"), { code: "closed" });
+  await world.push(own(1));
+  await world.closed();
+  await refused;
+  assert.deepEqual(world.given, [own(1)]);
+  assert.equal(world.clock.pending, 0);
+});
+
+test("a recall is given once, and its message is ignored later", async () => {
+  const world = await World.online();
+  await world.push(message(1));
+  await world.clock.pass(TIMING.orderMs);
+  await world.push(message(2), recall(1, 5), recall(2, 6), recall(2, 6), message(2), recall(3, 7));
+  await world.clock.pass(TIMING.orderMs);
+  await world.push(message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), [1]);
+  assert.deepEqual(world.recalled, [recall(1, 5), recall(2, 6), recall(3, 7)]);
+});
+
+test("after a reconnection recalls come in their places, by version=2", async () => {
+  const story: string[] = [];
+  const world = await World.online({
+    onMessage: ({ id }) => void story.push(`give ${id}`),
+    onRecalled: ({ id }) => void story.push(`recall ${id}`),
+  });
+  await world.push(message(1));
+  world.log.push(message(2), recall(1, 3), message(4));
+  await world.reconnected();
+  assert.deepEqual(story, [`give ${idOf(1)}`, `give ${idOf(2)}`, `recall ${idOf(1)}`, `give ${idOf(4)}`]);
+  assert(world.server.lines.some((line) => /since=\S+ version=2$/.test(line)));
+  await world.reconnected();
+  assert.equal(story.length, 4);
+});
+
+test("a recall that the application rejects is given again, and later messages wait", async () => {
+  let troubles = 1;
+  const world: World = new World({
+    onRecalled: (one) => {
+      if (troubles-- > 0) throw new Error("no room");
+      world.recalled.push(one);
+    },
+  });
+  await world.connected();
+  await world.push(recall(1, 2), message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual([world.recalled.length, world.given.length], [0, 0]);
+  await world.clock.pass(500);
+  assert.deepEqual([world.recalled, world.given], [[recall(1, 2)], [message(3)]]);
+  assert.deepEqual(world.codes, ["handler"]);
+});
+
+test("a message that is recalled while it waits for the application is not given", async () => {
+  const first = new Later<void>();
+  const world: World = new World({ onMessage: (one) => (world.given.push(one), first.promise) });
+  await world.connected();
+  await world.push(message(1), message(2));
+  await world.clock.pass(TIMING.orderMs);
+  await world.push(recall(2, 3));
+  first.resolve();
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual([numbers(world.given), world.recalled], [[1], [recall(2, 3)]]);
+});
+
+test("without onRecalled, a recall only hides its message", async () => {
+  const options: Partial<ClientOptions> = {};
+  const world = await World.online(Object.assign(options, { onRecalled: undefined }) as typeof options);
+  await world.push(message(1), recall(1, 2), message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), [3]);
+  assert.deepEqual(world.codes, []);
+});
+
+test("signals are given at once, and errors of their handlers are reported", async () => {
+  const given: unknown[] = [];
+  const take = (signal: unknown): void => {
+    given.push(signal);
+    throw new Error("no");
+  };
+  const world = await World.online({ onRead: take, onTyping: take, onInvitation: take, onGroup: take });
+  const signals = [
+    { type: "READ", readerId: "ann", userId: "ann", until: idOf(1) },
+    { type: "TYPING", senderId: "ann" },
+    { type: "INVITATION", id: "i", groupName: "Team", groupId: "g", userId: "ben", invitedBy: "ann" },
+    { type: "GROUP", groupId: "g", event: "renamed", name: "Group" },
+  ];
+  for (const signal of signals) world.sockets.last.say(signal);
+  assert.deepEqual(given, signals);
+  assert.deepEqual(world.codes, Array(4).fill("handler"));
+});
+
+test("typing is told once in a while, and never later than it happened", async () => {
+  const world = new World();
+  world.client.typing("ann");
+  await world.connected();
+  assert.deepEqual(world.sockets.last.sent, [], "it was not queued");
+  for (const to of ["ann", "ann", "cara"]) world.client.typing(to);
+  const frames = ["ann", "cara"].map((receiverId) => ({ type: "typing", receiverId }));
+  assert.deepEqual(world.sockets.last.sent, frames);
+  world.sockets.last.end();
+  world.client.typing("dan");
+  await world.clock.pass(500);
+  await world.opened();
+  assert.deepEqual(world.sockets.last.sent, []);
+  world.client.typing("dan");
+  assert.deepEqual(world.sockets.last.sent, [{ type: "typing", receiverId: "dan" }]);
+});
+
+test("a muted send is refused for good, and its error says until when", async () => {
+  const world = await World.online();
+  const sent = world.client.sendToGroup("g", "hi");
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ERROR", code: "muted", message: "muted", requestId, until: EPOCH_MS });
+  await assert.rejects(sent, { name: "ChatError", code: "muted", until: EPOCH_MS });
+  await world.reconnected();
+  assert.deepEqual(world.sockets.last.requests, []);
+});
+
+// Sends by REST.
+
+const RECEIPT = { id: idOf(1), timestamp: EPOCH_MS };
+
+test("a send by REST needs no connection", async () => {
+  const world = new World();
+  world.accept = () => ({ json: RECEIPT });
+  assert.deepEqual(await world.client.sendByRest({ groupId: "g" }, "m1", { requestId: "r" }), RECEIPT);
+  assert.deepEqual(world.server.lines, ["POST /api/message"]);
+  const [{ body }] = world.server.requests as [FakeRequest];
+  assert.deepEqual(body, { type: "multicast", groupId: "g", content: "m1", requestId: "r" });
+  assert.deepEqual([world.sockets.all.length, world.clock.pending], [0, 0]);
+});
+
+test("the echo of a send by REST is not given, whether it comes before or after the answer", async () => {
+  const world = await World.online();
+  const answer = new Later<FakeAnswer>();
+  world.accept = () => answer.promise;
+  const sent = world.client.sendByRest({ receiverId: "ann" }, "m1");
+  await world.push(own(1));
+  await world.clock.pass(TIMING.orderMs);
+  answer.resolve({ json: RECEIPT });
+  await sent;
+  await world.push(own(1), message(2));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(world.given), [2]);
+});
+
+test("a content that is not JSON is refused before sending", async () => {
+  const world = await World.online();
+  const circle: Record<string, unknown> = {};
+  circle["self"] = circle;
+  const refused = { name: "ChatError", code: "bad_request" };
+  await assert.rejects(world.client.sendByRest({ receiverId: "ann" }, circle as Content), refused);
+  await assert.rejects(world.client.sendToUser("ann", circle as Content), refused);
+  assert(world.server.lines.every((line) => !line.startsWith("POST")));
+});
+
+test("a send by REST rejects at the close", async () => {
+  const world = await World.online();
+  world.accept = () => new Later<FakeAnswer>().promise;
+  const refused = assert.rejects(world.client.sendByRest({ receiverId: "ann" }, 1), { code: "closed" });
+  await settle();
+  await assertOver(world);
+  await refused;
+  await assert.rejects(world.client.sendByRest({ receiverId: "ann" }, 1), { code: "closed" });
 });
 
 // The start of a resumption.

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Connection } from "../src/connection.js";
-import type { ServerFrame } from "../src/protocol.js";
+import type { ServerFrame, Version } from "../src/protocol.js";
 import { DEFAULT_TIMING } from "../src/timing.js";
 import { FakeSockets, message } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
@@ -11,7 +11,7 @@ const TIMING = { ...DEFAULT_TIMING, pingEveryMs: 60, silenceMs: 300, answerMs: 1
 const PROBED = { type: "ERROR", code: "bad_request", message: "receiverId is missing", requestId: "client-probe" };
 
 /** A connection under test, and its events. */
-function dialled() {
+function dialled(version: Version = 2) {
   const clock = new FakeClock();
   const sockets = new FakeSockets();
   const frames: ServerFrame[] = [];
@@ -19,6 +19,7 @@ function dialled() {
   const connection = new Connection({
     url: "wss://chat.example.com/ws",
     token: "t",
+    version,
     timing: TIMING,
     clock,
     webSocket: sockets.constructorFor,
@@ -35,11 +36,23 @@ function opened() {
   return all;
 }
 
-test("the token is sent as a subprotocol, not in the address", () => {
-  const { socket, said } = opened();
-  assert.equal(socket.url, "wss://chat.example.com/ws");
-  assert.deepEqual(socket.protocols, ["chat", "t"]);
-  assert.deepEqual(said, ["opened"]);
+for (const [version, subprotocol] of [[1, "chat"], [2, "chat.2"]] as const) {
+  test(`version ${version} and the token are sent as subprotocols, not in the address`, () => {
+    const { socket, said } = dialled(version);
+    socket.open();
+    assert.equal(socket.url, "wss://chat.example.com/ws");
+    assert.deepEqual(socket.protocols, [subprotocol, "t"]);
+    assert.deepEqual(said, ["opened"]);
+  });
+}
+
+test("a connection is open from its handshake until it is closed", () => {
+  const { connection, socket } = dialled();
+  assert.equal(connection.isOpen, false);
+  socket.open();
+  assert.equal(connection.isOpen, true);
+  socket.end();
+  assert.equal(connection.isOpen, false);
 });
 
 test("a handshake that takes too long ends, and a late opening is ignored", async () => {

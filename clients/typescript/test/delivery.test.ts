@@ -12,7 +12,7 @@ function delivery(take: (message: Message) => void | Promise<void> = () => {}) {
   const end = new AbortController();
   const given: Message[] = [];
   const failures: unknown[] = [];
-  const these = new Delivery({
+  const these = new Delivery<Message>({
     take: (one) => {
       given.push(one);
       return take(one);

@@ -1,7 +1,7 @@
 /** The other side of the network, controlled by a test: sockets, answers and messages. */
 
 import type { WebSocketConstructor } from "../src/connection.js";
-import type { Message, PrivateMessage } from "../src/protocol.js";
+import type { LogEntry, PrivateMessage, RecalledFrame } from "../src/protocol.js";
 import { firstIdAt } from "../src/ulid.js";
 
 /** A socket that its test controls. */
@@ -152,9 +152,14 @@ export function message(n: number, content = `m${n}`): PrivateMessage {
   return { type: "unicast", id: idOf(n), senderId: "ann", receiverId: "ben", content, timestamp: EPOCH_MS + n };
 }
 
-/** The numbers of messages, for comparisons. */
-export function numbers(messages: Message[]): number[] {
-  return messages.map(({ timestamp }) => timestamp - EPOCH_MS);
+/** The recall of the n-th message at the time of the `at`-th. */
+export function recall(n: number, at: number): RecalledFrame {
+  return { type: "RECALLED", id: idOf(n), senderId: "ann", receiverId: "ben", timestamp: EPOCH_MS + at };
+}
+
+/** The numbers of messages and recalls by their times, for comparisons. */
+export function numbers(entries: LogEntry[]): number[] {
+  return entries.map(({ timestamp }) => timestamp - EPOCH_MS);
 }
 
 interface PageOptions {
@@ -167,9 +172,9 @@ interface PageOptions {
 }
 
 /** The answer to a pull. Without options, it is the last page, and nothing can drop it. */
-export function page(messages: Message[], { next, more = next !== undefined, token }: PageOptions = {}): FakeAnswer {
-  const senders = new Map<string, Message[]>();
-  for (const one of messages) senders.set(one.senderId, [...(senders.get(one.senderId) ?? []), one]);
+export function page(entries: LogEntry[], { next, more = next !== undefined, token }: PageOptions = {}): FakeAnswer {
+  const senders = new Map<string, LogEntry[]>();
+  for (const one of entries) senders.set(one.senderId, [...(senders.get(one.senderId) ?? []), one]);
   return {
     json: [...senders].map(([id, theirs]) => ({ id, messages: theirs })),
     headers: {

@@ -2,16 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Inbox } from "../src/inbox.js";
-import type { Message } from "../src/protocol.js";
-import { idOf, Later, message, numbers } from "./fakes.js";
+import type { LogEntry } from "../src/protocol.js";
+import { idOf, Later, message, numbers, recall } from "./fakes.js";
 import { FakeClock } from "./time.js";
 
 const TIMING = { holdMs: 1_000, orderMs: 100, overlapMs: 50 };
 
 /** An inbox and the messages that it delivered. */
-function inbox(remember = 100, deliver: (message: Message) => Promise<void> = async () => {}) {
+function inbox(remember = 100, deliver: (entry: LogEntry) => Promise<void> = async () => {}) {
   const clock = new FakeClock();
-  const given: Message[] = [];
+  const given: LogEntry[] = [];
   const these = new Inbox({
     remember,
     timing: TIMING,
@@ -129,6 +129,59 @@ test("a pull resolves when the application has the message", async () => {
   taken.resolve();
   await new Promise(setImmediate);
   assert.equal(resolved, 2);
+});
+
+test("a recall has its place among messages, pushed or pulled", async () => {
+  const { inbox: these, clock, given } = online();
+  these.push(message(5));
+  these.push(recall(1, 4));
+  these.push(message(3));
+  await clock.pass(TIMING.orderMs);
+  assert.deepEqual(numbers(given), [3, 4, 5]);
+  these.push(message(7));
+  await these.pull(recall(2, 6));
+  await these.pull(recall(3, 8));
+  assert.deepEqual(numbers(given), [3, 4, 5, 6, 7, 8]);
+});
+
+test("a recall that is pushed and pulled is given once", async () => {
+  const { inbox: these, clock, given } = online();
+  these.push(recall(1, 2));
+  await these.pull(recall(1, 2));
+  await clock.pass(TIMING.orderMs);
+  these.push(recall(1, 2));
+  await clock.pass(TIMING.orderMs);
+  assert.deepEqual(given, [recall(1, 2)]);
+});
+
+test("a message is not given from the moment that its recall arrives", async () => {
+  const { inbox: these, clock, given } = online();
+  these.push(message(1));
+  assert.equal(these.isRecalled(idOf(1)), false);
+  these.push(recall(1, 3));
+  assert.equal(these.isRecalled(idOf(1)), true);
+  await these.pull(message(1));
+  await these.pull(message(2));
+  await clock.pass(TIMING.orderMs);
+  assert.deepEqual(given, [message(2), recall(1, 3)]);
+});
+
+test("recalls do not move the resume point", async () => {
+  const { inbox: these, clock } = online();
+  these.startAt(idOf(10));
+  these.push(recall(1, 500));
+  await clock.pass(TIMING.orderMs);
+  assert.equal(these.resumePoint, idOf(10));
+});
+
+test("an ignored message is never given", async () => {
+  const { inbox: these, given } = inbox();
+  these.push(message(1));
+  these.ignore(idOf(1));
+  these.ignore(idOf(2));
+  await these.pull(message(2));
+  these.caughtUp();
+  assert.deepEqual(given, []);
 });
 
 test("messages stored by an earlier client are not given again", async () => {

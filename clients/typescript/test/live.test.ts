@@ -10,8 +10,13 @@ import {
   ChatClient,
   type ChatError,
   type ClientOptions,
+  type GroupFrame,
+  type InvitationFrame,
   type Message,
   type Notification,
+  type ReadFrame,
+  type RecalledFrame,
+  type TypingFrame,
 } from "../src/index.js";
 import { Proxy } from "./proxy.js";
 import { befriend, notify, startStack, tokenOf, type Stack } from "./stack.js";
@@ -33,6 +38,8 @@ const people: Person[] = [];
 class Person {
   readonly received: Message[] = [];
   readonly notifications: Notification[] = [];
+  readonly recalled: RecalledFrame[] = [];
+  readonly signals: (ReadFrame | TypingFrame | InvitationFrame | GroupFrame)[] = [];
   readonly errors: ChatError[] = [];
   readonly client: ChatClient;
 
@@ -42,6 +49,11 @@ class Person {
       token: () => tokenOf(user),
       onMessage: (message) => void this.received.push(message),
       onNotification: (notification) => this.notifications.push(notification),
+      onRecalled: (recalled) => void this.recalled.push(recalled),
+      onRead: (read) => this.signals.push(read),
+      onTyping: (typing) => this.signals.push(typing),
+      onInvitation: (invitation) => this.signals.push(invitation),
+      onGroup: (change) => this.signals.push(change),
       onError: (error) => this.errors.push(error),
       timing: { backoff: { baseMs: 20, maxMs: 200 } },
       ...options,
@@ -60,6 +72,26 @@ class Person {
     await until(() => this.received.length >= count, 20_000);
     return this.received.map(({ content }) => content);
   }
+
+  /** Waits for this many signals. */
+  async signalled(count: number): Promise<Person["signals"]> {
+    await until(() => this.signals.length >= count);
+    return this.signals;
+  }
+}
+
+/** Two friends, with a phone and a laptop of the first one and a phone of the second one, all online. */
+async function devices(first: string, second: string): Promise<{ phone: Person; laptop: Person; ben: Person }> {
+  await befriend(stack, first, second);
+  const people = [first, first, second].map((user) => new Person(user).online());
+  const [phone, laptop, ben] = await Promise.all(people);
+  assert(phone && laptop && ben);
+  return { phone, laptop, ben };
+}
+
+async function close(...people: Person[]): Promise<void> {
+  await Promise.all(people.map(({ client }) => client.close()));
+  for (const { user, errors } of people) assert.deepEqual(errors, [], user);
 }
 
 describe("the client and the local stack", { concurrency: true }, () => {
@@ -241,6 +273,202 @@ describe("the client and the local stack", { concurrency: true }, () => {
     await ann.client.api.leaveGroup(id);
     assert.deepEqual(await ann.client.api.groups(), []);
     await Promise.all([ann, ben, cara].map(({ client }) => client.close()));
+  });
+
+  test("each device has the same messages once, and the same history after a reload", async () => {
+    const { phone, laptop, ben } = await devices("ann20", "ben20");
+    await phone.client.sendToUser("ben20", "by phone");
+    await ben.contents(1);
+    await ben.client.sendToUser("ann20", "answer");
+    await phone.contents(1);
+    await laptop.client.sendToUser("ben20", "by laptop");
+    assert.deepEqual(await ben.contents(2), ["by phone", "by laptop"]);
+    assert.deepEqual(await laptop.contents(2), ["by phone", "answer"]);
+    assert.deepEqual(await phone.contents(2), ["answer", "by laptop"]);
+    const rest = await phone.client.sendByRest({ receiverId: "ben20" }, "by REST");
+    await ben.client.sendToUser("ann20", "last");
+    assert.deepEqual(await laptop.contents(4), ["by phone", "answer", "by REST", "last"]);
+    assert.deepEqual(await phone.contents(3), ["answer", "by laptop", "last"]);
+    assert.equal(laptop.received[2]?.id, rest.id);
+    await close(laptop);
+    const reloaded = await new Person("ann20", { stored: laptop.received.map(({ id }) => id) }).online();
+    const histories = await Promise.all([
+      phone.client.api.history({ userId: "ben20" }),
+      reloaded.client.api.history({ userId: "ben20" }),
+      ben.client.api.history({ userId: "ann20" }),
+    ]);
+    const [{ messages, ...more } = assert.fail()] = histories;
+    assert.deepEqual(messages.map(({ content }) => content), ["by phone", "answer", "by laptop", "by REST", "last"]);
+    assert.deepEqual(more, { hasMore: false, next: undefined });
+    for (const history of histories) assert.deepEqual(history, histories[0]);
+    const told = [...laptop.received, ...phone.received].sort((a, b) => (a.id < b.id ? -1 : 1));
+    for (const message of told) assert.deepEqual(messages.find(({ id }) => id === message.id), message);
+    await close(phone, reloaded, ben);
+    assert.deepEqual(reloaded.received, []);
+  });
+
+  test("a history is read page by page in both directions", async () => {
+    await befriend(stack, "ann21", "ben21");
+    const ann = new Person("ann21");
+    for (let n = 0; n < 5; n++) await ann.client.sendByRest({ receiverId: "ben21" }, n);
+    const { api } = ann.client;
+    const of = { userId: "ben21" };
+    const contents: unknown[] = [];
+    for (let next: string | undefined, hasMore = true; hasMore; ) {
+      const page = await api.history(of, { before: next, limit: 2 });
+      contents.unshift(...page.messages.map(({ content }) => content));
+      ({ next, hasMore } = page);
+    }
+    assert.deepEqual(contents, [0, 1, 2, 3, 4]);
+    const [first] = (await api.history(of)).messages;
+    const page = await api.history(of, { after: first!.id, limit: 2 });
+    assert.deepEqual(page.messages.map(({ content }) => content), [1, 2]);
+    const rest = await api.history(of, { after: page.next, limit: 2 });
+    assert.deepEqual(rest.messages.map(({ content }) => content), [3, 4]);
+    assert.deepEqual(await api.history({ userId: "nobody21" }), { messages: [], hasMore: false, next: undefined });
+    await assert.rejects(api.history({ groupId: "none21" }), { code: "forbidden", status: 403 });
+    await assert.rejects(api.history(of, { limit: 101 }), { code: "bad_request", message: /limit/ });
+  });
+
+  test("read marks reach the other devices and the friend, and the list has them", async () => {
+    const { phone, laptop, ben } = await devices("ann22", "ben22");
+    const ids = [];
+    for (const content of ["one", "two"]) ids.push((await ben.client.sendToUser("ann22", content)).id);
+    await phone.contents(2);
+    const before = await phone.client.api.conversations();
+    const { last, ...conversation } = before.conversations[0]!;
+    assert.deepEqual(conversation, { type: "unicast", userId: "ben22", unread: 2 });
+    assert.deepEqual(last, phone.received[1]);
+    assert.deepEqual([before.conversations.length, before.hasMore, before.next], [1, false, undefined]);
+    const until = ids[1]!;
+    await phone.client.api.markRead({ userId: "ben22" }, until);
+    assert.deepEqual(await laptop.signalled(1), [{ type: "READ", readerId: "ann22", userId: "ben22", until }]);
+    assert.deepEqual(await ben.signalled(1), [{ type: "READ", readerId: "ann22", userId: "ann22", until }]);
+    await phone.client.api.markRead({ userId: "ben22" }, ids[0]!);
+    const [mine] = (await laptop.client.api.conversations()).conversations;
+    assert.deepEqual(mine, { type: "unicast", userId: "ben22", last, unread: 0, readUntil: until });
+    const [theirs] = (await ben.client.api.conversations()).conversations;
+    assert.deepEqual(theirs, { type: "unicast", userId: "ann22", last, unread: 0, peerReadUntil: until });
+    await close(phone, laptop, ben);
+  });
+
+  test("a recalled message is recalled on all devices, also on one that was away", async () => {
+    const { phone, laptop, ben } = await devices("ann23", "ben23");
+    const away = await new Person("ben23").online();
+    const { id } = await phone.client.sendToUser("ben23", "oops");
+    await Promise.all([laptop, ben, away].map((person) => person.contents(1)));
+    await away.client.close();
+    await phone.client.api.recall(id, { receiverId: "ben23" });
+    await phone.client.api.recall(id, { receiverId: "ben23" });
+    await Promise.all([phone, laptop, ben].map((person) => until(() => person.recalled.length > 0)));
+    const recalled = ben.recalled[0]!;
+    const { timestamp } = recalled;
+    assert.deepEqual(recalled, { type: "RECALLED", id, senderId: "ann23", receiverId: "ben23", timestamp });
+    const back = await new Person("ben23", { stored: [id] }).online();
+    const later = await phone.client.sendToUser("ben23", "later");
+    await back.contents(1);
+    for (const person of [phone, laptop, ben, back]) {
+      assert.deepEqual(person.recalled, [recalled], person.user);
+      const { messages } = await person.client.api.history(
+        { userId: person.user === "ann23" ? "ben23" : "ann23" },
+      );
+      assert.deepEqual(messages.map((message) => message.id), [id, later.id]);
+      const common = { type: "unicast", id, senderId: "ann23", receiverId: "ben23" };
+      assert.deepEqual(messages[0], { ...common, timestamp: messages[0]?.timestamp, recalledAt: timestamp });
+    }
+    assert.deepEqual(back.received.map(({ content }) => content), ["later"]);
+    await assert.rejects(ben.client.api.recall(later.id, { receiverId: "ann23" }), { code: "forbidden", status: 403 });
+    await close(phone, laptop, ben, back);
+  });
+
+  test("typing is signalled to a friend, once in a while", async () => {
+    const { phone, laptop, ben } = await devices("ann24", "ben24");
+    for (let n = 0; n < 5; n++) phone.client.typing("ben24");
+    assert.deepEqual(await ben.signalled(1), [{ type: "TYPING", senderId: "ann24" }]);
+    await phone.client.sendToUser("ben24", "done");
+    await ben.contents(1);
+    await laptop.contents(1);
+    assert.deepEqual([phone, laptop, ben].map(({ signals }) => signals.length), [0, 0, 1]);
+    await close(phone, laptop, ben);
+  });
+
+  test("groups signal invitations and changes, are handed over, and mute a member", async () => {
+    const { phone: ann, laptop, ben } = await devices("ann25", "ben25");
+    const { api } = ann.client;
+    const groupId = await api.createGroup("Team");
+    await api.invite(groupId, "ben25");
+    const [invitation] = await ben.client.api.invitations();
+    await ben.signalled(1);
+    assert.deepEqual(ben.signals, [{ type: "INVITATION", ...invitation }]);
+    await ben.client.api.acceptInvitation(invitation!.id);
+    await ben.client.sendToGroup(groupId, "before");
+    await api.mute(groupId, "ben25", 5);
+    const muted = { name: "ChatError", code: "muted" };
+    const asMuted = (error: ChatError): boolean => {
+      assert.equal(error.code, "muted");
+      assert(Math.abs(error.until! - Date.now() - 300_000) < 60_000, `until ${error.until}`);
+      return true;
+    };
+    await assert.rejects(ben.client.sendToGroup(groupId, "muted"), asMuted);
+    await assert.rejects(ben.client.sendByRest({ groupId }, "muted"), asMuted);
+    await assert.rejects(ben.client.sendByRest({ groupId }, "muted"), { ...muted, status: 403 });
+    await assert.rejects(ben.client.api.unmute(groupId, "ben25"), { code: "forbidden", status: 403 });
+    await api.unmute(groupId, "ben25");
+    const { id } = await ben.client.sendToGroup(groupId, "after");
+    assert.deepEqual(await ann.contents(2), ["before", "after"]);
+    await api.markRead({ groupId }, id);
+    await api.recall(id, { groupId });
+    await until(() => ben.recalled.length > 0);
+    assert.deepEqual(ben.recalled.map((one) => [one.id, one.groupId, one.senderId]), [[id, groupId, "ben25"]]);
+    await api.renameGroup(groupId, "Group");
+    await api.handOver(groupId, "ben25");
+    assert.equal((await api.group(groupId)).managerId, "ben25");
+    await assert.rejects(api.renameGroup(groupId, "Mine"), { code: "forbidden" });
+    const { messages } = await api.history({ groupId });
+    assert.deepEqual(messages.map(({ content }) => content), ["before", undefined]);
+    const list = (await api.conversations()).conversations;
+    const of = list.find((one) => one.type === "multicast");
+    assert.deepEqual([of?.groupId, of?.name, of?.unread, of?.readUntil], [groupId, "Group", 0, id]);
+    await ben.client.api.removeMember(groupId, "ann25");
+    await ben.client.api.leaveGroup(groupId);
+    const events = ({ signals }: Person) => signals.filter(({ type }) => type === "GROUP") as GroupFrame[];
+    await until(() => events(laptop).some(({ event }) => event === "removed"));
+    await until(() => events(ben).some(({ event }) => event === "dissolved"));
+    const change = { type: "GROUP", groupId };
+    const common = [
+      { ...change, event: "joined", userId: "ben25" },
+      { ...change, event: "renamed", name: "Group" },
+      { ...change, event: "manager", userId: "ben25" },
+      { ...change, event: "removed", userId: "ann25" },
+    ];
+    const byEvent = (person: Person) => events(person).sort((a, b) => order(a) - order(b));
+    const order = ({ event }: GroupFrame) => ["joined", "renamed", "manager", "removed", "dissolved"].indexOf(event);
+    const mine = byEvent(laptop).filter((one) => one.event !== "joined" || one.userId !== "ann25");
+    assert.deepEqual(mine, common);
+    assert.deepEqual(byEvent(ben), [...common, { ...change, event: "dissolved" }]);
+    await close(ann, laptop, ben);
+  });
+
+  test("version 1 gets neither echoes nor signals", async () => {
+    await befriend(stack, "ann26", "ben26");
+    const version = 1;
+    const [phone, laptop, ben] = await Promise.all([
+      new Person("ann26").online(),
+      new Person("ann26", { version }).online(),
+      new Person("ben26", { version }).online(),
+    ]);
+    const { id } = await phone.client.sendToUser("ben26", "one");
+    await ben.contents(1);
+    phone.client.typing("ben26");
+    laptop.client.typing("ben26");
+    await phone.client.api.recall(id, { receiverId: "ben26" });
+    await ben.client.sendToUser("ann26", "two");
+    await Promise.all([phone, laptop].map((person) => person.contents(1)));
+    await phone.client.sendToUser("ben26", "three");
+    assert.deepEqual(await ben.contents(2), ["one", "three"]);
+    assert.deepEqual(await laptop.contents(1), ["two"]);
+    assert.deepEqual([...laptop.signals, ...laptop.recalled, ...ben.signals, ...ben.recalled], []);
+    await close(phone, laptop, ben);
   });
 
   test("a process ends when its client is closed", { timeout: 20_000 }, async () => {

@@ -40,6 +40,7 @@ type Send = (client: ChatClient, options: SendOptions) => Promise<Receipt>;
 /** A user with a network of their own. The application stores messages, fails now and then, and restarts. */
 class Device {
   readonly received: Message[] = [];
+  readonly own: Message[] = [];
   client: ChatClient;
   connects = 0;
   restarts = 0;
@@ -78,6 +79,8 @@ class Device {
   }
 
   #take(message: Message): void {
+    // An earlier client of this device has sent it.
+    if (message.senderId === this.user) return void this.own.push(message);
     if (this.random() < 0.05) {
       this.failures += 1;
       this.outOfTurn ||= this.client.state === "closed";
@@ -195,6 +198,7 @@ describe("each message is given once and in order despite a failing network", { 
           assert.deepEqual(device.contents(type), Array.from({ length: EACH }, (_, n) => `${letter}${n}`), device.user);
         }
       }
+      for (const { own, user } of devices) assert.equal(new Set(own.map(({ id }) => id)).size, own.length, user);
       assert.equal(new Set(receipts.map(({ id }) => id)).size, 4 * EACH);
       const got = new Set([...ann.received, ...ben.received].map(({ id }) => id));
       assert.deepEqual(receipts.filter(({ id }) => !got.has(id)), []);

@@ -148,7 +148,7 @@ test("a new connection repeats sends under way at once with the same requestId",
   assert.deepEqual(next.requests, ["r1", "r2"]);
 });
 
-for (const code of ["bad_request", "request_id_reused", "novel"]) {
+for (const code of ["bad_request", "request_id_reused", "muted", "novel"]) {
   test(`a refusal rejects the send, and the next one is sent (${code})`, async () => {
     const { outbox: these, clock, transport } = connected();
     const sent = these.send(BEN, 1, "r1");
@@ -183,6 +183,25 @@ test("after unavailable a send is repeated with growing waits", async () => {
   assert.equal(transport.probes, 0, "somebody has answered");
   acknowledge(these, "r1");
   await sent;
+});
+
+test("after rate_limited a send is repeated no sooner than the server says", async () => {
+  const { outbox: these, clock, transport } = connected();
+  const sent = these.send(BEN, 1, "r1");
+  these.refused({ type: "ERROR", code: "rate_limited", message: "no", requestId: "r1", retryAfterMs: 5_000 });
+  await clock.pass(4_999);
+  assert.equal(transport.texts.length, 1);
+  await clock.pass(1);
+  assert.deepEqual(transport.requests, ["r1", "r1"]);
+  acknowledge(these, "r1");
+  await sent;
+});
+
+test("a refusal says until when", async () => {
+  const { outbox: these } = connected();
+  const sent = these.send({ groupId: "g" }, 1, "r1");
+  these.refused({ type: "ERROR", code: "muted", message: "no", requestId: "r1", until: 7 });
+  await assert.rejects(sent, { name: "ChatError", code: "muted", until: 7 });
 });
 
 test("after token_expired a send waits for the next connection", async () => {

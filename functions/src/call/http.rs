@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::str::FromStr;
 
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{
@@ -11,8 +12,9 @@ use lambda_http::http::header::{
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
-use shared::frame::encode;
-use shared::id::Id;
+use shared::clock::Ms;
+use shared::frame::{Address, encode};
+use shared::id::{Id, MessageId};
 use shared::json::{Object, escaped_bytes};
 use shared::{Error, Result};
 
@@ -216,11 +218,55 @@ impl Input {
         self.parameter(name)?.map(|text| parse_id(name, &text)).transpose()
     }
 
+    /// A query parameter that is the id of a message.
+    pub(crate) fn message_id(&self, name: &str) -> Result<Option<MessageId>> {
+        let text = self.parameter(name)?;
+        text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()
+    }
+
+    /// A query parameter that is a whole number from `min` to `max`.
+    pub(crate) fn number<N>(&self, name: &str, min: N, max: N) -> Result<Option<N>>
+    where
+        N: FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        let Some(text) = self.parameter(name)? else { return Ok(None) };
+        // A sign is not part of a number here.
+        let digits = Some(text.as_str()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match digits.and_then(|text| text.parse().ok()) {
+            Some(number) if min <= number && number <= max => Ok(Some(number)),
+            _ => Err(Error::field(name, format!("must be a whole number from {min} to {max}"))),
+        }
+    }
+
+    /// The conversation that the query names: another user by that parameter, or a group by `groupId`.
+    pub(crate) fn address(&self, user: &str) -> Result<Address> {
+        match (self.parameter_id(user)?, self.parameter_id("groupId")?) {
+            (Some(user), None) => Ok(Address::User(user)),
+            (None, Some(group)) => Ok(Address::Group(group)),
+            (None, None) => Err(Error::BadRequest(format!("{user} or groupId is missing"))),
+            (Some(_), Some(_)) => Err(Error::field("groupId", format!("does not go with {user}"))),
+        }
+    }
+
+    /// When the request reached the gateway.
+    pub(crate) fn arrived(&self) -> Option<Ms> {
+        match self.0.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => {
+                u64::try_from(context.time_epoch).ok().filter(|time| *time > 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// A variable of the path.
+    pub(crate) fn path_text(&self, name: &str) -> Result<&str> {
+        let path = self.0.path_parameters_ref();
+        path.and_then(|path| path.first(name)).ok_or_else(|| Error::field(name, "is missing"))
+    }
+
     /// Returns a variable of the path that is an id.
     pub(crate) fn path_id<Kind>(&self, name: &str) -> Result<Id<Kind>> {
-        let path = self.0.path_parameters_ref();
-        let text = path.and_then(|path| path.first(name)).ok_or_else(|| Error::field(name, "is missing"))?;
-        parse_id(name, text)
+        parse_id(name, self.path_text(name)?)
     }
 
     /// Returns the path of the route, such as `/api/group/{groupId}`. The values of its variables do not change it.

@@ -6,7 +6,7 @@ use lambda_http::{Body, Request, Response};
 use shared::id::UserId;
 use shared::{Error, Result};
 
-use super::http::{Input, MAX_BODY_BYTES, Reply, respond};
+use super::http::{Input, Reply, respond};
 use super::token;
 use crate::App;
 
@@ -21,6 +21,8 @@ pub(crate) struct Endpoint {
     /// The query parameters that it reads, without the token. A misspelt one (`Drop`, `drop[]`) is refused: a typing
     /// mistake must not drop messages.
     pub(crate) parameters: &'static [&'static str],
+    /// The largest body, in bytes.
+    pub(crate) max_body_bytes: usize,
     /// The handler.
     pub(crate) handler: Handler,
 }
@@ -49,7 +51,7 @@ pub(crate) async fn answer(
         if input.method() != endpoint.method {
             return Err(Error::MethodNotAllowed(allowed(input.route())));
         }
-        let call = authenticate(app, input).await?;
+        let call = authenticate(app, input, endpoint.max_body_bytes).await?;
         call.input.refuse_misspelt(endpoint.parameters)?;
         let outcome = (endpoint.handler)(app, &call).await;
         if matches!(outcome, Err(Error::Forbidden(_))) {
@@ -61,9 +63,9 @@ pub(crate) async fn answer(
     respond(app, outcome).await
 }
 
-async fn authenticate(app: &App, input: Input) -> Result<Call> {
+async fn authenticate(app: &App, input: Input, max_body_bytes: usize) -> Result<Call> {
     let token = token::only_one(&input.parameter_values("access_token"), input.headers(), &[])?;
     let identity = app.verifier()?.verify(&token, app.clock.now_ms()).await?;
-    input.require_readable(MAX_BODY_BYTES)?;
+    input.require_readable(max_body_bytes)?;
     Ok(Call { user: identity.user, input })
 }

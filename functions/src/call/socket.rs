@@ -29,8 +29,10 @@ pub(crate) struct SocketEvent {
     pub(crate) arrived: Ms,
     /// The frame, if it is text.
     pub(crate) frame: Option<String>,
-    /// Whether the client offered the subprotocol `chat`.
-    pub(crate) offers_subprotocol: bool,
+    /// The subprotocol of ours that the client offered.
+    pub(crate) subprotocol: Option<&'static str>,
+    /// The version of the protocol that the client asked for. The authorizer said so when it was opened.
+    pub(crate) version: u8,
     /// When the connection was opened.
     pub(crate) connected_at: Ms,
     /// The WebSocket status code and the reason of its end, if it has ended.
@@ -46,7 +48,8 @@ impl SocketEvent {
         let expires_at = authorized(context, "exp").and_then(|exp| exp.parse::<u64>().ok());
         let close =
             context.disconnect_status_code.map(|code| (code, context.disconnect_reason.clone().unwrap_or_default()));
-        let offers_subprotocol = token::subprotocols(request.headers()).iter().any(|name| name == token::SUBPROTOCOL);
+        let subprotocol = token::subprotocol(&token::subprotocols(request.headers())).map(|(name, _)| name);
+        let version = authorized(context, "version").and_then(|version| version.parse().ok()).unwrap_or(1);
         Ok(Self {
             user: user.ok_or_else(|| malformed("the authorizer's userId is missing"))?,
             expires_at: expires_at.ok_or_else(|| malformed("the authorizer's exp is missing"))?.saturating_mul(1000),
@@ -58,7 +61,8 @@ impl SocketEvent {
             arrived: u64::try_from(context.request_time_epoch).unwrap_or(0),
             connected_at: u64::try_from(context.connected_at).unwrap_or(0),
             close,
-            offers_subprotocol,
+            subprotocol,
+            version,
             frame: match request.into_body() {
                 Body::Text(text) => Some(text),
                 _ => None,

@@ -5,8 +5,14 @@ use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use shared::{Error, Result};
 
-/// The subprotocol that the WebSocket API selects.
-pub(crate) const SUBPROTOCOL: &str = "chat";
+/// The subprotocols of the protocol's versions, version 1 first. A client offers one of them before its token.
+const SUBPROTOCOLS: [&str; 2] = ["chat", "chat.2"];
+
+/// Returns the subprotocol of ours that a client offers first, with which the WebSocket answers, and its version.
+pub(crate) fn subprotocol(offered: &[String]) -> Option<(&'static str, u8)> {
+    let of = |name: &String| SUBPROTOCOLS.iter().zip(1..).find(|(ours, _)| *ours == name);
+    offered.iter().find_map(of).map(|(name, version)| (*name, version))
+}
 
 /// Returns the one token of a request, from its query, its headers or its subprotocols.
 ///
@@ -53,10 +59,10 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
     values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
 }
 
-/// Returns the tokens among the subprotocols: those after a leading `chat`.
+/// Returns the tokens among the subprotocols: those after a leading `chat` or `chat.2`.
 pub(crate) fn offered(subprotocols: &[String]) -> Vec<String> {
     match subprotocols.split_first() {
-        Some((first, rest)) if first == SUBPROTOCOL => rest.to_vec(),
+        Some((first, rest)) if SUBPROTOCOLS.contains(&first.as_str()) => rest.to_vec(),
         _ => Vec::new(),
     }
 }

@@ -4,10 +4,12 @@
 //! A job may run late, and may run twice. So each job reads anew who is in the group, who blocks the sender, and who is
 //! connected. See docs/delivery.md#large-groups.
 
+use std::collections::BTreeSet;
+
 use futures::future::BoxFuture;
 use shared::Result;
 use shared::clock::Ms;
-use shared::frame::encode;
+use shared::frame::{Body, encode};
 use shared::id::UserId;
 use shared::metrics::Metric;
 
@@ -79,8 +81,21 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     let parcel = Parcel::queued(&frame, &message, job.logged);
     // A member who left and joined again is not a receiver. Members who block the sender are left out, with no decoy
     // calls: the sender does not wait for this function.
-    let of_old = members.into_iter().filter(|member| member.joined <= message.id.time_ms()).map(|member| member.user);
+    let sent = match message.body {
+        Body::Recall { of } => of.time_ms(),
+        Body::Content(_) | Body::Recalled { .. } => message.id.time_ms(),
+    };
+    let of_old = members.into_iter().filter(|member| member.joined <= sent).map(|member| member.user);
     let delivered = job.delivered();
     let is_receiver = |user: &UserId| delivered.contains(user) && !blockers.contains(user);
-    push::to_all(app, parcel, &of_old.filter(is_receiver).collect::<Vec<_>>()).await
+    let receivers: Vec<UserId> = of_old.filter(is_receiver).collect();
+    match message.body {
+        Body::Content(_) => push::to_all(app, parcel, &receivers).await,
+        Body::Recall { .. } => {
+            push::signal_to_users(app, &receivers, &BTreeSet::new(), &frame).await;
+            Ok(())
+        }
+        // It was recalled while the job waited.
+        Body::Recalled { .. } => Ok(()),
+    }
 }

@@ -4,3 +4,5 @@ pub mod fanout;
 
 pub(crate) mod job;
 pub(crate) mod push;
+pub(crate) mod reply;
+pub(crate) mod send;

@@ -16,7 +16,7 @@ use shared::clock::Ms;
 use shared::frame::{Address, Message};
 use shared::id::{ConnectionId, MessageId, UserId};
 use shared::metrics::Metric;
-use shared::push::Push;
+use shared::push::{Push, Pusher};
 use shared::rules::coverage::Connection;
 use shared::rules::must_be_recorded::Delivered;
 use shared::table::{MessageKind, MissTarget, MissedRef, State};
@@ -34,6 +34,13 @@ const SLOT_MS: Ms = 25;
 
 /// The longest time that a post may take in total.
 const POST_MS: Ms = 500;
+
+/// How long a call waits for pushes to one user before it is answered. The time must not depend on them, so it is enough for
+/// a function that has no connection to the gateway yet.
+const SIGNAL_MS: Ms = 200;
+
+/// How long a call waits for pushes to a group before it is answered. Most take a tenth of it.
+pub(crate) const GROUP_MS: Ms = 3_000;
 
 /// How many states one call reads, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
@@ -283,6 +290,78 @@ impl<'a> Logged<'a> {
     fn kind(&self) -> MessageKind {
         MessageKind::of(self.log)
     }
+}
+
+/// Sends a frame of version 2 to connections, or looks at them as if it were sent. Ignores whether it arrives.
+pub(crate) async fn signal(app: &App, connections: &[&ConnectionId], frame: &str, handling: Handling) {
+    let Ok(pusher) = app.pusher() else { return };
+    if handling == Handling::Deliver {
+        app.metrics.add(Metric::Signals, connections.len());
+    }
+    let pushes: Vec<BoxFuture<'_, ()>> =
+        connections.iter().map(|connection| signal_one(app, pusher, connection, frame, handling)).collect();
+    stream::iter(pushes).buffer_unordered(SLOTS).collect::<()>().await;
+}
+
+fn signal_one<'a>(
+    app: &'a App,
+    pusher: &'a Pusher,
+    connection: &'a ConnectionId,
+    frame: &'a str,
+    handling: Handling,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let pushing = Box::pin(async {
+            match handling {
+                Handling::Deliver => pusher.post(connection, frame).await,
+                Handling::Withhold => pusher.probe(connection).await,
+            }
+        });
+        select(pushing, app.clock.sleep(Duration::from_millis(POST_MS))).await;
+    })
+}
+
+/// Sends a frame of version 2 to all users but those in `blockers`, whose connections are only looked at.
+pub(crate) async fn signal_to_users(app: &App, users: &[UserId], blockers: &BTreeSet<UserId>, frame: &str) {
+    let calls = users.chunks(STATES_PER_CALL).map(|chunk| app.table.states(chunk));
+    let batches = stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS);
+    let signalled = batches.map(|states| async move {
+        let (mut delivered, mut withheld) = (Vec::new(), Vec::new());
+        for (user, state) in &states {
+            let Ok(state) = state else { continue };
+            let connections = state.open_of_version_2(app.clock.now_ms());
+            if blockers.contains(user) { withheld.extend(connections) } else { delivered.extend(connections) }
+        }
+        futures::join!(
+            signal(app, &delivered, frame, Handling::Deliver),
+            signal(app, &withheld, frame, Handling::Withhold),
+        );
+    });
+    signalled.buffer_unordered(MAX_CALLS).collect::<()>().await;
+}
+
+/// Runs pushes for as long as a post has its slot, and cuts them off then.
+pub(crate) async fn for_a_slot(app: &App, pushing: impl Future<Output = ()>) {
+    for_at_most(app, SLOT_MS, pushing).await;
+}
+
+/// Runs pushes, and cuts them off after that time.
+pub(crate) async fn for_at_most(app: &App, ms: Ms, pushing: impl Future<Output = ()>) {
+    select(std::pin::pin!(pushing), app.clock.sleep(Duration::from_millis(ms))).await;
+}
+
+/// Runs pushes before a call is answered. The time of the answer does not show how the pushes went: it is a fixed time after
+/// this moment, and pushes that are under way then are cut off. If nobody `is_online`, it is at a tick.
+pub(crate) async fn before_answer(app: &App, is_online: bool, pushing: impl Future<Output = ()>) {
+    if !is_online {
+        pushing.await;
+        return app.wait_for_tick().await;
+    }
+    let answering = app.wait_until(app.clock.now_ms() + SIGNAL_MS);
+    if let Either::Left(((), answering)) = select(std::pin::pin!(pushing), std::pin::pin!(answering)).await {
+        answering.await;
+    }
+    app.wait_for_tick().await;
 }
 
 /// Sends a frame to a connection, and ignores whether it arrives.

@@ -1,11 +1,13 @@
 //! Rules of the functions for groups: refusals, the name, and a group as its members see it.
 
+use shared::clock::Ms;
 use shared::id::{GroupId, UserId};
 use shared::table::{Group, Roster};
 use shared::{Error, Result};
 
 use crate::App;
 use crate::call::http::Input;
+use crate::call::rest::Call;
 
 /// The refusal of a caller who is not a member of the group, and of a group that does not exist.
 pub(crate) fn not_a_member() -> Error {
@@ -25,6 +27,18 @@ pub(crate) async fn require_room(app: &App, user: &UserId) -> Result<()> {
     match app.table.is_in_groups(user, app.max_groups).await? {
         false => Ok(()),
         true => Err(Error::Forbidden(format!("you have reached the limit of groups: {}", app.max_groups))),
+    }
+}
+
+/// Mutes a member until that time, or ends a mute, for the manager of the group.
+pub(crate) async fn set_mute(app: &App, call: &Call, until: Option<Ms>) -> Result<()> {
+    let group = call.input.path_id("groupId")?;
+    let user: UserId = call.input.parameter_id("userId")?.ok_or_else(|| Error::field("userId", "is missing"))?;
+    let meta = app.table.membership(&group, &call.user).await?.filter(|meta| meta.manager == call.user);
+    meta.ok_or_else(|| Error::Forbidden("only the manager of a group may mute its members".to_owned()))?;
+    match app.table.mute(&group, &call.user, &user, until).await? {
+        true => Ok(()),
+        false => Err(Error::Forbidden("this user is not a member of the group".to_owned())),
     }
 }
 

@@ -7,6 +7,7 @@
 //! skew.
 
 use futures::future::BoxFuture;
+use shared::frame::{GroupChanged, GroupEvent};
 use shared::id::{InviteId, UserId};
 use shared::rules::timing::STAMP_MS;
 use shared::table::{Accepted, Invitation};
@@ -17,10 +18,12 @@ use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
 use crate::function::Function;
+use crate::groups::events;
 use crate::groups::rules::require_room;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("accept_invite", "PUT", "/api/request/{requestId}", &[], handle);
+pub static FUNCTION: Function =
+    Function::rest("accept_invite", "PUT", "/api/request/{requestId}", &[], handle).pushing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
@@ -28,7 +31,12 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let invitation = app.table.invitation(&call.user, &id).await?.ok_or_else(not_yours)?;
         require_room(app, &call.user).await?;
         match app.table.join(&invitation, &call.user, app.max_group_members).await? {
-            Accepted::Member { shard } => begin(app, &invitation, &call.user, shard).await?,
+            Accepted::Member { shard, members } => {
+                begin(app, &invitation, &call.user, shard).await?;
+                let (group_id, user) = (&invitation.group, &call.user);
+                let changed = GroupChanged { group_id, event: GroupEvent::Joined, user_id: Some(user), name: None };
+                events::announce(app, &changed, members, &[user]).await;
+            }
             Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,
             Accepted::NoInvitation => return Err(not_yours()),
             Accepted::NoPlace => {

@@ -9,6 +9,7 @@
 //! first inviter may have left.
 
 use futures::future::BoxFuture;
+use shared::frame::{Invited, encode};
 use shared::id::{GroupId, Id, InviteId, UserId};
 use shared::json::Object;
 use shared::table::Invitation;
@@ -17,34 +18,51 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::{Input, Reply, parse_id};
 use crate::call::rest::Call;
+use crate::delivery::push::{self, Handling};
 use crate::function::Function;
 use crate::groups::rules::not_a_member;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("invite", "POST", "/api/request", &[], handle);
+pub static FUNCTION: Function = Function::rest("invite", "POST", "/api/request", &[], handle).pushing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         let (group, user) = body(&call.input)?;
         let both = [&call.user, &user];
-        let (found, blocks, waiting) = futures::try_join!(
+        let (found, blocks, waiting, state) = futures::try_join!(
             app.table.memberships(&group, &both),
             app.table.blocks(&user),
             app.table.invitations(&user),
+            app.table.state(&user),
         )?;
-        match found.as_ref().map(|(_, joined)| joined.as_slice()) {
-            Some([Some(_), None]) => {}
-            Some([Some(_), Some(_)]) => return Err(Error::Forbidden("this user is a member already".to_owned())),
+        let meta = match found.as_ref().map(|(meta, joined)| (meta, joined.as_slice())) {
+            Some((meta, [Some(_), None])) => meta,
+            Some((_, [Some(_), Some(_)])) => {
+                return Err(Error::Forbidden("this user is a member already".to_owned()));
+            }
             _ => return Err(not_a_member()),
-        }
+        };
         // Invitations that are not listed take no place, because the user cannot answer them.
         let is_blocked = |inviter: &UserId| blocks.get(inviter).is_some_and(|block| block.since.is_some());
         let listed: Vec<&Invitation> = waiting.iter().filter(|one| !is_blocked(&one.invited_by)).collect();
-        match is_blocked(&call.user) || !has_room(&listed, &group, &user, &call.user, app.max_invitations) {
-            true => app.table.invite_decoy(&group, &user, &call.user).await?,
-            false => app.table.invite(&group, &user, &call.user).await?,
+        let is_withheld = is_blocked(&call.user) || !has_room(&listed, &group, &user, &call.user, app.max_invitations);
+        let handling = if is_withheld { Handling::Withhold } else { Handling::Deliver };
+        match handling {
+            Handling::Withhold => app.table.invite_decoy(&group, &user, &call.user).await?,
+            Handling::Deliver => app.table.invite(&group, &user, &call.user).await?,
         }
-        app.wait_for_tick().await;
+        let frame = encode(&Invited {
+            id: &InviteId::of(&group, &user),
+            group_name: &meta.name,
+            group_id: &group,
+            user_id: &user,
+            invited_by: &call.user,
+        });
+        let connections: Vec<_> = state.open_of_version_2(app.clock.now_ms()).collect();
+        // A repeat tells nothing new.
+        let is_repeat = waiting.iter().any(|one| one.group == group && one.invited_by == call.user);
+        let pushing = push::signal(app, &connections, &frame, if is_repeat { Handling::Withhold } else { handling });
+        push::before_answer(app, !connections.is_empty(), pushing).await;
         Ok(Reply::empty())
     })
 }

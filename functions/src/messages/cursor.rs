@@ -198,7 +198,7 @@ async fn read_names(
         Address::User(_) => true,
         Address::Group(group) => existing.contains_key(group),
     };
-    reader.keep(&mut messages, |message| reader.keeps_sender(message) && exists(message));
+    reader.keep(&mut messages, |message| reader.keeps_body(message) && reader.keeps_sender(message) && exists(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
     Ok(Some(messages))
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use futures::future::BoxFuture;
 use shared::id::{PageToken, UserId};
 use shared::metrics::Metric;
-use shared::table::{MessageKind, ShownPage, State};
+use shared::table::MessageKind;
 use shared::{Error, Result};
 
 use super::missed;
@@ -60,16 +60,12 @@ async fn drop_pages(app: &App, user: &UserId, tokens: &BTreeSet<PageToken>) -> R
     let dropped = MessageKind::ALL.map(|kind| (kind, state.with_pages(kind, &pages)));
     let is_shown = |name: &&_| pages.iter().any(|page| page.names.contains(*name));
     let names = state.missed.iter().filter(is_shown).cloned().collect();
-    let Some(plan) = missed::plan(app, &state, dropped.to_vec(), names, changes(&state, &pages)) else {
+    let changes = dropped.iter().any(|(kind, dropped)| dropped != state.dropped(*kind));
+    let Some(plan) = missed::plan(app, &state, dropped.to_vec(), names, changes) else {
         return Ok(true);
     };
     if !plan.fits() {
         return Err(Error::Conflict("drop the pages before this one first, or wait half a minute".to_owned()));
     }
     app.table.drop_missed(user, &plan).await
-}
-
-/// Returns whether dropping the pages changes anything besides the names.
-fn changes(state: &State, pages: &[ShownPage]) -> bool {
-    MessageKind::ALL.iter().any(|kind| state.with_pages(*kind, pages) != *state.dropped(*kind))
 }

@@ -1,8 +1,7 @@
 //! The parameters of the functions for missed messages.
 
-use shared::id::MessageId;
+use shared::Result;
 use shared::table::MessageKind;
-use shared::{Error, Result};
 
 use crate::call::http::Input;
 
@@ -16,10 +15,4 @@ pub(crate) fn kinds(input: &Input) -> Result<Vec<MessageKind>> {
         "multicast" => vec![MessageKind::Multicast],
         _ => MessageKind::ALL.to_vec(),
     })
-}
-
-/// Reads a parameter that is the id of a message.
-pub(crate) fn message_id(input: &Input, name: &str) -> Result<Option<MessageId>> {
-    let text = input.parameter(name)?;
-    text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()
 }

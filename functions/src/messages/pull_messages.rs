@@ -3,7 +3,7 @@
 //! 200: an array with one element for each sender, `{"id": senderId, "messages": [...]}`. The header `X-Has-More` says
 //! whether there are more messages. If it is `true`, `X-Next` is the `after` of the next pull with `drop=false`. With
 //! `drop=false`, `X-Page` is the token by which `DELETE /api/message` drops this page. `X-Page` is left out with
-//! `since`, and for an empty page with no more behind it. 400: a parameter is wrong.
+//! `since`, and for an empty page with no more behind it. With `since` and `version=2`, recalls are returned too. 400: a parameter is wrong.
 
 use futures::future::BoxFuture;
 use shared::id::{PageToken, UserId};
@@ -12,7 +12,7 @@ use shared::rules::page;
 use shared::{Error, Result};
 
 use super::missed::{self, Found};
-use super::parameters::{MAX_ATTEMPTS, kinds, message_id};
+use super::parameters::{MAX_ATTEMPTS, kinds};
 use super::reader::{Budget, Request};
 use crate::App;
 use crate::call::http::{Input, Reply, fits};
@@ -20,8 +20,13 @@ use crate::call::rest::Call;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function =
-    Function::rest("pull_messages", "GET", "/api/message", &["sort", "drop", "type", "after", "since"], handle);
+pub static FUNCTION: Function = Function::rest(
+    "pull_messages",
+    "GET",
+    "/api/message",
+    &["sort", "drop", "type", "after", "since", "version"],
+    handle,
+);
 
 struct Parameters {
     descending: bool,
@@ -69,14 +74,16 @@ fn text(found: &Found, parameters: &Parameters) -> Result<String> {
 fn parameters(input: &Input) -> Result<Parameters> {
     let descending = input.choice("sort", &["asc", "desc"])? == "desc";
     let drop = input.choice("drop", &["true", "false"])? == "true";
-    let (after, since) = (message_id(input, "after")?, message_id(input, "since")?);
+    let (after, since) = (input.message_id("after")?, input.message_id("since")?);
     match (drop, after, since) {
         (true, Some(_), _) => return Err(Error::field("after", "goes with drop=false")),
         (true, _, Some(_)) => return Err(Error::field("since", "goes with drop=false")),
         (_, Some(_), Some(_)) => return Err(Error::field("since", "does not go with after")),
         _ => {}
     }
-    let request = Request { kinds: kinds(input)?, after: after.or(since), all: since.is_some() };
+    // Any other version is version 1, as for the WebSocket.
+    let recalls = input.parameter("version")?.as_deref() == Some("2");
+    let request = Request { kinds: kinds(input)?, after: after.or(since), all: since.is_some(), recalls };
     Ok(Parameters { descending, drop, request })
 }
 

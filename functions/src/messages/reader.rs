@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use shared::clock::Ms;
-use shared::frame::{Address, Message};
+use shared::frame::{Address, Body, Message};
 use shared::id::{MessageId, UserId};
 use shared::rules::coverage::Span;
 use shared::rules::gaps::{Taken, coalesce};
@@ -58,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) after: Option<MessageId>,
     /// Whether all messages are asked for, also those that were not missed.
     pub(crate) all: bool,
+    /// Whether recalls are asked for too, with `all`.
+    pub(crate) recalls: bool,
 }
 
 /// One pull: its request, and what is known of its user.
@@ -115,14 +117,36 @@ impl Reader<'_> {
     fn is_missed(&self, message: &Message) -> bool {
         let is_dropped = || self.state.dropped(MessageKind::of(&message.to)).contains(message.id);
         let is_in_gap = || !self.taken.contains(message.id.time_ms()) && !is_dropped();
-        (self.request.all || is_in_gap()) && self.keeps_sender(message)
+        self.keeps_body(message) && (self.request.all || is_in_gap()) && self.keeps_sender(message)
+    }
+
+    /// Returns whether an entry is a message that was not recalled, or a recall that is asked for. The recall of a message
+    /// from before the user joined the group is left out.
+    pub(super) fn keeps_body(&self, message: &Message) -> bool {
+        match message.body {
+            Body::Content(_) => true,
+            Body::Recall { of } => self.request.all && self.request.recalls && self.joined(&message.to) <= of.time_ms(),
+            Body::Recalled { .. } => false,
+        }
     }
 
     /// Returns whether the sender is another user, whose message no block of the user withholds. A block withholds by
-    /// the time of the message, and may have ended since.
+    /// the time of the message, and may have ended since. Recalls of the user's own messages are kept: the manager of a
+    /// group may have recalled them.
     pub(super) fn keeps_sender(&self, message: &Message) -> bool {
-        let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(message.id.time_ms()));
-        message.sender != *self.user && !withheld
+        // A recall follows the message that it is of.
+        let sent = if let Body::Recall { of } = message.body { of } else { message.id };
+        let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(sent.time_ms()));
+        let is_own_message = message.sender == *self.user && !matches!(message.body, Body::Recall { .. });
+        !is_own_message && !withheld
+    }
+
+    /// Returns when the user joined the group of a log. 0 for the user's own log.
+    fn joined(&self, log: &Address) -> Ms {
+        match log {
+            Address::User(_) => 0,
+            Address::Group(group) => self.view.groups.get(group).map_or(Ms::MAX, |membership| membership.joined),
+        }
     }
 
     /// Removes the messages that are not kept, and counts them as read in vain.
@@ -130,7 +154,7 @@ impl Reader<'_> {
         let mut vain = 0;
         messages.retain(|message| {
             let kept = is_kept(message);
-            vain += if kept { 0 } else { message.content.get().len() + BESIDE_BYTES };
+            vain += if kept { 0 } else { message.content_bytes() + BESIDE_BYTES };
             kept
         });
         self.budget.spend(vain);

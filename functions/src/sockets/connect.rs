@@ -15,7 +15,6 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
-use crate::call::token::SUBPROTOCOL;
 use crate::delivery::push;
 use crate::function::{Function, Needs};
 
@@ -36,7 +35,10 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
         // The next handshake of the user tries again what fails here.
         tidied.unwrap_or_else(|error| app.report(&error));
         let reply = Reply::empty();
-        Ok(if event.offers_subprotocol { reply.with_header("sec-websocket-protocol", SUBPROTOCOL) } else { reply })
+        Ok(match event.subprotocol {
+            Some(name) => reply.with_header("sec-websocket-protocol", name),
+            None => reply,
+        })
     })
 }
 
@@ -44,10 +46,10 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
 /// longer matter are forgotten first.
 async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     let now = app.clock.now_ms();
-    let mut announced = app.table.announce(&event.user, &event.connection, now).await?;
+    let mut announced = app.table.announce(&event.user, &event.connection, event.version, now).await?;
     if let Announced::NoRoom(state) = &announced {
         forget(app, event, state).await?;
-        announced = app.table.announce(&event.user, &event.connection, now).await?;
+        announced = app.table.announce(&event.user, &event.connection, event.version, now).await?;
     }
     match announced {
         Announced::Yes(state) if state.open(now).count() <= BURST * app.max_connections => return Ok(state),
@@ -81,7 +83,7 @@ async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
 /// itself.
 async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Result<()> {
     let message = format!("you have more than {} connections; this was the oldest", app.max_connections);
-    let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None };
+    let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None, until: None };
     push::tell(app, connection, &encode(&frame)).await?;
     push::close(app, &event.user, connection).await
 }

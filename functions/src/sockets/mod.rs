@@ -4,3 +4,4 @@ pub mod authorize;
 pub mod connect;
 pub mod disconnect;
 pub mod message;
+pub mod typing;

@@ -22,6 +22,11 @@ impl Block {
         self.since.is_some() || self.past.iter().any(|spell| spell.contains(time))
     }
 
+    /// Returns whether the block was set at that time. A history leaves out what was sent then.
+    pub fn was_set_at(&self, time: Ms) -> bool {
+        self.since.is_some_and(|since| since <= time) || self.past.iter().any(|spell| spell.contains(time))
+    }
+
     /// Returns when the block was last set or lifted.
     pub fn changed(&self) -> Option<Ms> {
         self.since.or_else(|| self.past.last().map(|spell| spell.to))

@@ -20,6 +20,8 @@ pub struct Connection {
     pub to: Option<Ms>,
     /// Whether its client closed it, for example a browser that leaves the page.
     pub clean: bool,
+    /// The version of the protocol that its client asked for. From version 2 on, it also gets the frames of version 2.
+    pub version: u8,
 }
 
 /// A span of time. Both ends are part of it.
@@ -83,7 +85,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn open(from: Ms) -> Connection {
-        Connection { announced: from, from: Some(from), to: None, clean: false }
+        Connection { announced: from, from: Some(from), to: None, clean: false, version: 1 }
     }
 
     pub(crate) fn closed(from: Ms, to: Ms) -> Connection {
@@ -92,7 +94,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_announced_connection_covers_nothing() {
-        let announced = Connection { announced: 1, from: None, to: None, clean: false };
+        let announced = Connection { from: None, ..open(1) };
         assert_eq!(announced.span(), None);
         assert!(announced.is_open(1));
     }

@@ -67,7 +67,10 @@ mod tests {
 
     fn connections(all: &[(&str, Option<Ms>, Option<Ms>)]) -> BTreeMap<ConnectionId, Connection> {
         let connection = |(id, from, to): &(&str, Option<Ms>, Option<Ms>)| {
-            (ConnectionId::new(*id), Connection { announced: from.unwrap_or(100), from: *from, to: *to, clean: false })
+            (
+                ConnectionId::new(*id),
+                Connection { announced: from.unwrap_or(100), from: *from, to: *to, clean: false, version: 1 },
+            )
         };
         all.iter().map(connection).collect()
     }

@@ -163,7 +163,7 @@ mod tests {
             announced in 0..300u64, stamp in proptest::option::of(0..20u64), length in proptest::option::of(0..100u64),
             clean in any::<bool>(),
         ) -> Connection {
-            Connection { announced, from: stamp.map(|s| announced + s), to: length.map(|l| announced + l), clean }
+            Connection { announced, from: stamp.map(|s| announced + s), to: length.map(|l| announced + l), clean, version: 1 }
         }
     }
 

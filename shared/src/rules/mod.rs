@@ -14,6 +14,7 @@ pub mod coverage;
 pub mod dropped;
 pub mod forget;
 pub mod gaps;
+pub mod history;
 pub mod must_be_recorded;
 pub mod page;
 pub mod timing;

@@ -71,7 +71,7 @@ mod tests {
     type Connections = BTreeMap<ConnectionId, Connection>;
 
     fn connection(from: Option<Ms>, to: Option<Ms>) -> Connection {
-        Connection { announced: 10, from, to, clean: false }
+        Connection { announced: 10, from, to, clean: false, version: 1 }
     }
 
     fn one(from: Option<Ms>, to: Option<Ms>) -> Connections {

@@ -62,7 +62,7 @@ impl Page {
 }
 
 /// Returns the bytes that a part of a page takes in a function's answer, with a comma.
-fn bytes(part: &impl Serialize) -> usize {
+pub(super) fn bytes(part: &impl Serialize) -> usize {
     // Minus the two quotes around a string, plus the comma.
     escaped_bytes(&encode(part)) - 2 + 1
 }
@@ -89,7 +89,7 @@ pub fn text(messages: &[Message], descending: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Address;
+    use crate::frame::{Address, Body};
     use crate::id::{Ids, MessageId, UserId};
 
     fn message(id: MessageId, bytes: usize) -> Message {
@@ -98,7 +98,7 @@ mod tests {
             id,
             sender: UserId::parse("s").unwrap(),
             to: Address::User(UserId::parse("r").unwrap()),
-            content: serde_json::from_str(&format!("\"{text}\"")).unwrap(),
+            body: Body::Content(serde_json::from_str(&format!("\"{text}\"")).unwrap()),
             timestamp: 0,
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         let senders = ["s", "t", "u"].map(|id| UserId::parse(id).unwrap());
         for n in 0.. {
             let mut message = message(ids.message(1), 0);
-            message.content = serde_json::value::RawValue::from_string(content.to_owned()).unwrap();
+            message.body = Body::Content(serde_json::value::RawValue::from_string(content.to_owned()).unwrap());
             message.sender = senders[n % 3].clone();
             if page.add(message).is_err() {
                 break;

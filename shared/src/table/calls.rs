@@ -8,10 +8,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update, WriteRequest,
+    AttributeValue, ConditionCheck, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update,
+    WriteRequest,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -148,19 +150,35 @@ impl Table {
         limit: Option<i32>,
         start: Option<Item>,
     ) -> Result<(Vec<Item>, Option<Item>)> {
-        let request = self
-            .client
+        let request = self.query_of(range).consistent_read(true).set_limit(limit).set_exclusive_start_key(start);
+        answer_of_query(request).await
+    }
+
+    /// Returns one page of a range in either order, and the start of the next one. The read is eventually consistent.
+    pub(super) async fn query_eventually(
+        &self,
+        range: &Range,
+        descending: bool,
+        limit: i32,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>)> {
+        let request = self.query_of(range).scan_index_forward(!descending).limit(limit);
+        answer_of_query(request.set_exclusive_start_key(start)).await
+    }
+
+    /// Returns the end of a range, the last item first, and the start of what is before it.
+    pub(super) async fn query_backwards(&self, range: &Range, limit: i32) -> Result<(Vec<Item>, Option<Item>)> {
+        answer_of_query(self.query_of(range).consistent_read(true).scan_index_forward(false).limit(limit)).await
+    }
+
+    fn query_of(&self, range: &Range) -> QueryFluentBuilder {
+        self.client
             .query()
             .table_name(&self.name)
             .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
             .expression_attribute_values(":pk", item::text(&range.pk))
             .expression_attribute_values(":from", item::text(&range.from))
             .expression_attribute_values(":to", item::text(&range.to))
-            .consistent_read(true)
-            .set_limit(limit)
-            .set_exclusive_start_key(start);
-        let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
-        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
     }
 
     /// Returns every item of a range.
@@ -258,6 +276,23 @@ impl Table {
         Ok(TransactWriteItem::builder().delete(delete).build())
     }
 
+    /// Returns the part of a transaction that checks a condition on an item.
+    pub(super) fn check_part(
+        &self,
+        key: &Key,
+        condition: &str,
+        values: HashMap<String, AttributeValue>,
+    ) -> Result<TransactWriteItem> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(key.attributes()))
+            .condition_expression(condition)
+            .set_expression_attribute_values((!values.is_empty()).then_some(values))
+            .build();
+        let check = check.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
     pub(super) fn update_part(&self, key: &Key, change: Expression) -> Result<TransactWriteItem> {
         let update = Update::builder().table_name(&self.name).set_key(Some(key.attributes()));
         Ok(TransactWriteItem::builder().update(change.part(update)?).build())
@@ -297,6 +332,11 @@ impl Table {
         }
         Err(Error::unavailable(operation, "other transactions stay in the way"))
     }
+}
+
+pub(super) async fn answer_of_query(request: QueryFluentBuilder) -> Result<(Vec<Item>, Option<Item>)> {
+    let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
+    Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 
 /// Returns the reasons of a cancelled transaction.

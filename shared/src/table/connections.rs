@@ -31,12 +31,15 @@ pub enum Announced {
 }
 
 impl Table {
-    /// Announces a connection: from now on senders push to it. A repeat changes nothing, since the SDK repeats a write
+    /// Announces a connection of that version: from now on senders push to it. A repeat changes nothing, since the SDK repeats a write
     /// whose answer is lost.
-    pub async fn announce(&self, user: &UserId, connection: &ConnectionId, now: Ms) -> Result<Announced> {
+    pub async fn announce(&self, user: &UserId, connection: &ConnectionId, version: u8, now: Ms) -> Result<Announced> {
         let mut change = Expression::default();
         let one = change.path([&connection_name(connection)]);
-        let announced = HashMap::from([("announced".to_owned(), item::number(now))]);
+        let mut announced = HashMap::from([("announced".to_owned(), item::number(now))]);
+        if version > 1 {
+            announced.insert("version".to_owned(), item::number(version));
+        }
         change.set_if_absent(&one, AttributeValue::M(announced));
         change.set_user(user);
         let all = change.path(["known"]);

@@ -1,4 +1,5 @@
-//! Decoys: items that are written instead of an item that is withheld from its receiver.
+//! Decoys: items that are written instead of a name of a missed message, or of an invitation, that is withheld from its
+//! receiver. (A withheld message is stored itself, see [`super::messages`].)
 //!
 //! A missing write would make the answer faster, and the sender could measure that. So an item of the same size is written
 //! to the same partition, which is equally busy: `USER#receiver` / `HID#kind#sender`. There is one item for each kind of

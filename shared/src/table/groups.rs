@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
@@ -26,6 +26,7 @@ use super::invites::Invitation;
 use super::item::{self, Item};
 use super::keys;
 use super::keys::Key;
+use super::state::State;
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, InviteId, UserId};
@@ -50,6 +51,17 @@ pub struct Membership {
     pub joined: Ms,
     /// The shard of the roster that has the user.
     pub shard: u32,
+    /// When the user's mute ends, if the manager has muted them.
+    pub muted_until: Option<Ms>,
+}
+
+/// What a send to a group needs to know.
+#[derive(Debug)]
+pub struct Sender {
+    /// The group and the sender's membership, if the group exists and the sender is a member.
+    pub membership: Option<(Meta, Membership)>,
+    /// The state of the sender.
+    pub state: State,
 }
 
 /// A group as its members see it.
@@ -91,6 +103,8 @@ pub enum Accepted {
     Member {
         /// The shard of the roster that has the user.
         shard: u32,
+        /// The number of members with the user.
+        members: u32,
     },
     /// The user was already a member. The invitation is still there.
     AlreadyMember,
@@ -122,20 +136,64 @@ impl Table {
         }
     }
 
-    /// Renames a group if `caller` is its manager. Returns whether that is so.
-    pub async fn rename_group(&self, group: &GroupId, name: &str, caller: &UserId) -> Result<bool> {
+    /// Renames a group if `caller` is its manager. Returns the number of its members, or nothing if `caller` is not.
+    pub async fn rename_group(&self, group: &GroupId, name: &str, caller: &UserId) -> Result<Option<u32>> {
         let mut change = Expression::default();
         let path = change.path(["groupName"]);
         change.set(&path, item::text(name));
         let caller = change.value(item::text(caller.as_str()));
         change.require(format!("managerId = {caller}"));
-        self.change(&keys::meta(group), change).await
+        let update = change.request(self.update(&keys::meta(group))).return_values(ReturnValue::AllNew);
+        let answer = self.conditionally("UpdateItem", || update.clone().send()).await?;
+        answer.map(|answer| Ok(read_meta(&answer.attributes.unwrap_or_default())?.members)).transpose()
     }
 
     /// Returns the group, if it exists and `user` is a member.
     pub async fn membership(&self, group: &GroupId, user: &UserId) -> Result<Option<Meta>> {
         let found = self.memberships(group, &[user]).await?;
         Ok(found.and_then(|(meta, joined)| joined[0].map(|_| meta)))
+    }
+
+    /// Returns the membership of a sender and the sender's state, in one read.
+    pub async fn sender(&self, group: &GroupId, user: &UserId) -> Result<Sender> {
+        let joined = keys::joined(user, group);
+        let items = self.get_all(vec![keys::meta(group), joined.clone(), keys::state(user)]).await?;
+        let [meta, joined] = [keys::meta(group), joined].map(|key| items.iter().find(|item| key.is_of(item)));
+        let both = meta.zip(joined).map(|(meta, joined)| Ok((read_meta(meta)?, read_membership(joined)?)));
+        let membership = both.transpose()?;
+        Ok(Sender { membership, state: Self::state_among(&items, user)? })
+    }
+
+    /// Hands a group to one of its members, if `caller` is its manager. Returns whether that is so.
+    pub async fn hand_over(&self, group: &GroupId, caller: &UserId, manager: &UserId) -> Result<bool> {
+        let mut change = Expression::default();
+        let path = change.path(["managerId"]);
+        change.set(&path, item::text(manager.as_str()));
+        let caller = change.value(item::text(caller.as_str()));
+        change.require(format!("{path} = {caller}"));
+        let writes = vec![
+            self.update_part(&keys::meta(group), change)?,
+            self.check_part(&keys::joined(manager, group), "attribute_exists(pk)", HashMap::new())?,
+        ];
+        Ok(self.transact(writes).await? == Transaction::Done)
+    }
+
+    /// Sets or removes the end of a member's mute, if `caller` is the manager of the group. Returns whether that is so and the
+    /// user is a member.
+    pub async fn mute(&self, group: &GroupId, caller: &UserId, user: &UserId, until: Option<Ms>) -> Result<bool> {
+        let mut change = Expression::default();
+        let path = change.path(["mutedUntil"]);
+        match until {
+            Some(time) => change.set(&path, item::number(time)),
+            None => change.remove(&path),
+        }
+        change.require("attribute_exists(pk)");
+        let manages = HashMap::from([(":manager".to_owned(), item::text(caller.as_str()))]);
+        let writes = vec![
+            self.update_part(&keys::joined(user, group), change)?,
+            self.check_part(&keys::meta(group), "managerId = :manager", manages)?,
+        ];
+        Ok(self.transact(writes).await? == Transaction::Done)
     }
 
     /// Returns the group, if it exists, and the membership of each of these users.
@@ -222,29 +280,46 @@ impl Table {
     pub async fn join(&self, invitation: &Invitation, user: &UserId, max_members: u32) -> Result<Accepted> {
         let (group, mut invited_by) = (&invitation.group, invitation.invited_by.clone());
         for attempt in 0..MAX_ATTEMPTS {
-            let Some(meta) = self.get(&keys::meta(group)).await?.as_ref().map(read_meta).transpose()? else {
+            let (meta, mute) = (keys::meta(group), keys::mute(user, group));
+            let (meta, mute) = futures::try_join!(self.get(&meta), self.get(&mute))?;
+            let Some(meta) = meta.as_ref().map(read_meta).transpose()? else {
                 return Ok(Accepted::NoPlace);
             };
             if meta.members >= max_members {
                 return Ok(Accepted::NoPlace);
             }
             let (shard, last) = shard_of_next(meta.members, self.roster_shard, |bound| self.ids.below(bound));
-            let writes = vec![
+            let mut joined = joined_item(group, shard, user, self.clock.now_ms());
+            joined.extend(
+                mute.as_ref()
+                    .and_then(|mute| mute.get("mutedUntil"))
+                    .map(|time| ("mutedUntil".to_owned(), time.clone())),
+            );
+            let mut writes = vec![
                 self.take_invitation(user, &invitation.id, &invited_by)?,
-                self.membership_check(group, &invited_by, "attribute_exists(pk)")?,
+                self.check_part(&keys::joined(&invited_by, group), "attribute_exists(pk)", HashMap::new())?,
                 self.count_one_more(group, &meta, last, max_members)?,
                 self.put_part(member_item(group, shard, user, self.clock.now_ms()), None)?,
-                self.put_part(joined_item(group, shard, user, self.clock.now_ms()), Some("attribute_not_exists(pk)"))?,
+                self.put_part(joined, Some("attribute_not_exists(pk)"))?,
             ];
+            // The mute must be as it was read, or the user would evade it by leaving and joining at the same time.
+            let key = keys::mute(user, group);
+            writes.push(match mute.as_ref().and_then(|mute| mute.get("mutedUntil")) {
+                None => self.check_part(&key, "attribute_not_exists(pk)", HashMap::new())?,
+                Some(time) => {
+                    let seen = HashMap::from([(":seen".to_owned(), time.clone())]);
+                    self.delete_part(&key, Some("mutedUntil = :seen"), seen)?
+                }
+            });
             match self.transact(writes).await? {
-                Transaction::Done => return Ok(Accepted::Member { shard }),
+                Transaction::Done => return Ok(Accepted::Member { shard, members: meta.members + 1 }),
                 // The invitation was answered already, or another member has invited the user since it was read.
                 Transaction::Refused(parts) if parts[0] => match self.invitation(user, &invitation.id).await? {
                     Some(now) => invited_by = now.invited_by,
                     None => return Ok(Accepted::NoInvitation),
                 },
                 // The group was dissolved or is full, or its `lastShard` has grown. The next read of META tells.
-                Transaction::Refused(parts) if parts[2] => self.pause(attempt).await,
+                Transaction::Refused(parts) if parts[2] || parts[5] => self.pause(attempt).await,
                 Transaction::Refused(parts) if parts[4] => return Ok(Accepted::AlreadyMember),
                 Transaction::Refused(_) => {
                     if self.drop_orphan(invitation, user, &invited_by).await? {
@@ -262,7 +337,7 @@ impl Table {
     async fn drop_orphan(&self, invitation: &Invitation, user: &UserId, invited_by: &UserId) -> Result<bool> {
         let writes = vec![
             self.take_invitation(user, &invitation.id, invited_by)?,
-            self.membership_check(&invitation.group, invited_by, "attribute_not_exists(pk)")?,
+            self.check_part(&keys::joined(invited_by, &invitation.group), "attribute_not_exists(pk)", HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
     }
@@ -271,17 +346,6 @@ impl Table {
     fn take_invitation(&self, user: &UserId, id: &InviteId, invited_by: &UserId) -> Result<TransactWriteItem> {
         let values = HashMap::from([(":by".to_owned(), item::text(invited_by.as_str()))]);
         self.delete_part(&keys::invite(user, id), Some("invitedBy = :by"), values)
-    }
-
-    /// Returns the part of a transaction that checks a condition on a user's membership.
-    fn membership_check(&self, group: &GroupId, user: &UserId, condition: &str) -> Result<TransactWriteItem> {
-        let check = ConditionCheck::builder()
-            .table_name(&self.name)
-            .set_key(Some(keys::joined(user, group).attributes()))
-            .condition_expression(condition)
-            .build();
-        let check = check.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
     /// Returns the part of a transaction that counts one more member, and raises `lastShard` to `last` if it is lower.
@@ -331,14 +395,29 @@ impl Table {
             let by = one_less.value(item::text(by.as_str()));
             one_less.require(format!("managerId = {by}"));
         }
-        let since = HashMap::from([(":joined".to_owned(), item::number(membership.joined))]);
-        let writes = vec![
+        let mut seen = HashMap::from([(":joined".to_owned(), item::number(membership.joined))]);
+        let mut is_as_seen = "joined = :joined AND ".to_owned();
+        match membership.muted_until {
+            None => is_as_seen.push_str("attribute_not_exists(mutedUntil)"),
+            Some(until) => {
+                is_as_seen.push_str("mutedUntil = :until");
+                seen.insert(":until".to_owned(), item::number(until));
+            }
+        }
+        let mut writes = vec![
             self.update_part(&keys::meta(group), one_less)?,
             self.delete_part(&keys::member(group, membership.shard, user), None, HashMap::new())?,
-            self.delete_part(&keys::joined(user, group), Some("joined = :joined"), since)?,
+            self.delete_part(&keys::joined(user, group), Some(&is_as_seen), seen)?,
             // An invitation that was sent while another was being accepted would let the user in again.
             self.delete_part(&keys::invite(user, &InviteId::of(group, user)), None, HashMap::new())?,
         ];
+        // Leaving and coming back does not end a mute.
+        if let Some(until) = membership.muted_until.filter(|until| *until > self.clock.now_ms()) {
+            let mut mute = keys::mute(user, group).attributes();
+            mute.insert("mutedUntil".to_owned(), item::number(until));
+            mute.insert("expiresAt".to_owned(), Self::expires_at(until, 0));
+            writes.push(self.put_part(mute, None)?);
+        }
         Ok(self.transact(writes).await? == Transaction::Done)
     }
 
@@ -417,7 +496,11 @@ pub(super) fn read_joined(item: &Item) -> Result<(GroupId, Membership)> {
 }
 
 fn read_membership(item: &Item) -> Result<Membership> {
-    Ok(Membership { joined: item::read_number(item, "joined")?, shard: read_count(item, "shard")?.unwrap_or(0) })
+    Ok(Membership {
+        joined: item::read_number(item, "joined")?,
+        shard: read_count(item, "shard")?.unwrap_or(0),
+        muted_until: item::read_optional_number(item, "mutedUntil")?,
+    })
 }
 
 fn read_count(item: &Item, name: &'static str) -> Result<Option<u32>> {
@@ -434,7 +517,7 @@ pub(super) fn is_meta(item: &Item) -> bool {
     item.contains_key("managerId")
 }
 
-fn read_meta(item: &Item) -> Result<Meta> {
+pub(super) fn read_meta(item: &Item) -> Result<Meta> {
     Ok(Meta {
         name: item::read_text(item, "groupName")?.to_owned(),
         manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,

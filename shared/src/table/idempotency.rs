@@ -83,7 +83,7 @@ impl Table {
 
 fn read(item: &Item) -> Result<SendRecord> {
     Ok(SendRecord {
-        id: item::parsed("id", MessageId::parse(item::read_text(item, "id")?))?,
+        id: item::read_id(item, "id")?,
         timestamp: item::read_number(item, "timestamp")?,
         digest: Digest(item::read_text(item, "digest")?.to_owned()),
         done: item.contains_key("done"),

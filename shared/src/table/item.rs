@@ -1,10 +1,11 @@
 //! Reads attributes of items. A malformed item is a failure of the service, and the error names the attribute.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::error::{Error, Result};
+use crate::id::MessageId;
 
 /// An item as DynamoDB returns it.
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -41,6 +42,16 @@ pub(super) fn read_set<'a>(item: &'a Item, name: &str) -> Result<&'a [String]> {
         None => Ok(&[]),
         Some(value) => value.as_ss().map(Vec::as_slice).map_err(|_| corrupt(name)),
     }
+}
+
+/// Reads a set of message ids, empty if absent.
+pub(super) fn read_ids(item: &Item, name: &str) -> Result<BTreeSet<MessageId>> {
+    parsed(name, read_set(item, name)?.iter().map(|id| MessageId::parse(id)).collect())
+}
+
+/// Reads a message id.
+pub(super) fn read_id(item: &Item, name: &str) -> Result<MessageId> {
+    parsed(name, MessageId::parse(read_text(item, name)?))
 }
 
 /// Returns a parsed value, or the error that the attribute is malformed.

@@ -3,19 +3,25 @@
 //! | item | pk | sk |
 //! | --- | --- | --- |
 //! | state of a user ([`super::state`]) | `USER#u` | `STATE` |
-//! | private message ([`super::messages`]) | `USER#receiver` | `LOG#ulid` |
+//! | private message, or its recall ([`super::messages`]) | `USER#receiver` | `LOG#ulid` |
+//! | the same, withheld from its receiver | `USER#receiver` | `HID#ulid` |
+//! | read mark of a user ([`super::marks`]) | `USER#u` | `READ#u#v`, `READ#g#g` |
 //! | friend ([`super::relations`]) | `USER#u` | `FRIEND#v` |
 //! | u is blocked by v | `USER#u` | `BLOCKER#v` |
 //! | u blocks v, or did before | `USER#u` | `VIEW#BLOCK#v` |
 //! | u is a member of g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
 //! | idempotency record ([`super::idempotency`]) | `USER#sender` | `SENT#requestId` |
+//! | the mute of a former member of g ([`super::groups`]) | `USER#u` | `MUTE#g` |
 //! | a page that was shown ([`super::pages`]) | `USER#u` | `PAGE#token` |
 //! | dropped messages of the last half minute ([`super::tails`]) | `USER#u` | `VIEW#TAIL#mark` |
-//! | decoy of a withheld write ([`super::decoy`]) | `USER#receiver` | `HID#MSG#sender`, `HID#STATE#…`, `HID#INVITE#…` |
-//! | group message | `GROUP#g` | `LOG#ulid` |
+//! | decoy of a withheld write ([`super::decoy`]) | `USER#receiver` | `HID#STATE#sender`, `HID#INVITE#sender` |
+//! | group message, or its recall | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
+//!
+//! The index `conversation` has the private messages of two users, the withheld ones among them: its hash key is the attribute
+//! `conversation` ([`conversation`]), its range key the attribute `id`.
 //!
 //! Two reads depend on the order of these keys:
 //! - META sorts between a group's log and its roster. So one query of either also tells whether the group exists.
@@ -58,6 +64,13 @@ pub(super) struct Range {
     pub(super) to: String,
 }
 
+impl Range {
+    /// Returns the range from one key to another of the same partition, both included.
+    pub(super) fn between(from: Key, to: Key) -> Self {
+        Self { pk: from.pk, from: from.sk, to: to.sk }
+    }
+}
+
 pub(super) const FRIEND: &str = "FRIEND#";
 pub(super) const BLOCK: &str = "VIEW#BLOCK#";
 pub(super) const BLOCKER: &str = "BLOCKER#";
@@ -68,6 +81,7 @@ const TAIL: &str = "VIEW#TAIL#";
 pub(super) const VIEW: &str = "VIEW#";
 const LOG: &str = "LOG#";
 const META: &str = "META";
+const READ: &str = "READ#";
 const ROSTER: &str = "ROSTER#";
 
 fn of_user(user: &UserId, sk: String) -> Key {
@@ -93,6 +107,29 @@ pub(super) fn decoy(receiver: &UserId, kind: &str, sender: &UserId) -> Key {
     of_user(receiver, format!("HID#{kind}#{sender}"))
 }
 
+/// Returns the key of a message that is withheld from its receiver. It is in the receiver's partition, and no range that is
+/// read for the receiver contains it.
+pub(super) fn hidden(receiver: &UserId, id: MessageId) -> Key {
+    of_user(receiver, format!("HID#{id}"))
+}
+
+/// The name of the index of conversations, and of the attribute that is its hash key.
+pub(super) const CONVERSATION: &str = "conversation";
+
+/// Returns the hash key of the conversation of two users, in either order. No id has a '#'.
+pub(super) fn conversation(one: &UserId, two: &UserId) -> String {
+    let (first, second) = if one <= two { (one, two) } else { (two, one) };
+    format!("{first}#{second}")
+}
+
+/// Returns the key of a user's read mark of a conversation with another user or a group.
+pub(super) fn mark(user: &UserId, with: &Address) -> Key {
+    match with {
+        Address::User(other) => of_user(user, format!("{READ}u#{other}")),
+        Address::Group(group) => of_user(user, format!("{READ}g#{group}")),
+    }
+}
+
 /// Returns the key of the dropped messages of the last half minute, under the mark that the state names.
 pub(super) fn tails(user: &UserId, mark: &str) -> Key {
     of_user(user, format!("{TAIL}{mark}"))
@@ -112,6 +149,11 @@ pub(super) fn blocker(user: &UserId, blocker: &UserId) -> Key {
 
 pub(super) fn joined(user: &UserId, group: &GroupId) -> Key {
     of_user(user, format!("{GROUP}{group}"))
+}
+
+/// Returns the key of the mute of a user who has left a group.
+pub(super) fn mute(user: &UserId, group: &GroupId) -> Key {
+    of_user(user, format!("MUTE#{group}"))
 }
 
 pub(super) fn invite(user: &UserId, invite: &InviteId) -> Key {
@@ -144,6 +186,15 @@ pub(super) fn message(log: &Address, id: MessageId) -> Key {
     }
 }
 
+/// Returns the range of a user's friends with ids after `after`.
+pub(super) fn friends_after(user: &UserId, after: Option<&UserId>) -> Range {
+    match after {
+        None => all_of_user(user, FRIEND),
+        // '!' sorts before every byte of an id, so the range begins behind that friend.
+        Some(after) => Range { from: format!("{FRIEND}{after}!"), ..all_of_user(user, FRIEND) },
+    }
+}
+
 /// Returns the range of a user's items whose sort keys begin with `prefix`. '~' sorts after every byte of an id.
 pub(super) fn all_of_user(user: &UserId, prefix: &str) -> Range {
     Range { pk: format!("USER#{user}"), from: prefix.to_owned(), to: format!("{prefix}~") }
@@ -157,14 +208,12 @@ pub(super) fn roster(group: &GroupId, shard: u32) -> Range {
 
 /// Returns the range of the members in a shard of a roster from one user to another, both included.
 pub(super) fn members(group: &GroupId, shard: u32, from: &UserId, to: &UserId) -> Range {
-    let (from, to) = (member(group, shard, from), member(group, shard, to));
-    Range { pk: from.pk, from: from.sk, to: to.sk }
+    Range::between(member(group, shard, from), member(group, shard, to))
 }
 
 /// Returns the range of a log from one message to another, both included.
 pub(super) fn messages(log: &Address, from: MessageId, to: MessageId) -> Range {
-    let (from, to) = (message(log, from), message(log, to));
-    Range { pk: from.pk, from: from.sk, to: to.sk }
+    Range::between(message(log, from), message(log, to))
 }
 
 /// Returns the range of a group's log from a message to its end, and META behind it. So one read returns the messages and
@@ -195,6 +244,8 @@ mod tests {
         assert!(!holds(&all_of_user(&user, BLOCK), &tails(&user, "01")));
         assert!(!holds(&all_of_user(&user, GROUP), &tails(&user, "01")));
         assert!(!holds(&all_of_user(&user, VIEW), &decoy(&user, "STATE", &longest)));
+        let whole_log = messages(&Address::User(user.clone()), MessageId::first_at(0), MessageId::last_at(u64::MAX));
+        assert!(!holds(&whole_log, &hidden(&user, MessageId::first_at(5))));
         for shard in [0, 1, 12] {
             assert!(holds(&roster(&group, shard), &member(&group, shard, &longest)));
             assert!(!holds(&roster(&group, shard), &member(&group, shard + 1, &longest)));

@@ -116,17 +116,12 @@ fn read(item: &Item) -> Result<ShownPage> {
     for kind in MessageKind::ALL {
         if let Some(floor) = item::read_optional_number(item, &attribute(kind, "Floor"))? {
             let is_unknown = item.contains_key(&attribute(kind, "BesideUnknown"));
-            let beside = read_ids(item, &attribute(kind, "Beside"))?;
-            let ids = read_ids(item, &attribute(kind, "Ids"))?;
+            let beside = item::read_ids(item, &attribute(kind, "Beside"))?;
+            let ids = item::read_ids(item, &attribute(kind, "Ids"))?;
             kinds.push((kind, Shown { after, beside: (!is_unknown).then_some(beside), floor, ids }));
         }
     }
     let names = item::read_set(item, "names")?.iter();
     let names = names.map(|name| MissedRef::decode(name).ok_or_else(|| item::corrupt("names")));
     Ok(ShownPage { kinds, names: names.collect::<Result<_>>()?, uncovers: item::read_number(item, "uncovers")? })
-}
-
-fn read_ids(item: &Item, name: &str) -> Result<BTreeSet<MessageId>> {
-    let ids = item::read_set(item, name)?.iter().map(|id| MessageId::parse(id));
-    item::parsed(name, ids.collect())
 }

@@ -13,19 +13,31 @@ use super::expression::Expression;
 use super::groups::{self, Membership};
 use super::item::{self, Item};
 use super::keys::{self, Key};
+use super::state::State;
 use super::tails::Tails;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, UserId};
 use crate::rules::block::Block;
 use crate::rules::coverage::Span;
 
-/// The relation of a sender to a receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The relation of a sender to a receiver, and what else a send needs to know of the sender.
+#[derive(Debug)]
 pub struct Standing {
     /// The two are friends.
     pub friends: bool,
     /// The receiver blocks the sender.
     pub blocked: bool,
+    /// The sender blocks the receiver. Only [`Table::mutual_standing`] reads it.
+    pub blocks: bool,
+    /// The state of the sender.
+    pub sender: State,
+}
+
+impl Standing {
+    /// Returns whether messages of the sender reach the receiver.
+    pub fn delivers(&self) -> bool {
+        self.friends && !self.blocked
+    }
 }
 
 /// A user's friends and blocks.
@@ -49,11 +61,29 @@ pub struct View {
 }
 
 impl Table {
-    /// Returns the relation of `sender` to `receiver`.
+    /// Returns the relation of `sender` to `receiver`, in one read.
     pub async fn standing(&self, sender: &UserId, receiver: &UserId) -> Result<Standing> {
-        let items = self.get_all(vec![keys::friend(sender, receiver), keys::blocker(sender, receiver)]).await?;
+        let keys = vec![keys::friend(sender, receiver), keys::blocker(sender, receiver), keys::state(sender)];
+        Self::standing_among(&self.get_all(keys).await?, sender, receiver)
+    }
+
+    /// Returns the relation of `sender` to `receiver`, and whether the sender blocks the receiver, in one read.
+    pub async fn mutual_standing(&self, sender: &UserId, receiver: &UserId) -> Result<Standing> {
+        let mut keys = vec![keys::friend(sender, receiver), keys::blocker(sender, receiver), keys::state(sender)];
+        if sender != receiver {
+            keys.push(keys::blocker(receiver, sender));
+        }
+        Self::standing_among(&self.get_all(keys).await?, sender, receiver)
+    }
+
+    fn standing_among(items: &[Item], sender: &UserId, receiver: &UserId) -> Result<Standing> {
         let has = |key: &Key| items.iter().any(|item| key.is_of(item));
-        Ok(Standing { friends: has(&keys::friend(sender, receiver)), blocked: has(&keys::blocker(sender, receiver)) })
+        Ok(Standing {
+            friends: has(&keys::friend(sender, receiver)),
+            blocked: has(&keys::blocker(sender, receiver)),
+            blocks: has(&keys::blocker(receiver, sender)),
+            sender: Self::state_among(items, sender)?,
+        })
     }
 
     /// Returns whether `other` blocks `user`.
@@ -79,9 +109,20 @@ impl Table {
         self.query_all(&keys::all_of_user(user, keys::FRIEND)).await?.iter().map(other).collect()
     }
 
+    /// Returns a user's friends with ids after `after`, at most `limit`, in the order of their ids.
+    pub async fn friends_after(&self, user: &UserId, after: Option<&UserId>, limit: i32) -> Result<Vec<UserId>> {
+        let (items, _) = self.query(&keys::friends_after(user, after), Some(limit), None).await?;
+        items.iter().map(other).collect()
+    }
+
     /// Returns a user's blocks, including lifted ones.
     pub async fn blocks(&self, user: &UserId) -> Result<BTreeMap<UserId, Block>> {
         self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?.iter().map(read_blocked).collect()
+    }
+
+    /// Returns a user's block of another user, if there is or was one.
+    pub async fn block_of(&self, user: &UserId, other: &UserId) -> Result<BTreeMap<UserId, Block>> {
+        self.get(&keys::block(user, other)).await?.iter().map(read_blocked).collect()
     }
 
     /// Returns a user's groups, blocks, and dropped messages of the last half minute, in one read.

@@ -1,7 +1,7 @@
 //! The state of a user: their connections, what they have dropped, and the messages that they missed by name.
 //!
 //! One item, `USER#u` / `STATE`, with these attributes:
-//! - `c#<connectionId>`: a map {announced, from?, to?, clean?, ours?} for each connection; `known`: the set of their ids;
+//! - `c#<connectionId>`: a map {announced, version?, from?, to?, clean?, ours?} for each connection; `known`: the set of their ids;
 //! - `unicastUntil` and `multicastUntil`: the time up to which all messages of the kind are dropped;
 //! - `tail`: the mark of the item with the messages that are dropped after that time;
 //! - `missed`: the names of missed messages, a set of `u/<id>` and `g/<groupId>/<id>`;
@@ -75,6 +75,11 @@ impl State {
         self.connections.iter().filter(move |(_, connection)| connection.is_open(now))
     }
 
+    /// Returns the connections to which frames of version 2 are pushed.
+    pub fn open_of_version_2(&self, now: Ms) -> impl Iterator<Item = &ConnectionId> {
+        self.open(now).filter(|(_, connection)| connection.version >= 2).map(|(id, _)| id)
+    }
+
     /// Returns the connections that can be forgotten. No pull asks for a time before `oldest`.
     pub fn forgettable(&self, now: Ms, oldest: Ms) -> Forgettable {
         let needed_from = self.unicast.until.min(self.multicast.until).max(oldest);
@@ -113,6 +118,7 @@ fn read_connection(map: &Item) -> Result<Connection> {
         from: item::read_optional_number(map, "from")?,
         to: item::read_optional_number(map, "to")?,
         clean: map.contains_key("clean"),
+        version: item::parsed("version", item::read_optional_number(map, "version")?.unwrap_or(1).try_into())?,
     })
 }
 
@@ -125,6 +131,12 @@ impl Table {
     /// Returns the state of a user.
     pub async fn state(&self, user: &UserId) -> Result<State> {
         self.get(&keys::state(user)).await?.as_ref().map_or_else(|| Ok(State::default()), State::read)
+    }
+
+    /// Returns the state of a user among items that were read.
+    pub(super) fn state_among(items: &[Item], user: &UserId) -> Result<State> {
+        let key = keys::state(user);
+        items.iter().find(|item| key.is_of(item)).map_or_else(|| Ok(State::default()), State::read)
     }
 
     /// Returns the state of a user with its tails.

@@ -41,10 +41,7 @@ impl Tails {
         if !item.contains_key("tailMark") {
             return Ok(None);
         }
-        let ids = |kind: MessageKind| {
-            let ids = item::read_set(item, kind.tail())?.iter().map(|id| MessageId::parse(id));
-            item::parsed(kind.tail(), ids.collect())
-        };
+        let ids = |kind: MessageKind| item::read_ids(item, kind.tail());
         let mark = item::read_text(item, "tailMark")?.to_owned();
         Ok(Some(Self { mark, unicast: ids(MessageKind::Unicast)?, multicast: ids(MessageKind::Multicast)? }))
     }

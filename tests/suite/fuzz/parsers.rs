@@ -7,7 +7,7 @@ use futures::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use shared::config::TokenConfig;
-use shared::frame::{MAX_FRAME_BYTES, Message, Submission, encode};
+use shared::frame::{Body, MAX_FRAME_BYTES, Message, Submission, encode};
 use shared::id::{MessageId, RequestId, UserId};
 use shared::token::{Identity, Verifier};
 
@@ -98,7 +98,7 @@ fn carried(text: &str, submission: Submission<'_>) -> Result<(), String> {
         id: MessageId::first_at(0),
         sender: UserId::parse("alice").expect("an id"),
         to: submission.to,
-        content: submission.content.to_owned(),
+        body: Body::Content(submission.content.to_owned()),
         timestamp: 0,
     };
     // A content cannot break out of its field in the frame.

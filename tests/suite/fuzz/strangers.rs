@@ -19,7 +19,7 @@ pub(crate) fn endpoints() -> Vec<(&'static Function, Route)> {
 }
 
 /// Parameters and likely values.
-const PARAMETERS: [(&str, &[&str]); 9] = [
+const PARAMETERS: [(&str, &[&str]); 17] = [
     ("sort", &["asc", "desc"]),
     ("drop", &["true", "false"]),
     ("type", &["all", "unicast", "multicast"]),
@@ -28,6 +28,14 @@ const PARAMETERS: [(&str, &[&str]); 9] = [
     ("page", &["00000000-0000-4000-8000-000000000000"]),
     ("name", &["walkers", "跑步"]),
     ("detailed", &["true", "false"]),
+    ("version", &["1", "2"]),
+    ("before", &["7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
+    ("until", &["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
+    ("limit", &["1", "50", "100"]),
+    ("minutes", &["1", "43200"]),
+    ("receiverId", &["alice", "bob", "carol"]),
+    ("groupId", &["walkers"]),
+    ("managerId", &["alice", "bob", "carol"]),
     OF_MEMBERS,
 ];
 const OF_MEMBERS: (&str, &[&str]) = ("userId", &["alice", "bob", "carol"]);
@@ -37,6 +45,11 @@ pub(crate) fn needed(function: &Function) -> &'static str {
     match function.name {
         "create_group" | "rename_group" => "&name=runners",
         "drop_messages" => "&page=00000000-0000-4000-8000-000000000000",
+        "get_history" => "&userId=bob",
+        "mark_read" => "&userId=bob&until=00000000000000000000000000",
+        "recall_message" => "&receiverId=bob",
+        "mute_member" => "&userId=bob&minutes=5",
+        "unmute_member" => "&userId=bob",
         _ => "",
     }
 }
@@ -75,17 +88,30 @@ async fn belongings(inside: &Inside) -> Vec<Value> {
     others
 }
 
-/// A group of alice with bob invited, and a group of carol with dave in it and erin invited. Carol and dave each have a
+/// A group of alice with bob invited, one of alice and bob, and a group of carol with dave in it and erin invited. Carol and dave each have a
 /// missed message.
-async fn arrange(inside: &Inside, mutator: &mut Mutator) {
+///
+/// Returns the group of alice and bob.
+async fn arrange(inside: &Inside, mutator: &mut Mutator) -> String {
     let create = call("POST", "/api/group", "alice", "&name=walkers", None);
     let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
     learn(mutator, &group);
-    let group: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
-    let invite = call("POST", "/api/request", "alice", "", Some(json!({ "groupId": group, "userId": "bob" })));
-    inside.rest(&functions::invite::FUNCTION, &invite).await;
-    let list = call("GET", "/api/request", "bob", "", None);
-    learn(mutator, &inside.rest(&functions::list_invites::FUNCTION, &list).await);
+    let invited: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
+    let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
+    let joined: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
+    for group in [&joined, &invited] {
+        let body = json!({ "groupId": group, "userId": "bob" });
+        inside.rest(&functions::invite::FUNCTION, &call("POST", "/api/request", "alice", "", Some(body))).await;
+        let list = inside.rest(&functions::list_invites::FUNCTION, &call("GET", "/api/request", "bob", "", None)).await;
+        learn(mutator, &list);
+        if *group == joined {
+            let list: Value = serde_json::from_str(list["body"].as_str().unwrap_or_default()).expect("a list");
+            let mut accept = call("PUT", "/api/request/", "bob", "", None);
+            let id = list[0]["id"].as_str().expect("an invitation").to_owned();
+            accept.variables = vec![("requestId".to_owned(), id)];
+            inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
+        }
+    }
     let query = format!("&name={}", escaped(PRIVATE));
     let group =
         inside.rest(&functions::create_group::FUNCTION, &call("POST", "/api/group", "carol", &query, None)).await;
@@ -114,26 +140,41 @@ async fn arrange(inside: &Inside, mutator: &mut Mutator) {
         let event = socket_event(kind, from, "nowhere", Some(&frame)).to_string();
         inside.invoke(&functions::message::FUNCTION, &event).await.expect("it is accepted");
     }
+    joined
 }
 
-/// Lets alice and bob miss a message of each other. The tokens of the pages that show these.
-async fn shown_pages(inside: &Inside) -> Vec<String> {
-    let mut tokens = Vec::new();
+/// What the inputs may name.
+struct Arranged {
+    /// A group of alice and bob.
+    group: String,
+    /// A message of alice to bob.
+    message: String,
+    /// The tokens of the pages that show messages of alice and bob.
+    pages: Vec<String>,
+}
+
+/// Lets alice and bob miss a message of each other.
+async fn shown_pages(inside: &Inside, group: String) -> Arranged {
+    let (mut pages, mut message) = (Vec::new(), String::new());
     for (from, to) in [("alice", "bob"), ("bob", "alice")] {
         let frame = json!({ "type": "unicast", "receiverId": to, "content": 1 }).to_string();
         let event = socket_event("unicast", from, "nowhere", Some(&frame)).to_string();
         inside.invoke(&functions::message::FUNCTION, &event).await.expect("it is accepted");
         let pull = call("GET", "/api/message", to, "&drop=false", None);
         let page = inside.rest(&functions::pull_messages::FUNCTION, &pull).await;
-        tokens.push(page["headers"]["x-page"].as_str().expect("a token").to_owned());
+        pages.push(page["headers"]["x-page"].as_str().expect("a token").to_owned());
+        if from == "alice" {
+            let page: Value = serde_json::from_str(page["body"].as_str().unwrap_or_default()).expect("a page");
+            message = page[0]["messages"][0]["id"].as_str().expect("an id").to_owned();
+        }
     }
-    tokens
+    Arranged { group, message, pages }
 }
 
 pub(super) async fn fuzz(seed: u64) -> Findings {
     let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
-    arrange(&inside, &mut mutator).await;
-    let pages = shown_pages(&inside).await;
+    let group = arrange(&inside, &mut mutator).await;
+    let arranged = shown_pages(&inside, group).await;
     let before = belongings(&inside).await;
     assert!(before.len() == 5 && before[0].to_string().contains(PRIVATE), "{before:?}");
     let mut connections = Vec::new();
@@ -142,7 +183,7 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
     }
     for _ in 0..INPUTS {
         match mutator.below(10) {
-            0..6 => rest(&inside, &mut mutator, &mut findings, &pages).await,
+            0..6 => rest(&inside, &mut mutator, &mut findings, &arranged).await,
             6 => handshake(&inside, &mut mutator, &mut findings).await,
             _ => {
                 let (user, connection) = mutator.pick(&connections).clone();
@@ -179,14 +220,15 @@ fn access(mutator: &mut Mutator) -> (String, bool) {
     }
 }
 
-async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, pages: &[String]) {
-    // One endpoint is picked more often: few of its calls are good.
+async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, arranged: &Arranged) {
+    // Some endpoints are picked more often: few of their calls are good.
     let mut all = endpoints();
-    all.extend(endpoints().into_iter().filter(|(function, _)| function.name == "invite"));
+    let rare = ["invite", "recall_message", "mute_member", "unmute_member"];
+    all.extend(endpoints().into_iter().filter(|(function, _)| rare.contains(&function.name)));
     let (function, route) = *mutator.pick(&all);
     let (mut query, is_good) = access(mutator);
     if function.name == "drop_messages" && mutator.in_a_hundred(60) {
-        query.push_str(&format!("&page={}", mutator.pick(pages)));
+        query.push_str(&format!("&page={}", mutator.pick(&arranged.pages)));
     } else if mutator.in_a_hundred(60) {
         query.push_str(needed(function));
     }
@@ -204,9 +246,16 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, p
     if mutator.in_a_hundred(3) {
         query.push_str(&format!("&x={}", mutator.hard_to_read()));
     }
-    let mut call =
-        Rest { query, ..Rest::of(route, |_| if mutator.in_a_hundred(80) { mutator.known() } else { mutator.word() }) };
-    if route.path == "/api/request" || mutator.in_a_hundred(10) {
+    let own = own_variable(function, arranged);
+    let variable = |_: &str| match own {
+        Some(own) if mutator.in_a_hundred(60) => own.clone(),
+        _ if mutator.in_a_hundred(80) => mutator.known(),
+        _ => mutator.word(),
+    };
+    let mut call = Rest { query, ..Rest::of(route, variable) };
+    if function.name == "send_message" {
+        call.body = Some(frame(mutator));
+    } else if route.path == "/api/request" || mutator.in_a_hundred(10) {
         let users = ["alice", "bob", "erin"];
         let user = if mutator.in_a_hundred(50) { (*mutator.pick(&users)).to_owned() } else { mutator.word() };
         let mut body = json!({ "groupId": mutator.word(), "userId": user });
@@ -248,6 +297,15 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, p
     learn(mutator, &result);
 }
 
+/// The group or the message of alice, for functions of which few calls with other ids succeed.
+fn own_variable<'a>(function: &Function, arranged: &'a Arranged) -> Option<&'a String> {
+    match function.name {
+        "mute_member" | "unmute_member" => Some(&arranged.group),
+        "recall_message" => Some(&arranged.message),
+        _ => None,
+    }
+}
+
 /// Learns the ids in an answer.
 fn learn(mutator: &mut Mutator, result: &Value) {
     let body: Value = serde_json::from_str(result["body"].as_str().unwrap_or_default()).unwrap_or_default();
@@ -270,7 +328,8 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     let offered = if mutator.in_a_hundred(60) { good.clone() } else { mutator.text(&good) };
     let tokens = if mutator.in_a_hundred(80) { json!([offered]) } else { json!([offered, mutator.word()]) };
     event["multiValueQueryStringParameters"] = json!({ "access_token": tokens });
-    let protocol = if mutator.in_a_hundred(80) { "chat".to_owned() } else { mutator.word() };
+    let known = *mutator.pick(&["chat", "chat.2"]);
+    let protocol = if mutator.in_a_hundred(80) { known.to_owned() } else { mutator.word() };
     // As the gateway does: all lines in one map, and the last line in the other.
     let lines = if mutator.in_a_hundred(80) { json!([protocol]) } else { json!([mutator.word(), protocol]) };
     event["headers"]["Sec-WebSocket-Protocol"] = json!(protocol);
@@ -287,12 +346,24 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     }
 }
 
+/// A frame that tells of typing, sometimes mutated.
+fn typing(mutator: &mut Mutator) -> String {
+    let receiver = mutator.word();
+    let text = json!({ "type": "typing", "receiverId": receiver }).to_string();
+    if mutator.in_a_hundred(70) { text } else { mutator.text(&text) }
+}
+
 /// A frame on an open connection. At most one answer comes back: an acknowledgement or an error that blames the client.
 async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, user: &str, connection: &str) {
-    let frame = frame(mutator);
-    let event = socket_event("$default", user, connection, Some(&frame)).to_string();
+    let is_typing = mutator.in_a_hundred(20);
+    let (function, frame) = match is_typing {
+        true => (&functions::typing::FUNCTION, typing(mutator)),
+        false => (&functions::message::FUNCTION, frame(mutator)),
+    };
+    let mut event = socket_event("$default", user, connection, Some(&frame));
+    event["requestContext"]["authorizer"]["version"] = json!(*mutator.pick(&["1", "2", "2"]));
     let before = inside.frames(connection).len();
-    findings.invoke(inside, &functions::message::FUNCTION, &event).await;
+    findings.invoke(inside, function, &event.to_string()).await;
     let frames = inside.frames(connection);
     let answers: Vec<&Value> =
         frames[before..].iter().filter(|frame| frame["type"] == "ACK" || frame["type"] == "ERROR").collect();

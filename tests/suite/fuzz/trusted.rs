@@ -1,7 +1,7 @@
 //! Inputs that only the back end and the gateway can send: notifications and relationships, by HTTP and directly, and
 //! mutated genuine events of every kind.
 
-use functions::Function;
+use functions::{Function, Trigger};
 use serde_json::{Value, json};
 
 use super::mutate::Mutator;
@@ -100,6 +100,7 @@ async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings,
         (&functions::connect::FUNCTION, "$connect"),
         (&functions::disconnect::FUNCTION, "$disconnect"),
         (&functions::message::FUNCTION, "unicast"),
+        (&functions::typing::FUNCTION, "typing"),
     ]);
     let mut event = socket_event(route, "bob", connection, Some(&super::parsers::frame(mutator)));
     event["headers"] = json!({ "Host": "gateway.example", "Sec-WebSocket-Protocol": mutator.word() });
@@ -128,10 +129,10 @@ async fn job(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     findings.invoke(inside, &functions::fanout::FUNCTION, &event.to_string()).await;
 }
 
-/// Any mutated event, to any function except those of connections, which trust the gateway about the user.
+/// Any mutated event, to any function except those of the socket, which trust the gateway about the user.
 async fn anything(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
     let ours: Vec<&'static Function> =
-        functions::ALL.iter().copied().filter(|f| !["connect", "disconnect", "message"].contains(&f.name)).collect();
+        functions::ALL.iter().copied().filter(|f| !matches!(f.trigger, Trigger::Socket(_))).collect();
     let function = *mutator.pick(&ours);
     let text = *mutator.pick(&EVENTS);
     let mut event: Value = serde_json::from_str(text).expect("a genuine event is JSON");

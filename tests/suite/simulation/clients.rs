@@ -17,7 +17,7 @@ use shared::id::{Ids, MessageId};
 
 use super::history::{During, Fault, History, Pulled, Sent, Spells};
 use super::plan::{Act, Drops, Plan, Step, To, Track, User, Who};
-use super::world::{Phase, Skewed, Wire, World};
+use super::world::{INDEX_LAG_MS, Phase, Skewed, Wire, World};
 
 /// The longest time until the gateway notices that a client has closed.
 const CLEAN_MS: Ms = 2_000;
@@ -41,7 +41,7 @@ pub(super) struct Run {
     pub(super) history: History,
     plan: Plan,
     /// The ids of the groups.
-    groups: Vec<String>,
+    pub(super) groups: Vec<String>,
     /// Instances of the functions. Their clocks differ.
     instances: Vec<Arc<App>>,
     secret: String,
@@ -51,8 +51,8 @@ pub(super) struct Run {
 pub(super) struct Answer {
     pub(super) status: u64,
     pub(super) body: String,
-    has_more: bool,
-    next: Option<String>,
+    pub(super) has_more: bool,
+    pub(super) next: Option<String>,
     page: Option<String>,
 }
 
@@ -67,7 +67,7 @@ struct Page {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 }
@@ -116,6 +116,8 @@ impl Run {
         if run.plan.flooded {
             run.flood().await;
         }
+        // By now, every read sees the groups.
+        tokio::time::sleep(Duration::from_millis(INDEX_LAG_MS)).await;
         run
     }
 
@@ -197,6 +199,7 @@ impl Run {
                 match track.who {
                     Who::Device(user) => self.use_device(user, step, &mut connection).await,
                     Who::Reader(user) => self.read(user, step, &mut seen).await,
+                    Who::Caller(user) => self.converse(user, step).await,
                     Who::Place(group, user) => self.change_place(group, user, step).await,
                     Who::Block(user, other) => self.change_block(user, other, step).await,
                     Who::Friendship(one, other) => self.change_friendship(one, other, step).await,
@@ -266,10 +269,10 @@ impl Run {
     // -------------------------------------------------------------------------------------------------------- devices
     async fn use_device(&self, user: User, step: &Step, connection: &mut Option<String>) {
         match (&step.act, &*connection) {
-            (Act::Connect, None) if self.plan.adversary == Some(user) => {
-                *connection = self.connect_in_a_burst(user).await;
+            (Act::Connect { second }, None) if self.plan.adversary == Some(user) => {
+                *connection = self.connect_in_a_burst(user, *second).await;
             }
-            (Act::Connect, None) => *connection = self.connect(user).await,
+            (Act::Connect { second }, None) => *connection = self.connect(user, *second).await,
             (Act::Disconnect { dies, told }, Some(open)) => {
                 let open = open.clone();
                 *connection = self.disconnect(user, &open, *dies, *told).await;
@@ -286,7 +289,7 @@ impl Run {
     }
 
     fn socket_event(&self, route: &str, kind: &str, user: User, connection: &str, frame: Option<&str>) -> Value {
-        json!({
+        let mut event = json!({
             "requestContext": {
                 "routeKey": route, "eventType": kind, "connectionId": connection, "stage": "ws", "apiId": "simulated",
                 "requestTimeEpoch": self.world.now_ms(), "connectedAt": self.world.now_ms(), "requestId": "r",
@@ -294,7 +297,25 @@ impl Run {
                 "authorizer": { "principalId": user, "userId": user, "exp": "4000000000" },
             },
             "body": frame, "isBase64Encoded": false,
-        })
+        });
+        if self.is_second(connection) {
+            event["requestContext"]["authorizer"]["version"] = json!("2");
+        }
+        event
+    }
+
+    /// Opens a connection at the gateway.
+    fn open(&self, user: User, second: bool) -> String {
+        let connection = self.world.open(user);
+        if second {
+            self.history.note(|notes| notes.second.insert(connection.clone()));
+        }
+        connection
+    }
+
+    /// Whether a connection is of version 2 of the protocol.
+    fn is_second(&self, connection: &str) -> bool {
+        self.history.note(|notes| notes.second.contains(connection))
     }
 
     fn note_coming(&self, user: User, from: Ms) {
@@ -317,9 +338,9 @@ impl Run {
 
     /// Many handshakes at once. Some are killed between their two writes, and some clients do not read or are gone. One
     /// connection is kept.
-    async fn connect_in_a_burst(&self, user: User) -> Option<String> {
+    async fn connect_in_a_burst(&self, user: User, second: bool) -> Option<String> {
         let burst = (0..3 + self.world.below(6)).map(|_| self.world.below(u64::MAX)).collect::<Vec<_>>();
-        let knocks = burst.iter().map(|chance| World::with_chance(*chance, self.connect_or_die(user)));
+        let knocks = burst.iter().map(|chance| World::with_chance(*chance, self.connect_or_die(user, second)));
         let open: Vec<String> = futures::future::join_all(knocks).await.into_iter().flatten().collect();
         let kept = open.last().cloned();
         for connection in &open {
@@ -334,11 +355,11 @@ impl Run {
         kept
     }
 
-    async fn connect_or_die(&self, user: User) -> Option<String> {
+    async fn connect_or_die(&self, user: User, second: bool) -> Option<String> {
         if !self.world.in_a_hundred(30) {
-            return self.connect(user).await;
+            return self.connect(user, second).await;
         }
-        let (connection, from) = (self.world.open(user), self.world.now_ms());
+        let (connection, from) = (self.open(user, second), self.world.now_ms());
         let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
         self.invoke_until(&functions::connect::FUNCTION, &event, Some(1)).await;
         self.world.set_phase(&connection, Phase::Closed);
@@ -348,8 +369,8 @@ impl Run {
     }
 
     /// Opens a connection. Returns nothing if it was refused.
-    async fn connect(&self, user: User) -> Option<String> {
-        let (connection, from) = (self.world.open(user), self.world.now_ms());
+    async fn connect(&self, user: User, second: bool) -> Option<String> {
+        let (connection, from) = (self.open(user, second), self.world.now_ms());
         let event = self.socket_event("$connect", "CONNECT", user, &connection, None);
         let answer = self.invoke(&functions::connect::FUNCTION, &event).await;
         let open = answer.is_some_and(|answer| answer["statusCode"] == 200);
@@ -387,7 +408,7 @@ impl Run {
         if dies {
             self.world.pause(15_000).await;
             if self.plan.discards && self.world.in_a_hundred(50) {
-                back = self.connect(user).await;
+                back = self.connect(user, self.is_second(connection)).await;
                 self.world.pause(15_000).await;
             }
         } else if self.plan.discards {
@@ -418,10 +439,8 @@ impl Run {
         back
     }
 
-    /// Sends a message with the same request id until it is acknowledged, the connection is gone, or the tries are used
-    /// up.
-    async fn send(&self, user: User, connection: &str, to: To, content: &str, tries: usize, named: bool) {
-        let from = self.world.now_ms();
+    /// Returns the frame, or the body, by which a client sends a message.
+    pub(super) fn submission(&self, to: To, content: &str, named: bool) -> Value {
         let mut frame = match to {
             To::User(receiver) => json!({ "type": "unicast", "receiverId": receiver }),
             To::Group(group) => json!({ "type": "multicast", "groupId": self.groups[group] }),
@@ -430,6 +449,14 @@ impl Run {
         if named {
             frame["requestId"] = json!(content);
         }
+        frame
+    }
+
+    /// Sends a message with the same request id until it is acknowledged, the connection is gone, or the tries are used
+    /// up.
+    async fn send(&self, user: User, connection: &str, to: To, content: &str, tries: usize, named: bool) {
+        let from = self.world.now_ms();
+        let frame = self.submission(to, content, named);
         let (kind, frame) = (frame["type"].as_str().expect("a type").to_owned(), frame.to_string());
         let acks = || -> Vec<Value> {
             let answers = |frame: &Value| frame["type"] == "ACK" && frame["requestId"] == content;
@@ -450,13 +477,15 @@ impl Run {
         let accepted = if named { !acks.is_empty() } else { !self.plan.faulty };
         let was_open = self.world.phase(connection) == Phase::Open && !self.world.is_stalled(connection);
         let during = During { from, to: to_time };
-        let sent = Sent { content: content.to_owned(), sender: user, to, during, accepted, acks, was_open, named };
+        let connection = Some(connection.to_owned());
+        let content = content.to_owned();
+        let sent = Sent { content, sender: user, to, during, accepted, acks, connection, was_open, named };
         self.history.note(|notes| notes.sent.push(sent));
     }
 
     // -------------------------------------------------------------------------------------------------------- readers
     /// Calls the REST API.
-    async fn call(
+    pub(super) async fn call(
         &self,
         function: &Function,
         method: &str,
@@ -509,7 +538,7 @@ impl Run {
             }
             Act::Resume => {
                 let since = seen.take().unwrap_or_else(|| "0".repeat(26));
-                *seen = Some(self.resume(user, since).await);
+                *seen = Some(self.resume(user, since, self.world.in_a_hundred(50)).await);
             }
             _ => {}
         }
@@ -521,6 +550,7 @@ impl Run {
         let answer = self.call(&functions::pull_messages::FUNCTION, "GET", user, ("", ""), query, None).await;
         let answer = answer.filter(|answer| answer.status == 200)?;
         let senders = answer.json();
+        let is_second = query.contains(&("version", "2"));
         let of_sender = |sender: &Value| sender["messages"].as_array().expect("messages").clone();
         let mut messages: Vec<Value> = senders.as_array().expect("an array").iter().flat_map(of_sender).collect();
         for sender in senders.as_array().expect("an array") {
@@ -533,6 +563,10 @@ impl Run {
             if !of_sender(sender).is_sorted_by(|one, other| place(one) < place(other)) {
                 self.wrong("messages are sorted", format!("{user}: {senders}"));
             }
+        }
+        let is_message = |message: &Value| message["type"] != "RECALLED" && message.get("content").is_some();
+        if !is_second && !messages.iter().all(is_message) {
+            self.wrong("a pull of version 1 has messages alone", format!("{user}: {senders}"));
         }
         messages.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
         if answer.has_more != answer.next.is_some() {
@@ -616,14 +650,18 @@ impl Run {
         after.is_some()
     }
 
-    /// Pulls everything after a message, missed or not. Returns the last id that came.
-    pub(super) async fn resume(&self, user: User, mut since: String) -> String {
+    /// Pulls everything after a message, missed or not, perhaps with the recalls. Returns the last id that came.
+    pub(super) async fn resume(&self, user: User, mut since: String, recalls: bool) -> String {
         loop {
-            let (from, query) = (self.world.now_ms(), [("drop", "false"), ("since", since.as_str())]);
+            let version = if recalls { "2" } else { "1" };
+            let query = [("drop", "false"), ("since", since.as_str()), ("version", version)];
+            let from = self.world.now_ms();
             let Some(page) = self.pull(user, &query).await else { return since };
             let during = During { from, to: self.world.now_ms() };
             self.note_pulled(user, during, &page.messages, None, true);
-            if let Some(last) = page.messages.last().and_then(|last| last["id"].as_str()) {
+            // A recall has the id of the recalled message.
+            let last = page.messages.iter().rfind(|message| message["type"] != "RECALLED");
+            if let Some(last) = last.and_then(|last| last["id"].as_str()) {
                 since = last.to_owned();
             }
             match page.next {

@@ -7,13 +7,14 @@ use serde_json::Value;
 use shared::clock::Ms;
 use shared::id::MessageId;
 
+use super::conversations::{Asked, Known, Listed, Mark, Recall, Shown};
 use super::plan::{To, User};
 
 /// A time that never comes.
 const NEVER: Ms = Ms::MAX;
 
 /// The most by which clocks differ, with the time by which a connection is stamped ahead.
-const CLOCKS_MS: Ms = 10;
+pub(super) const CLOCKS_MS: Ms = 10;
 
 /// How much of the last time of a connection is pulled again: if its client closed it, and otherwise.
 const CLEAN_MS: Ms = 2_000;
@@ -46,6 +47,8 @@ pub(super) struct Sent {
     pub(super) accepted: bool,
     /// The acknowledgements of the message.
     pub(super) acks: Vec<Value>,
+    /// The connection that it was sent over, unless it was sent by a call.
+    pub(super) connection: Option<String>,
     /// Whether the sender's connection was open until the end.
     pub(super) was_open: bool,
     /// Whether it had a request id.
@@ -73,6 +76,8 @@ pub(crate) struct Taken {
     pub(crate) read: bool,
     /// Whether the answer was so slow that the function may have counted the push as failed.
     pub(crate) slow: bool,
+    /// When the function began that pushed it.
+    pub(crate) began: Ms,
 }
 
 /// A state that began and perhaps ended, such as a membership or a block.
@@ -102,7 +107,7 @@ impl Spell {
 
 /// All spells of one state, in order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spells(Vec<Spell>);
+pub(super) struct Spells(pub(super) Vec<Spell>);
 
 impl Spells {
     pub(super) fn begin(&mut self, begin: During) {
@@ -127,7 +132,7 @@ impl Spells {
         self.0.last().is_some_and(|spell| spell.end.from == NEVER)
     }
 
-    fn at(&self, during: During) -> Certainty {
+    pub(super) fn at(&self, during: During) -> Certainty {
         if self.0.iter().any(|spell| spell.surely_holds(during)) {
             Certainty::Surely
         } else if self.0.iter().all(|spell| spell.surely_never_held(during)) {
@@ -146,7 +151,7 @@ pub(super) enum Certainty {
 }
 
 impl Certainty {
-    fn not(self) -> Self {
+    pub(super) fn not(self) -> Self {
         match self {
             Self::Never => Self::Surely,
             Self::Perhaps => Self::Perhaps,
@@ -217,6 +222,18 @@ pub(super) struct Notes {
     pub(super) delivered: BTreeMap<String, Ms>,
     /// The frames that the connections of a user received.
     pub(super) taken: BTreeMap<User, Vec<Taken>>,
+    /// The connections of version 2.
+    pub(super) second: BTreeSet<String>,
+    /// The histories that users read.
+    pub(super) shown: Vec<Shown>,
+    /// The calls that only members may make.
+    pub(super) asked: Vec<Asked>,
+    /// The calls that recall a message.
+    pub(super) recalls: Vec<Recall>,
+    /// The calls that move a mark.
+    pub(super) marks: Vec<Mark>,
+    /// The lists of conversations.
+    pub(super) lists: Vec<Listed>,
     /// The broken promises that were seen during the run.
     pub(super) faults: Vec<Fault>,
 }
@@ -231,11 +248,11 @@ impl History {
     }
 }
 
-fn id_of(message: &Value) -> &str {
+pub(super) fn id_of(message: &Value) -> &str {
     message["id"].as_str().unwrap_or_default()
 }
 
-fn content_of(message: &Value) -> &str {
+pub(super) fn content_of(message: &Value) -> &str {
     message["content"].as_str().unwrap_or_default()
 }
 
@@ -252,7 +269,7 @@ impl Notes {
     }
 
     /// Whether a message is owed to a user.
-    fn owed(&self, sent: &Sent, user: User) -> Certainty {
+    pub(super) fn owed(&self, sent: &Sent, user: User) -> Certainty {
         if sent.sender == user {
             return Certainty::Never;
         }
@@ -288,6 +305,8 @@ impl Notes {
         let Conditions { faulty, crowded, discards } = conditions;
         let mut tally = [0; 3];
         let mut faults = std::mem::take(&mut self.faults);
+        let known = Known::of(&self);
+        self.judge_conversations(&known, users, &mut faults);
         let aftermath = if faulty { AFTERMATH_MS } else { 0 };
         for sent in &self.sent {
             self.judge_answers(sent, faulty, &mut faults);
@@ -301,14 +320,23 @@ impl Notes {
                 let pulled: Vec<&Pulled> =
                     self.pulled.get(user).into_iter().flatten().filter(|pulled| is_it(&pulled.message)).collect();
                 let all = taken.iter().map(|t| &t.frame).chain(pulled.iter().map(|p| &p.message));
-                for message in all {
+                let shown = known.shown(sent).filter(|(reader, _)| *reader == user).map(|(_, message)| message);
+                for message in all.chain(shown) {
                     ids.insert(id_of(message).to_owned());
                     shapes.insert(message.to_string());
                 }
                 let missed: Vec<&&Pulled> = pulled.iter().filter(|pulled| !pulled.resumed).collect();
                 let about = || format!("{user}: {sent:?}");
+                if *user == sent.sender {
+                    self.judge_echoes(sent, &taken, &pulled, faulty, &mut faults);
+                    continue;
+                }
                 let got = !taken.is_empty() || !pulled.is_empty();
-                let owed = self.owed(sent, user);
+                let owed = match self.owed(sent, user) {
+                    // A pull after a recall does not bring it.
+                    Certainty::Surely if known.is_recall_tried(sent) => Certainty::Perhaps,
+                    certainty => certainty,
+                };
                 tally[owed as usize] += 1;
                 if let Some(late) = pulled.iter().find(|pulled| self.is_out(sent, user, pulled)) {
                     let by = format!("{} at {:?}", about(), late.during);

@@ -1,5 +1,6 @@
 //! A seeded simulation. The real functions run over the real engine, through real events and the real SDK. Users
-//! connect, disappear, send, pull, join, leave, dissolve, befriend and block at the same time. Their clocks differ.
+//! connect, disappear, send, recall, pull, read conversations, join, leave, dissolve, befriend and block at the same time.
+//! Their clocks differ, and reads that may lag behind the writes do.
 //! Calls are slow, refused, done in part or done without an answer, and functions are killed halfway. In half of the
 //! runs, group messages go through the queue, whose jobs come late, repeatedly and in any order. At the end, each user
 //! pulls what is left. The protocol's promises are then checked against what each user saw.
@@ -8,7 +9,9 @@
 //! `SIMULATION_SECONDS` stops it earlier. A failing seed is reduced to a smaller plan that still fails. The same seed
 //! always fails again.
 
+mod callers;
 mod clients;
+mod conversations;
 mod history;
 mod plan;
 pub(crate) mod world;
@@ -150,7 +153,8 @@ async fn finish(run: &Run) {
                 break;
             }
         }
-        run.resume(user, "0".repeat(26)).await;
+        run.resume(user, "0".repeat(26), true).await;
+        run.check_conversations(user).await;
     }
     run.check_groups().await;
 }

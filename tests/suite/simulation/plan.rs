@@ -50,6 +50,8 @@ pub(super) enum Who {
     Device(User),
     /// A place where a user reads missed messages.
     Reader(User),
+    /// A place where a user reads conversations, and sends and recalls without a connection.
+    Caller(User),
     /// The membership of a user in a group.
     Place(usize, User),
     /// The block of the second user by the first.
@@ -97,27 +99,26 @@ const DROPS: [Drops; 8] = [
 
 #[derive(Debug, Clone)]
 pub(super) enum Act {
-    Connect,
+    /// Open a connection, of version 2 of the protocol or of version 1.
+    Connect { second: bool },
     /// Close the connection. Perhaps it dies unnoticed first. Perhaps `$disconnect` is never called.
-    Disconnect {
-        dies: bool,
-        told: bool,
-    },
+    Disconnect { dies: bool, told: bool },
     /// Send a message. With a request id, repeat it until it is acknowledged or `tries` are used up.
-    Send {
-        to: To,
-        content: String,
-        tries: usize,
-        named: bool,
-    },
+    Send { to: To, content: String, tries: usize, named: bool },
+    /// Send a message by a call. With a request id, repeat it until it is answered or `tries` are used up.
+    Write { to: To, content: String, tries: usize, named: bool },
+    /// Recall the newest own message that the user knows, or any of them, perhaps by two calls at once.
+    Recall { newest: bool, twice: bool },
+    /// Move the mark of a conversation to a message of it, the newest that the user knows or any of them.
+    Mark { with: To, newest: bool },
+    /// Read the history of a conversation in at most this many pages.
+    Look { with: To, forwards: bool, pages: usize },
+    /// List the conversations.
+    List,
     /// Pull and drop in one call.
     Take(&'static str),
     /// Pull this many pages, then drop them if `drops` is set.
-    Show {
-        kind: &'static str,
-        pages: usize,
-        drops: Drops,
-    },
+    Show { kind: &'static str, pages: usize, drops: Drops },
     /// Pull everything after the last message that this reader saw, missed or not.
     Resume,
     /// Block, befriend or join.
@@ -132,7 +133,7 @@ pub(super) enum Act {
     Dissolve,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum To {
     User(User),
     Group(usize),
@@ -192,9 +193,20 @@ impl Plan {
             seed,
         };
         let pace = draw.of(&[5, 100, 1_500, 1_500, 10_000, 40_000]);
-        if draw.one_in(3) {
-            plan.leave_one_away(&mut draw);
-            return plan;
+        match draw.below(12) {
+            0..4 => {
+                plan.leave_one_away(&mut draw);
+                return plan;
+            }
+            4 | 5 => {
+                plan.let_two_fall_out(&mut draw);
+                return plan;
+            }
+            6 => {
+                plan.let_one_think_again(&mut draw);
+                return plan;
+            }
+            _ => {}
         }
         // Mostly few tracks, sometimes many.
         let tracks = draw.of(&[2, 3, 3, 4, 4, 5, 6, 8, 14]);
@@ -202,7 +214,7 @@ impl Plan {
         let likely_user = plan.likely_user(&mut draw);
         plan.add_device(&mut draw, pace, likely_user, 0);
         for number in 1..tracks {
-            match draw.below(15) {
+            match draw.below(20) {
                 0..6 => {
                     let likely_user = plan.likely_user(&mut draw);
                     plan.add_device(&mut draw, pace, likely_user, number);
@@ -213,7 +225,11 @@ impl Plan {
                 }
                 10 | 11 => plan.add_place(&mut draw, pace),
                 12 => plan.add_tie(&mut draw, pace),
-                _ => plan.add_manager(&mut draw, pace),
+                13 | 14 => plan.add_manager(&mut draw, pace),
+                _ => {
+                    let likely_user = plan.likely_user(&mut draw);
+                    plan.add_caller(&mut draw, pace, likely_user, number);
+                }
             }
         }
         plan
@@ -221,7 +237,7 @@ impl Plan {
 
     /// Adds a track, unless it would conflict with a track of the same subject.
     fn add(&mut self, draw: &mut Draw, pace: Ms, who: Who, acts: Vec<Act>) {
-        let shared = matches!(who, Who::Device(_) | Who::Reader(_));
+        let shared = matches!(who, Who::Device(_) | Who::Reader(_) | Who::Caller(_));
         if !shared && self.tracks.iter().any(|track| track.who == who) {
             return;
         }
@@ -254,8 +270,13 @@ impl Plan {
                 };
                 Act::Send { to, content: format!("{other}-{number}-{step}"), tries: draw.number(2, 4), named: true }
             });
-            let acts = std::iter::once(Act::Connect).chain(sends).collect();
+            let mut acts: Vec<Act> = sends.collect();
+            acts.insert(0, Act::Connect { second: draw.one_in(2) });
             self.add(draw, pace, Who::Device(other), acts);
+        }
+        for number in 0..draw.below(3) {
+            let user = draw.of(&self.users.clone());
+            self.add_caller(draw, pace, user, 10 + number);
         }
         for _ in 0..draw.number(1, 3) {
             self.add_reader(draw, pace, away);
@@ -268,23 +289,84 @@ impl Plan {
         }
     }
 
+    /// Two friends write to each other, recall and read what they wrote, while one blocks the other again and again.
+    fn let_two_fall_out(&mut self, draw: &mut Draw) {
+        let pace = draw.of(&[300, 1_500, 5_000, 20_000]);
+        let (one, other) = (self.users[0], self.users[1]);
+        self.friends.insert((one, other));
+        let blocks = (0..draw.number(2, 8)).map(|turn| if turn % 2 == 0 { Act::Begin } else { Act::End }).collect();
+        let who = if draw.one_in(4) { Who::Friendship(one, other) } else { Who::Block(other, one) };
+        self.add(draw, 2 * pace, who, blocks);
+        self.add_device(draw, pace, one, 0);
+        for number in 1..draw.number(2, 4) {
+            self.add_caller(draw, pace, one, number as u64);
+        }
+        for number in 10..draw.number(10, 12) {
+            self.add_caller(draw, pace, other, number as u64);
+        }
+        if draw.one_in(2) {
+            self.add_device(draw, pace, other, 20);
+        }
+        if draw.one_in(3) {
+            self.add_reader(draw, pace, other);
+        }
+    }
+
+    /// The first user repeats sends that fail, and recalls what their history shows, at the same time. The second user marks
+    /// back and forth, and leaves and joins a group of the first.
+    fn let_one_think_again(&mut self, draw: &mut Draw) {
+        let pace = draw.of(&[1_500, 5_000, 20_000]);
+        let (one, other) = (self.users[0], self.users[1]);
+        (self.faulty, self.kills) = (!draw.one_in(4), draw.of(&[30, 50]));
+        self.friends.insert((one, other));
+        self.groups = vec![vec![one, other]];
+        let sends = (0..draw.number(3, 8)).map(|step| {
+            let to = if draw.one_in(3) { To::Group(0) } else { To::User(other) };
+            Act::Send { to, content: format!("{one}-0-{step}"), tries: 4, named: true }
+        });
+        let acts = std::iter::once(Act::Connect { second: true }).chain(sends).collect();
+        self.add(draw, pace, Who::Device(one), acts);
+        let recalls = (0..draw.number(3, 8)).flat_map(|_| {
+            let with = if draw.one_in(3) { To::Group(0) } else { To::User(other) };
+            [Act::Look { with, forwards: false, pages: 1 }, Act::Recall { newest: !draw.one_in(4), twice: false }]
+        });
+        let recalls = recalls.collect();
+        self.add(draw, pace, Who::Caller(one), recalls);
+        let marks = (0..draw.number(2, 5)).flat_map(|_| {
+            let with = if draw.one_in(3) { To::Group(0) } else { To::User(one) };
+            [Act::Mark { with, newest: true }, Act::Mark { with, newest: false }, Act::List]
+        });
+        let marks = marks.collect();
+        self.add(draw, pace, Who::Caller(other), marks);
+        let turns = (0..draw.number(1, 4)).map(|turn| if turn % 2 == 0 { Act::End } else { Act::Begin }).collect();
+        self.add(draw, 2 * pace, Who::Place(0, other), turns);
+    }
+
     /// Returns the first user in at least half of the draws, so that events about one user coincide.
     fn likely_user(&self, draw: &mut Draw) -> User {
         if draw.one_in(2) { self.users[0] } else { draw.of(&self.users) }
+    }
+
+    /// Returns a conversation of a user.
+    fn likely_address(&self, draw: &mut Draw, user: User) -> To {
+        match self.groups.len() as u64 {
+            groups if groups > 0 && draw.one_in(2) => To::Group(draw.number(0, groups - 1)),
+            _ => {
+                let others: Vec<User> = self.users.iter().copied().filter(|other| *other != user).collect();
+                To::User(if draw.one_in(2) { others[0] } else { draw.of(&others) })
+            }
+        }
     }
 
     fn add_device(&mut self, draw: &mut Draw, pace: Ms, user: User, number: u64) {
         let mut acts = Vec::new();
         // Some devices reconnect often, others send much.
         let (rounds, sends) = if draw.one_in(2) { (draw.number(2, 6), 2) } else { (draw.number(1, 2), 8) };
+        let second = draw.one_in(2);
         for round in 0..rounds {
-            acts.push(Act::Connect);
+            acts.push(Act::Connect { second });
             for step in 0..draw.below(sends) {
-                let to = if self.groups.is_empty() || draw.one_in(2) {
-                    To::User(self.likely_user(draw))
-                } else {
-                    To::Group(draw.number(0, self.groups.len() as u64 - 1))
-                };
+                let to = self.likely_address(draw, user);
                 let named = !draw.one_in(4);
                 let tries = if named { draw.number(1, 4) } else { 1 };
                 acts.push(Act::Send { to, content: format!("{user}-{number}-{round}-{step}"), tries, named });
@@ -307,6 +389,25 @@ impl Plan {
         });
         let acts = acts.collect();
         self.add(draw, pace, Who::Reader(user), acts);
+    }
+
+    fn add_caller(&mut self, draw: &mut Draw, pace: Ms, user: User, number: u64) {
+        let acts = (0..draw.number(1, 10)).map(|step| {
+            let (with, newest) = (self.likely_address(draw, user), !draw.one_in(3));
+            match draw.below(12) {
+                0..3 => {
+                    let named = !draw.one_in(4);
+                    let tries = if named { draw.number(1, 4) } else { 1 };
+                    Act::Write { to: with, content: format!("{user}-{number}-w-{step}"), tries, named }
+                }
+                3..7 => Act::Recall { newest, twice: draw.one_in(4) },
+                7 | 8 => Act::Mark { with, newest },
+                9 | 10 => Act::Look { with, forwards: draw.one_in(2), pages: draw.number(1, 6) },
+                _ => Act::List,
+            }
+        });
+        let acts = acts.collect();
+        self.add(draw, pace, Who::Caller(user), acts);
     }
 
     fn add_place(&mut self, draw: &mut Draw, pace: Ms) {

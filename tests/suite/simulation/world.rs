@@ -37,8 +37,12 @@ pub(crate) const SQS: &str = "http://sqs.simulated";
 pub(crate) const GATEWAY: &str = "http://gateway.simulated/ws";
 /// The age at which the gateway closes a connection.
 const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
-/// How long an eventually consistent read may miss a write.
+/// How long an eventually consistent read of the table may miss a write.
 const STALE_MS: Ms = 1_000;
+/// How long a read of the index may miss a write.
+pub(super) const INDEX_LAG_MS: Ms = 3_000;
+/// The kinds of items that eventually consistent reads read.
+const READ_LATE: [&str; 5] = ["STATE", "LOG", "HID", "READ", "META"];
 /// The time at which each simulation begins.
 const BEGINNING: Ms = 1_800_000_000_000;
 
@@ -73,6 +77,8 @@ struct Pushed {
     read: bool,
     /// Whether the answer was so slow that the function may have counted the push as failed.
     slow: bool,
+    /// When the function began that pushed it.
+    began: Ms,
 }
 
 /// The places where functions called the SDK: by function, operation and kind of item. The values are the number of
@@ -84,6 +90,8 @@ struct Chance {
     rng: StdRng,
     /// The name of that function, if any.
     function: &'static str,
+    /// When that function began.
+    began: Ms,
     /// The number of calls before the function is killed, if it is.
     calls_left: Option<u64>,
     /// The number of bytes that its queries have returned.
@@ -102,8 +110,12 @@ struct Transit {
     fault: Option<u64>,
     /// The most items that a query returns, though there are more.
     page: Option<u64>,
-    /// Whether an eventually consistent read sees the state before the last write.
+    /// Whether an eventually consistent read misses the last writes.
     stale: bool,
+    /// How long the index may miss a write, if it does.
+    behind: Ms,
+    /// When the calling function began.
+    began: Ms,
 }
 
 /// A slower post may be counted as failed.
@@ -129,8 +141,8 @@ pub(crate) struct World {
     queued: Notify,
     /// Whether the queue refuses every second job.
     refuses_jobs: Mutex<bool>,
-    /// The previous state of each user, and the time of the write that replaced it.
-    before: Mutex<BTreeMap<String, (Ms, Value)>>,
+    /// What the writes of the last seconds have replaced, with the time of each write, by key.
+    replaced: Mutex<BTreeMap<(String, String), Replaced>>,
     /// How many of a hundred calls fail.
     faults: Mutex<u64>,
     calls: Mutex<u64>,
@@ -141,6 +153,10 @@ pub(crate) struct World {
     is_tracing: Mutex<bool>,
     began: Instant,
 }
+
+/// The versions of an item that writes have replaced, oldest first, each with the time of the write. A version is `None` if
+/// the item did not exist.
+type Replaced = Vec<(Ms, Option<Value>)>;
 
 /// A call of the SDK.
 #[derive(Debug, Clone)]
@@ -169,8 +185,16 @@ impl World {
             "BillingMode": "PAY_PER_REQUEST",
             "AttributeDefinitions": [
                 { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
+                { "AttributeName": "conversation", "AttributeType": "S" }, { "AttributeName": "id", "AttributeType": "S" },
             ],
             "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
+            "GlobalSecondaryIndexes": [{
+                "IndexName": "conversation",
+                "KeySchema": [
+                    { "AttributeName": "conversation", "KeyType": "HASH" }, { "AttributeName": "id", "KeyType": "RANGE" },
+                ],
+                "Projection": { "ProjectionType": "ALL" },
+            }],
         });
         let request = serde_json::from_value(table).expect("a request of the engine");
         database.create_table(request).expect("a new table");
@@ -181,7 +205,7 @@ impl World {
             jobs: Mutex::default(),
             queued: Notify::new(),
             refuses_jobs: Mutex::default(),
-            before: Mutex::default(),
+            replaced: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
             fingerprint: Mutex::default(),
@@ -197,7 +221,14 @@ impl World {
         let rng = StdRng::seed_from_u64(chance);
         CHANCE
             .scope(
-                RefCell::new(Chance { rng, function: "", calls_left: None, read_bytes: 0, killed: Arc::default() }),
+                RefCell::new(Chance {
+                    rng,
+                    function: "",
+                    began: 0,
+                    calls_left: None,
+                    read_bytes: 0,
+                    killed: Arc::default(),
+                }),
                 doing,
             )
             .await
@@ -214,7 +245,7 @@ impl World {
         CHANCE.with(|chance| {
             let mut chance = chance.borrow_mut();
             (chance.function, chance.calls_left, chance.killed) = (function, calls_left, Arc::default());
-            chance.read_bytes = 0;
+            (chance.began, chance.read_bytes) = (self.now_ms(), 0);
             chance.killed.clone()
         })
     }
@@ -379,8 +410,8 @@ impl World {
         let of_user = connections.iter().filter(|(_, connection)| connection.user == user);
         let taken = of_user.flat_map(|(id, connection)| {
             let taken = |pushed: &Pushed| {
-                let Pushed { frame, read, slow } = pushed.clone();
-                Taken { frame, connection: id.clone(), read, slow }
+                let Pushed { frame, read, slow, began } = pushed.clone();
+                Taken { frame, connection: id.clone(), read, slow, began }
             };
             connection.frames.iter().map(taken).collect::<Vec<_>>()
         });
@@ -391,7 +422,7 @@ impl World {
         lock(&self.connections).values_mut().for_each(|connection| connection.phase = Phase::Closed);
     }
 
-    fn post(&self, id: &str, frame: &[u8], slow: bool) -> HttpResponse {
+    fn post(&self, id: &str, frame: &[u8], transit: &Transit) -> HttpResponse {
         let mut connections = lock(&self.connections);
         let Some(connection) = connections.get_mut(id) else { return refusal(410, "GoneException") };
         let phase = self.phase_of(connection);
@@ -400,7 +431,8 @@ impl World {
         }
         // A frame may hold a number that no JSON value here holds.
         let frame = serde_json::from_slice(frame).unwrap_or_else(|_| json!(String::from_utf8_lossy(frame)));
-        connection.frames.push(Pushed { frame, read: phase == Phase::Open, slow });
+        let (read, slow, began) = (phase == Phase::Open, transit.is_slow(), transit.began);
+        connection.frames.push(Pushed { frame, read, slow, began });
         answer(200, "")
     }
 
@@ -515,7 +547,9 @@ impl World {
             _ => {}
         }
         let page = self.in_a_hundred(25).then(|| 1 + self.below(3));
-        Transit { before, after, fault, page, stale: self.in_a_hundred(50) }
+        let (stale, behind) = (self.in_a_hundred(50), 1 + self.below(INDEX_LAG_MS));
+        let began = CHANCE.try_with(|chance| chance.borrow().began).unwrap_or_default();
+        Transit { before, after, fault, page, stale, behind, began }
     }
 
     fn perform_or_fail(&self, request: &HttpRequest, transit: &Transit) -> HttpResponse {
@@ -602,7 +636,7 @@ impl World {
         }
         let id = connection_id(request);
         match request.method() {
-            "POST" => self.post(id, bytes(request), transit.is_slow()),
+            "POST" => self.post(id, bytes(request), transit),
             "GET" => self.look(id),
             "DELETE" => self.delete(id),
             other => panic!("the management API has no {other} here"),
@@ -611,27 +645,38 @@ impl World {
 
     fn call(&self, operation: &str, body: &[u8], transit: &Transit) -> Result<Value, DynoxideError> {
         let mut body: Value = decoded(body);
-        if operation == "UpdateItem" || operation == "PutItem" {
-            self.remember_what_was(&body);
-        }
-        if let (Some(page), "Query") = (transit.page, operation) {
+        self.remember_what_was(operation, &body);
+        if let (Some(page), true) = (transit.page, operation == "Query" && may_be_cut(&body)) {
             let limit = body["Limit"].as_u64().unwrap_or(u64::MAX);
             body["Limit"] = json!(page.min(limit));
         }
-        let is_consistent = body["ConsistentRead"] == true;
+        if operation == "Query" {
+            return self.query(body, transit);
+        }
+        let is_consistent = body["ConsistentRead"] == true || body["RequestItems"][TABLE]["ConsistentRead"] == true;
+        let seen = self.now_ms() - if is_consistent || !transit.stale { 0 } else { STALE_MS };
         let text = body.to_string();
         let (database, body) = (&self.database, text.as_bytes());
         match operation {
-            "GetItem" if !is_consistent && transit.stale => {
-                let fresh = database.get_item(decoded(body)).map(encoded);
-                fresh.map(|answer| self.what_was(body).map_or(answer, |before| before))
+            "GetItem" => {
+                let mut answer = database.get_item(decoded(body)).map(encoded)?;
+                match self.as_it_was(&decoded::<Value>(body)["Key"], seen) {
+                    Some(Some(item)) => answer["Item"] = item,
+                    Some(None) => answer = json!({}),
+                    None => {}
+                }
+                Ok(answer)
             }
-            "GetItem" => database.get_item(decoded(body)).map(encoded),
+            "BatchGetItem" => {
+                let mut answer = database.batch_get_item(decoded(body)).map(encoded)?;
+                if let Some(items) = answer["Responses"][TABLE].as_array_mut() {
+                    *items = std::mem::take(items).into_iter().filter_map(|item| self.seen_at(item, seen)).collect();
+                }
+                Ok(answer)
+            }
             "PutItem" => database.put_item(decoded(body)).map(encoded),
             "UpdateItem" => database.update_item(decoded(body)).map(encoded),
             "DeleteItem" => database.delete_item(decoded(body)).map(encoded),
-            "Query" => database.query(decoded(body)).map(encoded),
-            "BatchGetItem" => database.batch_get_item(decoded(body)).map(encoded),
             "BatchWriteItem" => database.batch_write_item(decoded(body)).map(encoded),
             "TransactWriteItems" => database.transact_write_items(decoded(body)).map(encoded),
             "TransactGetItems" => database.transact_get_items(decoded(body)).map(encoded),
@@ -639,23 +684,74 @@ impl World {
         }
     }
 
-    /// Keeps the state before a write to it, for stale reads.
-    fn remember_what_was(&self, write: &Value) {
-        let key = &write["Key"];
-        if key["sk"]["S"] != "STATE" {
-            return;
+    /// Queries the table or the index. Unless the read is consistent, it may miss the writes of the last moment.
+    fn query(&self, mut body: Value, transit: &Transit) -> Result<Value, DynoxideError> {
+        let is_of_index = body["IndexName"].is_string();
+        let behind = match (transit.stale && body["ConsistentRead"] != true, is_of_index) {
+            (false, _) => 0,
+            (true, true) => transit.behind,
+            (true, false) => transit.behind * STALE_MS / INDEX_LAG_MS,
+        };
+        let seen = self.now_ms() - behind;
+        let (limit, missing) = (body["Limit"].as_u64(), self.count_created_after(seen));
+        if let Some(limit) = limit {
+            // Items that this read misses do not count.
+            body["Limit"] = json!(limit.saturating_add(missing));
         }
-        let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
-        let item = self.database.get_item(decoded(read.to_string().as_bytes())).map(encoded);
-        let item = item.expect("the engine answers");
-        lock(&self.before).insert(key.to_string(), (self.now_ms(), item));
+        let mut answer = self.database.query(decoded(body.to_string().as_bytes())).map(encoded)?;
+        if behind == 0 {
+            return Ok(answer);
+        }
+        let items = answer["Items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let mut items: Vec<Value> = items.into_iter().filter_map(|item| self.seen_at(item, seen)).collect();
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        if items.len() > limit {
+            items.truncate(limit);
+            let key: &[&str] = if is_of_index { &["pk", "sk", "conversation", "id"] } else { &["pk", "sk"] };
+            let last = items.last().expect("a limit is at least 1");
+            answer["LastEvaluatedKey"] = key.iter().map(|name| ((*name).to_owned(), last[*name].clone())).collect();
+        }
+        answer["Count"] = json!(items.len());
+        answer["ScannedCount"] = json!(items.len());
+        answer["Items"] = json!(items);
+        Ok(answer)
     }
 
-    fn what_was(&self, read: &[u8]) -> Option<Value> {
-        let read: Value = decoded(read);
-        let before = lock(&self.before);
-        let (written, item) = before.get(&read["Key"].to_string())?;
-        (self.now_ms() - written < STALE_MS).then(|| item.clone())
+    /// Keeps what a write replaces, for reads that miss the write.
+    fn remember_what_was(&self, operation: &str, write: &Value) {
+        let now = self.now_ms();
+        for key in written_keys(operation, write) {
+            if !READ_LATE.contains(&kind(key["sk"]["S"].as_str().unwrap_or_default())) {
+                continue;
+            }
+            let read = json!({ "TableName": TABLE, "Key": key, "ConsistentRead": true });
+            let answer = self.database.get_item(decoded(read.to_string().as_bytes())).map(encoded);
+            let item = answer.expect("the engine answers").get("Item").filter(|item| !item.is_null()).cloned();
+            let mut replaced = lock(&self.replaced);
+            let versions = replaced.entry(name_of(&key)).or_default();
+            versions.retain(|(written, _)| written + INDEX_LAG_MS >= now);
+            versions.push((now, item));
+        }
+    }
+
+    /// Returns an item as it was at a time, if writes have replaced it since: `None` if it did not exist.
+    fn as_it_was(&self, key: &Value, at: Ms) -> Option<Option<Value>> {
+        let replaced = lock(&self.replaced);
+        let versions = replaced.get(&name_of(key))?;
+        versions.iter().find(|(written, _)| *written > at).map(|(_, item)| item.clone())
+    }
+
+    /// Returns an item that was read, as it was at a time. Returns nothing if it did not exist.
+    fn seen_at(&self, item: Value, at: Ms) -> Option<Value> {
+        self.as_it_was(&item, at).unwrap_or(Some(item))
+    }
+
+    /// Returns how many items were created after a time.
+    fn count_created_after(&self, at: Ms) -> u64 {
+        let replaced = lock(&self.replaced);
+        let is_new =
+            |versions: &&Replaced| matches!(versions.iter().find(|(written, _)| *written > at), Some((_, None)));
+        replaced.values().filter(is_new).count() as u64
     }
 
     /// The member count of a group, or nothing if the group does not exist.
@@ -675,6 +771,43 @@ fn encoded(response: impl Serialize) -> Value {
     serde_json::to_value(&response).expect("a response is JSON")
 }
 
+/// Whether the items of a query may be too long for one page of an answer, or too many.
+fn may_be_cut(query: &Value) -> bool {
+    let is_of_messages = query["IndexName"].is_string() || query_kind(query) == Some("LOG");
+    query["Limit"].as_u64().is_none_or(|limit| limit > 2 && is_of_messages)
+}
+
+/// The kind of the items of a query.
+fn query_kind(query: &Value) -> Option<&str> {
+    query["ExpressionAttributeValues"][":from"]["S"].as_str().map(kind)
+}
+
+/// Returns the keys that a call writes.
+fn written_keys(operation: &str, write: &Value) -> Vec<Value> {
+    let key = |write: &Value| {
+        let of = if write["Key"].is_object() { &write["Key"] } else { &write["Item"] };
+        json!({ "pk": of["pk"], "sk": of["sk"] })
+    };
+    match operation {
+        "PutItem" | "UpdateItem" => vec![key(write)],
+        "TransactWriteItems" => {
+            let parts = write["TransactItems"].as_array().into_iter().flatten();
+            parts
+                .flat_map(|part| ["Put", "Update"].map(|kind| &part[kind]))
+                .filter(|part| !part.is_null())
+                .map(key)
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the key of an item as text.
+fn name_of(item: &Value) -> (String, String) {
+    let [pk, sk] = ["pk", "sk"].map(|name| item[name]["S"].as_str().unwrap_or_default().to_owned());
+    (pk, sk)
+}
+
 fn operation(request: &HttpRequest) -> Option<&str> {
     request.headers().get("x-amz-target")?.rsplit('.').next()
 }
@@ -687,8 +820,11 @@ fn connection_id(request: &HttpRequest) -> &str {
 /// The operation of a call and the kind of its item, without user ids.
 fn place(request: &HttpRequest, body: &Value) -> String {
     let Some(operation) = operation(request) else { return request.method().to_owned() };
-    if let Some(from) = body["ExpressionAttributeValues"][":from"]["S"].as_str() {
-        return format!("{operation} {}", kind(from));
+    if let Some(index) = body["IndexName"].as_str() {
+        return format!("{operation} {index}");
+    }
+    if let Some(kind) = query_kind(body) {
+        return format!("{operation} {kind}");
     }
     let is_key = |value: &Value| value["pk"].is_object();
     let mut within = vec![body];

@@ -17,7 +17,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// An RFC 9457 problem document of this API: exactly these four members.
+/// An RFC 9457 problem document of this API: these members and no other.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Problem {
@@ -29,6 +29,10 @@ pub(crate) struct Problem {
     pub(crate) status: u16,
     /// What was wrong with this call.
     pub(crate) detail: String,
+    /// What a program can act on.
+    pub(crate) code: Option<String>,
+    /// When the reason ends.
+    pub(crate) until: Option<u64>,
 }
 
 impl Answer {

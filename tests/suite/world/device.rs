@@ -23,6 +23,8 @@ pub(crate) struct Device {
     user: User,
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     protocol: Option<String>,
+    /// The version of the protocol that was asked for.
+    version: u8,
     /// The frames that were sent with a request id, by that id.
     sent: HashMap<String, Value>,
     /// The frames that came while the test waited for another.
@@ -56,8 +58,9 @@ impl Device {
         user: User,
         stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
         protocol: Option<String>,
+        version: u8,
     ) -> Self {
-        Self { user, stream, protocol, sent: HashMap::new(), inbox: VecDeque::new() }
+        Self { user, stream, protocol, version, sent: HashMap::new(), inbox: VecDeque::new() }
     }
 
     /// The subprotocol that the server chose.
@@ -151,12 +154,21 @@ impl Device {
     /// Reads a frame. If it acknowledges a sent frame, asserts that the documents allow that frame.
     fn read(&self, text: &str) -> Frame {
         let frame = Frame::read(text);
+        self.check_version(&frame);
         let sent =
             self.sent.iter().find(|(request_id, _)| frame.says("type", "ACK") && frame.says("requestId", request_id));
         if let Some((_, sent)) = sent {
             SOCKET.holds_sent(sent).unwrap_or_else(|why| panic!("{sent}: accepted, and not as described: {why}"));
         }
         frame
+    }
+
+    /// Asserts that a client of version 1 gets only frames of version 1. So every test shows that.
+    fn check_version(&self, frame: &Frame) {
+        let is_known =
+            ["unicast", "multicast", "NOTIFICATION", "ACK", "ERROR"].iter().any(|kind| frame.says("type", kind));
+        let is_echo = !frame.says("type", "NOTIFICATION") && frame.says("senderId", self.user.id());
+        assert!(self.version == 2 || is_known && !is_echo, "a client of version 1 got {frame:?}");
     }
 
     /// The next frame that is not the sentinel of another device.
@@ -174,6 +186,14 @@ impl Device {
         let content = content.into();
         let frame = self.next_frame(&format!("{content} from {}", from.id())).await;
         frame.is_private(from, &self.user, &content);
+        frame
+    }
+
+    /// Asserts that the next frame is the echo of this private message, which the user sent by another device.
+    pub(crate) async fn expect_private_to(&mut self, to: &User, content: impl Into<Value>) -> Frame {
+        let content = content.into();
+        let frame = self.next_frame(&format!("{content} to {}", to.id())).await;
+        frame.is_private(&self.user, to, &content);
         frame
     }
 

@@ -281,10 +281,15 @@ impl<'a> Place<'a> {
             }
             let values: Vec<_> =
                 exchange.url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| json!(value)).collect();
-            let is_array = parameter.value["schema"]["type"] == "array";
+            let kind = parameter.value["schema"]["type"].as_str().unwrap_or_default();
             match values.first() {
                 Some(first) => {
-                    let value = if is_array { json!(values) } else { first.clone() };
+                    let number = || first.as_str().and_then(|text| text.parse::<u64>().ok());
+                    let value = match kind {
+                        "array" => json!(values),
+                        "integer" => number().map_or_else(|| first.clone(), |number| json!(number)),
+                        _ => first.clone(),
+                    };
                     parameter.holds("schema", &value).map_err(|why| format!("{name} was accepted: {why}"))?;
                 }
                 None if parameter.value["required"] == true => return Err(format!("{name} was not required")),

@@ -50,7 +50,8 @@ impl Handshake {
             Ok((stream, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
-                Ok(Device::new(self.user, stream, protocol))
+                let version = if self.asks_for_version_2() { 2 } else { 1 };
+                Ok(Device::new(self.user, stream, protocol, version))
             }
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(why) => panic!("expected an answer to the handshake: {why:?}"),
@@ -68,6 +69,12 @@ impl Handshake {
             Ok(_) => panic!("expected 401 or 403; got an open socket"),
             Err(status) => assert!(matches!(status, 401 | 403), "expected 401 or 403; got {status}"),
         }
+    }
+
+    fn asks_for_version_2(&self) -> bool {
+        let in_query: Vec<&str> = self.query.split('&').filter(|part| part.starts_with("version=")).collect();
+        let first = self.protocols.iter().find(|name| ["chat", "chat.2"].contains(&name.as_str()));
+        in_query == ["version=2"] || first.is_some_and(|name| name == "chat.2")
     }
 
     fn request(&self) -> ClientRequestBuilder {

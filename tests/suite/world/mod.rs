@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod back_end;
 pub(crate) mod call;
 pub(crate) mod clock;
+pub(crate) mod conversations;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod document;

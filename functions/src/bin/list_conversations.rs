@@ -1,0 +1,5 @@
+//! The Lambda function `list_conversations`.
+
+fn main() -> std::process::ExitCode {
+    functions::serve(&functions::list_conversations::FUNCTION)
+}

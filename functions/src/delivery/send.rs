@@ -1,0 +1,300 @@
+//! Sends a message: a frame of the WebSocket or a call of the REST API in, an outcome for the sender out.
+//!
+//! A message is written once, before it is pushed to anybody. A message is withheld if the receiver blocks the sender, the
+//! two are not friends, the sender is not a member, or the user or group does not exist. The sender then gets the same
+//! answer. A message that is withheld from a user also makes the same calls, so that its time tells little. A message to a
+//! group without the sender does not: the sender may ask for the group anyway.
+
+use std::collections::BTreeSet;
+
+use futures::future::{Either, select};
+use shared::clock::Ms;
+use shared::frame::{Address, Body, Message, Submission, encode};
+use shared::id::{ConnectionId, GroupId, MessageId, RequestId, UserId};
+use shared::metrics::Metric;
+use shared::table::{Digest, Place, RosterMember, SendRecord, State, Written};
+use shared::{Error, Result};
+
+use super::job;
+use super::push::{self, Handling, Parcel};
+use crate::App;
+
+/// A message that a user sends.
+#[derive(Debug)]
+pub(crate) struct Sending<'a> {
+    pub(crate) sender: &'a UserId,
+    /// The connection that the message came over, if it did. The other connections of the sender get an echo.
+    pub(crate) connection: Option<&'a ConnectionId>,
+    /// When the message reached the gateway.
+    pub(crate) arrived: Ms,
+    pub(crate) submission: Submission<'a>,
+    /// What happens to pushes that are under way when the sender has been answered.
+    pub(crate) pushes: Pushes,
+}
+
+/// What happens to pushes that are under way when the sender has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushes {
+    /// The function waits for them: the answer was a frame.
+    Finish,
+    /// They are cut off: the answer is the end of the function. Missed messages are recorded by then.
+    CutOff,
+}
+
+/// What the sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The message is accepted.
+    Accepted { id: MessageId, timestamp: Ms },
+    /// The request id was used for another message. Nothing was stored.
+    RequestIdReused,
+    /// The manager of the group has muted the sender until that time. The message was not stored.
+    Muted { until: Ms },
+}
+
+/// When a message is acknowledged. The time of the answer must not show whether the message was delivered.
+#[derive(Debug, Clone, Copy)]
+enum Tick {
+    /// At the next fine tick: no receiver has a connection open.
+    Fine,
+    /// At a whole number of coarse ticks after the log write: a receiver has a connection open.
+    Coarse { logged: Ms },
+}
+
+impl Tick {
+    fn of(parcel: &Parcel<'_>, logged: Ms) -> Self {
+        if parcel.meets_connections() { Self::Coarse { logged } } else { Self::Fine }
+    }
+
+    async fn wait(self, app: &App) {
+        match self {
+            Self::Fine => app.wait_for_tick().await,
+            Self::Coarse { logged } => app.wait_for_coarse_tick(logged).await,
+        }
+    }
+}
+
+/// The state of the sender, and the frame that the sender's other connections get.
+type Echo<'a> = (&'a State, &'a str);
+
+/// A message that is being sent.
+struct Dispatch<'a> {
+    app: &'a App,
+    message: Message,
+    request: Option<&'a RequestId>,
+    connection: Option<&'a ConnectionId>,
+    /// Whether an earlier attempt did not finish.
+    is_repeat: bool,
+    pushes: Pushes,
+}
+
+/// Sends a message. `answer` tells the sender the outcome, as soon as the message is accepted or refused.
+///
+/// A request that was delivered before is only answered. A first attempt that did not finish is repeated with its id.
+///
+/// # Errors
+/// [`Error::Unavailable`]. The sender has not been answered then, and must send again.
+pub(crate) async fn send<T>(
+    app: &App,
+    sending: Sending<'_>,
+    answer: impl AsyncFnOnce(Outcome) -> Result<T>,
+) -> Result<T> {
+    let Sending { sender, connection, arrived, submission, pushes } = sending;
+    let request = submission.request_id.as_ref();
+    let message = Message {
+        id: app.ids.message(app.clock.now_ms()),
+        sender: sender.clone(),
+        to: submission.to,
+        body: Body::Content(submission.content.to_owned()),
+        timestamp: arrived,
+    };
+    let mut dispatch = Dispatch { app, message, request, connection, is_repeat: false, pushes };
+    if let Some(request) = request {
+        let message = &mut dispatch.message;
+        let digest = Digest::of(&message.to, submission.content);
+        let record = SendRecord { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
+        if let Some(first) = app.table.record_send(sender, request, &record).await? {
+            if first.digest != digest {
+                return answer(Outcome::RequestIdReused).await;
+            }
+            (message.id, message.timestamp) = (first.id, first.timestamp);
+            if first.done {
+                return answer(dispatch.accepted()).await;
+            }
+            dispatch.is_repeat = true;
+        }
+    }
+    match &dispatch.message.to {
+        Address::User(receiver) => dispatch.to_user(receiver, answer).await,
+        Address::Group(group) => dispatch.to_group(group, answer).await,
+    }
+}
+
+impl Dispatch<'_> {
+    fn accepted(&self) -> Outcome {
+        Outcome::Accepted { id: self.message.id, timestamp: self.message.timestamp }
+    }
+
+    /// Writes the message.
+    async fn write(&self, place: Place) -> Result<Written> {
+        let written = match self.is_repeat {
+            false => self.app.table.write_message(&self.message, place).await?,
+            true => self.app.table.rewrite_message(&self.message, place).await?,
+        };
+        if place == Place::Log {
+            self.app.metrics.count(Metric::Accepted);
+        }
+        Ok(written)
+    }
+
+    async fn to_user<T>(&self, receiver: &UserId, answer: impl AsyncFnOnce(Outcome) -> Result<T>) -> Result<T> {
+        let app = self.app;
+        let standing = app.table.standing(&self.message.sender, receiver).await?;
+        let (handling, place) = match standing.delivers() {
+            true => (Handling::Deliver, Place::Log),
+            false => (Handling::Withhold, Place::Hidden),
+        };
+        if self.write(place).await? == Written::Recalled {
+            return self.finish(Tick::Fine, None, answer).await;
+        }
+        let logged = app.clock.now_ms();
+        let frame = encode(&self.message);
+        let parcel = Parcel::logged(&frame, &self.message, logged).to(1);
+        let state = Ok(app.table.state(receiver).await?);
+        let echo = Some((&standing.sender, frame.as_str()));
+        let answering = async {
+            let (mut failed, echo) = futures::join!(parcel.done(), self.echo_early(echo));
+            match failed.pop() {
+                Some((_, error)) => Err(error),
+                None => self.finish(Tick::of(&parcel, logged), echo, answer).await,
+            }
+        };
+        self.beside(push::to_user(app, &parcel, receiver, &state, handling), answering).await
+    }
+
+    async fn to_group<T>(&self, group: &GroupId, answer: impl AsyncFnOnce(Outcome) -> Result<T>) -> Result<T> {
+        let (app, message) = (self.app, &self.message);
+        let frame = encode(message);
+        let sender = app.table.sender(group, &message.sender).await?;
+        let echo = Some((&sender.state, frame.as_str()));
+        let Some((_, membership)) = sender.membership else {
+            app.metrics.count(Metric::Withheld);
+            return self.finish(Tick::Fine, echo, answer).await;
+        };
+        if let Some(until) = membership.muted_until.filter(|until| *until > app.clock.now_ms()) {
+            // A first attempt before the mute may have written the message. Then its delivery is finished.
+            if !self.is_repeat || app.table.stored_message(&message.to, message.id).await?.is_empty() {
+                return answer(Outcome::Muted { until }).await;
+            }
+        }
+        if self.write(Place::Log).await? == Written::Recalled {
+            return self.finish(Tick::Fine, None, answer).await;
+        }
+        let logged = app.clock.now_ms();
+        let (roster, blockers) = futures::try_join!(app.table.roster(group), app.table.blockers(&message.sender))?;
+        // The group was dissolved in between, so it has no members.
+        let Some(roster) = roster else { return self.finish(Tick::Fine, echo, answer).await };
+        let is_receiver =
+            |member: &RosterMember| member.user != message.sender && member.joined <= message.id.time_ms();
+        let receivers = |members: Vec<RosterMember>| -> Vec<UserId> {
+            members.into_iter().filter(is_receiver).map(|member| member.user).collect()
+        };
+        let shards: Vec<Vec<UserId>> = roster.shards.into_iter().map(receivers).collect();
+        let all = shards.concat();
+        if let Some(queue) = app.queue.as_ref().filter(|_| all.len() > app.fanout_members) {
+            app.metrics.add(Metric::Withheld, all.iter().filter(|user| blockers.contains(user)).count());
+            queue.send(&job::delivery(group, message.id, logged, &shards, &blockers)).await?;
+            return self.finish(Tick::Fine, echo, answer).await;
+        }
+        let parcel = Parcel::logged(&frame, message, logged).to(all.len());
+        let answering = async {
+            let (failed, echo) = futures::join!(parcel.done(), self.echo_early(echo));
+            leave_to_queue(app, group, message, logged, shards, &blockers, failed).await?;
+            self.finish(Tick::of(&parcel, logged), echo, answer).await
+        };
+        self.beside(push::to_users(app, &parcel, &all, &blockers), answering).await
+    }
+
+    /// Echoes the frame to the sender's other connections.
+    async fn echo(&self, (state, frame): Echo<'_>) {
+        let is_other = |connection: &&ConnectionId| Some(*connection) != self.connection;
+        let others: Vec<_> = state.open_of_version_2(self.app.clock.now_ms()).filter(is_other).collect();
+        push::signal(self.app, &others, frame, Handling::Deliver).await;
+    }
+
+    /// Echoes beside the pushes if the answer ends the function. After them, the echo would delay the answer by a time that
+    /// depends on them. Otherwise the echo is left for later.
+    async fn echo_early<'a>(&self, echo: Option<Echo<'a>>) -> Option<Echo<'a>> {
+        match (self.pushes, echo) {
+            (Pushes::CutOff, Some(echo)) => {
+                push::for_a_slot(self.app, self.echo(echo)).await;
+                None
+            }
+            (_, echo) => echo,
+        }
+    }
+
+    /// Answers the sender at a tick, echoes the frame unless that is done, and marks the request as delivered.
+    async fn finish<T>(
+        &self,
+        tick: Tick,
+        echo: Option<Echo<'_>>,
+        answer: impl AsyncFnOnce(Outcome) -> Result<T>,
+    ) -> Result<T> {
+        let echo = self.echo_early(echo).await;
+        let answering = async {
+            match self.request {
+                None => answer(self.accepted()).await,
+                Some(request) => {
+                    let marking = self.app.table.mark_delivered(&self.message.sender, request);
+                    let (marked, answered) = futures::join!(marking, answer(self.accepted()));
+                    // The message is delivered in any case. If this write fails, a repeat of the request delivers it again.
+                    marked.unwrap_or_else(|error| self.app.report(&error));
+                    answered
+                }
+            }
+        };
+        tick.wait(self.app).await;
+        match echo {
+            Some(echo) => futures::join!(self.echo(echo), answering).1,
+            None => answering.await,
+        }
+    }
+
+    /// Runs pushes beside the answer.
+    async fn beside<T>(
+        &self,
+        pushing: impl Future<Output = ()>,
+        answering: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match self.pushes {
+            Pushes::Finish => futures::join!(pushing, answering).1,
+            Pushes::CutOff => match select(std::pin::pin!(pushing), std::pin::pin!(answering)).await {
+                Either::Left(((), answering)) => answering.await,
+                Either::Right((answered, _)) => answered,
+            },
+        }
+    }
+}
+
+/// Leaves the receivers whose delivery failed to the queue. The message is accepted for all others.
+async fn leave_to_queue(
+    app: &App,
+    group: &GroupId,
+    message: &Message,
+    logged: Ms,
+    mut shards: Vec<Vec<UserId>>,
+    blockers: &BTreeSet<UserId>,
+    mut failed: Vec<(UserId, Error)>,
+) -> Result<()> {
+    match (&app.queue, failed.pop()) {
+        (_, None) => Ok(()),
+        (None, Some((_, error))) => Err(error),
+        (Some(queue), Some((last, error))) => {
+            app.report(&error);
+            let failed: BTreeSet<UserId> = failed.into_iter().map(|(user, _)| user).chain([last]).collect();
+            shards.iter_mut().for_each(|users| users.retain(|user| failed.contains(user)));
+            queue.send(&job::delivery(group, message.id, logged, &shards, blockers)).await
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `POST /api/message`: sends a message without a socket. The body is a frame of the WebSocket, `{"type", "receiverId" |
+//! "groupId", "content", "requestId"?}`. 200: `{id, timestamp}`, as an `ACK` says. 400: the body is wrong. 403: the manager of
+//! the group has muted the caller. 409: `requestId` was used for another message.
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use shared::clock::Ms;
+use shared::frame::Submission;
+use shared::id::MessageId;
+use shared::{Error, Result};
+
+use crate::App;
+use crate::call::http::Reply;
+use crate::call::rest::Call;
+use crate::delivery::send::{self, Outcome, Pushes, Sending};
+use crate::function::Function;
+
+/// The largest body, in bytes: a frame, and room for white space around it.
+const MAX_BODY_BYTES: usize = 33 * 1024;
+
+/// The function.
+pub static FUNCTION: Function =
+    Function::rest("send_message", "POST", "/api/message", &[], handle).pushing().with_body_of(MAX_BODY_BYTES);
+
+#[derive(Debug, Serialize)]
+struct Accepted {
+    id: MessageId,
+    timestamp: Ms,
+}
+
+fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async move {
+        call.input.object().map_err(malformed)?;
+        let submission = Submission::parse(call.input.body()?.trim_matches([' ', '\t', '\n', '\r']))
+            .map_err(|why| Error::Frame(why.message))?;
+        let sending = Sending {
+            sender: &call.user,
+            connection: None,
+            arrived: call.input.arrived().unwrap_or_else(|| app.clock.now_ms()),
+            submission,
+            pushes: Pushes::CutOff,
+        };
+        match send::send(app, sending, async |outcome| Ok(outcome)).await? {
+            Outcome::Accepted { id, timestamp } => Ok(Reply::json(&Accepted { id, timestamp })),
+            Outcome::RequestIdReused => Err(Error::RequestIdReused),
+            Outcome::Muted { until } => Err(Error::Muted { until }),
+        }
+    })
+}
+
+/// Gives a wrong body the code of a malformed frame.
+fn malformed(error: Error) -> Error {
+    match error {
+        Error::BadRequest(why) => Error::Frame(why),
+        other => other,
+    }
+}
