@@ -3,7 +3,8 @@
 
 Each mutant is a mistake that a developer could make. All mutants are put into a copy of the sources, behind a switch,
 and built once. Then the simulation runs with one mutant switched on at a time, until a seed fails. If a mutant survives
-all seeds, the simulation has failed, and so does this command.
+all seeds, the simulation has failed, and so does this command. If another seed than that in its patch catches a mutant,
+write it there.
 
     tests/mutants.py [--seeds 0..10000] [NAME...]
 """
@@ -35,12 +36,19 @@ pub static EARLY: std::sync::Mutex<std::collections::BTreeMap<String, id::Reques
     std::sync::Mutex::new(std::collections::BTreeMap::new());
 """
 
-# Each patch is named after its mutant and begins with a sentence that says what it breaks.
+# Each patch is named after its mutant. It begins with a sentence that says what it breaks, and with the seed that caught
+# it last. That seed is tried first, since a search may take many minutes.
 PATCHES = {path.stem: path for path in sorted((ROOT / "tests" / "mutants").glob("*.patch"))}
 
 
 def description(mutant):
     return PATCHES[mutant].read_text().split("\n", 1)[0]
+
+
+def known_seed(mutant):
+    """The seed that caught a mutant last, as a range; or None."""
+    known = re.search(r"^Seed: (\d+)$", PATCHES[mutant].read_text(), re.MULTILINE)
+    return f"{known[1]}..{int(known[1]) + 1}" if known else None
 
 
 def build():
@@ -97,7 +105,8 @@ def main():
     alive = []
     for mutant in options.names or PATCHES:
         began = time.monotonic()
-        caught = hunt(binary, mutant, options.seeds)
+        known = known_seed(mutant)
+        caught = (known and hunt(binary, mutant, known)) or hunt(binary, mutant, options.seeds)
         if caught and (blameless := hunt(binary, "", f"{caught[0]}..{caught[0] + 1}")):
             sys.exit(f"mutants.py: seed {caught[0]} fails without {mutant} too: {blameless[1]}")
         took = f"{time.monotonic() - began:.0f} s"
