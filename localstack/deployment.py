@@ -5,6 +5,7 @@ leaves out, prints the addresses. It calls AWS_ENDPOINT_URL.
     python deployment.py template BOOTSTRAPS OUTPUT   template.yaml with BOOTSTRAPS/NAME as the code of each function
     python deployment.py sam-local BUILT OUTPUT       the output of `sam build`, for `sam local` and the local stack
     python deployment.py secret NAME                  store $JWT_SECRET in Secrets Manager
+    python deployment.py bus NAME                     create an event bus, unless it exists
     python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is the address of `sign.py`
     python deployment.py internal STACK               the address of the internal API
@@ -94,6 +95,14 @@ def keep_secret(name):
         secrets.put_secret_value(SecretId=name, SecretString=os.environ["JWT_SECRET"])
 
 
+def keep_bus(name):
+    events = boto3.client("events")
+    try:
+        events.create_event_bus(Name=name)
+    except events.exceptions.ResourceAlreadyExistsException:
+        pass
+
+
 def physical(stack, logical):
     found = boto3.client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical)
     return found["StackResourceDetail"]["PhysicalResourceId"]
@@ -118,6 +127,7 @@ def environment(stack, door):
         "CHAT_INTERNAL_URL": door,
         "CHAT_LAMBDA_URL": door,
         "CHAT_FUNCTION_PREFIX": f"{stack}-",
+        "CHAT_EVENT_QUEUE_URL": physical(stack, "RuleQueue"),
         "JWT_SECRET": boto3.client("secretsmanager").get_secret_value(SecretId=parameters(stack)["JwtSecretArn"])["SecretString"],
     }
     for name, value in settings.items():
@@ -187,6 +197,7 @@ COMMANDS = {
     "template": write_template,
     "sam-local": write_sam_local_template,
     "secret": keep_secret,
+    "bus": keep_bus,
     "settle": settle,
     "environment": environment,
     "internal": internal,

@@ -1,6 +1,8 @@
 //! The list of all functions. Tests, documents and the local stack iterate over it.
 
-use crate::back_end::{notification, relationship};
+use crate::back_end::{
+    erase_user, export_user, manage_group, manage_user, moderate_message, notification, relationship, send_as,
+};
 use crate::conversations::{get_history, list_conversations, mark_read};
 use crate::delivery::fanout;
 use crate::function::{Function, Route, Trigger};
@@ -36,6 +38,12 @@ pub static ALL: &[&Function] = &[
     &decline_invite::FUNCTION,
     &notification::FUNCTION,
     &relationship::FUNCTION,
+    &send_as::FUNCTION,
+    &moderate_message::FUNCTION,
+    &manage_group::FUNCTION,
+    &manage_user::FUNCTION,
+    &erase_user::FUNCTION,
+    &export_user::FUNCTION,
     &fanout::FUNCTION,
 ];
 

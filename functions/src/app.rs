@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::aws::SharedHttpClient;
+use shared::bus::Bus;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
 use shared::id::Ids;
@@ -44,6 +45,12 @@ pub struct App {
     pub(crate) fanout_members: usize,
     /// The queue of the fan-out. Without it, a message to a group is delivered in place.
     pub(crate) queue: Option<Queue>,
+    /// The bus on which the back end learns what happens. Without it, there are no events.
+    pub(crate) bus: Option<Bus>,
+    /// Whether events have the content of messages.
+    pub(crate) event_content: bool,
+    /// How much a user may send in a minute; 0 is no limit.
+    pub(crate) messages_per_minute: u32,
     /// The highest number of missed messages that one call returns.
     pub(crate) max_page_messages: usize,
     /// The highest number of groups that a user may be in.
@@ -71,6 +78,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let dynamodb = aws::dynamodb(config, http.clone(), &metrics);
         let queue = |url: &String| Queue::new(aws::sqs(config, http.clone(), &metrics), url.clone());
+        let bus = |name: &String| Bus::new(aws::eventbridge(config, http.clone(), &metrics), name.clone());
         Self {
             table: Table::new(dynamodb, config, clock.clone(), ids.clone()),
             clock,
@@ -79,6 +87,9 @@ impl App {
             max_group_members: config.max_group_members,
             fanout_members: config.fanout_members,
             queue: config.fanout_queue.as_ref().map(queue),
+            bus: config.event_bus.as_ref().map(bus),
+            event_content: config.event_content,
+            messages_per_minute: config.messages_per_minute,
             max_page_messages: config.max_page_messages,
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,

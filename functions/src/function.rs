@@ -94,7 +94,7 @@ impl Function {
         parameters: &'static [&'static str],
         handler: rest::Handler,
     ) -> Self {
-        let endpoint = rest::Endpoint { method, parameters, max_body_bytes: MAX_BODY_BYTES, handler };
+        let endpoint = rest::Endpoint { method, parameters, max_body_bytes: MAX_BODY_BYTES, is_gated: false, handler };
         let trigger = Trigger::Rest(Route { method, path });
         Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(endpoint) }
     }
@@ -102,6 +102,14 @@ impl Function {
     /// The same function, which also pushes.
     pub(crate) const fn pushing(mut self) -> Self {
         self.needs = Needs::TokensAndPushes;
+        self
+    }
+
+    /// The same function, which refuses a banned user by the state that it reads anyway.
+    pub(crate) const fn gated(mut self) -> Self {
+        if let Handler::Rest(endpoint) = &mut self.handler {
+            endpoint.is_gated = true;
+        }
         self
     }
 
@@ -143,6 +151,15 @@ impl Function {
             Handler::Rest(endpoint) => endpoint.parameters,
             Handler::Internal(endpoint) => endpoint.parameters,
             Handler::Authorizer(_) | Handler::Socket(_) | Handler::Queue(_) => &[],
+        }
+    }
+
+    /// Returns the largest body or payload that the function takes from a caller, in bytes.
+    pub fn max_body_bytes(&self) -> usize {
+        match &self.handler {
+            Handler::Rest(endpoint) => endpoint.max_body_bytes,
+            Handler::Internal(endpoint) => endpoint.max_body_bytes,
+            Handler::Authorizer(_) | Handler::Socket(_) | Handler::Queue(_) => usize::MAX,
         }
     }
 

@@ -25,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo run                                 start, everything in memory
   cargo run -- --data ./data                start, and keep the data
+  cargo run -- --events http://127.0.0.1:8080/events
   cargo run -- --public-port 0 --internal-port 0 --dynamodb-port 0
   cargo run -- token alice                  print a token of the user alice
 
@@ -34,9 +35,11 @@ Environment (all optional):
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
   ALLOWED_ORIGINS   origins of the web pages that may call, separated by commas; * for any. The default is * with
                     JWT_SECRET or JWKS_URL, and pages of this machine without them
-  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES
+  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES, MESSAGES_PER_MINUTE
   MAX_CONNECTIONS   the most open connections of one user
   REDELIVER_SECONDS messages of the last seconds of a broken connection are delivered again, 0 to 15
+  EVENT_BUS_NAME    name of the bus of events; the default is local; set but empty, there are no events
+  EVENT_CONTENT     true: events have the content of messages
   FANOUT_MEMBERS    a message to a group with more receivers than this goes through the queue
   ROSTER_SHARD      a group with more members than this is stored in several partitions
   LOG_LEVEL         error, warn, info, debug or trace";
@@ -61,7 +64,7 @@ pub(crate) struct Serve {
     /// Port of the public gateway: WebSocket at /ws, REST API at /api, a page at /; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 3000)]
     public_port: u16,
-    /// Port of the internal gateway: /notification, /relationship, /@connections; 0 for a free port
+    /// Port of the internal gateway: /notification, /relationship, /@connections, /dev/events; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 3001)]
     internal_port: u16,
     /// Port of DynamoDB, for any AWS tool; 0 for a free port
@@ -73,6 +76,9 @@ pub(crate) struct Serve {
     /// Template to read routes and table from, instead of the built-in one
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// Address that starts with http://, to which each event is posted as JSON, such as http://127.0.0.1:8080/events
+    #[arg(long, value_name = "URL")]
+    events: Option<String>,
     /// Close a connection after this many seconds without a frame
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
@@ -100,6 +106,7 @@ impl From<Serve> for Options {
             dynamodb_port: serve.dynamodb_port,
             data: serve.data,
             template: serve.template,
+            events: serve.events,
             idle_timeout: Duration::from_secs(serve.idle_timeout),
             max_lifetime: Duration::from_secs(serve.max_lifetime),
             max_connections: serve.max_connections as usize,

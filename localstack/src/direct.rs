@@ -1,4 +1,4 @@
-//! Answers the functions' calls to the database and to connections in this process, instead of over HTTP.
+//! Answers the functions' calls to the database, to connections and to the bus in this process, instead of over HTTP.
 //!
 //! The SDK's requests and the answers are the same as through the ports. This saves an HTTP connection, a switch of
 //! threads and a second parse of the JSON, which together cost more than the operation. Other calls use the network.
@@ -20,13 +20,14 @@ use dynoxide::Database;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
+use crate::bus::{Bus, put_events};
 use crate::gateway::Gateway;
 use crate::policies::{Policies, Refusal};
 use crate::{management, operations};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An HTTP client that answers in place of the database and the gateway.
+/// An HTTP client that answers in place of the database, the gateway and the bus.
 #[derive(Clone)]
 pub(crate) struct Direct {
     /// The engine.
@@ -37,6 +38,10 @@ pub(crate) struct Direct {
     pub(crate) gateway: Arc<OnceLock<Weak<Gateway>>>,
     /// The address of the `@connections` API, as the SDK knows it.
     pub(crate) connections: String,
+    /// The bus.
+    pub(crate) bus: Arc<Bus>,
+    /// The address of the bus, as the SDK knows it.
+    pub(crate) events: String,
     /// The policies of the functions.
     pub(crate) policies: Arc<Policies>,
     /// Whether the database writes to a disk, which must not block other tasks of the thread.
@@ -77,6 +82,12 @@ impl HttpConnector for Connector {
                 push(&gateway, &id, request).await
             });
         }
+        if let Some((put_events::SERVICE, operation)) = target(&request)
+            && request.uri() == self.direct.events
+        {
+            let (status, body) = self.direct.bus.answer(operation, request.body().bytes().unwrap_or_default());
+            return HttpConnectorFuture::ready(Ok(response(status.as_u16(), body)));
+        }
         if !request.uri().starts_with(&self.direct.endpoint) {
             return self.beyond.call(request);
         }
@@ -110,10 +121,18 @@ async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpR
 }
 
 fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
-    let operation = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
-    let body = request.body().bytes().unwrap_or_default();
-    let (status, body) = operations::answer(database, operation.unwrap_or_default(), body);
-    let status = StatusCode::try_from(status).expect("the engine's statuses are those of HTTP");
+    let (_, operation) = target(request).unwrap_or_default();
+    let (status, body) = operations::answer(database, operation, request.body().bytes().unwrap_or_default());
+    response(status, body)
+}
+
+/// Returns the service and the operation that a call names.
+fn target(request: &HttpRequest) -> Option<(&str, &str)> {
+    request.headers().get("x-amz-target")?.split_once('.')
+}
+
+fn response(status: u16, body: String) -> HttpResponse {
+    let status = StatusCode::try_from(status).expect("the statuses are those of HTTP");
     HttpResponse::new(status, SdkBody::from(body))
 }
 
@@ -125,4 +144,46 @@ fn denied(refusal: &Refusal) -> HttpResponse {
     let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
     response.headers_mut().insert("x-amzn-errortype", name);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::aws;
+    use shared::bus::{Bus as Client, Event};
+    use shared::config::Config;
+    use shared::metrics::Metrics;
+
+    use super::*;
+    use crate::policies::run_as;
+    use crate::template::{BUS, Statement};
+
+    #[tokio::test]
+    async fn a_function_puts_events_if_its_policy_allows_it() {
+        let allowed = Statement { actions: vec!["events:PutEvents".to_owned()], on: vec![BUS.to_owned()] };
+        let bus = Arc::new(Bus::new(Some("local".to_owned())));
+        let direct = Direct {
+            database: Database::memory().unwrap(),
+            endpoint: "http://127.0.0.1:1/".to_owned(),
+            gateway: Arc::default(),
+            connections: "http://127.0.0.1:2/@connections/".to_owned(),
+            bus: bus.clone(),
+            events: "http://127.0.0.1:2/".to_owned(),
+            policies: Arc::new(Policies::new([("message".to_owned(), vec![allowed])].into())),
+            on_disk: false,
+            beyond: aws::http_client(),
+        };
+        let variable = |name: &str| match name {
+            "AWS_ENDPOINT_URL_EVENTBRIDGE" => Some("http://127.0.0.1:2".to_owned()),
+            "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
+            _ => None,
+        };
+        let config = Config::read(variable).unwrap();
+        let client = aws::eventbridge(&config, SharedHttpClient::new(direct), &Arc::new(Metrics::default()));
+        let client = Client::new(client, "local".to_owned());
+        let event = |detail: &str| Event { detail_type: "MessageMissed", detail: detail.to_owned() };
+        assert_eq!(run_as("message", client.put(&[event(r#"{"id":"1"}"#), event("[]")])).await, 1);
+        assert!(bus.all().contains(r#""source":"chat""#) && bus.all().ends_with(r#""detail":{"id":"1"}}]"#));
+        assert_eq!(run_as("typing", client.put(&[event("{}")])).await, 1);
+        assert_eq!(bus.all().matches("detail-type").count(), 1);
+    }
 }

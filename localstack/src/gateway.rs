@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::Bus;
 use crate::connections::Connections;
 use crate::policies::run_as;
 use crate::queue::store::Queue;
@@ -47,6 +48,8 @@ pub(crate) struct Gateway {
     pub(crate) development_tokens: Option<TokenConfig>,
     /// The queues that functions take jobs from.
     pub(crate) queues: Vec<Arc<Queue>>,
+    /// The bus on which functions put events.
+    pub(crate) bus: Arc<Bus>,
     /// The open connections.
     pub(crate) connections: Connections,
     /// A connection is closed after this time without a frame.
@@ -79,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) visibility_timeout: Option<Duration>,
+    pub(crate) bus: Arc<Bus>,
 }
 
 impl Gateway {
@@ -98,6 +102,7 @@ impl Gateway {
             cors: template.public.cors,
             socket: template.socket,
             queues: template.queues.into_iter().map(|queue| Queue::new(queue, settings.visibility_timeout)).collect(),
+            bus: settings.bus,
             origins: settings.origins,
             development_tokens: settings.development_tokens,
             connections: Connections::default(),

@@ -6,13 +6,14 @@
 //! - `template` reads routes, authorizer, queues, policies and table from `template.yaml`.
 //! - `gateway` holds the state that the listeners share, and runs functions. `listener` accepts connections.
 //! - `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API.
-//! - `invoke` is Lambda's Invoke API, `queue` is SQS.
+//! - `invoke` is Lambda's Invoke API, `queue` is SQS, `bus` is EventBridge. `services` chooses between the last two.
 //! - `event` builds the events for the functions. `policies` checks the calls that functions make.
 //! - `engine` is DynamoDB, `operations` its operations. Functions reach it through `direct`, other programs through
 //!   `dynamodb`.
 //! - `page` serves the page, `documents` serves the API documents, `metrics` serves the counters.
 
 mod answer;
+mod bus;
 mod connections;
 mod direct;
 mod documents;
@@ -30,6 +31,7 @@ mod policies;
 mod queue;
 mod rest;
 mod routes;
+mod services;
 mod socket;
 mod stack;
 mod template;

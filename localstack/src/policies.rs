@@ -11,7 +11,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::template::{ANY, QueueDefinition, Statement, TEMPLATE, Template};
+use crate::bus::put_events;
+use crate::queue::sqs;
+use crate::template::{ANY, BUS, QueueDefinition, Statement, TEMPLATE, Template};
 
 tokio::task_local! {
     static FUNCTION: &'static str;
@@ -41,7 +43,7 @@ pub struct Policies {
     used: Mutex<BTreeSet<String>>,
 }
 
-/// An action and its objects: kinds of partition, an index, a method, or a queue.
+/// An action and its objects: kinds of partition, an index, a method, a queue, or a bus.
 type Need = (String, BTreeSet<String>);
 
 /// Why a call is refused.
@@ -60,7 +62,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// Returns the status of the answer: API Gateway refuses with 403, DynamoDB and SQS with 400.
+    /// Returns the status of the answer: API Gateway refuses with 403, the others with 400.
     pub(crate) fn status(&self) -> u16 {
         if self.action == CONNECTIONS { 403 } else { 400 }
     }
@@ -89,7 +91,8 @@ impl Policies {
         let body = request.body().bytes().unwrap_or_default();
         let target = request.headers().get("x-amz-target").and_then(|target| target.split_once('.'));
         self.check_all(match target {
-            Some(("AmazonSQS", operation)) => vec![queue_need(operation, body)],
+            Some((sqs::SERVICE, operation)) => vec![queue_need(operation, body)],
+            Some((put_events::SERVICE, operation)) => vec![bus_need(operation, body)],
             Some((_, operation)) => database_needs(operation, body),
             None => vec![need(CONNECTIONS, request.method())],
         })
@@ -125,7 +128,7 @@ impl Policies {
         is_allowed
     }
 
-    /// Returns the permissions that no call has used: function, action, and kind of partition, method or queue.
+    /// Returns the permissions that no call has used: function, action, and kind of partition, method, queue or bus.
     pub(crate) fn unused(&self) -> BTreeSet<String> {
         let statements = self.of.iter().flat_map(|(function, all)| all.iter().map(move |one| (function, one)));
         let granted = statements.flat_map(|(function, Statement { actions, on })| {
@@ -164,6 +167,17 @@ fn queue_need(operation: &str, body: &[u8]) -> Need {
     let url = serde_json::from_slice::<QueueRequest>(body).map(|request| request.queue_url).unwrap_or_default();
     let queue = url.rsplit('/').next().unwrap_or_default();
     need(&format!("sqs:{}", operation.strip_suffix("Batch").unwrap_or(operation)), queue)
+}
+
+/// Returns what a call of EventBridge needs. The functions know one bus by name. Entries without a name are for the
+/// default bus of the account.
+fn bus_need(operation: &str, body: &[u8]) -> Need {
+    let request = serde_json::from_slice::<BusRequest>(body).unwrap_or_default();
+    let bus = |entry: BusEntry| if entry.event_bus_name.is_some() { BUS } else { "default" };
+    let buses: BTreeSet<String> = request.entries.into_iter().map(|entry| bus(entry).to_owned()).collect();
+    // No malformed request may avoid the check of policies.
+    let unknown = || ["unknown".to_owned()].into();
+    (format!("events:{operation}"), if buses.is_empty() { unknown() } else { buses })
 }
 
 /// Returns what a call of DynamoDB needs. A transaction needs what its parts need.
@@ -259,6 +273,18 @@ impl Query {
 #[serde(rename_all = "PascalCase")]
 struct QueueRequest {
     queue_url: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BusRequest {
+    entries: Vec<BusEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BusEntry {
+    event_bus_name: Option<String>,
 }
 
 #[cfg(test)]
@@ -366,6 +392,22 @@ mod tests {
         ];
         assert_eq!(policies.unused(), unused.map(str::to_owned).into());
         assert!(policies.check_all(vec![post()]).is_err(), "outside of a function");
+    }
+
+    #[test]
+    fn events_need_a_permission_on_the_bus() {
+        let policies = policies(&[(&["events:PutEvents"], &[BUS])]);
+        let put = |request: &Value| asked_for(&policies, vec![bus_need("PutEvents", request.to_string().as_bytes())]);
+        let named = json!({ "EventBusName": "local", "Source": "chat" });
+        assert_eq!(policies.unused(), ["f events:PutEvents EventBusName".to_owned()].into());
+        assert!(put(&json!({ "Entries": [named, { "Source": "chat" }] })).is_err());
+        for nothing in [json!({}), json!({ "Entries": [] }), json!({ "Entries": 1 })] {
+            assert!(put(&nothing).is_err());
+        }
+        assert_eq!(policies.unused().len(), 1);
+        put(&json!({ "Entries": [named, named] })).unwrap();
+        assert!(policies.unused().is_empty());
+        assert!(asked_for(&policies, vec![bus_need("PutRule", b"{}")]).is_err());
     }
 
     #[test]

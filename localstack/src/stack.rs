@@ -20,16 +20,22 @@ use shared::id::Ids;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::{Bus, webhook};
 use crate::connections::Close;
 use crate::direct::Direct;
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::policies::Policies;
 use crate::template::{QueueDefinition, TEMPLATE, Template};
-use crate::{answer, documents, dynamodb, engine, event, invoke, management, metrics, page, queue, rest, socket};
+use crate::{
+    answer, documents, dynamodb, engine, event, invoke, management, metrics, page, queue, rest, services, socket,
+};
 
 /// The table's name.
 const TABLE: &str = "chat";
+
+/// The bus's name, unless the environment sets another.
+const BUS_NAME: &str = "local";
 
 /// How long a stop waits for running work, first for invocations and then for jobs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +63,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// A failed job is tried again after this time. If absent, the template's value applies.
     pub visibility_timeout: Option<Duration>,
+    /// The address to which each event of the bus is posted. It starts with `http://`.
+    pub events: Option<String>,
     /// Variables that take precedence over the environment of the process.
     pub environment: BTreeMap<String, String>,
 }
@@ -75,6 +83,7 @@ impl Default for Options {
             // Longer than clients keep an idle connection, so that the client closes it first.
             request_timeout: Duration::from_secs(2 * 60),
             visibility_timeout: None,
+            events: None,
             environment: BTreeMap::new(),
         }
     }
@@ -99,6 +108,8 @@ pub struct Stack {
     stop_internal: CancellationToken,
     queues: Vec<JoinHandle<()>>,
     stop_queues: CancellationToken,
+    webhook: Option<JoinHandle<()>>,
+    stop_webhook: CancellationToken,
     dynamodb: JoinHandle<()>,
     sweeps: JoinHandle<()>,
 }
@@ -121,6 +132,9 @@ impl Stack {
             return Err(StartError(format!("template: {lack}")));
         }
         let config = configure(&options, &internal_url, &dynamodb_url, &template.queues)?;
+        let events = options.events.as_deref().map(webhook::parse).transpose();
+        let events = events.map_err(|why| StartError(format!("--events {why}")))?;
+        let bus = Arc::new(Bus::new(config.event_bus.clone()));
         let database = engine::start(options.data.as_deref(), TABLE, &template.table);
         let database = database.map_err(|error| StartError(format!("dynamodb: {error}")))?;
         let direct = Direct {
@@ -128,6 +142,8 @@ impl Stack {
             endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
+            bus: bus.clone(),
+            events: format!("{internal_url}/"),
             policies: policies.clone(),
             on_disk: options.data.is_some(),
             beyond: aws::http_client(),
@@ -136,13 +152,13 @@ impl Stack {
         let made = direct.gateway.clone();
         let app = Arc::new(App::over(SharedHttpClient::new(direct), &config, clock, ids));
         let ws_url = format!("{}/{}", public_url.replacen("http", "ws", 1), template.socket.stage);
-        let gateway = Gateway::new(template, app, settings(&options, &config));
+        let gateway = Gateway::new(template, app, settings(&options, &config, bus.clone()));
         let gateway = Arc::new(gateway.map_err(|error| StartError(format!("template: {error}")))?);
         made.get_or_init(|| Arc::downgrade(&gateway));
 
         let clients = Limits { connections: places(options.max_connections), request_timeout: options.request_timeout };
         let programs = Limits { connections: usize::MAX, request_timeout: options.request_timeout };
-        let (stop_internal, stop_queues) = (CancellationToken::new(), CancellationToken::new());
+        let [stop_internal, stop_queues, stop_webhook] = [(); 3].map(|()| CancellationToken::new());
         let run =
             |queue: &Arc<_>| tokio::spawn(queue::poller::run(Arc::clone(queue), gateway.clone(), stop_queues.clone()));
         Ok(Self {
@@ -155,6 +171,8 @@ impl Stack {
             dynamodb_url,
             policies,
             gateway,
+            webhook: events.map(|address| tokio::spawn(webhook::run(bus, address, stop_webhook.clone()))),
+            stop_webhook,
             dynamodb: serve(dynamodb, dynamodb::router(database.clone()), programs, stop_internal.clone())?,
             sweeps: tokio::spawn(engine::sweep(database, stop_internal.clone())),
             stop_internal,
@@ -184,13 +202,14 @@ impl Stack {
 
     /// Returns the permissions that the template grants and no function has used since the start.
     ///
-    /// Each names the function, the action, and the kind of partition, the method for connections, or the queue.
+    /// Each names the function, the action, and its object: the kind of partition, the method for connections, the
+    /// queue or the bus.
     pub fn unused_permissions(&self) -> BTreeSet<String> {
         self.policies.unused()
     }
 
-    /// Stops the stack: accepts no new requests, closes every socket, waits for running work and queued jobs, then
-    /// closes the database.
+    /// Stops the stack: accepts no new requests, closes every socket, waits for running work, queued jobs and
+    /// events, then closes the database.
     pub async fn stop(self) {
         self.gateway.stopping.cancel();
         self.gateway.connections.close_all(&Close::going_away());
@@ -201,6 +220,11 @@ impl Stack {
         self.stop_queues.cancel();
         if tokio::time::timeout(PATIENCE, futures::future::join_all(self.queues)).await.is_err() {
             tracing::warn!("some jobs were not done in time");
+        }
+        self.stop_webhook.cancel();
+        if let Some(webhook) = self.webhook {
+            // It limits its own time.
+            let _ = webhook.await;
         }
         self.stop_internal.cancel();
         for task in [self.public, self.internal, self.dynamodb, self.sweeps] {
@@ -246,6 +270,11 @@ fn configure(
         "TABLE_NAME" => Some(TABLE.to_owned()),
         "MANAGEMENT_ENDPOINT" => Some(internal_url.to_owned()),
         "AWS_ENDPOINT_URL_DYNAMODB" => options.environment.get(name).cloned().or_else(|| Some(dynamodb_url.to_owned())),
+        "AWS_ENDPOINT_URL_EVENTBRIDGE" => {
+            options.environment.get(name).cloned().or_else(|| Some(internal_url.to_owned()))
+        }
+        // An empty value turns events off.
+        "EVENT_BUS_NAME" => from_environment(name).or_else(|| Some(BUS_NAME.to_owned())),
         "AWS_ENDPOINT_URL_SQS" => Some(internal_url.to_owned()),
         "FANOUT_QUEUE_URL" => {
             let queue = queues.iter().find(|queue| queue.function == "fanout");
@@ -270,7 +299,7 @@ fn development_tokens(config: &Config) -> Option<&TokenConfig> {
     config.tokens.as_ref().filter(|tokens| tokens.secret.as_deref() == Some(DEVELOPMENT_SECRET))
 }
 
-fn settings(options: &Options, config: &Config) -> Settings {
+fn settings(options: &Options, config: &Config, bus: Arc<Bus>) -> Settings {
     Settings {
         origins: config.allowed_origins.clone(),
         development_tokens: development_tokens(config).cloned(),
@@ -278,6 +307,7 @@ fn settings(options: &Options, config: &Config) -> Settings {
         max_lifetime: options.max_lifetime,
         request_timeout: options.request_timeout,
         visibility_timeout: options.visibility_timeout,
+        bus,
     }
 }
 
@@ -294,7 +324,8 @@ fn public_router(gateway: &Arc<Gateway>) -> Router {
 fn internal_router(gateway: &Arc<Gateway>) -> Router {
     let stage = &gateway.socket.stage;
     Router::new()
-        .route("/", post(queue::sqs::call))
+        .route("/", post(services::call))
+        .route("/dev/events", get(services::events))
         .merge(documents::internal())
         .route("/metrics", get(metrics::metrics))
         .route("/@connections/{id}", any(management::connections))
@@ -338,7 +369,10 @@ fn places(max_connections: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::{Body, to_bytes};
     use futures::{SinkExt, StreamExt};
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
     use serde_json::Value;
     use shared::clock::{Clock, Ms};
     use tokio::net::TcpStream;
@@ -454,6 +488,50 @@ mod tests {
         assert!(time <= seen && SystemClock.now_ms() >= time + 900, "{time} {seen}");
         drop(socket);
         stack.stop().await;
+    }
+
+    /// Calls the internal address, and returns the status and the answer.
+    async fn call(stack: &Stack, request: axum::http::request::Builder, path: &str, body: String) -> (u16, String) {
+        let request = request.uri(format!("{}{path}", stack.internal_url())).body(Body::from(body)).unwrap();
+        let answer = Client::builder(TokioExecutor::new()).build_http().request(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = to_bytes(Body::new(answer.into_body()), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Puts an event on the bus `local`, and returns the events that the stack shows then.
+    async fn shown(stack: &Stack) -> String {
+        let entry = r#"{"EventBusName":"local","Source":"chat","DetailType":"GroupChanged","Detail":"{}"}"#;
+        let put = Request::post("/").header("x-amz-target", "AWSEvents.PutEvents");
+        let (status, answer) = call(stack, put, "/", format!(r#"{{"Entries":[{entry}]}}"#)).await;
+        assert!(status == 200 && answer.contains("EventId"), "{answer}");
+        let foreign = Request::get("/").header("origin", "http://evil.example");
+        assert_eq!(call(stack, foreign, "/dev/events", String::new()).await.0, 403);
+        call(stack, Request::get("/"), "/dev/events", String::new()).await.1
+    }
+
+    #[tokio::test]
+    async fn events_are_shown_and_posted() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let events = Some(format!("http://{}/events", listener.local_addr().unwrap()));
+        let (told, mut got) = tokio::sync::mpsc::unbounded_channel();
+        webhook::tests::receive(listener, told);
+        let stack = start(Options { events, ..Options::default() }).await;
+        let shown = shown(&stack).await;
+        stack.stop().await;
+        assert_eq!(shown, format!("[{}]", got.recv().await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn without_a_bus_there_are_no_events() {
+        let environment = [("EVENT_BUS_NAME".to_owned(), String::new())].into();
+        let stack = start(Options { environment, ..Options::default() }).await;
+        assert_eq!(shown(&stack).await, "[]");
+        stack.stop().await;
+        let events = Some("https://127.0.0.1/".to_owned());
+        let why =
+            Stack::start(Options { public_port: 0, internal_port: 0, dynamodb_port: 0, events, ..Options::default() });
+        assert!(why.await.unwrap_err().to_string().starts_with("--events must be an address that starts with http://"));
     }
 
     #[tokio::test]

@@ -109,13 +109,16 @@ pub(crate) struct QueueDefinition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     pub(crate) actions: Vec<String>,
-    /// Kinds of partition such as `USER#`, indexes such as `index/name`, methods for connections, or queues; or [`ANY`]
-    /// kind of partition.
+    /// Kinds of partition such as `USER#`, or [`ANY`]; indexes such as `index/name`; methods for connections; queues;
+    /// or the [`BUS`].
     pub(crate) on: Vec<String>,
 }
 
 /// Means every kind of partition.
 pub(crate) const ANY: &str = "*";
+
+/// The bus of events, by the parameter with its name.
+pub(crate) const BUS: &str = "EventBusName";
 
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -295,18 +298,42 @@ impl<'a> Resources<'a> {
         let functions = self.properties_of_type("AWS::Serverless::Function");
         let policies = |(function, properties): (&str, &Value)| {
             let documents = list(properties.get("Policies")).into_iter();
+            let policy = format!("a policy of {function}");
             let statements = documents.flat_map(|document| match list(document.get("Statement")) {
-                none if none.is_empty() => vec![Err(content(format!("a policy of {function} has no Statement")))],
-                statements => statements.into_iter().map(|statement| self.statement(function, statement)).collect(),
+                none if none.is_empty() => vec![Err(content(format!("{policy} has no Statement")))],
+                statements => statements.into_iter().map(|statement| self.statement(&policy, statement)).collect(),
             });
             Ok((self.binary(function)?, statements.collect::<Result<_>>()?))
         };
-        functions.map(policies).collect()
+        let mut policies: BTreeMap<String, Vec<Statement>> = functions.map(policies).collect::<Result<_>>()?;
+        for (function, statement) in self.attached()? {
+            policies.entry(function).or_default().push(statement);
+        }
+        Ok(policies)
+    }
+
+    /// Returns the statements of managed policies, each with a function whose role has the policy. A policy that a
+    /// condition leaves out on AWS holds here.
+    fn attached(&self) -> Result<Vec<(String, Statement)>> {
+        let mut attached = Vec::new();
+        for (name, properties) in self.properties_of_type("AWS::IAM::ManagedPolicy") {
+            let document = properties.get("PolicyDocument").unwrap_or(&Value::Null);
+            for role in list(properties.get("Roles")) {
+                let mut functions = self.of_type("AWS::Serverless::Function");
+                // SAM names the role of a function like this.
+                let function = functions.find(|(function, _)| refers_to(role, &format!("{function}Role")));
+                let (function, _) = function.ok_or_else(|| content(format!("{name} has a role of no function")))?;
+                for statement in list(document.get("Statement")) {
+                    attached.push((self.binary(function)?, self.statement(name, statement)?));
+                }
+            }
+        }
+        Ok(attached)
     }
 
     /// Parses a statement. Anything that the local stack cannot check is an error, so that no permission is missed.
-    fn statement(&self, function: &str, statement: &Value) -> Result<Statement> {
-        let wrong = |what: &str| content(format!("a policy of {function} {what}"));
+    fn statement(&self, policy: &str, statement: &Value) -> Result<Statement> {
+        let wrong = |what: &str| content(format!("{policy} {what}"));
         if text(statement.get("Effect")) != Some("Allow") {
             return Err(wrong("has an Effect other than Allow"));
         }
@@ -325,6 +352,7 @@ impl<'a> Resources<'a> {
                 tables.and_then(|_| leading_keys(statement.get("Condition")))
             }
             "execute-api" => resources.into_iter().map(method_of_connections).collect(),
+            "events" => resources.into_iter().map(bus).collect(),
             "sqs" => self.named("AWS::SQS::Queue", resources),
             _ => None,
         };
@@ -460,6 +488,13 @@ fn index_of_table(resource: &Value) -> Option<String> {
     Some(format!("index/{name}"))
 }
 
+/// Returns the parameter in `arn:…:event-bus/${PARAMETER}`.
+fn bus(resource: &Value) -> Option<String> {
+    let Value::Tagged(tagged) = resource else { return None };
+    let (_, name) = tagged.value.as_str()?.split_once(":event-bus/${")?;
+    name.strip_suffix('}').map(str::to_owned)
+}
+
 /// Returns the method in `arn:…:${SocketApi}/STAGE/METHOD/@connections/*`.
 fn method_of_connections(resource: &Value) -> Option<String> {
     let Value::Tagged(tagged) = resource else { return None };
@@ -536,6 +571,8 @@ mod tests {
         let connections = statement(&["execute-api:ManageConnections"], &["POST", "DELETE"]);
         assert!(template.policies["connect"].contains(&connections));
         assert!(template.policies["message"].contains(&statement(&["sqs:SendMessage"], &["FanoutQueue"])));
+        let events = statement(&["events:PutEvents"], &[BUS]);
+        assert!(template.policies["message"].contains(&events) && !template.policies["typing"].contains(&events));
         assert!(queue.visibility >= 6 * template.function_timeout, "{queue:?}");
     }
 
@@ -564,6 +601,8 @@ mod tests {
         assert!(without("Resource: !GetAtt Table.Arn").contains("Resource"));
         assert!(without("\"dynamodb:LeadingKeys\": [\"USER#*\"]").contains("Condition"));
         assert!(without("Effect: Allow, ").contains("Effect"));
+        assert!(without(":event-bus/${EventBusName}").contains("EventPolicy"));
+        assert!(without("!Ref FanoutFunctionRole").contains("EventPolicy"));
         assert!(without("ReportBatchItemFailures").contains("FunctionResponseTypes"));
         assert!(without("- { AttributeName: sk, AttributeType: S }").contains("AttributeDefinitions"));
         assert!(without("- { AttributeName: conversation, AttributeType: S }").contains("AttributeDefinitions"));

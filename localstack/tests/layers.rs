@@ -23,7 +23,7 @@ const SHARED: [&[&str]; 5] = [
     &["clock", "content", "error", "id", "json", "name", "metrics"],
     &["frame", "rules"],
     &["config"],
-    &["aws", "push", "queue", "token", "table"],
+    &["aws", "bus", "push", "queue", "token", "table"],
     &["lib"],
 ];
 

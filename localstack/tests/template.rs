@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use functions::Trigger;
 use serde_yaml_ng::Value;
+use shared::config::Config;
 use shared::rules::timing::FUNCTION_MS;
 
 /// Returns the routes of the functions: API, route key, authorization, function. Leaves out ANY, which each public path
@@ -177,6 +178,40 @@ fn policies_name_the_table_the_queue_and_connections_only() {
     }
 }
 
+/// The functions that put events.
+const PUT_EVENTS: [&str; 9] = [
+    "accept_invite",
+    "create_group",
+    "fanout",
+    "leave_group",
+    "manage_group",
+    "message",
+    "rename_group",
+    "send_as",
+    "send_message",
+];
+
+#[test]
+fn some_functions_may_put_events_on_the_owners_bus() {
+    let template = Template::read();
+    let policy = template.resource("EventPolicy");
+    assert_eq!(policy["Condition"], "HasEventBus");
+    let function = |role: &Value| template.binary(text(role).strip_suffix("Role").expect("the role of a function"));
+    let functions = list(&policy["Properties"]["Roles"]).into_iter().map(function).collect();
+    assert_same("a function that puts events", &functions, &PUT_EVENTS.map(str::to_owned).into());
+    let statements = list(&policy["Properties"]["PolicyDocument"]["Statement"]);
+    let [statement] = statements[..] else { panic!("it has one statement") };
+    assert_eq!(text(&statement["Action"]), "events:PutEvents");
+    assert!(text(&statement["Resource"]).ends_with(":event-bus/${EventBusName}"));
+}
+
+#[test]
+fn the_example_rule_leaves_out_fillers() {
+    let rule = &Template::read().resource("EventRule")["Properties"]["EventPattern"].clone();
+    assert_eq!(list(&rule["source"]), [shared::bus::SOURCE]);
+    assert_eq!(list(&rule["detail-type"]), ["MessageMissed", "GroupChanged"]);
+}
+
 #[test]
 fn only_functions_that_verify_tokens_get_the_secret() {
     let template = Template::read();
@@ -239,24 +274,33 @@ fn is_this_account(value: &Value) -> bool {
     matches!(value, Value::Tagged(tagged) if tagged.tag == "Ref" && text(&tagged.value) == "AWS::AccountId")
 }
 
+/// Reads a variable from the configuration of the functions, or returns nothing if they refuse it.
+fn configured(name: &str, value: u64, read: fn(Config) -> u64) -> Option<u64> {
+    let variable = |variable: &str| match variable {
+        _ if variable == name => Some(value.to_string()),
+        "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
+        _ => None,
+    };
+    Config::read(variable).map(read).ok()
+}
+
 #[test]
 fn parameters_and_functions_have_the_same_bounds() {
     let template = Template::read();
     let variables = &template.0["Globals"]["Function"]["Environment"]["Variables"];
-    assert_eq!(text(&variables["REDELIVER_SECONDS"]), "RedeliverSeconds");
-    let parameter = &template.0["Parameters"]["RedeliverSeconds"];
-    let bounds = ["MinValue", "Default", "MaxValue"].map(|name| parameter[name].as_u64().expect("a number"));
-    let read = |seconds: u64| {
-        let variable = |name: &str| match name {
-            "REDELIVER_SECONDS" => Some(seconds.to_string()),
-            "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
-            _ => None,
-        };
-        shared::config::Config::read(variable).map(|config| config.redeliver_ms / 1_000).ok()
-    };
-    assert_eq!(bounds.map(read), bounds.map(Some));
-    assert_eq!(read(bounds[2] + 1), None);
-    assert_eq!(bounds[1], 15);
+    let redeliver = |config: Config| config.redeliver_ms / 1_000;
+    let messages = |config: Config| config.messages_per_minute.into();
+    for (variable, parameter, default, read) in [
+        ("REDELIVER_SECONDS", "RedeliverSeconds", 15, redeliver as fn(Config) -> u64),
+        ("MESSAGES_PER_MINUTE", "MessagesPerMinute", 600, messages),
+    ] {
+        assert_eq!(text(&variables[variable]), parameter);
+        let parameter = &template.0["Parameters"][parameter];
+        let bounds = ["MinValue", "Default", "MaxValue"].map(|name| parameter[name].as_u64().expect("a number"));
+        assert_eq!(bounds.map(|value| configured(variable, value, read)), bounds.map(Some));
+        assert_eq!(configured(variable, bounds[2] + 1, read), None);
+        assert_eq!(bounds[1], default);
+    }
 }
 
 #[test]

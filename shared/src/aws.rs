@@ -45,6 +45,16 @@ pub fn sqs(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> a
     aws_sdk_sqs::Client::from_conf(builder.build())
 }
 
+/// Creates a client of EventBridge. A message never waits long for it, so it gives up early.
+pub fn eventbridge(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_eventbridge::Client {
+    let endpoint = config.eventbridge_endpoint.as_deref();
+    let sdk = sdk(config, http, endpoint, Patience { attempts: 2, attempt: 1, operation: 2 });
+    let builder = aws_sdk_eventbridge::config::Builder::from(&sdk)
+        .interceptor(Throttles(metrics.clone()))
+        .retry_partition(own_retries());
+    aws_sdk_eventbridge::Client::from_conf(builder.build())
+}
+
 /// Creates a client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an
 /// event: a custom domain would break it, and a forged event could redirect pushes.
 pub fn management(

@@ -25,6 +25,12 @@ pub struct Config {
     pub dynamodb_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`: the address of SQS, if it is not at AWS.
     pub sqs_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_EVENTBRIDGE` or `AWS_ENDPOINT_URL`: the address of EventBridge, if it is not at AWS.
+    pub eventbridge_endpoint: Option<String>,
+    /// `EVENT_BUS_NAME`: the bus on which the back end learns what happens. Without it, there are no events.
+    pub event_bus: Option<String>,
+    /// `EVENT_CONTENT`: whether events have the content of messages, `true` or `false`; default `false`.
+    pub event_content: bool,
     /// `MANAGEMENT_ENDPOINT`: the address of the gateway's management API. Only functions that push have it.
     pub management_endpoint: Option<String>,
     /// The settings of tokens. Only functions that verify tokens have them.
@@ -59,6 +65,9 @@ pub struct Config {
     pub redeliver_ms: Ms,
     /// `RECALL_MINUTES`: for how long a sender may recall a message, 0 to 525,600 minutes; 1,440.
     pub recall_ms: Ms,
+    /// `MESSAGES_PER_MINUTE`: how much a user may send in a minute, counted approximately, 0 to 100,000; default 600. 0
+    /// is no limit.
+    pub messages_per_minute: u32,
     /// `METRICS_NAMESPACE`: the name under which CloudWatch keeps the metrics; default `chat`.
     pub metrics_namespace: String,
     /// `LOG_LEVEL`: `error`, `warn`, `info`, `debug` or `trace`; default `info`.
@@ -162,6 +171,9 @@ impl Config {
             credentials: credentials(&text)?,
             dynamodb_endpoint: url("AWS_ENDPOINT_URL_DYNAMODB", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             sqs_endpoint: url("AWS_ENDPOINT_URL_SQS", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
+            eventbridge_endpoint: url("AWS_ENDPOINT_URL_EVENTBRIDGE", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
+            event_bus: text("EVENT_BUS_NAME"),
+            event_content: flag("EVENT_CONTENT", &text)?,
             management_endpoint: url("MANAGEMENT_ENDPOINT", &text)?,
             tokens: tokens(&text)?,
             allowed_origins: origins(text("ALLOWED_ORIGINS"))?,
@@ -177,6 +189,7 @@ impl Config {
             max_missed_names: number("MAX_MISSED_NAMES", &text, 2_000, 1, 2_000)?,
             redeliver_ms: 1_000 * number("REDELIVER_SECONDS", &text, 15, 0, MAX_REDELIVER_MS / 1_000)?,
             recall_ms: 60_000 * number("RECALL_MINUTES", &text, 1_440, 0, 525_600)?,
+            messages_per_minute: number("MESSAGES_PER_MINUTE", &text, 600, 0, 100_000)?,
             metrics_namespace: text("METRICS_NAMESPACE").unwrap_or_else(|| "chat".to_owned()),
             log_level: log_level(text("LOG_LEVEL"))?,
         })
@@ -242,6 +255,14 @@ where
     }
 }
 
+fn flag(name: &'static str, text: &impl Fn(&str) -> Option<String>) -> Result<bool, ConfigError> {
+    match text(name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(value) => Err(wrong(name, format!("must be true or false, and is {value:?}"))),
+    }
+}
+
 fn origins(list: Option<String>) -> Result<Origins, ConfigError> {
     let Some(list) = list else { return Ok(Origins::Any) };
     let origins: Vec<String> = list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
@@ -282,7 +303,8 @@ mod tests {
         assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.retention.as_secs(), 30 * 86_400);
         assert_eq!((config.fanout_queue, config.fanout_members), (None, 1_000));
-        assert_eq!(config.redeliver_ms, 15_000);
+        assert_eq!((config.redeliver_ms, config.messages_per_minute), (15_000, 600));
+        assert_eq!((config.event_bus, config.event_content), (None, false));
         assert_eq!((config.max_group_members, config.max_groups, config.max_invitations), (1_000, 500, 200));
     }
 
@@ -308,6 +330,9 @@ mod tests {
             ("REDELIVER_SECONDS", "-1"),
             ("REDELIVER_SECONDS", "1.5"),
             ("RECALL_MINUTES", "525601"),
+            ("MESSAGES_PER_MINUTE", "-1"),
+            ("EVENT_CONTENT", "yes"),
+            ("AWS_ENDPOINT_URL_EVENTBRIDGE", "localhost"),
             ("MAX_INVITATIONS", "many"),
             ("ALLOWED_ORIGINS", "example.com"),
             ("LOG_LEVEL", "loud"),

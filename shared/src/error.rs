@@ -44,6 +44,21 @@ pub enum Error {
         /// When the mute ends.
         until: Ms,
     },
+    /// The caller is banned.
+    #[error("forbidden: the caller is banned until {until}")]
+    Banned {
+        /// When the ban ends.
+        until: Ms,
+    },
+    /// The caller has sent too much.
+    #[error("too many: the caller has sent too much")]
+    RateLimited {
+        /// How long the caller must wait.
+        retry_after_ms: Ms,
+    },
+    /// The thing does not exist. Only the back end learns this. The text is for it.
+    #[error("not found: {0}")]
+    NotFound(String),
     /// A limit is reached, for example of open connections. The text is for the client.
     #[error("too many: {0}")]
     TooMany(String),
@@ -84,6 +99,9 @@ pub struct Problem {
     /// When the reason ends, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Ms>,
+    /// How long the caller must wait, in milliseconds.
+    #[serde(rename = "retryAfterMs", skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<Ms>,
 }
 
 /// The codes by which a program can act on a refusal: those of `ERROR` frames, and of some problem documents.
@@ -101,10 +119,20 @@ pub enum ErrorCode {
     RequestIdReused,
     /// The manager of the group has muted the user. Nothing was stored.
     Muted,
+    /// The user is banned. Nothing was stored, and the connection is closed. The client must not connect again by itself.
+    Banned,
+    /// The user has sent too much. Nothing was stored. The client sends again later.
+    RateLimited,
     /// The user has opened a connection beyond the limit, and this one is the oldest. It is closed after this frame.
     /// The client must not connect again by itself, or the user's tabs would close each other without end.
     TooManyConnections,
 }
+
+/// What a banned user is told.
+pub const BANNED: &str = "you are banned";
+
+/// What a user is told who has sent too much.
+pub const RATE_LIMITED: &str = "you have sent too much in this minute";
 
 impl Error {
     /// Creates the error of a wrong field in a request.
@@ -130,6 +158,9 @@ impl Error {
                 (409, "Conflict", "requestId was used for another message in the last ten minutes".to_owned())
             }
             Self::Muted { .. } => (403, "Forbidden", "the manager of the group has muted you".to_owned()),
+            Self::Banned { .. } => (403, "Forbidden", BANNED.to_owned()),
+            Self::RateLimited { .. } => (429, "Too Many Requests", RATE_LIMITED.to_owned()),
+            Self::NotFound(detail) => (404, "Not Found", detail.clone()),
             Self::TooMany(detail) => (429, "Too Many Requests", detail.clone()),
             Self::TooLarge { limit } => {
                 (413, "Content Too Large", format!("the body is too large; the limit is {limit} bytes"))
@@ -145,9 +176,15 @@ impl Error {
             Self::Frame(_) => (Some(ErrorCode::BadRequest), None),
             Self::RequestIdReused => (Some(ErrorCode::RequestIdReused), None),
             Self::Muted { until } => (Some(ErrorCode::Muted), Some(*until)),
+            Self::Banned { until } => (Some(ErrorCode::Banned), Some(*until)),
+            Self::RateLimited { .. } => (Some(ErrorCode::RateLimited), None),
             _ => (None, None),
         };
-        Problem { r#type: "about:blank", title, status, detail, code, until }
+        let retry_after_ms = match self {
+            Self::RateLimited { retry_after_ms } => Some(*retry_after_ms),
+            _ => None,
+        };
+        Problem { r#type: "about:blank", title, status, detail, code, until, retry_after_ms }
     }
 
     /// Returns whether the service failed. The log then gets an error.

@@ -57,7 +57,18 @@ impl<'a> Submission<'a> {
         }
         let object = Object::parse(text).map_err(|why| format!("the frame {why}"))?;
         let request_id = request_id(&object)?;
-        Ok(Self { to: address(&object)?, content: content(&object)?, request_id })
+        let to = address(&object)?.ok_or(UNKNOWN_TYPE)?;
+        Ok(Self { to, content: content(&object)?, request_id })
+    }
+
+    /// Reads the same fields of an object that is no frame.
+    ///
+    /// # Errors
+    /// Returns what is wrong with them.
+    pub fn of(object: &Object<'a>) -> Result<Self, String> {
+        let request_id = request_id(object)?;
+        let to = address(object)?.ok_or("type must be \"unicast\" or \"multicast\"")?;
+        Ok(Self { to, content: content(object)?, request_id })
     }
 }
 
@@ -115,12 +126,13 @@ fn is_null(object: &Object<'_>, name: &str) -> bool {
     object.get(name).is_some_and(|value| value.get() == "null")
 }
 
-fn address(object: &Object<'_>) -> Result<Address, String> {
+/// Returns the address, or nothing if the type is not that of a message.
+fn address(object: &Object<'_>) -> Result<Option<Address>, String> {
     match object.text("type") {
         None => Err("type is missing".to_owned()),
-        Some(Some(kind)) if kind == "unicast" => id(object, "receiverId").map(Address::User),
-        Some(Some(kind)) if kind == "multicast" => id(object, "groupId").map(Address::Group),
-        Some(_) => Err(UNKNOWN_TYPE.to_owned()),
+        Some(Some(kind)) if kind == "unicast" => id(object, "receiverId").map(|id| Some(Address::User(id))),
+        Some(Some(kind)) if kind == "multicast" => id(object, "groupId").map(|id| Some(Address::Group(id))),
+        Some(_) => Ok(None),
     }
 }
 
@@ -321,6 +333,8 @@ pub struct GroupChanged<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupEvent {
+    /// The group was made. Only the back end is told.
+    Created,
     /// A user became a member.
     Joined,
     /// A member left.
@@ -346,9 +360,19 @@ pub struct ErrorFrame<'a> {
     /// The client's id for its send, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a RequestId>,
-    /// With [`ErrorCode::Muted`], the time when the mute ends.
+    /// With [`ErrorCode::Muted`] and [`ErrorCode::Banned`], the time when the mute or the ban ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Ms>,
+    /// With [`ErrorCode::RateLimited`], how long the client must wait, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<Ms>,
+}
+
+impl<'a> ErrorFrame<'a> {
+    /// Creates the answer to a frame, without the fields that only some codes have.
+    pub fn new(code: ErrorCode, message: &'a str, request_id: Option<&'a RequestId>) -> Self {
+        Self { code, message, request_id, until: None, retry_after_ms: None }
+    }
 }
 
 /// Encodes a frame as JSON.
@@ -492,7 +516,7 @@ mod tests {
             r#"{"type":"ACK","requestId":"r","id":"00000000000000000000000000","timestamp":5}"#
         );
         assert_eq!(
-            encode(&ErrorFrame { code: ErrorCode::TokenExpired, message: "m", request_id: None, until: None }),
+            encode(&ErrorFrame::new(ErrorCode::TokenExpired, "m", None)),
             r#"{"type":"ERROR","code":"token_expired","message":"m"}"#
         );
     }

@@ -106,6 +106,14 @@ impl InviteId {
     }
 }
 
+impl GroupId {
+    /// Returns the id of the group that a request of the back end makes. A repeat of the request has the same one.
+    pub fn of_request(request: &RequestId) -> Self {
+        const NAMESPACE: Uuid = Uuid::from_u128(0x2b90_7d4c_61aa_4e0d_8f35_c4a8_19e7_60d2);
+        Self::from_valid(Uuid::new_v5(&NAMESPACE, request.as_str().as_bytes()).to_string())
+    }
+}
+
 impl PageToken {
     /// Returns the token of a page with this content.
     pub fn of(content: &str) -> Self {
@@ -169,7 +177,8 @@ impl<Kind> FromStr for Id<Kind> {
 }
 
 /// The id of a connection. It is opaque: API Gateway makes it, and it may contain `=` and `/`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ConnectionId(String);
 
 impl ConnectionId {

@@ -50,6 +50,9 @@ metrics! {
     Dropped = "Calls that dropped missed messages.",
     Throttled = "Calls to AWS that were throttled.",
     Unavailable = "Failures of the service.",
+    RateLimited = "Calls that were refused, because the user sent too much.",
+    EventsPut = "Events that the bus took.",
+    EventsFailed = "Events that the bus did not take.",
     FanoutJobs = "Jobs of the fan-out that have begun.",
     FanoutLag = "Milliseconds that jobs of the fan-out waited before they began.",
 }

@@ -34,17 +34,27 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`] if the queue did not accept all of them.
     pub async fn send(&self, jobs: &[String]) -> Result<()> {
-        let calls =
-            batches(jobs, MAX_ENTRIES, MAX_BATCH_BYTES, String::len).into_iter().map(|batch| self.send_batch(batch));
+        self.send_later(jobs, 0).await
+    }
+
+    /// Sends jobs to the queue, which hands them out after so many seconds, at most 900.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the queue did not accept all of them.
+    pub async fn send_later(&self, jobs: &[String], seconds: i32) -> Result<()> {
+        let calls = batches(jobs, MAX_ENTRIES, MAX_BATCH_BYTES, String::len)
+            .into_iter()
+            .map(|batch| self.send_batch(batch, seconds));
         // Collected, because the compiler cannot prove that a stream of borrowing futures is Send.
         stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(MAX_CALLS).try_collect().await
     }
 
-    async fn send_batch(&self, jobs: &[String]) -> Result<()> {
+    async fn send_batch(&self, jobs: &[String], seconds: i32) -> Result<()> {
         let failed = |why: String| Error::unavailable("SendMessageBatch", why);
         let mut entries = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter().enumerate() {
-            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(job).build();
+            let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(job);
+            let entry = entry.set_delay_seconds((seconds > 0).then_some(seconds)).build();
             entries.push(entry.map_err(|error| failed(error.to_string()))?);
         }
         let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));

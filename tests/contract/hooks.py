@@ -1,5 +1,7 @@
 """Which parameters go together, because OpenAPI cannot say that. So valid calls are known to be valid."""
 
+import datetime
+
 import schemathesis
 from schemathesis import GenerationMode
 
@@ -9,6 +11,8 @@ EITHER = {
     ("PUT", "/api/read"): ("userId", "groupId"),
     ("DELETE", "/api/message/{id}"): ("receiverId", "groupId"),
     ("PUT", "/api/group/{groupId}"): ("name", "managerId"),
+    ("DELETE", "/message/{id}"): ("receiverId", "groupId"),
+    ("PUT", "/group/{groupId}"): ("name", "managerId"),
 }
 
 
@@ -33,4 +37,8 @@ def before_call(context, case, kwargs):
     # A mark must not lie ahead of now.
     if call == ("PUT", "/api/read"):
         query["until"] = "01KB0Q4Z6M8T2V4X6Z8A0C2E4G"
+    # A ban must end in the future, within 100 years.
+    if call == ("PUT", "/user/{userId}/ban"):
+        tomorrow = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+        query["until"] = tomorrow.strftime("%Y-%m-%dT%H:%M:%SZ")
     case.query = query

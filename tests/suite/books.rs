@@ -196,7 +196,7 @@ async fn a_state_at_every_limit_fits_into_an_item() {
                 scene.table.stamp(&scene.user, &connection, now).await.expect("it is stamped");
                 scene.table.mark_ended(&scene.user, &connection, now + 1, true).await.expect("it is ended");
             }
-            Announced::NoRoom(_) => refused += 1,
+            Announced::Refused(_) => refused += 1,
         }
     }
     assert_eq!(refused, 21, "all that do not fit beside the phone");

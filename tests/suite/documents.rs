@@ -119,7 +119,7 @@ fn schemas_with_the_same_name_are_equal() {
             }
         }
     }
-    assert_eq!(compared, 15);
+    assert_eq!(compared, 21);
 }
 
 /// A configuration with one variable set.
@@ -140,6 +140,7 @@ fn limit(config: &Config, variable: &str) -> u64 {
         "MAX_GROUPS" => config.max_groups as u64,
         "MAX_INVITATIONS" => config.max_invitations as u64,
         "MAX_PAGE_MESSAGES" => config.max_page_messages as u64,
+        "MESSAGES_PER_MINUTE" => config.messages_per_minute.into(),
         "RECALL_MINUTES" => config.recall_ms / 60_000,
         "RETENTION_DAYS" => config.retention.as_secs() / 86_400,
         _ => panic!("{variable} is no limit of the configuration"),

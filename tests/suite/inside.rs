@@ -289,6 +289,11 @@ impl Inside {
         self.world.taken_by(user).into_iter().map(|taken| taken.frame).collect()
     }
 
+    /// The number of events that the bus did not take.
+    pub(crate) fn failed_events(&self) -> u64 {
+        self.app.metrics().total(shared::metrics::Metric::EventsFailed)
+    }
+
     /// The calls of the functions since this was last called.
     pub(crate) fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut *self.calls.lock().expect("no holder of the lock panics"))

@@ -15,10 +15,16 @@
 mod inside;
 mod world;
 
+mod back_end;
+mod bans;
+mod bus;
+mod erasure;
 mod identity;
+mod making;
 mod notices;
 mod notification;
 mod original;
+mod rate;
 mod relationship;
 
 mod fanout;

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use functions::{
     App, Function, accept_invite, connect, create_group, get_history, invite, list_conversations, list_invites,
-    mark_read, message, recall_message, relationship, send_message, typing,
+    mark_read, message, recall_message, relationship, send_as, send_message, typing,
 };
 use serde_json::{Value, json};
 use shared::aws::SharedHttpClient;
@@ -44,7 +44,9 @@ impl Scene {
         Self::with(config(SECRET))
     }
 
+    /// With a bus, so that events are compared too.
     fn with(config: Config) -> Self {
+        let config = Config { event_bus: Some("bus".to_owned()), ..config };
         let world = World::new(1);
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
         let observed = Observed::over(world.clone());
@@ -171,6 +173,7 @@ fn shows(traced: &[Traced]) -> Vec<(&str, usize)> {
             item.filter(|(name, _)| !["pk", "sk"].contains(&name.as_str())).map(|(_, v)| v.to_string().len()).sum()
         }
         "UpdateItem" => call.request["ExpressionAttributeValues"].to_string().len(),
+        "PutEvents" => call.request["Entries"].to_string().len(),
         _ => 0,
     };
     let operation = |call| match call {
@@ -610,6 +613,8 @@ enum Act {
     /// The same, and the message was recalled meanwhile.
     SendRecalled,
     SendByRest,
+    /// The back end sends in the sender's name.
+    SendAs,
     Recall,
     RecallAgain,
     Read,
@@ -619,12 +624,13 @@ enum Act {
     Invite,
 }
 
-const ACTS: [Act; 11] = [
+const ACTS: [Act; 12] = [
     Act::Send,
     Act::SendUnacknowledged,
     Act::SendAgain,
     Act::SendRecalled,
     Act::SendByRest,
+    Act::SendAs,
     Act::Recall,
     Act::RecallAgain,
     Act::Read,
@@ -749,7 +755,13 @@ impl Pair {
                 self.forget_delivery("r-1");
             }
             Act::ReadAgain => drop(self.read().await),
-            Act::Send | Act::SendUnacknowledged | Act::SendByRest | Act::Read | Act::Typing | Act::Invite => {}
+            Act::Send
+            | Act::SendUnacknowledged
+            | Act::SendByRest
+            | Act::SendAs
+            | Act::Read
+            | Act::Typing
+            | Act::Invite => {}
         }
         // Each act begins at the same time in all cases.
         tokio::time::sleep(Self::rest_of_a_minute(&self.scene)).await;
@@ -765,6 +777,11 @@ impl Pair {
             Act::SendByRest => {
                 let body = Some(Self::message(Some("r-1")));
                 return self.rest(&send_message::FUNCTION, &call("POST", ALICE, "/api/message", None, "", body)).await;
+            }
+            Act::SendAs => {
+                let mut message = Self::message(Some("r-1"));
+                message["from"] = json!(ALICE);
+                return Some(self.scene.invoke(&send_as::FUNCTION, &message).await);
             }
             Act::Recall | Act::RecallAgain => return self.recall().await,
             Act::Read | Act::ReadAgain => return self.read().await,
@@ -851,6 +868,9 @@ fn operation(call: &Observation) -> &str {
 
 /// The bytes of the items and values of a write, without keys.
 fn written(request: &Value) -> usize {
+    if let Some(events) = request["Entries"].as_array() {
+        return json!(events).to_string().len();
+    }
     if let Some(parts) = request["TransactItems"].as_array() {
         return parts.iter().flat_map(|part| part.as_object().expect("a part").values()).map(written).sum();
     }
@@ -898,7 +918,8 @@ async fn every_act_looks_the_same_in_all_relations() {
             };
             // Histories and lists read no state of a connection.
             let is_told = |act: &Act| {
-                own.len() == 2 && matches!(presence, Presence::Away | Presence::ThreeOpen) && *act != Act::SendByRest
+                let by_call = matches!(act, Act::SendByRest | Act::SendAs);
+                own.len() == 2 && matches!(presence, Presence::Away | Presence::ThreeOpen) && !by_call
             };
             for act in ACTS.into_iter().filter(is_possible) {
                 let case = |between| Case { between, presence, versions, own, posts: [0, 0] };
@@ -959,7 +980,7 @@ async fn slow_posts_do_not_change_what_the_sender_sees() {
     }
     let of_version_1: Vec<Act> = ACTS.into_iter().filter(|act| *act != Act::Typing).collect();
     compare_slow(&of_version_1, &[1], 0).await;
-    let others: Vec<Act> = ACTS.into_iter().filter(|act| *act != Act::SendByRest).collect();
+    let others: Vec<Act> = ACTS.into_iter().filter(|act| !matches!(act, Act::SendByRest | Act::SendAs)).collect();
     for own_post in [0, 700] {
         compare_slow(&others, &[2, 2, 1], own_post).await;
     }
@@ -971,6 +992,36 @@ async fn slow_posts_do_not_change_what_another_device_of_the_sender_sees() {
         return;
     }
     for own_post in [0, 15, 700] {
-        compare_slow(&[Act::SendByRest], &[2, 2, 1], own_post).await;
+        compare_slow(&[Act::SendByRest, Act::SendAs], &[2, 2, 1], own_post).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_rate_stops_a_sender_at_the_same_moment_in_all_relations() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let mut seen = Vec::new();
+    for between in RELATIONS {
+        let scene = Scene::with(Config { messages_per_minute: 250, ..config(SECRET) });
+        if matches!(between, Between::Friends | Between::BlockedFriends) {
+            scene.relate(ALICE, "friendId", BRIAN).await;
+        }
+        if matches!(between, Between::BlockedFriends | Between::BlockedStrangers) {
+            scene.relate(BRIAN, "blockedId", ALICE).await;
+        }
+        let connection = scene.connect(ALICE).await;
+        tokio::time::sleep(Pair::rest_of_a_minute(&scene)).await;
+        let event = include_str!("../events/websocket-unicast.json");
+        for n in 0..400 {
+            let frame = json!({ "type": "unicast", "receiverId": BRIAN, "content": 1, "requestId": n.to_string() });
+            scene.socket(&message::FUNCTION, event, ALICE, &connection, &frame).await;
+        }
+        let mut names = Names::default();
+        seen.push(scene.world.frames(&connection).iter().map(|frame| names.of(&frame.to_string())).collect::<Vec<_>>());
+    }
+    assert!(seen[0].iter().any(|frame| frame.contains("rate_limited")));
+    for other in &seen[1..] {
+        assert_eq!(*other, seen[0]);
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join3;
+use futures::future::join4;
 use localstack::Options;
 use serde_json::json;
 
 use crate::identity::{about_to_expire, until_expired, until_expired_by};
 use crate::stack::{Directory, Local, with};
+use crate::world::User;
 use crate::world::deployment::free_ports;
 use crate::world::device::unicast;
 use crate::world::patience::within;
@@ -29,6 +30,9 @@ const RARE: &[(&str, &str)] = &[
     ("fanout dynamodb:GetItem USER#", "another function changed the state of a user at the same time"),
     ("fanout dynamodb:UpdateItem USER#", NOT_TAKEN),
     ("message dynamodb:ConditionCheckItem USER#", CUT_OFF),
+    ("send_as dynamodb:ConditionCheckItem USER#", CUT_OFF),
+    ("fanout execute-api:ManageConnections DELETE", "connections were closed half a minute ago"),
+    ("fanout dynamodb:GetItem GROUP#", "a group of more than 1,000 members is being made"),
     ("send_message dynamodb:ConditionCheckItem USER#", CUT_OFF),
     ("notification dynamodb:UpdateItem USER#", "a connection has died unnoticed"),
     ("pull_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
@@ -48,7 +52,7 @@ async fn a_policy_allows_no_more_than_its_function_calls() {
     let allowed = local.unused_permissions();
     let rare: BTreeSet<String> = RARE.iter().map(|(permission, _)| (*permission).to_owned()).collect();
     assert!(rare.is_subset(&allowed), "no policy allows {:?}", rare.difference(&allowed));
-    join3(messages(&local), groups(&local), back_end(&local)).await;
+    join4(messages(&local), groups(&local), back_end(&local), business(&local)).await;
     let too_much = || local.unused_permissions().difference(&rare).cloned().collect::<Vec<_>>();
     // Jobs run after the call that queued them is answered.
     let jobs = async {
@@ -183,6 +187,64 @@ async fn groups(local: &Local) {
     alice.invite(&eve, &group).await.empty();
     alice.leave_group(&group).await.empty();
     eve.invitations().await;
+}
+
+/// Messages, groups, bans and erasures of the back end.
+async fn business(local: &Local) {
+    let (alice, bob) = friends_at(local.deployment()).await;
+    let [carol, dave, shop] = ["carol", "dave", "shop"].map(|name| local.user(name));
+    let back_end = alice.back_end();
+    let call = async |method: &str, path: &str, body: serde_json::Value| {
+        let call = back_end.call(method.parse().expect("a method"), path).json(&body).send().await;
+        assert!(call.status < 300, "{call:?}");
+        serde_json::from_str::<serde_json::Value>(&call.body).unwrap_or_default()
+    };
+    let users: Vec<&str> = [&alice, &bob, &carol].map(User::id).to_vec();
+    let group = call("POST", "/group", json!({ "name": "all", "managerId": alice.id(), "usersId": users })).await;
+    let path = format!("/group/{}", group.as_str().expect("an id"));
+    call("GET", &path, json!({})).await;
+    call("PUT", &format!("{path}?name=new"), json!({})).await;
+    call("PUT", &format!("{path}/members/{}", dave.id()), json!({})).await;
+    let (_till, _online, _second) = (shop.connect_2().await, bob.connect_2().await, bob.connect().await);
+    for blocked in [false, true] {
+        if blocked {
+            bob.block(&shop).await;
+        }
+        let private =
+            json!({ "from": shop.id(), "type": "unicast", "receiverId": bob.id(), "content": 1, "requestId": "r" });
+        let sent = call("POST", "/message", private).await;
+        let id = sent["id"].as_str().expect("an id");
+        call("DELETE", &format!("/message/{id}?receiverId={}&from={}", bob.id(), shop.id()), json!({})).await;
+    }
+    let pair = call("POST", "/group", json!({ "name": "two", "managerId": carol.id(), "usersId": [bob.id()] })).await;
+    for group in [&group, &pair] {
+        let to_group =
+            json!({ "from": shop.id(), "type": "multicast", "groupId": group, "content": 1, "requestId": group });
+        let id = call("POST", "/message", to_group).await["id"].as_str().expect("an id").to_owned();
+        let group = group.as_str().expect("an id");
+        call("DELETE", &format!("/message/{id}?groupId={group}&from={}", shop.id()), json!({})).await;
+    }
+    alice.send_by_rest(&bob, "to be erased").await;
+    alice.send_by_rest(&dave, "to somebody who is away").await;
+    let frame = json!({ "type": "multicast", "groupId": pair, "content": 1 });
+    carol.post_json("/api/message", &frame).await.ok();
+    call("PUT", &format!("{path}?managerId={}", bob.id()), json!({})).await;
+    call("PUT", &format!("{path}?managerId={}", alice.id()), json!({})).await;
+    call("DELETE", &format!("{path}/members/{}", dave.id()), json!({})).await;
+    call("GET", &format!("/user/{}", bob.id()), json!({})).await;
+    let _kicked = dave.connect().await;
+    call("DELETE", &format!("/user/{}/connections", dave.id()), json!({})).await;
+    let _banned = dave.connect().await;
+    call("PUT", &format!("/user/{}/ban?until=2100-01-01T00:00:00Z", dave.id()), json!({})).await;
+    call("DELETE", &format!("/user/{}/ban", dave.id()), json!({})).await;
+    for user in [&alice, &carol] {
+        call("GET", &format!("/user/{}/export", user.id()), json!({})).await;
+    }
+    let _erased = alice.connect().await;
+    call("DELETE", &format!("/user/{}", alice.id()), json!({})).await;
+    call("DELETE", &format!("/user/{}", carol.id()), json!({})).await;
+    let third = call("POST", "/group", json!({ "name": "end", "managerId": shop.id(), "usersId": users })).await;
+    call("DELETE", &format!("/group/{}", third.as_str().expect("an id")), json!({})).await;
 }
 
 /// What the back end asks for.

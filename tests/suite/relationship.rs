@@ -170,7 +170,8 @@ async fn a_mistake_in_a_direct_invocation_is_named() {
         (json!({"method": "PUT", "userId": "a b", "friendId": "bob"}), "userId"),
         (json!({"method": "PUT", "userId": "alice", "friendId": "a b"}), "friendId"),
         (json!({"method": "DELETE", "userId": "alice", "blockedId": 7}), "blockedId"),
-        (json!({"method": "POST", "userId": "alice", "friendId": "bob"}), "method"),
+        (json!({"method": "PATCH", "userId": "alice", "friendId": "bob"}), "method"),
+        (json!({"method": "POST", "userId": "alice", "friendId": "bob"}), "changes is missing"),
         (json!({"method": "GET"}), "userId"),
     ] {
         let refusal = BackEnd::new().invoke("relationship", &payload).await.expect_err("a mistake is refused");

@@ -1,7 +1,7 @@
 //! Tests that need a local stack of their own: limits, configuration, stop and restart. Skipped if the suite runs
 //! against a deployment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,9 +64,9 @@ impl Local {
 
 /// Options with these environment variables for the functions.
 pub(crate) fn with(variables: &[(&str, &str)]) -> Options {
-    let environment: BTreeMap<String, String> =
-        variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Options { environment, ..free_ports() }
+    let mut options = free_ports();
+    options.environment.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+    options
 }
 
 /// A directory that is removed at the end.
@@ -273,7 +273,7 @@ async fn with_the_development_secret_only_local_pages_are_allowed() {
         assert_eq!(call.header("access-control-allow-origin"), is_allowed.then_some(origin));
         match is_allowed {
             true => Handshake::of(&alice).origin(origin).accepted().await.expect_nothing().await,
-            false => Handshake::of(&alice).origin(origin).refused().await,
+            false => drop(Handshake::of(&alice).origin(origin).refused().await),
         }
     }
     local.stop().await;

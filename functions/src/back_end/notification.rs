@@ -158,5 +158,5 @@ async fn push_to_all(
     blockers: &BTreeSet<UserId>,
 ) -> Result<()> {
     let receivers: Vec<UserId> = users.filter(|user| !blockers.contains(user)).collect();
-    push::to_all(app, parcel, &receivers).await
+    push::to_all(app, parcel, &receivers).await.map(|_| ())
 }

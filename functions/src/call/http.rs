@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
@@ -71,6 +71,11 @@ impl Reply {
     /// Creates an answer with this status and no body.
     pub(crate) fn status(status: u16) -> Self {
         Self { status: Some(status), ..Self::default() }
+    }
+
+    /// Sets the status.
+    pub(crate) fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// Adds a header.
@@ -218,13 +223,13 @@ impl Input {
         self.parameter(name)?.map(|text| parse_id(name, &text)).transpose()
     }
 
-    /// A query parameter that is the id of a message.
+    /// Returns a query parameter that is the id of a message.
     pub(crate) fn message_id(&self, name: &str) -> Result<Option<MessageId>> {
         let text = self.parameter(name)?;
         text.map(|text| MessageId::parse(&text).map_err(|why| Error::field(name, why))).transpose()
     }
 
-    /// A query parameter that is a whole number from `min` to `max`.
+    /// Returns a query parameter that is a whole number from `min` to `max`.
     pub(crate) fn number<N>(&self, name: &str, min: N, max: N) -> Result<Option<N>>
     where
         N: FromStr + PartialOrd + std::fmt::Display + Copy,
@@ -238,7 +243,7 @@ impl Input {
         }
     }
 
-    /// The conversation that the query names: another user by that parameter, or a group by `groupId`.
+    /// Returns the conversation that the query names: another user by that parameter, or a group by `groupId`.
     pub(crate) fn address(&self, user: &str) -> Result<Address> {
         match (self.parameter_id(user)?, self.parameter_id("groupId")?) {
             (Some(user), None) => Ok(Address::User(user)),
@@ -248,7 +253,7 @@ impl Input {
         }
     }
 
-    /// When the request reached the gateway.
+    /// Returns when the request reached the gateway.
     pub(crate) fn arrived(&self) -> Option<Ms> {
         match self.0.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => {
@@ -258,10 +263,15 @@ impl Input {
         }
     }
 
-    /// A variable of the path.
+    /// Returns a variable of the path.
     pub(crate) fn path_text(&self, name: &str) -> Result<&str> {
         let path = self.0.path_parameters_ref();
         path.and_then(|path| path.first(name)).ok_or_else(|| Error::field(name, "is missing"))
+    }
+
+    /// Returns a variable of the path that is the id of a message.
+    pub(crate) fn path_message_id(&self, name: &str) -> Result<MessageId> {
+        MessageId::parse(self.path_text(name)?).map_err(|why| Error::field(name, why))
     }
 
     /// Returns a variable of the path that is an id.
@@ -331,6 +341,9 @@ fn problem(app: &App, error: &Error) -> Response<Body> {
     match error {
         Error::Unauthorized(_) | Error::TokenGivenTwice => builder = builder.header(WWW_AUTHENTICATE, "Bearer"),
         Error::MethodNotAllowed(allowed) => builder = builder.header(ALLOW, allowed),
+        Error::RateLimited { retry_after_ms } => {
+            builder = builder.header(RETRY_AFTER, retry_after_ms.div_ceil(1000));
+        }
         Error::Encoded => builder = builder.header(ACCEPT_ENCODING, "identity"),
         _ => {}
     }

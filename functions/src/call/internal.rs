@@ -3,10 +3,11 @@
 
 use futures::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
+use shared::id::Id;
 use shared::json::Object;
 use shared::{Error, Result};
 
-use super::http::{Input, MAX_ANSWER_BYTES, Reply, require_few_fields, respond};
+use super::http::{Input, MAX_ANSWER_BYTES, Reply, parse_id, require_few_fields, respond};
 use crate::App;
 use crate::failure::Failure;
 
@@ -62,6 +63,21 @@ pub(crate) async fn answer_directly(app: &App, endpoint: Endpoint, event: &str) 
         let problem = error.problem();
         Failure::new(&problem.title.replace(' ', ""), problem.detail)
     })
+}
+
+/// Returns a field of a payload that must be an id, if it is present.
+pub(crate) fn optional_id<Kind>(payload: &Object<'_>, name: &str) -> Result<Option<Id<Kind>>> {
+    optional_text(payload, name)?.map(|id| parse_id(name, &id)).transpose()
+}
+
+/// Returns a field of a payload that must be an id.
+pub(crate) fn required_id<Kind>(payload: &Object<'_>, name: &str) -> Result<Id<Kind>> {
+    optional_id(payload, name)?.ok_or_else(|| Error::field(name, "is missing"))
+}
+
+/// Returns a field of a payload that must be a string.
+pub(crate) fn required_text<'a>(payload: &Object<'a>, name: &str) -> Result<std::borrow::Cow<'a, str>> {
+    optional_text(payload, name)?.ok_or_else(|| Error::field(name, "is missing"))
 }
 
 /// Returns a field of a payload that must be a string, if it is present.

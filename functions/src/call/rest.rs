@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 use lambda_http::http::Method;
 use lambda_http::{Body, Request, Response};
+use shared::clock::Ms;
 use shared::id::UserId;
 use shared::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(crate) struct Endpoint {
     pub(crate) parameters: &'static [&'static str],
     /// The largest body, in bytes.
     pub(crate) max_body_bytes: usize,
+    /// Whether the handler refuses a banned user itself, by the state that it reads anyway.
+    pub(crate) is_gated: bool,
     /// The handler.
     pub(crate) handler: Handler,
 }
@@ -53,7 +56,7 @@ pub(crate) async fn answer(
         }
         let call = authenticate(app, input, endpoint.max_body_bytes).await?;
         call.input.refuse_misspelt(endpoint.parameters)?;
-        let outcome = (endpoint.handler)(app, &call).await;
+        let outcome = handle(app, endpoint, &call).await;
         if matches!(outcome, Err(Error::Forbidden(_))) {
             // A thing that does not exist is refused sooner than one that belongs to another user.
             app.wait_for_tick().await;
@@ -61,6 +64,26 @@ pub(crate) async fn answer(
         outcome
     };
     respond(app, outcome).await
+}
+
+/// Runs the handler, unless the user is banned. A handler of GET changes nothing, so it runs beside the look at the ban.
+async fn handle(app: &App, endpoint: Endpoint, call: &Call) -> Result<Reply> {
+    match endpoint {
+        Endpoint { is_gated: true, .. } => (endpoint.handler)(app, call).await,
+        Endpoint { method: "GET", .. } => {
+            let handling = (endpoint.handler)(app, call);
+            let (ban, outcome) = futures::join!(app.table.recent_ban_of(&call.user), handling);
+            refuse(ban?).and(outcome)
+        }
+        _ => {
+            refuse(app.table.ban_of(&call.user).await?)?;
+            (endpoint.handler)(app, call).await
+        }
+    }
+}
+
+fn refuse(ban: Option<Ms>) -> Result<()> {
+    ban.map_or(Ok(()), |until| Err(Error::Banned { until }))
 }
 
 async fn authenticate(app: &App, input: Input, max_body_bytes: usize) -> Result<Call> {

@@ -14,6 +14,7 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
+use crate::delivery::gate;
 use crate::delivery::push::{self, Handling};
 use crate::function::Function;
 use crate::groups::rules::not_a_member;
@@ -23,7 +24,7 @@ const MAX_AHEAD_MS: Ms = 60_000;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::rest("mark_read", "PUT", "/api/read", &["userId", "groupId", "until"], handle).pushing();
+    Function::rest("mark_read", "PUT", "/api/read", &["userId", "groupId", "until"], handle).pushing().gated();
 
 /// Who learns of the mark.
 struct Audience {
@@ -42,8 +43,10 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         let (moved, audience) = match &with {
             Address::User(other) => mark_with_user(app, &call.user, other, until).await?,
             Address::Group(group) => {
-                let sender = app.table.sender(group, &call.user).await?;
-                sender.membership.ok_or_else(not_a_member)?;
+                let reading = app.table.sender(group, &call.user);
+                let (sender, counted) = gate::counted(app, &call.user, reading).await?;
+                gate::admit(app, &sender.state, counted)?;
+                sender.membership().ok_or_else(not_a_member)?;
                 let moved = app.table.mark_read(&call.user, &with, until, false).await?;
                 (moved, Audience { reader: sender.state, other: None })
             }
@@ -58,7 +61,8 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 }
 
 async fn mark_with_user(app: &App, reader: &UserId, other: &UserId, until: MessageId) -> Result<(bool, Audience)> {
-    let standing = app.table.mutual_standing(reader, other).await?;
+    let (standing, counted) = gate::counted(app, reader, app.table.mutual_standing(reader, other)).await?;
+    gate::admit(app, &standing.sender, counted)?;
     let may_know = !standing.blocked && !standing.blocks;
     let with = Address::User(other.clone());
     let (moved, state) =

@@ -1,5 +1,6 @@
 //! Runs the jobs of the queue. A job is a part of work that is too much for one function: the delivery of a message to
-//! a large group, the push of a notification to it, or its dissolution.
+//! a large group, the push of a notification to it, its making or its dissolution, or the erasure of a user. Or it is
+//! work for later: closing connections once more.
 //!
 //! A job may run late, and may run twice. So each job reads anew who is in the group, who blocks the sender, and who is
 //! connected. See docs/delivery.md#large-groups.
@@ -15,6 +16,7 @@ use shared::metrics::Metric;
 
 use super::job::{Delivery, Dissolution, Job, Notification};
 use super::push::{self, Parcel};
+use super::{erase, events, kick, make};
 use crate::App;
 use crate::function::{Function, Needs};
 
@@ -31,6 +33,10 @@ fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
             Job::Delivery(job) => deliver(app, &job).await,
             Job::Notification(job) => notify(app, &job).await,
             Job::Dissolution(job) => dissolve(app, &job).await,
+            Job::Making(job) => make::write_part(app, &job).await,
+            Job::Made { group } => make::finish(app, &group).await,
+            Job::Closing(job) => kick::close(app, &job.user, &job.connections).await,
+            Job::Erasure(job) => erase::run(app, &job).await,
         }
     })
 }
@@ -65,7 +71,7 @@ async fn notify(app: &App, job: &Notification) -> Result<()> {
         return Ok(());
     }
     let receivers = members.into_iter().map(|member| member.user).filter(|user| !blockers.contains(user));
-    push::to_all(app, Parcel::fleeting(&job.frame), &receivers.collect::<Vec<_>>()).await
+    push::to_all(app, Parcel::fleeting(&job.frame), &receivers.collect::<Vec<_>>()).await.map(|_| ())
 }
 
 async fn deliver(app: &App, job: &Delivery) -> Result<()> {
@@ -78,7 +84,7 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     let Some(message) = message else { return Ok(()) };
     let blockers = app.table.blockers(&message.sender).await?;
     let frame = encode(&message);
-    let parcel = Parcel::queued(&frame, &message, job.logged);
+    let parcel = Parcel::queued(&frame, &message, job.logged).for_bus(app);
     // A member who left and joined again is not a receiver. Members who block the sender are left out, with no decoy
     // calls: the sender does not wait for this function.
     let sent = match message.body {
@@ -90,7 +96,11 @@ async fn deliver(app: &App, job: &Delivery) -> Result<()> {
     let is_receiver = |user: &UserId| delivered.contains(user) && !blockers.contains(user);
     let receivers: Vec<UserId> = of_old.filter(is_receiver).collect();
     match message.body {
-        Body::Content(_) => push::to_all(app, parcel, &receivers).await,
+        Body::Content(_) => {
+            let not_taken = push::to_all(app, parcel, &receivers).await?;
+            events::put_missed(app, &message, &not_taken).await;
+            Ok(())
+        }
         Body::Recall { .. } => {
             push::signal_to_users(app, &receivers, &BTreeSet::new(), &frame).await;
             Ok(())

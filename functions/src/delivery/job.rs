@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Ms;
-use shared::id::{GroupId, MessageId, UserId};
+use shared::id::{ConnectionId, GroupId, MessageId, UserId};
 use shared::queue::{MAX_BATCH_BYTES, batches};
 use shared::{Error, Result};
 
@@ -32,6 +32,17 @@ pub(crate) enum Job {
     Notification(Notification),
     /// Delete what a dissolved group leaves behind.
     Dissolution(Dissolution),
+    /// Write some members of a group that is being made.
+    Making(Making),
+    /// Let a group exist whose members are all written.
+    Made {
+        /// The group.
+        group: GroupId,
+    },
+    /// Close connections once more.
+    Closing(Closing),
+    /// Erase a part of what a user left.
+    Erasure(Erasure),
 }
 
 /// A message of a group, and some of its receivers.
@@ -78,6 +89,42 @@ pub(crate) struct Dissolution {
     pub(crate) shard: u32,
 }
 
+/// Some members of a group that is being made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Making {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// When the back end asked for it.
+    pub(crate) posted: Ms,
+    /// The number of this part.
+    pub(crate) part: u32,
+    /// The number of the first of these members among all.
+    pub(crate) first: u32,
+    /// The members.
+    pub(crate) users: Vec<UserId>,
+}
+
+/// Connections of a user that were closed while their handshakes may have been under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Closing {
+    /// The user.
+    pub(crate) user: UserId,
+    /// The connections.
+    pub(crate) connections: Vec<ConnectionId>,
+}
+
+/// A part of the erasure of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Erasure {
+    /// The user.
+    pub(crate) user: UserId,
+    /// Whether it is the second pass, which ends the erasure.
+    pub(crate) is_last: bool,
+    /// The log that the last job was reading, and how far it came.
+    pub(crate) position: Option<(String, MessageId)>,
+}
+
 /// A receiver of a job: `+id`, or `-id` if the message is withheld from them. A job names both. So the call that queues
 /// it has the same size in both cases, and the time of that call does not show who blocks the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +151,7 @@ impl TryFrom<String> for Receiver {
 }
 
 impl Job {
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let json = serde_json::to_string(self).expect("a job is made of strings and numbers, none of which can fail");
         // JSON allows these two characters unescaped, but SQS refuses them. They can occur only inside strings.
         json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
@@ -176,6 +223,19 @@ pub(crate) fn notification(
     };
     let jobs: Vec<String> = (0..=last_shard).map(job).collect();
     jobs.iter().all(|job| job.len() <= MAX_BATCH_BYTES).then_some(jobs)
+}
+
+/// The most members of one job of a group that is being made. More would take the partition of a shard too long.
+const MEMBERS: usize = 1_000;
+
+/// Returns the jobs that write the members of a group.
+pub(crate) fn making(group: &GroupId, posted: Ms, users: &[UserId]) -> Vec<String> {
+    let parts = (0..).zip(users.chunks(MEMBERS));
+    let job = |(part, users): (u32, &[UserId])| {
+        let (group, first, users) = (group.clone(), part * MEMBERS as u32, users.to_vec());
+        Job::Making(Making { group, posted, part, first, users }).encode()
+    };
+    parts.map(job).collect()
 }
 
 /// Returns the jobs of the dissolution of a group, one for each shard of its roster.

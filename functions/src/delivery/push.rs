@@ -23,6 +23,7 @@ use shared::table::{MessageKind, MissTarget, MissedRef, State};
 use shared::{Error, Result};
 use tokio::sync::{Semaphore, watch};
 
+use super::events::NotTaken;
 use crate::App;
 
 /// The highest number of posts of one parcel that have a slot at once.
@@ -41,6 +42,8 @@ const SIGNAL_MS: Ms = 200;
 
 /// How long a call waits for pushes to a group before it is answered. Most take a tenth of it.
 pub(crate) const GROUP_MS: Ms = 3_000;
+
+const NO_PANIC: &str = "no holder of this lock panics";
 
 /// How many states one call reads, and how many such calls are under way at once.
 const STATES_PER_CALL: usize = 100;
@@ -67,6 +70,8 @@ pub(crate) struct Parcel<'a> {
     pending: watch::Sender<usize>,
     /// The receivers for whom the missed message could not be recorded.
     failed: Mutex<Vec<(UserId, Error)>>,
+    /// The receivers who have not taken the message, if there is a bus that wants to know.
+    not_taken: Option<Mutex<NotTaken>>,
     /// Whether a receiver has a connection open. Receivers from whom the message is withheld count too.
     meets_connections: AtomicBool,
 }
@@ -88,6 +93,7 @@ impl<'a> Parcel<'a> {
             slots: Semaphore::new(SLOTS),
             pending: watch::Sender::new(0),
             failed: Mutex::default(),
+            not_taken: None,
             meets_connections: AtomicBool::new(false),
         }
     }
@@ -107,6 +113,32 @@ impl<'a> Parcel<'a> {
         Self::new(frame, Some(Logged::new(message, Delivered::queued(message.id.time_ms(), at))))
     }
 
+    /// Lets the parcel remember who has not taken it, if there is a bus.
+    pub(crate) fn for_bus(mut self, app: &App) -> Self {
+        self.not_taken = app.bus.as_ref().map(|_| Mutex::default());
+        self
+    }
+
+    /// Returns the receivers who have not taken the message by now.
+    pub(crate) fn not_taken(&self) -> NotTaken {
+        self.not_taken.as_ref().map(|set| std::mem::take(&mut *set.lock().expect(NO_PANIC))).unwrap_or_default()
+    }
+
+    /// Remembers that a receiver has taken the message, or not by now.
+    fn note(&self, user: &UserId, handling: Handling, is_taken: bool) {
+        let Some(set) = &self.not_taken else { return };
+        let mut set = set.lock().expect(NO_PANIC);
+        let set = match handling {
+            Handling::Deliver => &mut set.delivered,
+            Handling::Withhold => &mut set.withheld,
+        };
+        if is_taken {
+            set.remove(user);
+        } else {
+            set.insert(user.clone());
+        }
+    }
+
     /// Sets the number of receivers, all of them pending.
     pub(crate) fn to(self, receivers: usize) -> Self {
         self.pending.send_replace(receivers);
@@ -118,7 +150,7 @@ impl<'a> Parcel<'a> {
         let mut pending = self.pending.subscribe();
         // This parcel holds the sending half of `pending`, so the wait cannot fail.
         let _ = pending.wait_for(|count| *count == 0).await;
-        std::mem::take(&mut *self.failed.lock().expect("no holder of this lock panics"))
+        std::mem::take(&mut *self.failed.lock().expect(NO_PANIC))
     }
 
     /// Returns whether a receiver had a connection open. Receivers from whom the message is withheld count too.
@@ -128,7 +160,7 @@ impl<'a> Parcel<'a> {
 
     fn finish(&self, user: &UserId, outcome: Result<()>) {
         if let Err(error) = outcome {
-            self.failed.lock().expect("no holder of this lock panics").push((user.clone(), error));
+            self.failed.lock().expect(NO_PANIC).push((user.clone(), error));
         }
         self.pending.send_modify(|count| *count = count.saturating_sub(1));
     }
@@ -153,16 +185,17 @@ pub(crate) async fn to_users(app: &App, parcel: &Parcel<'_>, users: &[UserId], b
     pushed.buffer_unordered(MAX_CALLS).collect::<()>().await;
 }
 
-/// Pushes a parcel to users, withholds it from none of them, and waits until all pushes have ended.
+/// Pushes a parcel to users, withholds it from none of them, and waits until all pushes have ended. Returns who has not taken
+/// it, if there is a bus.
 ///
 /// # Errors
 /// The failure for one of the users. A failure for one user does not stop the pushes to the others.
-pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> Result<()> {
+pub(crate) async fn to_all(app: &App, parcel: Parcel<'_>, users: &[UserId]) -> Result<NotTaken> {
     let parcel = parcel.to(users.len());
     to_users(app, &parcel, users, &BTreeSet::new()).await;
     match parcel.done().await.pop() {
         Some((_, error)) => Err(error),
-        None => Ok(()),
+        None => Ok(parcel.not_taken()),
     }
 }
 
@@ -178,6 +211,7 @@ pub(crate) async fn to_user(app: &App, parcel: &Parcel<'_>, user: &UserId, state
     let open: Vec<_> = state.open(now).filter(|(_, connection)| parcel.is_for(state, connection, now)).collect();
     if open.is_empty() {
         count(app, parcel, &[], handling);
+        parcel.note(user, handling, false);
         return parcel.finish(user, record_missed(app, parcel, user, state, &BTreeSet::new(), handling).await);
     }
     // This future is large, and most users have no connection. Boxed, it does not enlarge the futures of those users.
@@ -197,6 +231,7 @@ async fn to_connections(
     let is_taken = |begun: &Begun<'_>| matches!(begun, Either::Left(Push::Taken));
     let took: BTreeSet<&ConnectionId> =
         open.iter().zip(&begun).filter(|(_, begun)| is_taken(begun)).map(|((id, _), _)| *id).collect();
+    parcel.note(user, handling, !took.is_empty());
     parcel.finish(user, record_missed(app, parcel, user, state, &took, handling).await);
 
     let finish = |begun| async {
@@ -207,6 +242,7 @@ async fn to_connections(
     };
     let pushes: Vec<Push> = join_all(begun.into_iter().map(finish)).await;
     count(app, parcel, &pushes, handling);
+    parcel.note(user, handling, pushes.contains(&Push::Taken));
     let now = app.clock.now_ms();
     let over = open.iter().zip(&pushes).filter(|((_, c), push)| **push == Push::Gone && c.is_settled(now));
     let closing = over.map(|((connection, _), _)| app.table.mark_gone(user, connection, now));
@@ -338,6 +374,20 @@ pub(crate) async fn signal_to_users(app: &App, users: &[UserId], blockers: &BTre
         );
     });
     signalled.buffer_unordered(MAX_CALLS).collect::<()>().await;
+}
+
+/// Sends each of these users a frame of version 2 of their own.
+pub(crate) async fn signal_to_each(app: &App, users: &[UserId], frame: impl Fn(&UserId) -> String) {
+    for some in users.chunks(STATES_PER_CALL) {
+        let states = app.table.states(some).await;
+        let now = app.clock.now_ms();
+        let online = states.iter().filter_map(|(user, state)| {
+            let connections: Vec<&ConnectionId> = state.as_ref().ok()?.open_of_version_2(now).collect();
+            (!connections.is_empty()).then(|| (frame(user), connections))
+        });
+        let online: Vec<(String, Vec<&ConnectionId>)> = online.collect();
+        join_all(online.iter().map(|(frame, to)| signal(app, to, frame, Handling::Deliver))).await;
+    }
 }
 
 /// Runs pushes for as long as a post has its slot, and cuts them off then.

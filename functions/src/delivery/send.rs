@@ -8,21 +8,25 @@
 use std::collections::BTreeSet;
 
 use futures::future::{Either, select};
+use serde::Serialize;
 use shared::clock::Ms;
 use shared::frame::{Address, Body, Message, Submission, encode};
 use shared::id::{ConnectionId, GroupId, MessageId, RequestId, UserId};
 use shared::metrics::Metric;
-use shared::table::{Digest, Place, RosterMember, SendRecord, State, Written};
+pub(crate) use shared::table::Author;
+use shared::table::{Digest, Membership, Place, RosterMember, SendRecord, Sender, Standing, State, Written};
 use shared::{Error, Result};
 
-use super::job;
+use super::gate::{self, Counted};
 use super::push::{self, Handling, Parcel};
+use super::{events, job};
 use crate::App;
 
 /// A message that a user sends.
 #[derive(Debug)]
 pub(crate) struct Sending<'a> {
     pub(crate) sender: &'a UserId,
+    pub(crate) author: Author,
     /// The connection that the message came over, if it did. The other connections of the sender get an echo.
     pub(crate) connection: Option<&'a ConnectionId>,
     /// When the message reached the gateway.
@@ -32,6 +36,13 @@ pub(crate) struct Sending<'a> {
     pub(crate) pushes: Pushes,
 }
 
+/// What the sender is told of an accepted message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Accepted {
+    pub(crate) id: MessageId,
+    pub(crate) timestamp: Ms,
+}
+
 /// What happens to pushes that are under way when the sender has been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushes {
@@ -39,17 +50,6 @@ pub(crate) enum Pushes {
     Finish,
     /// They are cut off: the answer is the end of the function. Missed messages are recorded by then.
     CutOff,
-}
-
-/// What the sender is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The message is accepted.
-    Accepted { id: MessageId, timestamp: Ms },
-    /// The request id was used for another message. Nothing was stored.
-    RequestIdReused,
-    /// The manager of the group has muted the sender until that time. The message was not stored.
-    Muted { until: Ms },
 }
 
 /// When a message is acknowledged. The time of the answer must not show whether the message was delivered.
@@ -81,6 +81,7 @@ type Echo<'a> = (&'a State, &'a str);
 struct Dispatch<'a> {
     app: &'a App,
     message: Message,
+    author: Author,
     request: Option<&'a RequestId>,
     connection: Option<&'a ConnectionId>,
     /// Whether an earlier attempt did not finish.
@@ -88,18 +89,26 @@ struct Dispatch<'a> {
     pushes: Pushes,
 }
 
-/// Sends a message. `answer` tells the sender the outcome, as soon as the message is accepted or refused.
+/// What is known of the sender and the address before anything is written.
+enum Ground {
+    Private(Standing),
+    Group(Sender),
+}
+
+/// Sends a message. `answer` tells the sender that it is accepted, as soon as it is.
 ///
 /// A request that was delivered before is only answered. A first attempt that did not finish is repeated with its id.
 ///
 /// # Errors
-/// [`Error::Unavailable`]. The sender has not been answered then, and must send again.
+/// The message was refused and nothing was stored, or [`Error::Unavailable`]: then the sender must send again. In both
+/// cases the sender has not been answered.
 pub(crate) async fn send<T>(
     app: &App,
     sending: Sending<'_>,
-    answer: impl AsyncFnOnce(Outcome) -> Result<T>,
+    answer: impl AsyncFnOnce(Accepted) -> Result<T>,
 ) -> Result<T> {
-    let Sending { sender, connection, arrived, submission, pushes } = sending;
+    let Sending { sender, author, connection, arrived, submission, pushes } = sending;
+    let ground = ground(app, sender, author, &submission.to).await?;
     let request = submission.request_id.as_ref();
     let message = Message {
         id: app.ids.message(app.clock.now_ms()),
@@ -108,14 +117,14 @@ pub(crate) async fn send<T>(
         body: Body::Content(submission.content.to_owned()),
         timestamp: arrived,
     };
-    let mut dispatch = Dispatch { app, message, request, connection, is_repeat: false, pushes };
+    let mut dispatch = Dispatch { app, message, author, request, connection, is_repeat: false, pushes };
     if let Some(request) = request {
         let message = &mut dispatch.message;
         let digest = Digest::of(&message.to, submission.content);
         let record = SendRecord { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
-        if let Some(first) = app.table.record_send(sender, request, &record).await? {
+        if let Some(first) = app.table.record_send(sender, author, request, &record).await? {
             if first.digest != digest {
-                return answer(Outcome::RequestIdReused).await;
+                return Err(Error::RequestIdReused);
             }
             (message.id, message.timestamp) = (first.id, first.timestamp);
             if first.done {
@@ -124,15 +133,43 @@ pub(crate) async fn send<T>(
             dispatch.is_repeat = true;
         }
     }
-    match &dispatch.message.to {
-        Address::User(receiver) => dispatch.to_user(receiver, answer).await,
-        Address::Group(group) => dispatch.to_group(group, answer).await,
+    match (&dispatch.message.to, &ground) {
+        (Address::User(receiver), Ground::Private(standing)) => dispatch.to_user(receiver, standing, answer).await,
+        (Address::Group(group), Ground::Group(sender)) => dispatch.to_group(group, sender, answer).await,
+        _ => unreachable!("`ground` follows the address"),
     }
 }
 
+/// Reads what is known of the sender and the address, and refuses a user who may not send now. The back end may always
+/// send, but only to a group that exists.
+async fn ground(app: &App, sender: &UserId, author: Author, to: &Address) -> Result<Ground> {
+    let reading = async {
+        match to {
+            Address::User(receiver) => app.table.standing(sender, receiver).await.map(Ground::Private),
+            Address::Group(group) => app.table.sender(group, sender).await.map(Ground::Group),
+        }
+    };
+    if author == Author::BackEnd {
+        let ground = reading.await?;
+        return match &ground {
+            Ground::Group(Sender { meta: None, .. }) => Err(no_such_group()),
+            _ => Ok(ground),
+        };
+    }
+    let (ground, counted): (Ground, Counted) = gate::counted(app, sender, reading).await?;
+    let (Ground::Private(Standing { sender: state, .. }) | Ground::Group(Sender { state, .. })) = &ground;
+    gate::admit(app, state, counted)?;
+    Ok(ground)
+}
+
+/// The refusal of a group that does not exist, for the back end.
+pub(crate) fn no_such_group() -> Error {
+    Error::NotFound("there is no such group".to_owned())
+}
+
 impl Dispatch<'_> {
-    fn accepted(&self) -> Outcome {
-        Outcome::Accepted { id: self.message.id, timestamp: self.message.timestamp }
+    fn accepted(&self) -> Accepted {
+        Accepted { id: self.message.id, timestamp: self.message.timestamp }
     }
 
     /// Writes the message.
@@ -147,10 +184,19 @@ impl Dispatch<'_> {
         Ok(written)
     }
 
-    async fn to_user<T>(&self, receiver: &UserId, answer: impl AsyncFnOnce(Outcome) -> Result<T>) -> Result<T> {
+    async fn to_user<T>(
+        &self,
+        receiver: &UserId,
+        standing: &Standing,
+        answer: impl AsyncFnOnce(Accepted) -> Result<T>,
+    ) -> Result<T> {
         let app = self.app;
-        let standing = app.table.standing(&self.message.sender, receiver).await?;
-        let (handling, place) = match standing.delivers() {
+        // The back end need not ask whether the two are friends.
+        let delivers = match self.author {
+            Author::User => standing.delivers(),
+            Author::BackEnd => !standing.blocked,
+        };
+        let (handling, place) = match delivers {
             true => (Handling::Deliver, Place::Log),
             false => (Handling::Withhold, Place::Hidden),
         };
@@ -159,33 +205,39 @@ impl Dispatch<'_> {
         }
         let logged = app.clock.now_ms();
         let frame = encode(&self.message);
-        let parcel = Parcel::logged(&frame, &self.message, logged).to(1);
+        let parcel = Parcel::logged(&frame, &self.message, logged).for_bus(app).to(1);
         let state = Ok(app.table.state(receiver).await?);
         let echo = Some((&standing.sender, frame.as_str()));
         let answering = async {
             let (mut failed, echo) = futures::join!(parcel.done(), self.echo_early(echo));
             match failed.pop() {
                 Some((_, error)) => Err(error),
-                None => self.finish(Tick::of(&parcel, logged), echo, answer).await,
+                None => {
+                    self.put_early(&parcel).await;
+                    self.finish(Tick::of(&parcel, logged), echo, answer).await
+                }
             }
         };
-        self.beside(push::to_user(app, &parcel, receiver, &state, handling), answering).await
+        let answered = self.beside(push::to_user(app, &parcel, receiver, &state, handling), answering).await?;
+        self.put_late(&parcel).await;
+        Ok(answered)
     }
 
-    async fn to_group<T>(&self, group: &GroupId, answer: impl AsyncFnOnce(Outcome) -> Result<T>) -> Result<T> {
+    async fn to_group<T>(
+        &self,
+        group: &GroupId,
+        sender: &Sender,
+        answer: impl AsyncFnOnce(Accepted) -> Result<T>,
+    ) -> Result<T> {
         let (app, message) = (self.app, &self.message);
         let frame = encode(message);
-        let sender = app.table.sender(group, &message.sender).await?;
         let echo = Some((&sender.state, frame.as_str()));
-        let Some((_, membership)) = sender.membership else {
-            app.metrics.count(Metric::Withheld);
-            return self.finish(Tick::Fine, echo, answer).await;
-        };
-        if let Some(until) = membership.muted_until.filter(|until| *until > app.clock.now_ms()) {
-            // A first attempt before the mute may have written the message. Then its delivery is finished.
-            if !self.is_repeat || app.table.stored_message(&message.to, message.id).await?.is_empty() {
-                return answer(Outcome::Muted { until }).await;
-            }
+        if self.author == Author::User {
+            let Some(membership) = sender.membership() else {
+                app.metrics.count(Metric::Withheld);
+                return self.finish(Tick::Fine, echo, answer).await;
+            };
+            self.require_no_mute(membership).await?;
         }
         if self.write(Place::Log).await? == Written::Recalled {
             return self.finish(Tick::Fine, None, answer).await;
@@ -206,13 +258,42 @@ impl Dispatch<'_> {
             queue.send(&job::delivery(group, message.id, logged, &shards, &blockers)).await?;
             return self.finish(Tick::Fine, echo, answer).await;
         }
-        let parcel = Parcel::logged(&frame, message, logged).to(all.len());
+        let parcel = Parcel::logged(&frame, message, logged).for_bus(app).to(all.len());
         let answering = async {
             let (failed, echo) = futures::join!(parcel.done(), self.echo_early(echo));
             leave_to_queue(app, group, message, logged, shards, &blockers, failed).await?;
+            self.put_early(&parcel).await;
             self.finish(Tick::of(&parcel, logged), echo, answer).await
         };
-        self.beside(push::to_users(app, &parcel, &all, &blockers), answering).await
+        let answered = self.beside(push::to_users(app, &parcel, &all, &blockers), answering).await?;
+        self.put_late(&parcel).await;
+        Ok(answered)
+    }
+
+    /// Puts the event of a missed message before the answer, if the answer ends the function. The call is made whether somebody
+    /// missed it or not, since a push may be slower than a look.
+    async fn put_early(&self, parcel: &Parcel<'_>) {
+        if self.pushes == Pushes::CutOff {
+            events::put_missed_or_nothing(self.app, &self.message, &parcel.not_taken()).await;
+        }
+    }
+
+    /// Puts that event once all pushes are over, otherwise. It holds up no answer then.
+    async fn put_late(&self, parcel: &Parcel<'_>) {
+        if self.pushes == Pushes::Finish {
+            events::put_missed(self.app, &self.message, &parcel.not_taken()).await;
+        }
+    }
+
+    /// Refuses a muted sender. A first attempt before the mute may have written the message. Then its delivery is
+    /// finished.
+    async fn require_no_mute(&self, membership: Membership) -> Result<()> {
+        let (app, message) = (self.app, &self.message);
+        match membership.muted_until.filter(|until| *until > app.clock.now_ms()) {
+            None => Ok(()),
+            Some(_) if self.is_repeat && !app.table.stored_message(&message.to, message.id).await?.is_empty() => Ok(()),
+            Some(until) => Err(Error::Muted { until }),
+        }
     }
 
     /// Echoes the frame to the sender's other connections.
@@ -239,14 +320,14 @@ impl Dispatch<'_> {
         &self,
         tick: Tick,
         echo: Option<Echo<'_>>,
-        answer: impl AsyncFnOnce(Outcome) -> Result<T>,
+        answer: impl AsyncFnOnce(Accepted) -> Result<T>,
     ) -> Result<T> {
         let echo = self.echo_early(echo).await;
         let answering = async {
             match self.request {
                 None => answer(self.accepted()).await,
                 Some(request) => {
-                    let marking = self.app.table.mark_delivered(&self.message.sender, request);
+                    let marking = self.app.table.mark_delivered(&self.message.sender, self.author, request);
                     let (marked, answered) = futures::join!(marking, answer(self.accepted()));
                     // The message is delivered in any case. If this write fails, a repeat of the request delivers it again.
                     marked.unwrap_or_else(|error| self.app.report(&error));

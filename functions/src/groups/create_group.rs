@@ -3,11 +3,13 @@
 
 use futures::future::BoxFuture;
 use shared::Result;
+use shared::frame::{GroupChanged, GroupEvent};
 
 use super::rules::{name, require_room};
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
+use crate::delivery::events;
 use crate::function::Function;
 
 /// The function.
@@ -19,6 +21,8 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         require_room(app, &call.user).await?;
         let group = app.ids.group();
         app.table.create_group(&group, &name, &call.user).await?;
+        let (event, user_id, name) = (GroupEvent::Created, Some(&call.user), Some(name.as_str()));
+        events::put_changed(app, &GroupChanged { group_id: &group, event, user_id, name }).await;
         Ok(Reply::json(&group))
     })
 }

@@ -8,5 +8,5 @@ pub mod mute_member;
 pub mod rename_group;
 pub mod unmute_member;
 
-pub(crate) mod events;
+pub(crate) mod departures;
 pub(crate) mod rules;

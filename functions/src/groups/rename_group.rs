@@ -6,11 +6,11 @@ use shared::frame::{GroupChanged, GroupEvent};
 use shared::id::{GroupId, UserId};
 use shared::{Error, Result};
 
-use super::events;
 use super::rules::{name, not_a_member};
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
+use crate::delivery::group_changes;
 use crate::function::Function;
 
 /// The function.
@@ -31,11 +31,11 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 }
 
 async fn rename(app: &App, group: &GroupId, name: &str, caller: &UserId) -> Result<()> {
-    let Some(members) = app.table.rename_group(group, name, caller).await? else {
+    let Some(members) = app.table.rename_group(group, name, Some(caller)).await? else {
         return Err(Error::Forbidden("only the manager of a group may rename it".to_owned()));
     };
     let changed = GroupChanged { group_id: group, event: GroupEvent::Renamed, user_id: None, name: Some(name) };
-    events::announce(app, &changed, members, &[caller]).await;
+    group_changes::announce(app, &changed, members, &[caller]).await;
     Ok(())
 }
 
@@ -53,6 +53,6 @@ async fn hand_over(app: &App, group: &GroupId, manager: &UserId, caller: &UserId
         return Err(not_a_member());
     }
     let changed = GroupChanged { group_id: group, event: GroupEvent::Manager, user_id: Some(manager), name: None };
-    events::announce(app, &changed, meta.members, &[caller, manager]).await;
+    group_changes::announce(app, &changed, meta.members, &[caller, manager]).await;
     Ok(())
 }

@@ -44,7 +44,12 @@ pub(crate) async fn set_mute(app: &App, call: &Call, until: Option<Ms>) -> Resul
 
 /// Reads the parameter `name`, the name of a group.
 pub(crate) fn name(input: &Input) -> Result<String> {
-    let name = input.parameter("name")?.ok_or_else(|| Error::field("name", "is missing"))?;
+    checked_name(input.parameter("name")?)
+}
+
+/// Returns a name of a group, if it is given and valid.
+pub(crate) fn checked_name(name: Option<String>) -> Result<String> {
+    let name = name.ok_or_else(|| Error::field("name", "is missing"))?;
     shared::name::check(&name).map_err(|why| Error::field("name", why))?;
     Ok(name)
 }

@@ -17,8 +17,8 @@ use super::rules::not_yours;
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
+use crate::delivery::group_changes;
 use crate::function::Function;
-use crate::groups::events;
 use crate::groups::rules::require_room;
 
 /// The function.
@@ -35,7 +35,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
                 begin(app, &invitation, &call.user, shard).await?;
                 let (group_id, user) = (&invitation.group, &call.user);
                 let changed = GroupChanged { group_id, event: GroupEvent::Joined, user_id: Some(user), name: None };
-                events::announce(app, &changed, members, &[user]).await;
+                group_changes::announce(app, &changed, members, &[user]).await;
             }
             Accepted::AlreadyMember => app.table.remove_invitation(&call.user, &id).await?,
             Accepted::NoInvitation => return Err(not_yours()),

@@ -18,13 +18,14 @@ use super::parameters::MAX_ATTEMPTS;
 use crate::App;
 use crate::call::http::{Input, Reply};
 use crate::call::rest::Call;
+use crate::delivery::gate::require_no_ban;
 use crate::function::Function;
 
 /// The highest number of pages that one call drops.
 const MAX_PAGES: usize = 20;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", "/api/message", &["page"], handle);
+pub static FUNCTION: Function = Function::rest("drop_messages", "DELETE", "/api/message", &["page"], handle).gated();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
@@ -56,6 +57,7 @@ fn no_such_page() -> Error {
 /// Drops pages. Returns false if another drop came in between.
 async fn drop_pages(app: &App, user: &UserId, tokens: &BTreeSet<PageToken>) -> Result<bool> {
     let (pages, state) = futures::try_join!(app.table.shown_pages(user, tokens), app.table.state_with_tails(user))?;
+    require_no_ban(app, &state)?;
     let pages = pages.ok_or_else(no_such_page)?;
     let dropped = MessageKind::ALL.map(|kind| (kind, state.with_pages(kind, &pages)));
     let is_shown = |name: &&_| pages.iter().any(|page| page.names.contains(*name));

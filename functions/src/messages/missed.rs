@@ -21,6 +21,7 @@ use shared::table::{DropPlan, Membership, MessageKind, MissedRef, ShownPage, Sta
 use super::cursor::Cursor;
 use super::reader::{Budget, LONGEST_BYTES, MESSAGES_PER_QUERY, READ_BYTES, Reader, Request};
 use crate::App;
+use crate::delivery::gate::require_no_ban;
 
 /// A pull that drops nothing writes only if it can forget at least this many connections.
 const WORTH_FORGETTING: usize = 16;
@@ -58,6 +59,7 @@ pub(crate) struct Found {
 pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: bool, budget: &Budget) -> Result<Found> {
     let end = app.clock.now_ms();
     let (state, view) = state_and_view(app, user, &request.kinds).await?;
+    require_no_ban(app, &state)?;
     let floor = end.saturating_sub(MARGIN_MS);
     let taken = match request.all {
         true => Taken::default(),
@@ -122,7 +124,9 @@ pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[MessageKin
 /// Deletes memberships that dissolutions left behind, and tails that the state does not name, if the reading found
 /// them. Recent ones stay: two reads may see only half of a change that is under way.
 async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
-    let is_old = |(_, membership): &(GroupId, Membership)| membership.joined < reader.floor;
+    let is_old = |(_, membership): &(GroupId, Membership)| {
+        membership.joined < reader.floor && membership.kept_until.is_none_or(|time| time < reader.end)
+    };
     let dissolved = cursors.iter().filter_map(Cursor::dissolved).filter_map(|group| {
         let membership = reader.view.groups.get(group)?;
         Some((group.clone(), *membership)).filter(is_old)

@@ -26,7 +26,8 @@ pub static FUNCTION: Function = Function::rest(
     "/api/message",
     &["sort", "drop", "type", "after", "since", "version"],
     handle,
-);
+)
+.gated();
 
 struct Parameters {
     descending: bool,

@@ -3,16 +3,13 @@
 //! the group has muted the caller. 409: `requestId` was used for another message.
 
 use futures::future::BoxFuture;
-use serde::Serialize;
-use shared::clock::Ms;
 use shared::frame::Submission;
-use shared::id::MessageId;
 use shared::{Error, Result};
 
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::rest::Call;
-use crate::delivery::send::{self, Outcome, Pushes, Sending};
+use crate::delivery::send::{self, Author, Pushes, Sending};
 use crate::function::Function;
 
 /// The largest body, in bytes: a frame, and room for white space around it.
@@ -20,13 +17,7 @@ const MAX_BODY_BYTES: usize = 33 * 1024;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::rest("send_message", "POST", "/api/message", &[], handle).pushing().with_body_of(MAX_BODY_BYTES);
-
-#[derive(Debug, Serialize)]
-struct Accepted {
-    id: MessageId,
-    timestamp: Ms,
-}
+    Function::rest("send_message", "POST", "/api/message", &[], handle).pushing().gated().with_body_of(MAX_BODY_BYTES);
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
@@ -35,16 +26,14 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             .map_err(|why| Error::Frame(why.message))?;
         let sending = Sending {
             sender: &call.user,
+            author: Author::User,
             connection: None,
             arrived: call.input.arrived().unwrap_or_else(|| app.clock.now_ms()),
             submission,
             pushes: Pushes::CutOff,
         };
-        match send::send(app, sending, async |outcome| Ok(outcome)).await? {
-            Outcome::Accepted { id, timestamp } => Ok(Reply::json(&Accepted { id, timestamp })),
-            Outcome::RequestIdReused => Err(Error::RequestIdReused),
-            Outcome::Muted { until } => Err(Error::Muted { until }),
-        }
+        let accepted = send::send(app, sending, async |accepted| Ok(accepted)).await?;
+        Ok(Reply::json(&accepted))
     })
 }
 

@@ -15,7 +15,7 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
-use crate::delivery::push;
+use crate::delivery::{gate, push};
 use crate::function::{Function, Needs};
 
 /// How many times the limit of connections a user may have open for a moment, while the oldest are being closed.
@@ -47,7 +47,8 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
 async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     let now = app.clock.now_ms();
     let mut announced = app.table.announce(&event.user, &event.connection, event.version, now).await?;
-    if let Announced::NoRoom(state) = &announced {
+    if let Announced::Refused(state) = &announced {
+        gate::require_no_ban(app, state)?;
         forget(app, event, state).await?;
         announced = app.table.announce(&event.user, &event.connection, event.version, now).await?;
     }
@@ -57,7 +58,7 @@ async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
             let refused = Forgettable { connections: vec![event.connection.clone()], uncovered: Vec::new() };
             app.table.forget(&event.user, &refused).await?;
         }
-        Announced::NoRoom(_) => {}
+        Announced::Refused(_) => {}
     }
     Err(Error::TooMany("you open too many connections at once".to_owned()))
 }
@@ -65,7 +66,7 @@ async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
 async fn stamp(app: &App, event: &SocketEvent) -> Result<()> {
     let from = app.clock.now_ms() + STAMP_MS;
     if !app.table.stamp(&event.user, &event.connection, from).await? {
-        return Err(Error::Forbidden("this connection has ended already".to_owned()));
+        return Err(Error::Forbidden("this connection has ended already, or the user is banned".to_owned()));
     }
     app.wait_until(from).await;
     Ok(())
@@ -83,7 +84,7 @@ async fn tidy(app: &App, event: &SocketEvent, state: &State) -> Result<()> {
 /// itself.
 async fn evict(app: &App, event: &SocketEvent, connection: &ConnectionId) -> Result<()> {
     let message = format!("you have more than {} connections; this was the oldest", app.max_connections);
-    let frame = ErrorFrame { code: ErrorCode::TooManyConnections, message: &message, request_id: None, until: None };
+    let frame = ErrorFrame::new(ErrorCode::TooManyConnections, &message, None);
     push::tell(app, connection, &encode(&frame)).await?;
     push::close(app, &event.user, connection).await
 }

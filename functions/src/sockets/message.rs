@@ -2,15 +2,13 @@
 
 use futures::future::BoxFuture;
 use shared::Result;
-use shared::clock::Ms;
-use shared::frame::{Ack, ErrorCode, ErrorFrame, Malformed, Submission, encode};
-use shared::id::RequestId;
+use shared::frame::{Ack, ErrorCode, Malformed, Submission, encode};
 
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
 use crate::delivery::reply::{self, refuse};
-use crate::delivery::send::{self, Outcome, Pushes, Sending};
+use crate::delivery::send::{self, Accepted, Author, Pushes, Sending};
 use crate::function::{Function, Needs};
 
 /// The function.
@@ -33,44 +31,26 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
     })
 }
 
-/// Sends a message and acknowledges it, or answers with an error.
+/// Sends a message and acknowledges it, or answers with an error. Without a request id, an accepted message is not
+/// acknowledged.
 async fn accept(app: &App, event: &SocketEvent, submission: Submission<'_>) -> Result<()> {
     let request_id = submission.request_id.clone();
     let sending = Sending {
         sender: &event.user,
+        author: Author::User,
         connection: Some(&event.connection),
         arrived: event.arrived,
         submission,
         pushes: Pushes::Finish,
     };
-    let answer = async |outcome| tell(app, event, request_id.as_ref(), outcome).await;
-    let Err(error) = send::send(app, sending, answer).await else { return Ok(()) };
-    app.report(&error);
-    let code = if error.is_ours() { ErrorCode::Unavailable } else { ErrorCode::BadRequest };
-    app.wait_for_tick().await;
-    refuse(app, event, code, &error.problem().detail, request_id.as_ref()).await
-}
-
-/// Tells the sender the outcome. Without a request id, an accepted message is not acknowledged.
-async fn tell(app: &App, event: &SocketEvent, request_id: Option<&RequestId>, outcome: Outcome) -> Result<()> {
-    match (outcome, request_id) {
-        (Outcome::Accepted { .. }, None) => {}
-        (Outcome::Accepted { id, timestamp }, Some(request_id)) => {
+    let acknowledge = async |Accepted { id, timestamp }| {
+        if let Some(request_id) = &request_id {
             // A client that misses this sends the request again.
             app.pusher()?.post(&event.connection, &encode(&Ack { request_id, id, timestamp })).await;
         }
-        (Outcome::RequestIdReused, _) => {
-            let why = "requestId was used for another message in the last ten minutes";
-            refuse(app, event, ErrorCode::RequestIdReused, why, request_id).await?;
-        }
-        (Outcome::Muted { until }, _) => tell_muted(app, event, request_id, until).await?,
-    }
-    Ok(())
-}
-
-async fn tell_muted(app: &App, event: &SocketEvent, request_id: Option<&RequestId>, until: Ms) -> Result<()> {
-    let message = "the manager of the group has muted you";
-    let frame = ErrorFrame { code: ErrorCode::Muted, message, request_id, until: Some(until) };
-    app.pusher()?.post(&event.connection, &encode(&frame)).await;
-    Ok(())
+        Ok(())
+    };
+    let Err(error) = send::send(app, sending, acknowledge).await else { return Ok(()) };
+    app.wait_for_tick().await;
+    reply::refuse_by(app, event, &error, request_id.as_ref()).await
 }

@@ -4,12 +4,13 @@
 //! function makes the same calls then.
 
 use futures::future::BoxFuture;
-use shared::Result;
 use shared::frame::{ErrorCode, Typing, TypingFrame, encode};
+use shared::{Error, Result};
 
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
+use crate::delivery::gate;
 use crate::delivery::push::{self, Handling};
 use crate::delivery::reply::{self, refuse};
 use crate::function::{Function, Needs};
@@ -32,8 +33,18 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
                 return Ok(Reply::empty());
             }
         };
-        let (standing, state) =
-            futures::try_join!(app.table.standing(&event.user, &receiver), app.table.state(&receiver))?;
+        let reading =
+            async { futures::try_join!(app.table.standing(&event.user, &receiver), app.table.state(&receiver)) };
+        let ((standing, state), counted) = gate::counted(app, &event.user, reading).await?;
+        match gate::admit(app, &standing.sender, counted) {
+            Ok(()) => {}
+            Err(error @ Error::Banned { .. }) => {
+                reply::refuse_by(app, event, &error, None).await?;
+                return Ok(Reply::empty());
+            }
+            // A signal is worth no answer.
+            Err(_) => return Ok(Reply::empty()),
+        }
         let handling = if standing.delivers() { Handling::Deliver } else { Handling::Withhold };
         let connections: Vec<_> = state.open_of_version_2(app.clock.now_ms()).collect();
         push::signal(app, &connections, &encode(&Typing { sender_id: &event.user }), handling).await;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::digest;
 use super::store::Queue;
-use crate::answer::message;
-use crate::gateway::Gateway;
+
+/// The service in `X-Amz-Target`.
+pub(crate) const SERVICE: &str = "AmazonSQS";
 
 /// The most entries of one call.
 const MAX_ENTRIES: usize = 10;
@@ -26,14 +26,10 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// The longest initial delay of a job.
 const MAX_DELAY_SECONDS: u64 = 15 * 60;
 
-/// Handles `POST /`, with the operation in `X-Amz-Target`.
-pub(crate) async fn call(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    let Some(operation) = target.and_then(|target| target.strip_prefix("AmazonSQS.")) else {
-        return message(StatusCode::NOT_FOUND, "Not Found");
-    };
-    let outcome = match serde_json::from_slice::<Value>(&body) {
-        Ok(request) => perform(&gateway.queues, operation, &request),
+/// Answers a call.
+pub(crate) fn call(queues: &[Arc<Queue>], operation: &str, body: &Bytes) -> Response {
+    let outcome = match serde_json::from_slice::<Value>(body) {
+        Ok(request) => perform(queues, operation, &request),
         Err(_) => Err(Refusal("SerializationException", "the body is not JSON")),
     };
     let (status, answer) = match outcome {

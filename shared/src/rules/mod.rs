@@ -8,6 +8,7 @@
 //! - [`page`]: a pull returns a page of missed messages.
 //! - [`dropped`]: a drop removes the messages of pages.
 //! - [`block`]: messages from blocked senders are left out.
+//! - [`rate`]: a user who sends too much is stopped. No proof depends on it.
 
 pub mod block;
 pub mod coverage;
@@ -17,4 +18,5 @@ pub mod gaps;
 pub mod history;
 pub mod must_be_recorded;
 pub mod page;
+pub mod rate;
 pub mod timing;

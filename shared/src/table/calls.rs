@@ -12,8 +12,8 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update,
-    WriteRequest,
+    AttributeValue, ConditionCheck, Delete, DeleteRequest, KeysAndAttributes, Put, PutRequest, TransactWriteItem,
+    Update, WriteRequest,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -221,12 +221,31 @@ impl Table {
     }
 
     pub(super) async fn delete_batch(&self, keys: Vec<Key>) -> Result<()> {
-        let mut left = Vec::with_capacity(keys.len());
-        for key in &keys {
+        let request = |key: &Key| {
             let request = DeleteRequest::builder().set_key(Some(key.attributes())).build();
             let request = request.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
-            left.push(WriteRequest::builder().delete_request(request).build());
-        }
+            Ok(WriteRequest::builder().delete_request(request).build())
+        };
+        self.write_batch(keys.iter().map(request).collect::<Result<_>>()?).await
+    }
+
+    /// Puts items, over any others.
+    pub(super) async fn put_all(&self, items: Vec<Item>) -> Result<()> {
+        let chunks: Vec<Vec<Item>> = items.chunks(MAX_BATCH_WRITE).map(<[Item]>::to_vec).collect();
+        let batches = stream::iter(chunks).map(|chunk| self.put_batch(chunk)).buffer_unordered(MAX_IN_FLIGHT);
+        batches.try_collect().await
+    }
+
+    async fn put_batch(&self, items: Vec<Item>) -> Result<()> {
+        let request = |item: Item| {
+            let request = PutRequest::builder().set_item(Some(item)).build();
+            let request = request.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
+            Ok(WriteRequest::builder().put_request(request).build())
+        };
+        self.write_batch(items.into_iter().map(request).collect::<Result<_>>()?).await
+    }
+
+    async fn write_batch(&self, mut left: Vec<WriteRequest>) -> Result<()> {
         for attempt in 0..MAX_ATTEMPTS {
             let answer = self.client.batch_write_item().request_items(&self.name, left).send().await;
             let answer = answer.map_err(|error| Error::unavailable("BatchWriteItem", error))?;

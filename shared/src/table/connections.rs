@@ -17,6 +17,9 @@ use crate::rules::forget::Forgettable;
 /// The most connections that one write forgets, since an expression has a limit of 4 KB.
 const MAX_FORGOTTEN: usize = 100;
 
+/// The most connections that one write ends, for the same reason.
+const MAX_CLOSED: usize = 25;
+
 /// The most remembered connections of a user, about 50 KB of the item. Handshakes that are under way or failed count too.
 /// Above it, new handshakes are refused.
 pub const MAX_KNOWN: usize = 512;
@@ -26,8 +29,8 @@ pub const MAX_KNOWN: usize = 512;
 pub enum Announced {
     /// Messages are pushed to the connection from now on. The state includes it.
     Yes(State),
-    /// Too many connections are remembered. The state does not include it.
-    NoRoom(State),
+    /// Too many connections are remembered, or the user is banned. The state does not include it.
+    Refused(State),
 }
 
 impl Table {
@@ -46,6 +49,10 @@ impl Table {
         change.add(&all, known(std::slice::from_ref(connection)));
         let (id, most) = (change.value(item::text(connection.as_str())), change.value(item::number(MAX_KNOWN)));
         change.require(format!("attribute_not_exists({all}) OR size({all}) < {most} OR contains({all}, {id})"));
+        change.require_no_ban(now);
+        // The state of an erased user expires. Now the user has begun again.
+        let expires_at = change.path(["expiresAt"]);
+        change.remove(&expires_at);
         let update = change
             .request(self.update(&keys::state(user)))
             .return_values(ReturnValue::AllNew)
@@ -54,20 +61,22 @@ impl Table {
             Ok(answer) => State::read(&answer.attributes.unwrap_or_default()).map(Announced::Yes),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    State::read(failed.item().unwrap_or(&HashMap::new())).map(Announced::NoRoom)
+                    State::read(failed.item().unwrap_or(&HashMap::new())).map(Announced::Refused)
                 }
                 _ => Err(Error::unavailable("UpdateItem", error)),
             },
         }
     }
 
-    /// Stamps a connection: it covers from that time on. Returns whether it is announced and has no end. A repeat changes
+    /// Stamps a connection: it covers from that time on. Returns whether it is announced and has no end, and the user is not
+    /// banned. A repeat changes
     /// nothing, so time that a sender has uncovered stays uncovered.
     pub async fn stamp(&self, user: &UserId, connection: &ConnectionId, from: Ms) -> Result<bool> {
         let mut change = Expression::of_connection(connection);
         let [start, to] = ["from", "to"].map(|name| change.path([&connection_name(connection), name]));
         change.set_if_absent(&start, item::number(from));
         change.require(format!("attribute_not_exists({to})"));
+        change.require_no_ban(from);
         self.change(&keys::state(user), change).await
     }
 
@@ -87,6 +96,28 @@ impl Table {
         change.set(&ours, item::number(to));
         change.remove(&clean);
         self.change(&keys::state(user), change).await
+    }
+
+    /// Records that the server closed connections. A connection that has been forgotten is left out.
+    pub async fn mark_all_closed(&self, user: &UserId, connections: &[ConnectionId], to: Ms) -> Result<()> {
+        for some in connections.chunks(MAX_CLOSED) {
+            let mut change = Expression::default();
+            for connection in some {
+                let name = connection_name(connection);
+                let whole = change.path([&name]);
+                let [end, ours, clean] = ["to", "ours", "clean"].map(|part| change.path([&name, part]));
+                change.set_if_absent(&end, item::number(to));
+                change.set(&ours, item::number(to));
+                change.remove(&clean);
+                change.require(format!("attribute_exists({whole})"));
+            }
+            if !self.change(&keys::state(user), change).await? {
+                for connection in some {
+                    self.mark_closed(user, connection, to).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Records when a connection ended, and whether its client closed it. A known end may become earlier, but never later:
@@ -147,6 +178,12 @@ impl Expression {
         let path = change.path([&connection_name(connection)]);
         change.require(format!("attribute_exists({path})"));
         change
+    }
+
+    /// Adds the condition that the user of a state is not banned.
+    fn require_no_ban(&mut self, now: Ms) {
+        let (path, now) = (self.path(["bannedUntil"]), self.value(item::number(now)));
+        self.require(format!("attribute_not_exists({path}) OR {path} <= {now}"));
     }
 
     /// Sets the user of a state.

@@ -53,15 +53,26 @@ pub struct Membership {
     pub shard: u32,
     /// When the user's mute ends, if the manager has muted them.
     pub muted_until: Option<Ms>,
+    /// Until when the membership is kept even if the group does not exist, because it may still be made.
+    pub kept_until: Option<Ms>,
 }
 
 /// What a send to a group needs to know.
 #[derive(Debug)]
 pub struct Sender {
-    /// The group and the sender's membership, if the group exists and the sender is a member.
-    pub membership: Option<(Meta, Membership)>,
+    /// The group, if it exists.
+    pub meta: Option<Meta>,
+    /// The sender's membership. It means nothing if the group does not exist.
+    joined: Option<Membership>,
     /// The state of the sender.
     pub state: State,
+}
+
+impl Sender {
+    /// Returns the sender's membership, if the group exists and the sender is a member.
+    pub fn membership(&self) -> Option<Membership> {
+        self.meta.as_ref().and(self.joined)
+    }
 }
 
 /// A group as its members see it.
@@ -120,11 +131,7 @@ impl Table {
     /// Creates a group with its manager as its first member.
     pub async fn create_group(&self, group: &GroupId, name: &str, manager: &UserId) -> Result<()> {
         let now = self.clock.now_ms();
-        let mut meta = keys::meta(group).attributes();
-        meta.insert("groupId".to_owned(), item::text(group.as_str()));
-        meta.insert("groupName".to_owned(), item::text(name));
-        meta.insert("managerId".to_owned(), item::text(manager.as_str()));
-        meta.insert("memberCount".to_owned(), item::number(1));
+        let meta = meta_item(group, name, manager, 1);
         let writes = vec![
             self.put_part(meta, Some("attribute_not_exists(pk)"))?,
             self.put_part(member_item(group, 0, manager, now), None)?,
@@ -136,13 +143,17 @@ impl Table {
         }
     }
 
-    /// Renames a group if `caller` is its manager. Returns the number of its members, or nothing if `caller` is not.
-    pub async fn rename_group(&self, group: &GroupId, name: &str, caller: &UserId) -> Result<Option<u32>> {
+    /// Renames a group, if it exists and `by` is its manager. The back end gives no `by`. Returns the number of its members, or
+    /// nothing if it was not renamed.
+    pub async fn rename_group(&self, group: &GroupId, name: &str, by: Option<&UserId>) -> Result<Option<u32>> {
         let mut change = Expression::default();
         let path = change.path(["groupName"]);
         change.set(&path, item::text(name));
-        let caller = change.value(item::text(caller.as_str()));
-        change.require(format!("managerId = {caller}"));
+        change.require("attribute_exists(pk)");
+        if let Some(by) = by {
+            let by = change.value(item::text(by.as_str()));
+            change.require(format!("managerId = {by}"));
+        }
         let update = change.request(self.update(&keys::meta(group))).return_values(ReturnValue::AllNew);
         let answer = self.conditionally("UpdateItem", || update.clone().send()).await?;
         answer.map(|answer| Ok(read_meta(&answer.attributes.unwrap_or_default())?.members)).transpose()
@@ -159,9 +170,8 @@ impl Table {
         let joined = keys::joined(user, group);
         let items = self.get_all(vec![keys::meta(group), joined.clone(), keys::state(user)]).await?;
         let [meta, joined] = [keys::meta(group), joined].map(|key| items.iter().find(|item| key.is_of(item)));
-        let both = meta.zip(joined).map(|(meta, joined)| Ok((read_meta(meta)?, read_membership(joined)?)));
-        let membership = both.transpose()?;
-        Ok(Sender { membership, state: Self::state_among(&items, user)? })
+        let (meta, joined) = (meta.map(read_meta).transpose()?, joined.map(read_membership).transpose()?);
+        Ok(Sender { meta, joined, state: Self::state_among(&items, user)? })
     }
 
     /// Hands a group to one of its members, if `caller` is its manager. Returns whether that is so.
@@ -278,7 +288,18 @@ impl Table {
 
     /// Accepts an invitation, as it was read. [`Table::stamp_member`] then sets the time from which the member gets messages.
     pub async fn join(&self, invitation: &Invitation, user: &UserId, max_members: u32) -> Result<Accepted> {
-        let (group, mut invited_by) = (&invitation.group, invitation.invited_by.clone());
+        self.add_member(&invitation.group, user, Some(invitation), max_members).await
+    }
+
+    /// Makes a user a member, with an invitation or, for the back end, without one. [`Table::stamp_member`] follows.
+    pub async fn add_member(
+        &self,
+        group: &GroupId,
+        user: &UserId,
+        invitation: Option<&Invitation>,
+        max_members: u32,
+    ) -> Result<Accepted> {
+        let mut invited_by = invitation.map(|invitation| invitation.invited_by.clone());
         for attempt in 0..MAX_ATTEMPTS {
             let (meta, mute) = (keys::meta(group), keys::mute(user, group));
             let (meta, mute) = futures::try_join!(self.get(&meta), self.get(&mute))?;
@@ -295,38 +316,49 @@ impl Table {
                     .and_then(|mute| mute.get("mutedUntil"))
                     .map(|time| ("mutedUntil".to_owned(), time.clone())),
             );
-            let mut writes = vec![
-                self.take_invitation(user, &invitation.id, &invited_by)?,
-                self.check_part(&keys::joined(&invited_by, group), "attribute_exists(pk)", HashMap::new())?,
-                self.count_one_more(group, &meta, last, max_members)?,
-                self.put_part(member_item(group, shard, user, self.clock.now_ms()), None)?,
-                self.put_part(joined, Some("attribute_not_exists(pk)"))?,
-            ];
             // The mute must be as it was read, or the user would evade it by leaving and joining at the same time.
             let key = keys::mute(user, group);
-            writes.push(match mute.as_ref().and_then(|mute| mute.get("mutedUntil")) {
+            let as_read = match mute.as_ref().and_then(|mute| mute.get("mutedUntil")) {
                 None => self.check_part(&key, "attribute_not_exists(pk)", HashMap::new())?,
                 Some(time) => {
                     let seen = HashMap::from([(":seen".to_owned(), time.clone())]);
                     self.delete_part(&key, Some("mutedUntil = :seen"), seen)?
                 }
-            });
-            match self.transact(writes).await? {
+            };
+            let mut writes = vec![
+                self.count_one_more(group, &meta, last, max_members)?,
+                self.put_part(member_item(group, shard, user, self.clock.now_ms()), None)?,
+                self.put_part(joined, Some("attribute_not_exists(pk)"))?,
+                as_read,
+            ];
+            match (invitation, &invited_by) {
+                (Some(invitation), Some(by)) => {
+                    writes.push(self.take_invitation(user, &invitation.id, by)?);
+                    writes.push(self.check_part(&keys::joined(by, group), "attribute_exists(pk)", HashMap::new())?);
+                }
+                // An invitation would let the user in again after they have left.
+                _ => {
+                    let invite = keys::invite(user, &InviteId::of(group, user));
+                    writes.push(self.delete_part(&invite, None, HashMap::new())?);
+                }
+            }
+            let refused = match self.transact(writes).await? {
                 Transaction::Done => return Ok(Accepted::Member { shard, members: meta.members + 1 }),
+                Transaction::Refused(parts) => parts,
+            };
+            match (invitation, &invited_by) {
                 // The invitation was answered already, or another member has invited the user since it was read.
-                Transaction::Refused(parts) if parts[0] => match self.invitation(user, &invitation.id).await? {
-                    Some(now) => invited_by = now.invited_by,
+                (Some(invitation), _) if refused[4] => match self.invitation(user, &invitation.id).await? {
+                    Some(now) => invited_by = Some(now.invited_by),
                     None => return Ok(Accepted::NoInvitation),
                 },
                 // The group was dissolved or is full, or its `lastShard` has grown. The next read of META tells.
-                Transaction::Refused(parts) if parts[2] || parts[5] => self.pause(attempt).await,
-                Transaction::Refused(parts) if parts[4] => return Ok(Accepted::AlreadyMember),
-                Transaction::Refused(_) => {
-                    if self.drop_orphan(invitation, user, &invited_by).await? {
-                        return Ok(Accepted::InviterLeft);
-                    }
-                    self.pause(attempt).await;
+                _ if refused[0] || refused[3] => self.pause(attempt).await,
+                _ if refused[2] => return Ok(Accepted::AlreadyMember),
+                (Some(invitation), Some(by)) if self.drop_orphan(invitation, user, by).await? => {
+                    return Ok(Accepted::InviterLeft);
                 }
+                _ => self.pause(attempt).await,
             }
         }
         Err(Error::unavailable("joining a group", "its roster keeps changing"))
@@ -456,12 +488,21 @@ impl Table {
     }
 }
 
+pub(super) fn meta_item(group: &GroupId, name: &str, manager: &UserId, members: u32) -> Item {
+    let mut meta = keys::meta(group).attributes();
+    meta.insert("groupId".to_owned(), item::text(group.as_str()));
+    meta.insert("groupName".to_owned(), item::text(name));
+    meta.insert("managerId".to_owned(), item::text(manager.as_str()));
+    meta.insert("memberCount".to_owned(), item::number(members));
+    meta
+}
+
 /// Returns the shard of the next member of a group with `members` members, and the last shard that the roster then needs.
 ///
 /// Shard 0 takes the first `size` members. When a group doubles, its shards double too: from `2^k * size` members on, new
 /// members are spread over the shards `2^k` to `2^(k+1) - 1`. So a shard gets at most `2 * size` members on average, even
 /// if members come and go.
-fn shard_of_next(members: u32, size: u32, below: impl Fn(u64) -> u64) -> (u32, u32) {
+pub(super) fn shard_of_next(members: u32, size: u32, below: impl Fn(u64) -> u64) -> (u32, u32) {
     let Some(doubled) = (members / size.max(1)).checked_ilog2() else { return (0, 0) };
     let first = 1 << doubled;
     let chosen = u32::try_from(below(u64::from(first))).unwrap_or(0);
@@ -473,11 +514,11 @@ fn both_sides(group: &GroupId, shard: u32, user: &UserId) -> [Key; 2] {
     [keys::joined(user, group), keys::member(group, shard, user)]
 }
 
-fn member_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
+pub(super) fn member_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
     membership_item(keys::member(group, shard, user).attributes(), ("user", user.as_str()), joined)
 }
 
-fn joined_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
+pub(super) fn joined_item(group: &GroupId, shard: u32, user: &UserId, joined: Ms) -> Item {
     let mut item = membership_item(keys::joined(user, group).attributes(), ("groupId", group.as_str()), joined);
     if shard > 0 {
         item.insert("shard".to_owned(), item::number(shard));
@@ -500,6 +541,7 @@ fn read_membership(item: &Item) -> Result<Membership> {
         joined: item::read_number(item, "joined")?,
         shard: read_count(item, "shard")?.unwrap_or(0),
         muted_until: item::read_optional_number(item, "mutedUntil")?,
+        kept_until: item::read_optional_number(item, "keptUntil")?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Idempotency records: the results of sends with a `requestId`.
 //!
-//! `USER#sender` / `SENT#requestId` holds the message's id and timestamp, a digest of address and content, and `done` once
+//! `USER#sender` / `SENT#requestId`, or `POST#requestId` for a send of the back end in the sender's name, holds the message's id and timestamp, a digest of address and content, and `done` once
 //! the message has been delivered. A record lives for ten minutes.
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -11,6 +11,7 @@ use super::calls::Table;
 use super::expression::Expression;
 use super::item::{self, Item};
 use super::keys;
+use super::kind::Author;
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::frame::Address;
@@ -54,10 +55,12 @@ impl Table {
     pub async fn record_send(
         &self,
         sender: &UserId,
+        author: Author,
         request: &RequestId,
         record: &SendRecord,
     ) -> Result<Option<SendRecord>> {
-        let mut item = keys::send_record(sender, request).attributes();
+        let key = keys::send_record(sender, author, request);
+        let mut item = key.attributes();
         item.insert("id".to_owned(), item::text(record.id.to_string()));
         item.insert("timestamp".to_owned(), item::number(record.timestamp));
         item.insert("digest".to_owned(), item::text(&record.digest.0));
@@ -65,19 +68,19 @@ impl Table {
         if self.put_if_free(item).await? {
             return Ok(None);
         }
-        match self.get(&keys::send_record(sender, request)).await? {
+        match self.get(&key).await? {
             Some(item) => read(&item).map(Some),
             None => Err(Error::unavailable("PutItem", "the idempotency record vanished while it was read")),
         }
     }
 
     /// Marks a send as delivered.
-    pub async fn mark_delivered(&self, sender: &UserId, request: &RequestId) -> Result<()> {
+    pub async fn mark_delivered(&self, sender: &UserId, author: Author, request: &RequestId) -> Result<()> {
         let mut change = Expression::default();
         let done = change.path(["done"]);
         change.set(&done, AttributeValue::Bool(true));
         change.require("attribute_exists(pk)");
-        self.change(&keys::send_record(sender, request), change).await.map(|_| ())
+        self.change(&keys::send_record(sender, author, request), change).await.map(|_| ())
     }
 }
 

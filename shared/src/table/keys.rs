@@ -1,4 +1,4 @@
-//! The keys of the table. Only this file spells them, and no code parses them.
+//! The keys of the table. Only this file spells them, and only exports and erasures parse them, here.
 //!
 //! | item | pk | sk |
 //! | --- | --- | --- |
@@ -11,13 +11,18 @@
 //! | u blocks v, or did before | `USER#u` | `VIEW#BLOCK#v` |
 //! | u is a member of g ([`super::groups`]) | `USER#u` | `VIEW#GROUP#g` |
 //! | invitation to u ([`super::invites`]) | `USER#u` | `INVITE#id` |
-//! | idempotency record ([`super::idempotency`]) | `USER#sender` | `SENT#requestId` |
+//! | idempotency record ([`super::idempotency`]) | `USER#sender` | `SENT#requestId`, `POST#requestId` |
+//! | the mark of an erased user ([`super::erasure`]) | `USER#u` | `ERASED` |
+//! | a conversation for the second pass of an erasure | `USER#u` | `ERASE#u#v`, `ERASE#g#g` |
+//! | what u has sent in a minute ([`super::rates`]) | `USER#u` | `RATE#minute` |
+//! | the ban of u | `USER#u` | `BAN` |
 //! | the mute of a former member of g ([`super::groups`]) | `USER#u` | `MUTE#g` |
 //! | a page that was shown ([`super::pages`]) | `USER#u` | `PAGE#token` |
 //! | dropped messages of the last half minute ([`super::tails`]) | `USER#u` | `VIEW#TAIL#mark` |
 //! | decoy of a withheld write ([`super::decoy`]) | `USER#receiver` | `HID#STATE#sender`, `HID#INVITE#sender` |
 //! | group message, or its recall | `GROUP#g` | `LOG#ulid` |
 //! | group | `GROUP#g` | `META` |
+//! | a group that is being made ([`super::making`]) | `GROUP#g` | `DRAFT` |
 //! | member | `GROUP#g`, or `GROUP#g#shard` from shard 1 on | `ROSTER#u` |
 //!
 //! The index `conversation` has the private messages of two users, the withheld ones among them: its hash key is the attribute
@@ -32,6 +37,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::kind::Author;
 use crate::frame::Address;
 use crate::id::{GroupId, InviteId, MessageId, PageToken, RequestId, UserId};
 
@@ -47,6 +53,11 @@ impl Key {
     pub(super) fn is_of(&self, item: &HashMap<String, AttributeValue>) -> bool {
         let is = |name: &str, value: &String| item.get(name).and_then(|found| found.as_s().ok()) == Some(value);
         is("pk", &self.pk) && is("sk", &self.sk)
+    }
+
+    /// Returns whether the key is in the partition of a user.
+    pub(super) fn is_in_partition_of(&self, user: &UserId) -> bool {
+        self.pk == state(user).pk
     }
 
     /// Returns the key as attributes, as DynamoDB expects it.
@@ -79,9 +90,10 @@ pub(super) const INVITE: &str = "INVITE#";
 const TAIL: &str = "VIEW#TAIL#";
 /// The common beginning of [`BLOCK`], [`GROUP`] and [`TAIL`].
 pub(super) const VIEW: &str = "VIEW#";
-const LOG: &str = "LOG#";
+pub(super) const LOG: &str = "LOG#";
 const META: &str = "META";
-const READ: &str = "READ#";
+pub(super) const READ: &str = "READ#";
+pub(super) const ERASE: &str = "ERASE#";
 const ROSTER: &str = "ROSTER#";
 
 fn of_user(user: &UserId, sk: String) -> Key {
@@ -156,16 +168,88 @@ pub(super) fn mute(user: &UserId, group: &GroupId) -> Key {
     of_user(user, format!("MUTE#{group}"))
 }
 
+/// Returns the key of the count of what a user has sent in a minute.
+pub(super) fn rate(user: &UserId, minute: u64) -> Key {
+    of_user(user, format!("RATE#{minute}"))
+}
+
+/// Returns the key of the ban of a user.
+pub(super) fn ban(user: &UserId) -> Key {
+    of_user(user, "BAN".to_owned())
+}
+
+/// Returns the key of the mark of an erased user.
+pub(super) fn erased(user: &UserId) -> Key {
+    of_user(user, "ERASED".to_owned())
+}
+
+/// Returns the key of a conversation that the second pass of an erasure reads again.
+pub(super) fn erase(user: &UserId, with: &Address) -> Key {
+    match with {
+        Address::User(other) => of_user(user, format!("{ERASE}u#{other}")),
+        Address::Group(group) => of_user(user, format!("{ERASE}g#{group}")),
+    }
+}
+
+/// Returns the range of the whole partition of a user. '~' sorts after every sort key.
+pub(super) fn whole_user(user: &UserId) -> Range {
+    Range { pk: state(user).pk, from: " ".to_owned(), to: "~".to_owned() }
+}
+
+/// Returns the range of a user's partition behind a place.
+pub(super) fn after_place(user: &UserId, place: &str) -> Range {
+    // ' ' sorts before every byte of a sort key.
+    Range { from: format!("{place} "), ..whole_user(user) }
+}
+
+/// Returns the place of an item in its partition.
+pub(super) fn place_of(item: &HashMap<String, AttributeValue>) -> &str {
+    item.get("sk").and_then(|sk| sk.as_s().ok()).map_or("", String::as_str)
+}
+
+/// Returns the kind of an item, if exports have it.
+pub(super) fn exported_kind(item: &HashMap<String, AttributeValue>) -> Option<&'static str> {
+    [FRIEND, BLOCK, GROUP, INVITE, READ, LOG].into_iter().find(|kind| place_of(item).starts_with(kind))
+}
+
+/// Returns the conversation of a read mark.
+pub(super) fn marked(item: &HashMap<String, AttributeValue>) -> Option<Address> {
+    let mark = place_of(item).strip_prefix(READ)?;
+    match mark.split_once('#')? {
+        ("u", user) => UserId::parse(user).ok().map(Address::User),
+        ("g", group) => GroupId::parse(group).ok().map(Address::Group),
+        _ => None,
+    }
+}
+
+/// Returns the key of an item of an erased user, if it is deleted with the rest of the partition: it is neither a mark of the
+/// erasure or the ban, nor a membership.
+pub(super) fn erasable(user: &UserId, item: &HashMap<String, AttributeValue>) -> Option<Key> {
+    let place = place_of(item);
+    let is_kept = [ERASE, GROUP].iter().any(|kind| place.starts_with(kind))
+        || [state(user), ban(user), erased(user)].iter().any(|key| key.sk == place);
+    (!is_kept).then(|| of_user(user, place.to_owned()))
+}
+
 pub(super) fn invite(user: &UserId, invite: &InviteId) -> Key {
     of_user(user, format!("{INVITE}{invite}"))
 }
 
-pub(super) fn send_record(user: &UserId, request: &RequestId) -> Key {
-    of_user(user, format!("SENT#{}", request.as_str()))
+pub(super) fn send_record(user: &UserId, author: Author, request: &RequestId) -> Key {
+    let prefix = match author {
+        Author::User => "SENT#",
+        Author::BackEnd => "POST#",
+    };
+    of_user(user, format!("{prefix}{}", request.as_str()))
 }
 
 pub(super) fn meta(group: &GroupId) -> Key {
     of_group(group, META.to_owned())
+}
+
+/// Returns the key of a group that is being made. It sorts before the log, so no read of the log or the roster covers it.
+pub(super) fn draft(group: &GroupId) -> Key {
+    of_group(group, "DRAFT".to_owned())
 }
 
 /// Returns the key of a member in a shard of the roster. Shard 0 is the group's own partition.

@@ -3,6 +3,16 @@
 use crate::frame::Address;
 use crate::id::{GroupId, MessageId, UserId};
 
+/// Who sends a message. The request ids of one are not those of the other, so that no user can use up those of the back
+/// end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// The sender.
+    User,
+    /// The back end, in the name of the sender.
+    BackEnd,
+}
+
 /// A kind of message. A pull can ask for one kind or for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageKind {

@@ -234,7 +234,7 @@ fn is_recalled(item: &Item) -> bool {
     item.contains_key("recalledAt")
 }
 
-fn read_message(item: &Item, log: &Address) -> Result<Message> {
+pub(super) fn read_message(item: &Item, log: &Address) -> Result<Message> {
     Ok(Message {
         id: read_id(item)?,
         sender: read_sender(item)?,

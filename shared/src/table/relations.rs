@@ -241,7 +241,7 @@ fn relation(key: &Key, other: &UserId) -> Item {
     item
 }
 
-fn other(item: &Item) -> Result<UserId> {
+pub(super) fn other(item: &Item) -> Result<UserId> {
     item::parsed("user", UserId::parse(item::read_text(item, "user")?))
 }
 
@@ -250,7 +250,7 @@ fn write_spells(spells: &[Span]) -> AttributeValue {
     AttributeValue::L(spells.iter().map(spell).collect())
 }
 
-fn read_blocked(item: &Item) -> Result<(UserId, Block)> {
+pub(super) fn read_blocked(item: &Item) -> Result<(UserId, Block)> {
     Ok((other(item)?, read_block(item)?))
 }
 

@@ -6,7 +6,8 @@
 //! - `tail`: the mark of the item with the messages that are dropped after that time;
 //! - `missed`: the names of missed messages, a set of `u/<id>` and `g/<groupId>/<id>`;
 //! - `version`: how often something was dropped or uncovered; `uncovers`: how often the time of a message was uncovered;
-//! - `dropMark`: the mark of the last drop; `user`: the id of the user.
+//! - `dropMark`: the mark of the last drop; `user`: the id of the user;
+//! - `limitedUntil`, `bannedUntil`: until when the user may not send, and until when they may do nothing.
 //!
 //! Every sender reads this item, and an item has at most 400 KB. So nothing in it grows without a limit: writes to `known`
 //! and `missed` have the condition that there is room.
@@ -47,6 +48,10 @@ pub struct State {
     pub uncovers: u64,
     /// The mark of the item that holds the tails. They are not read with the state, see [`Tails`].
     pub tail: Option<String>,
+    /// Until when the user may not send, because they sent too much.
+    pub limited_until: Option<Ms>,
+    /// Until when the user is banned.
+    pub banned_until: Option<Ms>,
 }
 
 impl State {
@@ -68,6 +73,11 @@ impl State {
         let mut all: Vec<Shown> = pages.iter().filter_map(shown).collect();
         all.sort_by_key(|shown| (shown.after, shown.floor));
         all.iter().fold(self.dropped(kind).clone(), |dropped, shown| dropped.with(shown))
+    }
+
+    /// Returns the end of the user's ban, if they are banned.
+    pub fn ban(&self, now: Ms) -> Option<Ms> {
+        self.banned_until.filter(|until| *until > now)
     }
 
     /// Returns the connections to which messages are pushed.
@@ -97,6 +107,8 @@ impl State {
             multicast: read_until(item, MessageKind::Multicast)?,
             version: item::read_optional_number(item, "version")?.unwrap_or(0),
             uncovers: item::read_optional_number(item, "uncovers")?.unwrap_or(0),
+            limited_until: item::read_optional_number(item, "limitedUntil")?,
+            banned_until: item::read_optional_number(item, "bannedUntil")?,
             tail: item.contains_key("tail").then(|| item::read_text(item, "tail")).transpose()?.map(str::to_owned),
             ..Self::default()
         };

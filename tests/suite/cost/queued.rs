@@ -83,7 +83,7 @@ fn table(messages: &[Message]) -> String {
         .to_owned();
     text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for Message { members, row, jobs, busiest } in messages {
-        let Cost { writes, reads, calls, in_sequence, pushes, queue } = row.cost;
+        let Cost { writes, reads, calls, in_sequence, pushes, queue, .. } = row.cost;
         let (price, times) = (row.price(), row.price() / row.floor());
         writeln!(
             text,

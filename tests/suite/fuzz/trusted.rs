@@ -1,7 +1,7 @@
-//! Inputs that only the back end and the gateway can send: notifications and relationships, by HTTP and directly, and
-//! mutated genuine events of every kind.
+//! Inputs that only the back end and the gateway can send: the calls of the internal API, by HTTP and directly, and mutated
+//! genuine events of every kind.
 
-use functions::{Function, Trigger};
+use functions::{Function, Route, Trigger};
 use serde_json::{Value, json};
 
 use super::mutate::Mutator;
@@ -23,11 +23,15 @@ const EVENTS: [&str; 10] = [
 ];
 
 pub(super) async fn fuzz(seed: u64) -> Findings {
-    let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
+    let queue = [("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue")];
+    let (inside, mut mutator, mut findings) = (Inside::with(seed, &queue), Mutator::new(seed), Findings::default());
+    let arranged = arrange(&inside, &mut mutator).await;
     inside.tie("alice", "friendId", "bob").await;
     let connection = inside.connect("bob").await;
     for _ in 0..INPUTS {
-        match mutator.below(11) {
+        match mutator.below(17) {
+            11..16 => call(&inside, &mut mutator, &mut findings, &arranged).await,
+            16 => queued(&inside, &mut mutator, &mut findings).await,
             0 | 1 => notify(&inside, &mut mutator, &mut findings).await,
             2 | 3 => relate(&inside, &mut mutator, &mut findings).await,
             4 | 5 => invoke_directly(&inside, &mut mutator, &mut findings).await,
@@ -37,6 +41,112 @@ pub(super) async fn fuzz(seed: u64) -> Findings {
         }
     }
     findings
+}
+
+/// What the calls of the back end may name.
+struct Arranged {
+    group: String,
+    message: String,
+}
+
+/// A group of the back end, and a message of alice to bob.
+async fn arrange(inside: &Inside, mutator: &mut Mutator) -> Arranged {
+    let new = json!({ "method": "POST", "name": "walkers", "managerId": "alice", "usersId": ["bob"] });
+    let group = inside.invoke(&functions::manage_group::FUNCTION, &new.to_string()).await.expect("a group");
+    let message = json!({ "from": "alice", "type": "unicast", "receiverId": "bob", "content": 1 });
+    let sent = inside.invoke(&functions::send_as::FUNCTION, &message.to_string()).await.expect("a message");
+    let sent: Value = serde_json::from_str(&sent).expect("JSON");
+    let arranged = Arranged {
+        group: serde_json::from_str(&group).expect("an id"),
+        message: sent["id"].as_str().expect("an id").to_owned(),
+    };
+    mutator.learn(&arranged.group);
+    mutator.learn(&arranged.message);
+    arranged
+}
+
+/// A likely value of a field or a parameter.
+fn likely(mutator: &mut Mutator, name: &str, arranged: &Arranged) -> Value {
+    match name {
+        "groupId" => json!(arranged.group),
+        "id" => json!(arranged.message),
+        "until" => json!("2100-01-01T00:00:00Z"),
+        "type" => json!(*mutator.pick(&["unicast", "multicast"])),
+        "name" => json!("runners"),
+        "content" => mutator.value(),
+        "usersId" => json!(["alice", mutator.word()]),
+        "method" => json!(*mutator.pick(&["GET", "POST", "PUT", "DELETE", "BAN", "UNBAN", "DISCONNECT"])),
+        "changes" => changes(mutator),
+        "requestId" => json!(mutator.word()),
+        "from" => json!("alice"),
+        "receiverId" => json!("bob"),
+        _ => json!(*mutator.pick(&["alice", "bob", "carol"])),
+    }
+}
+
+fn changes(mutator: &mut Mutator) -> Value {
+    let kinds = ["friend", "block", "unfriend", "unblock"];
+    let change = |mutator: &mut Mutator| json!({ "userId": mutator.word(), *mutator.pick(&kinds): mutator.word() });
+    json!([change(mutator), change(mutator)])
+}
+
+/// The fields of each function of the back end, in bodies and payloads.
+const FIELDS: [(&Function, &[&str]); 7] = [
+    (&functions::send_as::FUNCTION, &["from", "type", "receiverId", "groupId", "content", "requestId"]),
+    (&functions::moderate_message::FUNCTION, &["id", "receiverId", "groupId", "from"]),
+    (&functions::manage_group::FUNCTION, &["method", "groupId", "userId", "name", "managerId", "usersId", "requestId"]),
+    (&functions::manage_user::FUNCTION, &["method", "userId", "until"]),
+    (&functions::erase_user::FUNCTION, &["userId"]),
+    (&functions::export_user::FUNCTION, &["userId", "after"]),
+    (&functions::relationship::FUNCTION, &["method", "changes"]),
+];
+
+/// A call of the back end, by HTTP or directly.
+async fn call(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, arranged: &Arranged) {
+    let (function, fields) = *mutator.pick(&FIELDS);
+    let mut payload = json!({});
+    for name in fields {
+        let is_rare = ["after", "requestId"].contains(name);
+        if mutator.in_a_hundred(if is_rare { 20 } else { 75 }) {
+            payload[*name] = likely(mutator, name, arranged);
+        }
+    }
+    if mutator.in_a_hundred(30) {
+        mutator.json(&mut payload);
+    }
+    let text = if mutator.in_a_hundred(50) {
+        payload.to_string()
+    } else {
+        http(mutator, function, &payload, arranged).event().to_string()
+    };
+    let text = if mutator.in_a_hundred(10) { mutator.text(&text) } else { text };
+    findings.invoke(inside, function, &text).await;
+}
+
+/// The same call by HTTP: each field of the payload is in the query and in the body.
+fn http(mutator: &mut Mutator, function: &'static Function, payload: &Value, arranged: &Arranged) -> Rest {
+    let route: Route = *mutator.pick(function.routes());
+    let variable = |name: &str| match likely(mutator, name, arranged) {
+        Value::String(id) if mutator.in_a_hundred(80) => id,
+        _ => mutator.word(),
+    };
+    let mut call = Rest::of(route, variable);
+    let parameter = |name: &&str| {
+        let value = payload.get(*name).and_then(Value::as_str)?;
+        Some(format!("{name}={}", escaped(value)))
+    };
+    call.query = function.parameters().iter().filter_map(parameter).collect::<Vec<_>>().join("&");
+    call.body = Some(payload.get("changes").unwrap_or(payload).to_string());
+    call
+}
+
+/// A job that a call has queued, sometimes mutated.
+async fn queued(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {
+    for job in inside.world().take_jobs().into_iter().take(3) {
+        let job = if mutator.in_a_hundred(30) { mutator.text(&job) } else { job };
+        let event = crate::jobs::event(&[job]);
+        findings.invoke(inside, &functions::fanout::FUNCTION, &event).await;
+    }
 }
 
 async fn notify(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings) {

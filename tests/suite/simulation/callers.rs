@@ -63,7 +63,73 @@ impl Run {
         }
         let during = During { from, to: self.world.now_ms() };
         let (content, accepted) = (content.to_owned(), !acks.is_empty());
-        let sent = Sent { content, sender: user, to, during, accepted, acks, connection: None, was_open: false, named };
+        let sent = Sent {
+            content,
+            sender: user,
+            to,
+            during,
+            accepted,
+            acks,
+            connection: None,
+            was_open: false,
+            named,
+            by_back_end: false,
+        };
+        self.history.note(|notes| notes.sent.push(sent));
+    }
+
+    // ------------------------------------------------------------------------------------------------------- back end
+    pub(super) async fn act_as_back_end(&self, step: &Step) {
+        match &step.act {
+            Act::Kick(user) => self.kick(user).await,
+            Act::Post { from, to, content, tries, named } if *to != To::User(from) => {
+                self.post(from, *to, content, *tries, *named).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes all connections of a user.
+    async fn kick(&self, user: User) {
+        let from = self.world.now_ms();
+        let payload = json!({ "method": "DISCONNECT", "userId": user });
+        self.invoke(&functions::manage_user::FUNCTION, &payload).await;
+        self.note_ghost(user);
+        self.note_change(user, from);
+    }
+
+    /// Sends a message in the name of a user. Tries again with the same request id if there is no answer.
+    async fn post(&self, user: User, to: To, content: &str, tries: usize, named: bool) {
+        let from = self.world.now_ms();
+        let mut payload = self.submission(to, content, named);
+        payload["from"] = json!(user);
+        let mut acks = Vec::new();
+        for attempt in 0..tries {
+            if attempt > 0 && self.world.in_a_hundred(50) {
+                self.world.pause(100_000).await;
+            }
+            let answer = self.invoke(&functions::send_as::FUNCTION, &payload).await;
+            if let Some(answer) = answer.filter(|answer| answer["id"].is_string()) {
+                acks.push(json!({
+                    "type": "ACK", "requestId": content, "id": answer["id"], "timestamp": answer["timestamp"],
+                }));
+                break;
+            }
+        }
+        let during = During { from, to: self.world.now_ms() };
+        let (content, accepted) = (content.to_owned(), !acks.is_empty());
+        let sent = Sent {
+            content,
+            sender: user,
+            to,
+            during,
+            accepted,
+            acks,
+            connection: None,
+            was_open: false,
+            named,
+            by_back_end: true,
+        };
         self.history.note(|notes| notes.sent.push(sent));
     }
 

@@ -170,8 +170,8 @@ impl Run {
         let mut event: Value = serde_json::from_str(include_str!("../../events/sqs-fanout.json")).expect("an event");
         event["Records"][0]["body"] = json!(job);
         let job: Value = serde_json::from_str(&job).expect("a job is JSON");
-        let id = job["id"].as_str().or(job["group"].as_str());
-        let id = id.expect("the id of a message, or of a group that is dissolved").to_owned();
+        let id = job["id"].as_str().or(job["group"].as_str()).or(job["user"].as_str());
+        let id = id.expect("the id of a message, of a group that is dissolved, or of a user who is kicked").to_owned();
         for _ in 0..MAX_TRIES {
             let late = match self.world.below(10) {
                 0..6 => 300,
@@ -204,6 +204,7 @@ impl Run {
                     Who::Block(user, other) => self.change_block(user, other, step).await,
                     Who::Friendship(one, other) => self.change_friendship(one, other, step).await,
                     Who::Manager(group) => self.dissolve(group).await,
+                    Who::BackEnd => self.act_as_back_end(step).await,
                 }
             };
             World::with_chance(step.chance, doing).await;
@@ -214,7 +215,7 @@ impl Run {
     }
 
     /// Invokes a function on some instance. Returns nothing if the function was killed or gave no answer in time.
-    async fn invoke(&self, function: &Function, event: &Value) -> Option<Value> {
+    pub(super) async fn invoke(&self, function: &Function, event: &Value) -> Option<Value> {
         let instance = usize::try_from(self.world.below(4)).expect("a small number");
         let text = event.to_string();
         // Functions that are invoked seldom are killed more often.
@@ -324,14 +325,14 @@ impl Run {
     }
 
     /// Records that a connection of a user began or ended.
-    fn note_change(&self, user: User, from: Ms) {
+    pub(super) fn note_change(&self, user: User, from: Ms) {
         self.note_coming(user, from);
         let during = During { from, to: self.world.now_ms() };
         self.history.note(|notes| notes.changes.entry(user).or_default().push(during));
     }
 
     /// From now on, the state of a user may have a connection that no longer exists.
-    fn note_ghost(&self, user: User) {
+    pub(super) fn note_ghost(&self, user: User) {
         let now = self.world.now_ms();
         self.history.note(|notes| *notes.ghosts.entry(user).or_insert(now));
     }
@@ -479,7 +480,8 @@ impl Run {
         let during = During { from, to: to_time };
         let connection = Some(connection.to_owned());
         let content = content.to_owned();
-        let sent = Sent { content, sender: user, to, during, accepted, acks, connection, was_open, named };
+        let sent =
+            Sent { content, sender: user, to, during, accepted, acks, connection, was_open, named, by_back_end: false };
         self.history.note(|notes| notes.sent.push(sent));
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Sent {
     pub(super) was_open: bool,
     /// Whether it had a request id.
     pub(super) named: bool,
+    /// Whether the back end sent it in the sender's name. It asks for neither friendship nor membership.
+    pub(super) by_back_end: bool,
 }
 
 /// A message that a pull returned.
@@ -275,12 +277,16 @@ impl Notes {
         }
         let addressed = match sent.to {
             To::User(receiver) if receiver != user => Certainty::Never,
+            To::User(_) if sent.by_back_end => Certainty::Surely,
             To::User(_) => {
                 let pair = (user.min(sent.sender), user.max(sent.sender));
                 self.friends.get(&pair).map_or(Certainty::Never, |spells| spells.at(sent.during))
             }
             To::Group(group) => {
-                let sends = self.membership(group, sent.sender, sent.during);
+                let sends = match sent.by_back_end {
+                    true => Certainty::Surely,
+                    false => self.membership(group, sent.sender, sent.during),
+                };
                 let receives = self.membership(group, user, sent.during);
                 // A member who leaves a group can no longer pull its messages.
                 let stays = self.membership(group, user, During { from: sent.during.from, to: NEVER - 1 });

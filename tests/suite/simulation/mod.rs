@@ -63,8 +63,11 @@ pub(crate) fn config_with(secret: &str, more: &[(&str, &str)]) -> Config {
         ("AWS_SECRET_ACCESS_KEY", "simulated"),
         ("AWS_ENDPOINT_URL_DYNAMODB", world::DYNAMODB),
         ("AWS_ENDPOINT_URL_SQS", world::SQS),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", world::EVENTS),
         ("MANAGEMENT_ENDPOINT", world::GATEWAY),
         ("JWT_SECRET", secret),
+        // A call that is counted by chance would make one more write. Tests of the limit set it.
+        ("MESSAGES_PER_MINUTE", "0"),
         // A small page, so that there are many pages.
         ("MAX_PAGE_MESSAGES", "3"),
     ]);

@@ -60,6 +60,8 @@ pub(super) enum Who {
     Friendship(User, User),
     /// The manager of a group.
     Manager(usize),
+    /// The back end.
+    BackEnd,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +109,11 @@ pub(super) enum Act {
     Send { to: To, content: String, tries: usize, named: bool },
     /// Send a message by a call. With a request id, repeat it until it is answered or `tries` are used up.
     Write { to: To, content: String, tries: usize, named: bool },
+    /// The back end sends a message in the name of a user. With a request id, it repeats it until it is answered or `tries` are
+    /// used up.
+    Post { from: User, to: To, content: String, tries: usize, named: bool },
+    /// The back end closes all connections of a user.
+    Kick(User),
     /// Recall the newest own message that the user knows, or any of them, perhaps by two calls at once.
     Recall { newest: bool, twice: bool },
     /// Move the mark of a conversation to a message of it, the newest that the user knows or any of them.
@@ -161,6 +168,14 @@ impl Draw {
 
 impl Plan {
     pub(super) fn drawn(seed: u64) -> Self {
+        let mut plan = Self::without_back_end(seed);
+        if seed % 5 == 4 {
+            plan.add_back_end(seed);
+        }
+        plan
+    }
+
+    fn without_back_end(seed: u64) -> Self {
         let mut draw = Draw(StdRng::seed_from_u64(seed));
         let users = USERS[..draw.of(&[2, 2, 2, 3, 3, 4, 5])].to_vec();
         let groups: Vec<Vec<User>> = (0..draw.of(&[0, 0, 1, 1, 1, 2, 2, 3]))
@@ -438,6 +453,29 @@ impl Plan {
             (std::cmp::Ordering::Less, true) => self.add(draw, pace, Who::Friendship(user, other), acts),
             _ => self.add(draw, pace, Who::Block(user, other), acts),
         }
+    }
+
+    /// The back end sends in the names of users, and closes connections. Its chance is its own, so that the rest of a plan does
+    /// not depend on it.
+    fn add_back_end(&mut self, seed: u64) {
+        let mut draw = Draw(StdRng::seed_from_u64(seed ^ 0xBACE));
+        let pace = draw.of(&[100, 1_500, 10_000, 40_000]);
+        let acts = (0..draw.number(2, 6)).map(|step| {
+            let user = draw.of(&self.users);
+            if draw.one_in(3) {
+                return Act::Kick(user);
+            }
+            let group = |draw: &mut Draw| To::Group(draw.number(0, self.groups.len() as u64 - 1));
+            let to = match self.groups.is_empty() || draw.one_in(2) {
+                true => To::User(draw.of(&self.users)),
+                false => group(&mut draw),
+            };
+            let named = !draw.one_in(3);
+            let tries = if named { draw.number(1, 4) } else { 1 };
+            Act::Post { from: user, to, content: format!("back-end-{step}"), tries, named }
+        });
+        let acts = acts.collect();
+        self.add(&mut draw, pace, Who::BackEnd, acts);
     }
 
     fn add_manager(&mut self, draw: &mut Draw, pace: Ms) {

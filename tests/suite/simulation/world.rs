@@ -34,6 +34,7 @@ use super::history::Taken;
 pub(crate) const TABLE: &str = "chat";
 pub(crate) const DYNAMODB: &str = "http://dynamodb.simulated";
 pub(crate) const SQS: &str = "http://sqs.simulated";
+pub(crate) const EVENTS: &str = "http://events.simulated";
 pub(crate) const GATEWAY: &str = "http://gateway.simulated/ws";
 /// The age at which the gateway closes a connection.
 const MAX_CONNECTION_MS: Ms = 2 * 60 * 60 * 1000;
@@ -135,6 +136,10 @@ pub(crate) struct World {
     database: Database,
     latency: Ms,
     connections: Mutex<BTreeMap<String, Connection>>,
+    /// The events on the bus: the detail type and the detail of each.
+    events: Mutex<Vec<(String, Value)>>,
+    /// Whether the bus refuses all events.
+    refuses_events: Mutex<bool>,
     /// The bodies of the jobs in the queue.
     jobs: Mutex<Vec<String>>,
     /// Notified when a job enters the queue.
@@ -202,6 +207,8 @@ impl World {
             database,
             latency,
             connections: Mutex::default(),
+            events: Mutex::default(),
+            refuses_events: Mutex::default(),
             jobs: Mutex::default(),
             queued: Notify::new(),
             refuses_jobs: Mutex::default(),
@@ -342,6 +349,14 @@ impl World {
     pub(crate) fn put(&self, item: &Value) {
         let put = json!({ "TableName": TABLE, "Item": item }).to_string();
         self.database.put_item(decoded(put.as_bytes())).expect("a put");
+    }
+
+    /// All items of the table.
+    pub(crate) fn all_items(&self) -> Vec<Value> {
+        let scan = json!({ "TableName": TABLE, "ConsistentRead": true }).to_string();
+        let answer = encoded(self.database.scan(decoded(scan.as_bytes())).expect("a scan"));
+        assert!(answer["LastEvaluatedKey"].is_null(), "the table fits into one page");
+        answer["Items"].as_array().expect("items").clone()
     }
 
     /// All items of a partition.
@@ -496,6 +511,30 @@ impl World {
         answer(200, &json!({ "Successful": taken, "Failed": failed }).to_string())
     }
 
+    // -------------------------------------------------------------------------------------------------------- the bus
+    /// Removes all events from the bus and returns them.
+    pub(crate) fn take_events(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut lock(&self.events))
+    }
+
+    /// From now on, the bus refuses all events, or none.
+    pub(crate) fn refuse_events(&self, refuses: bool) {
+        *lock(&self.refuses_events) = refuses;
+    }
+
+    fn put_events(&self, body: &[u8]) -> HttpResponse {
+        let request: Value = decoded(body);
+        if *lock(&self.refuses_events) {
+            return refusal(400, "ResourceNotFoundException");
+        }
+        let entries = request["Entries"].as_array().expect("entries");
+        let text = |entry: &Value, name: &str| entry[name].as_str().expect("a text").to_owned();
+        let event = |entry: &Value| (text(entry, "DetailType"), decoded(text(entry, "Detail").as_bytes()));
+        lock(&self.events).extend(entries.iter().map(event));
+        let ids: Vec<Value> = entries.iter().map(|_| json!({ "EventId": "simulated" })).collect();
+        answer(200, &json!({ "FailedEntryCount": 0, "Entries": ids }).to_string())
+    }
+
     // ------------------------------------------------------------------------------------------------------- the wire
     /// Serves one SDK call, with its delays and faults. A call that was sent takes effect even if its sender is dead by
     /// then.
@@ -627,6 +666,9 @@ impl World {
     fn perform(&self, request: &HttpRequest, transit: &Transit) -> HttpResponse {
         if operation(request) == Some("SendMessageBatch") {
             return self.send_jobs(bytes(request));
+        }
+        if operation(request) == Some("PutEvents") {
+            return self.put_events(bytes(request));
         }
         if let Some(operation) = operation(request) {
             return match self.call(operation, bytes(request), transit) {

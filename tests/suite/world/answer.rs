@@ -33,6 +33,9 @@ pub(crate) struct Problem {
     pub(crate) code: Option<String>,
     /// When the reason ends.
     pub(crate) until: Option<u64>,
+    /// How long the caller must wait.
+    #[serde(rename = "retryAfterMs")]
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 impl Answer {
@@ -40,6 +43,11 @@ impl Answer {
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.status, 200, "{}: {}", self.what, self.body);
         self
+    }
+
+    /// Asserts that the status is this one, and the body empty.
+    pub(crate) fn status_is(self, status: u16) {
+        assert_eq!((self.status, self.body.as_str()), (status, ""), "{}", self.what);
     }
 
     /// Asserts that the status is 200 and the body is empty.

@@ -61,9 +61,13 @@ impl Deployment {
     }
 }
 
+/// How much a user may send in a minute, where a test does not set it: some send a thousand messages at once.
+const MESSAGES_PER_MINUTE: &str = "6000";
+
 /// Options for a local stack on free ports, in memory.
 pub(crate) fn free_ports() -> Options {
-    Options { public_port: 0, internal_port: 0, dynamodb_port: 0, ..Options::default() }
+    let environment = [("MESSAGES_PER_MINUTE".to_owned(), MESSAGES_PER_MINUTE.to_owned())].into();
+    Options { public_port: 0, internal_port: 0, dynamodb_port: 0, environment, ..Options::default() }
 }
 
 fn named_by_environment() -> Option<Deployment> {

@@ -73,7 +73,7 @@ impl Api {
     fn describes(self, path: &str) -> bool {
         let roots: &[&str] = match self {
             Self::Public => &["api"],
-            Self::Internal => &["notification", "relationship"],
+            Self::Internal => &["notification", "relationship", "message", "group", "user"],
         };
         roots.contains(&segments(path)[0])
     }

@@ -63,11 +63,14 @@ impl Handshake {
         self.attempt().await.unwrap_or_else(|status| panic!("expected an open socket; got {status}"))
     }
 
-    /// Asserts that the handshake fails with 401 or 403.
-    pub(crate) async fn refused(self) {
+    /// Asserts that the handshake fails with 401 or 403. Returns which.
+    pub(crate) async fn refused(self) -> u16 {
         match self.attempt().await {
             Ok(_) => panic!("expected 401 or 403; got an open socket"),
-            Err(status) => assert!(matches!(status, 401 | 403), "expected 401 or 403; got {status}"),
+            Err(status) => {
+                assert!(matches!(status, 401 | 403), "expected 401 or 403; got {status}");
+                status
+            }
         }
     }
 

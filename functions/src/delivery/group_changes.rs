@@ -1,4 +1,4 @@
-//! Tells the members of a group what has happened to it, by frames of version 2.
+//! Tells the members of a group what has happened to it, by frames of version 2, and the back end, by events.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use shared::frame::{GroupChanged, encode};
 use shared::id::UserId;
 use shared::table::Roster;
 
+use super::{events, push};
 use crate::App;
-use crate::delivery::push;
 
 /// The highest number of members of a group all of whom are told.
 const MAX_MEMBERS: u32 = 100;
@@ -28,7 +28,7 @@ pub(crate) async fn tell(app: &App, changed: &GroupChanged<'_>, roster: Option<R
     let users: Vec<UserId> = users.into_iter().collect();
     let (frame, no_blockers) = (encode(changed), BTreeSet::new());
     let pushing = push::signal_to_users(app, &users, &no_blockers, &frame);
-    push::for_at_most(app, push::GROUP_MS, pushing).await;
+    futures::join!(push::for_at_most(app, push::GROUP_MS, pushing), events::put_changed(app, changed));
 }
 
 /// Tells all members of a small group, or the users concerned of a large one.

@@ -1,0 +1,208 @@
+//! Groups that the back end makes with all their members.
+//!
+//! The members are written first, without transactions, and META last, with their number. Nobody is in the group before META
+//! exists. A small group is made by one call. A large one is made by jobs, each of which writes a part of the members. Its
+//! item `GROUP#g` / `DRAFT` {groupName, managerId, parts, asked, done, memberCount, abandoned?} remembers which parts are done. A job may run
+//! twice, so a part is counted once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::calls::{Table, Transaction};
+use super::expression::Expression;
+use super::groups::{joined_item, member_item, meta_item, shard_of_next};
+use super::item::{self, Item};
+use super::keys;
+use crate::clock::Ms;
+use crate::error::{Error, Result};
+use crate::id::{GroupId, UserId};
+
+/// How long a draft is kept. Dead letters are kept for 14 days, and may be sent back until then.
+const LIFETIME_MS: Ms = 15 * 24 * 60 * 60 * 1000;
+
+/// The most users whose groups are counted at once.
+const MAX_COUNTS: usize = 32;
+
+/// A group to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewGroup<'a> {
+    /// Its id.
+    pub id: &'a GroupId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its manager, one of its members.
+    pub manager: &'a UserId,
+}
+
+/// A group that jobs are making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Its name.
+    pub name: String,
+    /// Its manager.
+    pub manager: UserId,
+    /// The number of parts.
+    pub parts: u32,
+    /// The number of members that were asked for.
+    pub asked: u32,
+    /// The parts whose members are written.
+    pub done: BTreeSet<u32>,
+    /// The members of these parts.
+    pub members: u32,
+    /// Whether the back end has dissolved the group before it was made.
+    pub is_abandoned: bool,
+}
+
+impl Draft {
+    /// Returns whether the members of all parts are written.
+    pub fn is_complete(&self) -> bool {
+        self.done.len() >= self.parts as usize
+    }
+}
+
+impl Table {
+    /// Writes members of a group that does not exist yet, each with their number among all. They get messages from `joined` on. Pulls keep their memberships until `kept_until`, or for half a minute.
+    pub async fn put_members(
+        &self,
+        group: &GroupId,
+        users: &[(u32, &UserId)],
+        joined: Ms,
+        kept_until: Option<Ms>,
+    ) -> Result<()> {
+        let mut items = Vec::with_capacity(2 * users.len());
+        for (number, user) in users {
+            let shard = self.shard_of_number(*number);
+            let mut mine = joined_item(group, shard, user, joined);
+            mine.extend(kept_until.map(|time| ("keptUntil".to_owned(), item::number(time))));
+            items.extend([member_item(group, shard, user, joined), mine]);
+        }
+        self.put_all(items).await
+    }
+
+    /// Returns the shard of a member by their number. It is always the same, so no repeat writes a member to another shard.
+    fn shard_of_number(&self, number: u32) -> u32 {
+        shard_of_next(number, self.roster_shard, |bound| u64::from(number) % bound).0
+    }
+
+    /// Writes META of a group with so many members. Returns whether the group did not exist.
+    pub async fn put_group(&self, group: NewGroup<'_>, members: u32) -> Result<bool> {
+        let put = self.put(self.meta_of(group, members, members)).condition_expression("attribute_not_exists(pk)");
+        Ok(self.conditionally("PutItem", || put.clone().send()).await?.is_some())
+    }
+
+    /// Returns META of a group with `members` members, whose numbers are below `numbers`.
+    fn meta_of(&self, group: NewGroup<'_>, members: u32, numbers: u32) -> Item {
+        let mut meta = meta_item(group.id, group.name, group.manager, members);
+        let (_, last) = shard_of_next(numbers.saturating_sub(1), self.roster_shard, |_| 0);
+        if last > 0 {
+            meta.insert("lastShard".to_owned(), item::number(last));
+        }
+        meta
+    }
+
+    /// Remembers a group that jobs will make. A repeat changes nothing.
+    pub async fn put_draft(&self, group: NewGroup<'_>, parts: u32, asked: u32) -> Result<()> {
+        let mut draft = keys::draft(group.id).attributes();
+        draft.insert("groupName".to_owned(), item::text(group.name));
+        draft.insert("managerId".to_owned(), item::text(group.manager.as_str()));
+        draft.insert("parts".to_owned(), item::number(parts));
+        draft.insert("asked".to_owned(), item::number(asked));
+        draft.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
+        let put = self.put(draft).condition_expression("attribute_not_exists(pk)");
+        self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
+    }
+
+    /// Returns until when the memberships of a draft are kept.
+    pub fn draft_kept_until(posted: Ms) -> Ms {
+        posted.saturating_add(LIFETIME_MS)
+    }
+
+    /// Returns a group that jobs are making.
+    pub async fn draft(&self, group: &GroupId) -> Result<Option<Draft>> {
+        self.get(&keys::draft(group)).await?.as_ref().map(read_draft).transpose()
+    }
+
+    /// Records that a part of a draft is written, with so many members. Returns the draft, or nothing if the part was done
+    /// already or the draft is gone.
+    pub async fn finish_part(&self, group: &GroupId, part: u32, members: u32) -> Result<Option<Draft>> {
+        let mut change = Expression::default();
+        let [done, count] = ["done", "memberCount"].map(|name| change.path([name]));
+        change.add(&done, AttributeValue::Ns(vec![part.to_string()]));
+        change.add(&count, item::number(members));
+        let number = change.value(item::number(part));
+        change.require("attribute_exists(pk)");
+        change.require(format!("attribute_not_exists({done}) OR NOT contains({done}, {number})"));
+        let update = change.request(self.update(&keys::draft(group))).return_values(ReturnValue::AllNew);
+        let answer = self.conditionally("UpdateItem", || update.clone().send()).await?;
+        answer.map(|answer| read_draft(&answer.attributes.unwrap_or_default())).transpose()
+    }
+
+    /// Marks a draft as abandoned: from this write on it cannot become a group. Returns whether there is such a draft.
+    pub async fn abandon_draft(&self, group: &GroupId) -> Result<bool> {
+        let mut change = Expression::default();
+        let path = change.path(["abandoned"]);
+        change.set(&path, AttributeValue::Bool(true));
+        change.require("attribute_exists(pk)");
+        self.change(&keys::draft(group), change).await
+    }
+
+    /// Returns the last shard of the roster of a draft.
+    pub fn last_shard_of(&self, draft: &Draft) -> u32 {
+        shard_of_next(draft.asked.saturating_sub(1), self.roster_shard, |_| 0).1
+    }
+
+    /// Turns a complete draft into a group, unless it is abandoned. A repeat changes nothing.
+    pub async fn finish_draft(&self, group: &GroupId, draft: &Draft) -> Result<()> {
+        let new = NewGroup { id: group, name: &draft.name, manager: &draft.manager };
+        let writes = vec![
+            self.put_part(self.meta_of(new, draft.members, draft.asked), Some("attribute_not_exists(pk)"))?,
+            self.delete_part(
+                &keys::draft(group),
+                Some("attribute_exists(pk) AND attribute_not_exists(abandoned)"),
+                HashMap::new(),
+            )?,
+        ];
+        match self.transact(writes).await? {
+            Transaction::Done | Transaction::Refused(_) => Ok(()),
+        }
+    }
+
+    /// Returns those of the users who have reached the limit of groups. Memberships of `group` do not count.
+    pub async fn without_room(&self, users: &[UserId], group: &GroupId, most: usize) -> Result<BTreeSet<UserId>> {
+        let look = |user: UserId| async move {
+            let limit = i32::try_from(most).unwrap_or(i32::MAX);
+            let range = keys::all_of_user(&user, keys::GROUP);
+            let (items, _) = self.query_eventually(&range, false, limit, None).await?;
+            if items.len() < most || self.get(&keys::joined(&user, group)).await?.is_some() {
+                return Ok(None);
+            }
+            Ok::<_, Error>(Some(user))
+        };
+        // Collected, because the compiler cannot prove that a stream of borrowing futures is Send.
+        let looks: Vec<_> = users.iter().cloned().map(look).collect();
+        let full: Vec<Option<UserId>> = stream::iter(looks).buffer_unordered(MAX_COUNTS).try_collect().await?;
+        Ok(full.into_iter().flatten().collect())
+    }
+}
+
+fn read_draft(item: &Item) -> Result<Draft> {
+    let done = match item.get("done") {
+        None => BTreeSet::new(),
+        Some(value) => {
+            let numbers = value.as_ns().map_err(|_| item::corrupt("done"))?;
+            item::parsed("done", numbers.iter().map(|number| number.parse()).collect())?
+        }
+    };
+    let count = |name: &str| item::parsed(name, u32::try_from(item::read_optional_number(item, name)?.unwrap_or(0)));
+    Ok(Draft {
+        name: item::read_text(item, "groupName")?.to_owned(),
+        manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,
+        parts: count("parts")?,
+        asked: count("asked")?,
+        done,
+        members: count("memberCount")?,
+        is_abandoned: item.contains_key("abandoned"),
+    })
+}

@@ -1,0 +1,175 @@
+//! A large group that the back end makes, job by job. The functions run in this process, and the test runs the jobs.
+
+use std::time::Duration;
+
+use functions::{fanout, manage_group};
+use serde_json::{Value, json};
+
+use crate::inside::{Inside, body, call};
+use crate::jobs::event;
+use crate::world::Deployment;
+
+/// A configuration with a queue, large groups, and small shards.
+const LARGE: [(&str, &str); 3] = [
+    ("FANOUT_QUEUE_URL", "http://sqs.simulated/1/FanoutQueue"),
+    ("MAX_GROUP_MEMBERS", "100000"),
+    ("ROSTER_SHARD", "500"),
+];
+
+struct Scene(Inside);
+
+impl Scene {
+    fn new(more: &[(&str, &str)]) -> Option<Self> {
+        let variables: Vec<_> = LARGE.iter().chain(more).copied().collect();
+        (!Deployment::is_elsewhere()).then(|| Self(Inside::with(1, &variables)))
+    }
+
+    async fn invoke(&self, payload: Value) -> Value {
+        let answer = self.0.invoke(&manage_group::FUNCTION, &payload.to_string()).await.expect("the call succeeds");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    /// Asks for a group of the manager and so many others. Returns its id and the jobs.
+    async fn ask(&self, others: usize) -> (String, Vec<String>) {
+        let users: Vec<String> = (0..others).map(|n| format!("user-{n:05}")).collect();
+        let payload = json!({
+            "method": "POST", "name": "all", "managerId": "agent", "usersId": users, "requestId": "r",
+        });
+        let group = self.invoke(payload).await.as_str().expect("an id").to_owned();
+        (group, self.0.world().take_jobs())
+    }
+
+    async fn get(&self, group: &str) -> Value {
+        self.invoke(json!({ "method": "GET", "groupId": group })).await
+    }
+
+    async fn run(&self, jobs: &[String]) {
+        let answer = self.0.invoke(&fanout::FUNCTION, &event(jobs)).await.expect("an answer");
+        assert_eq!(answer, r#"{"batchItemFailures":[]}"#);
+    }
+
+    async fn groups_of(&self, user: &str) -> Value {
+        let list = call("GET", user, "/api/group", None, "&detailed=false", None);
+        body(&self.0.done(&functions::list_groups::FUNCTION, &list).await)
+    }
+
+    async fn pull(&self, user: &str) {
+        let pull = call("GET", user, "/api/message", None, "", None);
+        self.0.done(&functions::pull_messages::FUNCTION, &pull).await;
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_group_exists_once_all_its_members_are_written() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    let (group, jobs) = scene.ask(2_499).await;
+    assert_eq!(jobs.len(), 3);
+    assert_eq!(
+        scene.get(&group).await,
+        json!({ "id": group, "name": "all", "managerId": "agent", "members": 0, "making": true })
+    );
+    scene.run(&jobs[..1]).await;
+    // Long afterwards, a pull of a member keeps the membership.
+    pass(3_600).await;
+    scene.pull("user-00007").await;
+    assert_eq!(scene.groups_of("user-00007").await, json!([]));
+    assert_eq!(scene.get(&group).await["members"], 1_000);
+    scene.run(&jobs[1..2]).await;
+    scene.run(&jobs[1..2]).await;
+    assert!(scene.0.world().take_jobs().is_empty(), "one part is missing");
+    scene.run(&jobs[2..]).await;
+    let last = scene.0.world().take_jobs();
+    assert_eq!(last.len(), 1);
+    assert_eq!(scene.get(&group).await["making"], true);
+    pass(20).await;
+    scene.run(&last).await;
+    let shown = scene.get(&group).await;
+    assert_eq!((&shown["members"], shown.get("making")), (&json!(2_500), None));
+    let users = shown["usersId"].as_array().expect("the members");
+    assert_eq!((users.len(), &users[0]), (2_500, &json!("agent")));
+    assert_eq!(scene.groups_of("user-02498").await, json!([group]));
+    // Every member is where the roster is read, and may leave.
+    for user in ["user-00007", "user-01500", "user-02498"] {
+        scene.0.leave(user, &group).await;
+    }
+    assert_eq!(scene.get(&group).await["members"], 2_497);
+    // Jobs that come late change nothing.
+    scene.run(&jobs).await;
+    scene.run(&last).await;
+    let shown = scene.get(&group).await;
+    assert_eq!((&shown["members"], shown["usersId"].as_array().map(Vec::len)), (&json!(2_497), Some(2_497)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_the_call_goes_on_with_the_same_group() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    let (group, first) = scene.ask(1_500).await;
+    scene.run(&first[..1]).await;
+    let (again, second) = scene.ask(1_500).await;
+    assert_eq!(again, group);
+    scene.run(&second).await;
+    pass(20).await;
+    for job in scene.0.world().take_jobs() {
+        scene.run(&[job]).await;
+    }
+    assert_eq!(scene.get(&group).await["members"], 1_501);
+    let (made, jobs) = scene.ask(1_500).await;
+    assert_eq!((made, jobs.len()), (group, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_at_their_limit_of_groups_are_left_out() {
+    let Some(scene) = Scene::new(&[("MAX_GROUPS", "1")]) else { return };
+    scene.0.create_group("user-00003").await;
+    let (group, jobs) = scene.ask(1_200).await;
+    // A part that is done in part, and then again, counts the same.
+    for _ in 0..2 {
+        scene.run(&jobs).await;
+    }
+    pass(20).await;
+    scene.run(&scene.0.world().take_jobs()).await;
+    let shown = scene.get(&group).await;
+    assert_eq!((&shown["members"], shown["usersId"].as_array().map(Vec::len)), (&json!(1_200), Some(1_200)));
+    assert!(!shown["usersId"].to_string().contains("user-00003"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_group_that_is_being_made_reaches_nobody() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    let (group, jobs) = scene.ask(1_200).await;
+    scene.run(&jobs).await;
+    let phone = scene.0.connect("user-00001").await;
+    let frame = json!({ "type": "multicast", "groupId": group, "content": "early", "requestId": "r" });
+    scene.0.send("user-00001", &phone, &frame).await;
+    assert_eq!(scene.0.frames(&phone)[0]["type"], "ACK", "as for any group that does not exist");
+    pass(20).await;
+    scene.run(&scene.0.world().take_jobs()).await;
+    let pull = call("GET", "user-00002", "/api/message", None, "", None);
+    let pulled: Value = body(&scene.0.done(&functions::pull_messages::FUNCTION, &pull).await);
+    assert_eq!(pulled, json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_dissolved_while_it_is_made_never_exists() {
+    let Some(scene) = Scene::new(&[]) else { return };
+    let (group, jobs) = scene.ask(1_500).await;
+    scene.run(&jobs[..1]).await;
+    scene.invoke(json!({ "method": "DELETE", "groupId": group })).await;
+    let clearing = scene.0.world().take_jobs();
+    scene.run(&jobs).await;
+    assert!(scene.0.world().take_jobs().is_empty());
+    pass(20).await;
+    scene.run(&clearing).await;
+    let get = json!({ "method": "GET", "groupId": group }).to_string();
+    let gone = scene.0.invoke(&manage_group::FUNCTION, &get).await.expect_err("no group");
+    assert_eq!(gone.error_type, "NotFound");
+    let left = scene.0.world().all_items().into_iter().filter(|item| item["sk"]["S"] != "DRAFT").count();
+    assert_eq!(left, 0, "no membership is left");
+    let repeat = json!({ "method": "POST", "name": "all", "managerId": "agent", "usersId": [], "requestId": "r" });
+    let refused = scene.0.invoke(&manage_group::FUNCTION, &repeat.to_string()).await.expect_err("a refusal");
+    assert_eq!(refused.error_type, "Conflict");
+}
