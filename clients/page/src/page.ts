@@ -38,6 +38,8 @@ let session: Session | undefined;
 
 const words = (): Words => LANGUAGES[language];
 
+const locale = (): string => (navigator.language.startsWith(language) ? navigator.language : language);
+
 /** The text of a content. Other applications may send content that is not text: it is shown as JSON. */
 const textOf = (content: Json): string => (typeof content === "string" ? content : JSON.stringify(content));
 
@@ -57,7 +59,10 @@ function textOfError(error: unknown): string {
   if (error instanceof host.HostError) return error.status === 404 ? errors.noToken : error.message;
   if (!(error instanceof ChatError)) return errors.other;
   if (error.code === "token") return textOfError(error.cause);
-  return `${errors[error.code] ?? errors.other} (${error.message})`;
+  const text = `${errors[error.code] ?? errors.other} (${error.message})`;
+  if (error.until === undefined) return text;
+  const end = new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(error.until);
+  return `${text} ${words().until(end)}`;
 }
 
 let noticeTimer = 0;
@@ -122,6 +127,7 @@ function newClient(me: string, chats: Chats): ChatClient {
       draw();
     },
     onError: (error) => {
+      if (error.code === "rate_limited") return showNotice(words().limited);
       // The state shows these.
       if (!isUnreachable(error) && error.code !== "too_many_connections") showError(textOfError(error));
     },
@@ -151,6 +157,7 @@ async function signIn(me: string): Promise<void> {
 
 function goOnlineOrOff(): void {
   if (session === undefined) return;
+  if (session.state === "banned") return session.client.connect();
   if (session.state === "closed") {
     session.client = newClient(session.me, session.chats);
     session.client.connect();
@@ -165,7 +172,7 @@ function goOnlineOrOff(): void {
 
 /** Loads friends, groups and invitations. Errors are not shown: if the server does not answer, the state shows it. */
 function refresh(): void {
-  if (session === undefined || session.state === "closed") return;
+  if (session === undefined || session.state === "closed" || session.state === "banned") return;
   const { me, client } = session;
   Promise.all([host.relationsOf(me), client.api.groups(), client.api.invitations()]).then(
     ([relations, groups, invitations]) => {
@@ -291,7 +298,7 @@ function draw(): void {
   // Set only when it changes, since screen readers read each new text.
   if ($("state").textContent !== words().states[state]) $("state").textContent = words().states[state];
   $("state").dataset["state"] = state;
-  $("toggle").textContent = state === "closed" ? words().goOnline : words().goOffline;
+  $("toggle").textContent = state === "closed" || state === "banned" ? words().goOnline : words().goOffline;
   $("signed-in").classList.toggle("in-chat", open !== undefined);
   drawLists(session);
   drawChat(session);
@@ -397,8 +404,7 @@ function drawMembers({ me }: Session, group: Group): void {
 
 function messageLine(me: string, { senderId, timestamp, content }: Message): HTMLElement {
   const own = senderId === me;
-  const locale = navigator.language.startsWith(language) ? navigator.language : language;
-  const time = new Intl.DateTimeFormat(locale, { timeStyle: "short" }).format(timestamp);
+  const time = new Intl.DateTimeFormat(locale(), { timeStyle: "short" }).format(timestamp);
   const head = element("small", {}, own ? time : `${senderId} · ${time}`);
   return element("div", { class: own ? "line own" : "line" }, head, textOf(content));
 }

@@ -28,10 +28,9 @@ export interface ApiSettings {
   fetch: typeof fetch;
   /** Called with the server's time, in milliseconds since the Unix epoch, for each answer that has it. */
   serverTime?: (ms: number) => void;
+  /** Called with the error of each answer that is not 2xx, before the call rejects with it. */
+  refused?: (error: ChatError) => void;
 }
-
-/** The longest `Retry-After` that is respected. */
-const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** One page of messages, sorted by id. A next page may follow, even after an empty page. */
 export interface Page {
@@ -269,7 +268,7 @@ export class ChatApi {
   }
 
   async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {
-    const { clock, requestMs, fetch, serverTime } = this.#settings;
+    const { clock, requestMs, fetch, serverTime, refused } = this.#settings;
     const abort = new AbortController();
     const cancel = () => abort.abort();
     call.signal?.addEventListener("abort", cancel);
@@ -287,8 +286,10 @@ export class ChatApi {
       const text = await response.text();
       const date = Date.parse(response.headers.get("date") ?? "");
       if (!Number.isNaN(date)) serverTime?.(date);
-      if (!response.ok) throw refusal(response.status, text, waitMs(response.headers, clock.now()));
-      return { text, headers: response.headers };
+      if (response.ok) return { text, headers: response.headers };
+      const error = refusal(response.status, text, waitMs(response.headers, clock.now()));
+      refused?.(error);
+      throw error;
     } catch (thrown) {
       if (thrown instanceof ChatError) throw thrown;
       throw new ChatError("network", `${method} /api/${path[0]} was not answered`, { cause: thrown });
@@ -334,13 +335,16 @@ function refusal(status: number, text: string, waitMs: number | undefined): Chat
   return new ChatError(code, problem.detail ?? problem.message ?? `status ${status}`, { status, retryAfterMs, until });
 }
 
-/** Returns the wait that `Retry-After` asks for. The header has seconds, or a time by the server's clock. */
+/**
+ * Returns the wait that `Retry-After` asks for. The header has seconds, or a time by the server's clock. NaN if it is
+ * neither.
+ */
 function waitMs(headers: Headers, now: number): number | undefined {
   const text = headers.get("retry-after");
   if (text === null) return undefined;
   const seconds = Number(text);
   const ms = Number.isNaN(seconds) ? Date.parse(text) - (Date.parse(headers.get("date") ?? "") || now) : seconds * 1000;
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+  return Math.max(ms, 0);
 }
 
 function parse<T>(text: string): T {

@@ -39,9 +39,10 @@ import { firstIdAt } from "./ulid.js";
  * - `waiting`: waiting for the next attempt to connect.
  * - `replaced`: disconnected. The user opened more connections than allowed, and this one was the oldest. `connect`
  *   connects again, and closes the connection that is then the oldest. Sends wait.
+ * - `banned`: disconnected. The operator has banned the user. `connect` tries again. Sends reject.
  * - `closed`: closed for good.
  */
-export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "replaced" | "closed";
+export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "replaced" | "banned" | "closed";
 
 export interface ClientOptions {
   /** The public address, such as `https://chat.example.com`. It is the base of `/api` and `/ws`. */
@@ -149,6 +150,10 @@ export class ChatClient {
   #dialledAt: number | undefined;
   /** Whether an earlier connection may have received messages that the application never got. */
   #resumes: boolean;
+  /** The error by which the server has refused a banned user. `connect` forgets it. */
+  #ban: ChatError | undefined;
+  /** Whether a call asks whether the user is banned. */
+  #asksForBan = false;
   #closing: Promise<void> | undefined;
 
   /** @throws TypeError if the runtime has no WebSocket and none is given, or if the url is invalid. */
@@ -186,7 +191,12 @@ export class ChatClient {
     });
     this.#inbox.knows(options.stored ?? []);
     this.#resumes = this.#inbox.hasStart;
-    this.#outbox = new Outbox({ timing: this.#timing, clock: this.#clock, random: this.#random });
+    this.#outbox = new Outbox({
+      timing: this.#timing,
+      clock: this.#clock,
+      random: this.#random,
+      limited: (error) => this.#tell(error),
+    });
     this.#typist = new Typist({ clock: this.#clock, everyMs: this.#timing.typingEveryMs });
     this.api = new ChatApi({
       url,
@@ -195,6 +205,7 @@ export class ChatClient {
       requestMs: this.#timing.requestMs,
       fetch: options.fetch ?? ((input, init) => fetch(input, init)),
       serverTime: (ms) => this.#begin(ms, DATE_SLACK_MS),
+      refused: (error) => this.#refused(error),
     });
   }
 
@@ -207,9 +218,26 @@ export class ChatClient {
     return this.#outbox.size;
   }
 
-  /** Connects, and stays connected until `close` or until the connection is `replaced`. Then this connects again. */
+  /**
+   * Until when sends wait, in milliseconds since the Unix epoch by this machine's clock, because the user has sent too
+   * much. Undefined if they do not.
+   */
+  get limitedUntil(): number | undefined {
+    return this.#outbox.limitedUntil;
+  }
+
+  /** When the ban ends, in milliseconds since the Unix epoch. Undefined unless the client is `banned`. */
+  get bannedUntil(): number | undefined {
+    return this.#ban?.until;
+  }
+
+  /**
+   * Connects, and stays connected until `close`, or until the client is `replaced` or `banned`. Then this connects
+   * again.
+   */
   connect(): void {
-    if (this.#state !== "idle" && this.#state !== "replaced") return;
+    if (!["idle", "replaced", "banned"].includes(this.#state)) return;
+    this.#ban = undefined;
     globalThis.addEventListener?.("online", this.#online);
     void this.#dial();
   }
@@ -239,11 +267,11 @@ export class ChatClient {
 
   /**
    * Tells a friend that the user is typing. Call it for each key: it sends once in 3 seconds (`typingEveryMs`). Does
-   * nothing without a connection, or in version 1.
+   * nothing without a connection, while sends wait for a limit, or in version 1.
    */
   typing(receiverId: string): void {
     const connection = this.#connection;
-    if (this.#version === 1 || !connection?.isOpen) return;
+    if (this.#version === 1 || !connection?.isOpen || this.limitedUntil !== undefined) return;
     this.#typist.tell(receiverId, (text) => connection.send(text));
   }
 
@@ -284,7 +312,10 @@ export class ChatClient {
   readonly #online = () => this.checkNow();
 
   #send(to: Address, content: Content, { requestId = randomId() }: SendOptions): Promise<Receipt> {
-    return this.#follow(to, content, () => this.#outbox.send(to, content, requestId));
+    return this.#follow(to, content, async () => {
+      if (this.#ban) throw this.#ban;
+      return this.#outbox.send(to, content, requestId);
+    });
   }
 
   /** Sends, and takes care that the application is not given its own message. */
@@ -308,12 +339,12 @@ export class ChatClient {
   }
 
   async #dial(): Promise<void> {
+    const { signal } = (this.#session = new AbortController());
     this.#setState("connecting");
     try {
       const token = await this.#tokens.renew();
-      if (this.#isClosed()) return;
+      if (signal.aborted) return;
       this.#dialledAt ??= this.#clock.now();
-      this.#session = new AbortController();
       this.#connection = new Connection({
         url: this.#socketUrl,
         token,
@@ -323,9 +354,10 @@ export class ChatClient {
         webSocket: this.#webSocket,
         opened: () => void this.#opened(),
         received: (frame) => this.#received(frame),
-        ended: (why, isReplaced) => this.#ended(why, isReplaced),
+        ended: (why, last) => this.#ended(why, last),
       });
     } catch (error) {
+      if (signal.aborted) return;
       this.#report(error, "token");
       this.#dialLater();
     }
@@ -436,20 +468,56 @@ export class ChatClient {
     }
   }
 
-  #ended(why: string, isReplaced: boolean): void {
+  #ended(why: string, last: ChatError | undefined): void {
+    const wasOpen = this.#openedAt > 0;
     // Even if it never opened here, it may have opened at the server.
     this.#resumes = true;
     this.#connection = undefined;
     this.#session.abort();
     this.#outbox.disconnected();
     this.#inbox.interrupt();
-    const wasStable = this.#openedAt > 0 && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
+    const wasStable = wasOpen && this.#clock.now() - this.#openedAt >= this.#timing.stableMs;
     if (wasStable) this.#attempt = 0;
     this.#openedAt = 0;
-    // The ERROR frame was already reported. Connecting again would only replace another connection of the user.
-    if (isReplaced) return this.#setState("replaced");
-    this.#tell(new ChatError("network", why));
+    if (last?.code === "banned") return this.#stop(last);
+    this.#tell(last ?? new ChatError("network", why));
+    // Connecting again would only replace another connection of the user.
+    if (last !== undefined) return this.#setState("replaced");
     this.#dialLater();
+    if (!wasOpen) void this.#askForBan();
+  }
+
+  /** Takes the error of any REST call. */
+  #refused(error: ChatError): void {
+    if (this.#isClosed()) return;
+    if (error.code === "rate_limited") this.#outbox.limit(error);
+    if (error.code !== "banned") return;
+    if (this.#connection) this.#connection.end(error.message, error);
+    else this.#stop(error);
+  }
+
+  /** The user is banned. Rejects all sends, and connects no more by itself. */
+  #stop(ban: ChatError): void {
+    if (this.#ban || this.#isClosed()) return;
+    this.#ban = ban;
+    this.#wait?.cancel();
+    this.#session.abort();
+    this.#outbox.close(ban);
+    this.#tell(ban);
+    this.#setState("banned");
+  }
+
+  /**
+   * WebSockets do not tell why a handshake failed. If the user is banned, a REST call is refused too, and says so. This
+   * pull returns no message.
+   */
+  async #askForBan(): Promise<void> {
+    if (this.#asksForBan) return;
+    this.#asksForBan = true;
+    const pull = this.api.pull({ after: firstIdAt(Infinity), signal: this.#life.signal });
+    // A ban was already handled. Other errors come with the next attempt to connect too.
+    await pull.catch(() => {});
+    this.#asksForBan = false;
   }
 
   #dialLater(): void {

@@ -22,7 +22,10 @@ export const systemClock: Clock = {
   },
 };
 
-/** The wait before a repeat: `baseMs` at first, doubled each time, up to `maxMs`. */
+/**
+ * The wait before a repeat: `baseMs` at first, doubled each time, up to `maxMs`. The client waits a random part of it,
+ * from half to all.
+ */
 export interface Backoff {
   baseMs: number;
   maxMs: number;

@@ -1,6 +1,7 @@
 /** One WebSocket, from its handshake to its end. It is kept alive, and checked for being dead. */
 
 import type { Clock, Timer } from "./clock.js";
+import { ChatError } from "./errors.js";
 import type { Transport } from "./outbox.js";
 import { readFrame, type ServerFrame, type Version } from "./protocol.js";
 import type { Timing } from "./timing.js";
@@ -18,14 +19,17 @@ export interface ConnectionSettings {
   opened: () => void;
   received: (frame: ServerFrame) => void;
   /**
-   * Called once when the connection ends, but not after `close`. `isReplaced` if the server ended it for a newer
-   * connection of the user.
+   * Called once when the connection ends, but not after `close`. `last` is the error after which the client must not
+   * connect again by itself.
    */
-  ended: (why: string, isReplaced: boolean) => void;
+  ended: (why: string, last?: ChatError) => void;
 }
 
 /** The subprotocols that ask for the versions. One is offered with the token, and the server answers with it. */
 const SUBPROTOCOLS: Record<Version, string> = { 1: "chat", 2: "chat.2" };
+
+/** The codes of errors after which the client must not connect again by itself. */
+const FINAL = new Set(["too_many_connections", "banned"]);
 
 const PING = JSON.stringify({ type: "ping" });
 
@@ -51,11 +55,11 @@ export class Connection implements Transport {
     this.#settings = settings;
     this.heardAt = clock.now();
     this.#socket = new Socket(settings.url, [SUBPROTOCOLS[settings.version], settings.token]);
-    this.#deadline = clock.after(timing.handshakeMs, () => this.#end("the handshake took too long"));
+    this.#deadline = clock.after(timing.handshakeMs, () => this.end("the handshake took too long"));
     this.#socket.onopen = () => this.#opened();
     this.#socket.onmessage = (event: MessageEvent<unknown>) => this.#received(event.data);
-    this.#socket.onclose = (event: CloseEvent) => this.#end(`closed with code ${event.code}`);
-    this.#socket.onerror = () => this.#end("the connection failed");
+    this.#socket.onclose = (event: CloseEvent) => this.end(`closed with code ${event.code}`);
+    this.#socket.onerror = () => this.end("the connection failed");
   }
 
   /** Whether frames can be sent. */
@@ -70,7 +74,17 @@ export class Connection implements Transport {
   probe(): void {
     if (this.#over || this.#deadline !== undefined) return;
     this.send(PROBE);
-    this.#deadline = this.#settings.clock.after(this.#settings.timing.answerMs, () => this.#end("no answer"));
+    this.#deadline = this.#settings.clock.after(this.#settings.timing.answerMs, () => this.end("no answer"));
+  }
+
+  /** Ends the connection, and does not wait for the other side. */
+  end(why: string, last?: ChatError): void {
+    this.#goodbye?.();
+    if (this.#over) return;
+    this.#stop();
+    // A dead connection may take long to close. Nothing waits for it.
+    this.#socket.close();
+    this.#settings.ended(why, last);
   }
 
   /** Closes the connection. Resolves when that is done or has taken too long. */
@@ -100,10 +114,10 @@ export class Connection implements Transport {
     const frame = readFrame(data);
     if (frame === undefined) return;
     if (frame.type !== "ERROR") return this.#settings.received(frame);
-    if (frame.requestId !== PROBE_ID) this.#settings.received(frame);
     // The server also closes the connection, but the close may get lost.
-    if (frame.code === "token_expired") this.#end("the token expired");
-    if (frame.code === "too_many_connections") this.#end("a newer connection took its place", true);
+    if (FINAL.has(frame.code)) return this.end(frame.message, ChatError.of(frame));
+    if (frame.requestId !== PROBE_ID) this.#settings.received(frame);
+    if (frame.code === "token_expired") this.end("the token expired");
   }
 
   #heard(): void {
@@ -119,15 +133,6 @@ export class Connection implements Transport {
       else this.send(PING);
       this.#keepAlive();
     });
-  }
-
-  #end(why: string, isReplaced = false): void {
-    this.#goodbye?.();
-    if (this.#over) return;
-    this.#stop();
-    // A dead connection may take long to close. Nothing waits for it.
-    this.#socket.close();
-    this.#settings.ended(why, isReplaced);
   }
 
   #stop(): void {

@@ -15,7 +15,10 @@ import type { ErrorFrame } from "./protocol.js";
  * - `too_many_connections`: the user opened more connections than allowed, and this one was the oldest. The client does
  *   not connect again until `connect` is called.
  * - `muted`: the manager of the group has muted the user. Nothing was stored. `until` says when the mute ends.
- * - `rate_limited`: the user sends too much. `retryAfterMs` says when a repeat may succeed. Sends repeat by themselves.
+ * - `banned`: the operator has banned the user. Nothing was stored. `until` says when the ban ends. The client does not
+ *   connect again until `connect` is called.
+ * - `rate_limited`: the user sends too much. Nothing was stored. `retryAfterMs` says when a repeat may succeed. The
+ *   client repeats sends. They reject with this code only if they were refused until they were given up.
  * - `request_id_reused`: another send of the user has the same `requestId`. Nothing was stored. Send with a new one.
  * - `unacknowledged`: a send was not acknowledged while repeating it was safe. It may or may not have been accepted.
  * - `handler`: the application's `onMessage`, `onState` or another handler threw.
@@ -34,6 +37,7 @@ export type ErrorCode =
   | "token_expired"
   | "too_many_connections"
   | "muted"
+  | "banned"
   | "rate_limited"
   | "request_id_reused"
   | "unacknowledged"
@@ -44,10 +48,14 @@ export type ErrorCode =
 /** What else is known about an error. */
 interface Details {
   status?: number;
-  retryAfterMs?: number | undefined;
-  until?: number | undefined;
+  /** As the server sends it, so it may be anything. */
+  retryAfterMs?: unknown;
+  until?: unknown;
   cause?: unknown;
 }
+
+/** The longest wait that is respected. A timer cannot hold a much longer one. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** An error with a code. */
 export class ChatError extends Error {
@@ -58,15 +66,16 @@ export class ChatError extends Error {
   readonly status: number | undefined;
   /** How long the server asks to wait before a repeat, in milliseconds, if it says so. */
   readonly retryAfterMs: number | undefined;
-  /** When the reason ends, in milliseconds since the Unix epoch, if the server says so: for `muted`. */
+  /** When the reason ends, in milliseconds since the Unix epoch, if the server says so: for `muted` and `banned`. */
   readonly until: number | undefined;
 
   constructor(code: ErrorCode, message: string, more: Details = {}) {
     super(message, "cause" in more ? { cause: more.cause } : undefined);
     this.code = code;
     this.status = more.status;
-    this.retryAfterMs = more.retryAfterMs;
-    this.until = more.until;
+    const { retryAfterMs: ms, until } = more;
+    this.retryAfterMs = typeof ms === "number" && ms >= 0 ? Math.min(ms, MAX_RETRY_AFTER_MS) : undefined;
+    this.until = typeof until === "number" ? until : undefined;
   }
 
   /** An error of this code, caused by what was thrown. */

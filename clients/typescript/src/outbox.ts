@@ -29,6 +29,8 @@ export interface OutboxSettings {
   timing: Timing;
   clock: Clock;
   random: () => number;
+  /** Called when sends begin to wait, because the user has sent too much. */
+  limited: (error: ChatError) => void;
 }
 
 interface Pending {
@@ -37,6 +39,10 @@ interface Pending {
   text: string;
   lane: Pending[];
   attempts: number;
+  /** The number of attempts that may have been accepted. */
+  doubts: number;
+  /** The last refusal, if no attempt may have been accepted. */
+  refusal?: ChatError | undefined;
   sentAt: number;
   retry?: Timer;
   expiry?: Timer;
@@ -49,6 +55,18 @@ export class Outbox {
   /** The waiting messages of each addressee. Only the first is sent. */
   readonly #lanes = new Map<string, Pending[]>();
   readonly #byRequest = new Map<string, Pending>();
+  /** The sends that wait for an answer. */
+  readonly #underWay = new Set<Pending>();
+  /**
+   * How many sends may be under way at once. After a limit it is one, and it grows by one with each acknowledgement. So
+   * the sends that have waited do not exceed the limit again all at once.
+   */
+  #room = Infinity;
+  /** Ends a limit. Nothing is sent before. */
+  #limit: Timer | undefined;
+  #limitedUntil = 0;
+  /** The number of limits since the last acknowledgement. */
+  #limits = 0;
   #transport: Transport | undefined;
 
   constructor(settings: OutboxSettings) {
@@ -58,6 +76,30 @@ export class Outbox {
   /** The number of sends without a result. */
   get size(): number {
     return this.#byRequest.size;
+  }
+
+  /** Until when nothing is sent, by this machine's clock. Undefined if there is no limit. */
+  get limitedUntil(): number | undefined {
+    return this.#limit && this.#limitedUntil;
+  }
+
+  /** The user has sent too much. Nothing is sent before the server takes more. */
+  limit(error: ChatError): void {
+    const { clock, timing, random, limited } = this.#settings;
+    const until = clock.now() + (error.retryAfterMs ?? 0);
+    const isLimited = this.#limit !== undefined;
+    if (isLimited && until <= this.#limitedUntil) return;
+    this.#limit?.cancel();
+    this.#room = 1;
+    // Other devices of the user wait for the same moment.
+    this.#limitedUntil = until + backoffMs(timing.backoff, this.#limits, random);
+    this.#limit = clock.after(this.#limitedUntil - clock.now(), () => {
+      this.#limit = undefined;
+      this.#fill();
+    });
+    if (isLimited) return;
+    this.#limits += 1;
+    limited(error);
   }
 
   /** Sends as soon as there is a connection and earlier messages to the same addressee have a result. */
@@ -73,7 +115,7 @@ export class Outbox {
         how(value);
       };
       const pending: Pending = {
-        requestId, text, lane, attempts: 0, sentAt: 0, resolve: settle(resolve), reject: settle(reject),
+        requestId, text, lane, attempts: 0, doubts: 0, sentAt: 0, resolve: settle(resolve), reject: settle(reject),
       };
       this.#byRequest.set(requestId, pending);
       lane.push(pending);
@@ -81,10 +123,11 @@ export class Outbox {
     });
   }
 
-  /** Called when a connection is open. Sends the first message of each addressee again. */
+  /** Called when a connection is open. Sends the first message of each addressee again, unless there is a limit. */
   connected(transport: Transport): void {
     this.#transport = transport;
-    for (const lane of [...this.#lanes.values()]) if (lane[0]) this.#transmit(lane[0]);
+    this.#underWay.clear();
+    this.#fill();
   }
 
   disconnected(): void {
@@ -93,15 +136,30 @@ export class Outbox {
   }
 
   acknowledged({ requestId, id, timestamp }: AckFrame): void {
-    this.#byRequest.get(requestId)?.resolve({ id, timestamp });
+    const pending = this.#byRequest.get(requestId);
+    if (pending === undefined) return;
+    if (this.#limit === undefined) {
+      this.#limits = 0;
+      this.#room += 1;
+    }
+    pending.resolve({ id, timestamp });
+    if (this.#room > this.#lanes.size) this.#room = Infinity;
   }
 
-  /** Returns whether the error belongs to a send. If so, the promise of the send reports it. */
+  /** Returns whether the error is reported elsewhere: by the promise of its send, or as a limit. */
   refused(frame: ErrorFrame): boolean {
-    const pending = frame.requestId === undefined ? undefined : this.#byRequest.get(frame.requestId);
-    if (pending === undefined) return false;
     const error = ChatError.of(frame);
-    if (error.isTemporary) {
+    const isLimit = error.code === "rate_limited";
+    if (isLimit) this.limit(error);
+    const pending = frame.requestId === undefined ? undefined : this.#byRequest.get(frame.requestId);
+    if (pending === undefined) return isLimit;
+    if (isLimit) {
+      pending.retry?.cancel();
+      pending.attempts = 0;
+      pending.doubts -= 1;
+      if (pending.doubts === 0) pending.refusal = error;
+      this.#underWay.delete(pending);
+    } else if (error.isTemporary) {
       const waitMs = backoffMs(this.#settings.timing.backoff, pending.attempts, this.#settings.random);
       this.#repeatAfter(pending, Math.max(waitMs, error.retryAfterMs ?? 0));
     } else if (error.code !== "token_expired") {
@@ -111,19 +169,31 @@ export class Outbox {
     return true;
   }
 
-  /** Rejects all sends. */
+  /** Rejects all sends, and forgets the connection and the limit. */
   close(error: ChatError): void {
     this.#transport = undefined;
+    this.#limit?.cancel();
+    this.#limit = undefined;
+    this.#room = Infinity;
     for (const pending of [...this.#byRequest.values()]) pending.reject(error);
   }
 
+  /** Sends the first message of each addressee that is not under way, while there is room. */
+  #fill(): void {
+    for (const [first] of this.#lanes.values()) if (first && !this.#underWay.has(first)) this.#transmit(first);
+  }
+
+  /** Sends a message, or does nothing if it must wait. `#fill` sends it later. */
   #transmit(pending: Pending): void {
     const { clock, timing } = this.#settings;
     const transport = this.#transport;
-    if (transport === undefined) return;
+    if (transport === undefined || this.#limit !== undefined || this.#underWay.size >= this.#room) return;
+    this.#underWay.add(pending);
     pending.expiry ??= clock.after(timing.idempotentMs, () => {
-      pending.reject(unacknowledged());
+      pending.reject(pending.refusal ?? unacknowledged());
     });
+    pending.doubts += 1;
+    pending.refusal = undefined;
     pending.sentAt = clock.now();
     this.#repeatAfter(pending, timing.ackMs * 2 ** Math.min(pending.attempts, 3), true);
     pending.attempts += 1;
@@ -134,6 +204,7 @@ export class Outbox {
     pending.retry?.cancel();
     pending.retry = this.#settings.clock.after(ms, () => {
       if (ifUnanswered && (this.#transport?.heardAt ?? 0) <= pending.sentAt) this.#transport?.probe();
+      this.#underWay.delete(pending);
       this.#transmit(pending);
     });
   }
@@ -143,11 +214,13 @@ export class Outbox {
     pending.retry?.cancel();
     pending.expiry?.cancel();
     this.#byRequest.delete(pending.requestId);
+    this.#underWay.delete(pending);
     const index = pending.lane.indexOf(pending);
     pending.lane.splice(index, 1);
     const next = pending.lane[0];
     if (next === undefined) this.#lanes.delete(key);
     else if (index === 0) this.#transmit(next);
+    if (this.#room < Infinity) this.#fill();
   }
 }
 

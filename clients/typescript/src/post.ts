@@ -22,27 +22,42 @@ export interface Post {
 export async function post({ signal, clock, timing, ...by }: Post, text: string): Promise<Receipt> {
   const end = new AbortController();
   const abort = () => end.abort();
+  let refusal: ChatError | undefined;
   const expiry = clock.after(timing.idempotentMs, abort);
   signal.addEventListener("abort", abort);
   const ended = new Promise<never>((_, reject) => {
-    end.signal.addEventListener("abort", () => reject(signal.aborted ? closed() : unacknowledged()));
+    end.signal.addEventListener("abort", () => reject(signal.aborted ? closed() : (refusal ?? unacknowledged())));
   });
   try {
-    return await Promise.race([ended, untilAnswered({ ...by, clock, timing, signal: end.signal }, text)]);
+    const known = (error: ChatError | undefined) => (refusal = error);
+    return await Promise.race([ended, untilAnswered({ ...by, clock, timing, signal: end.signal }, text, known)]);
   } finally {
     expiry.cancel();
     signal.removeEventListener("abort", abort);
   }
 }
 
-async function untilAnswered({ api, timing, clock, random, signal }: Post, text: string): Promise<Receipt> {
+/**
+ * Sends until there is a result. Tells the refusal by which it is known that nothing was stored: all attempts so far
+ * were beyond the limit of sends.
+ */
+async function untilAnswered(
+  { api, timing, clock, random, signal }: Post,
+  text: string,
+  known: (refusal: ChatError | undefined) => void,
+): Promise<Receipt> {
+  let isDoubtful = false;
   for (let attempt = 0; ; attempt++) {
     let waitMs = backoffMs(timing.backoff, attempt, random);
     try {
+      known(undefined);
       return await api.postMessage(text, signal);
     } catch (error) {
       if (signal.aborted || !mayRepeat(error)) throw error;
-      waitMs = Math.max(waitMs, error.retryAfterMs ?? 0);
+      isDoubtful ||= error.code !== "rate_limited";
+      if (!isDoubtful) known(error);
+      // Sends that wait for the same moment are not repeated all at once.
+      waitMs += error.retryAfterMs ?? 0;
     }
     await sleep(clock, waitMs, signal);
   }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ChatApi } from "../src/api.js";
+import type { ChatError } from "../src/errors.js";
 import { Tokens } from "../src/tokens.js";
 import { FakeFetch, idOf, Later, message, page, recall, type FakeAnswer, type FakeRequest } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
@@ -11,6 +12,7 @@ function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>)
   const clock = new FakeClock();
   const server = new FakeFetch(answer);
   const times: number[] = [];
+  const refused: ChatError[] = [];
   let asked = 0;
   const ask = () => `t${++asked}`;
   const these = new ChatApi({
@@ -20,8 +22,9 @@ function api(answer: (request: FakeRequest) => FakeAnswer | Promise<FakeAnswer>)
     requestMs: 1_000,
     fetch: server.fetch,
     serverTime: (ms) => times.push(ms),
+    refused: (error) => refused.push(error),
   });
-  return { api: these, clock, server, times };
+  return { api: these, clock, server, times, refused };
 }
 
 const GROUP = { id: "g", name: "Team", managerId: "ann", usersId: ["ann"] };
@@ -183,16 +186,20 @@ for (const [status, code] of refusals) {
 
 for (const [status, problem, expected] of [
   [403, { code: "muted", until: 7 }, { code: "muted", until: 7, retryAfterMs: undefined }],
+  [403, { code: "banned", until: 7 }, { code: "banned", until: 7 }],
+  [403, { code: "banned", until: "soon" }, { code: "banned", until: undefined }],
   [409, { code: "request_id_reused" }, { code: "request_id_reused", until: undefined }],
   [400, { code: "bad_request" }, { code: "bad_request" }],
   [429, { code: "rate_limited", retryAfterMs: 1_500 }, { code: "rate_limited", retryAfterMs: 1_500 }],
   [429, { code: "rate_limited" }, { code: "rate_limited", retryAfterMs: 2_000 }],
+  [429, { code: "rate_limited", retryAfterMs: 1e300 }, { code: "rate_limited", retryAfterMs: 3_600_000 }],
   [403, { code: 403 }, { code: "forbidden" }],
 ] as const) {
   test(`an error has the code of its problem document (${JSON.stringify(problem)})`, async () => {
     const headers: Record<string, string> = status === 429 ? { "retry-after": "2" } : {};
-    const { api: these } = api(() => ({ status, json: { ...problem, detail: "no" }, headers }));
+    const { api: these, refused } = api(() => ({ status, json: { ...problem, detail: "no" }, headers }));
     await assert.rejects(these.postMessage("{}"), { name: "ChatError", status, message: "no", ...expected });
+    assert.deepEqual(refused.map(({ code }) => code), [expected.code], "it is also told");
   });
 }
 

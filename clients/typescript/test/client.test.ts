@@ -683,6 +683,262 @@ test("an error of onError is uncaught and stops nothing", async (context) => {
   assert.deepEqual(uncaught, [trouble]);
 });
 
+// The limit of sends.
+
+test("a send beyond the limit waits, and the application is told once", async () => {
+  const world = await World.online();
+  const sends = [world.client.sendToUser("ann", 1), world.client.sendToUser("cara", 2)];
+  const before = world.sockets.last.requests;
+  assert.equal(world.client.limitedUntil, undefined);
+  for (const { requestId } of before) {
+    world.sockets.last.say({ type: "ERROR", code: "rate_limited", message: "no", requestId, retryAfterMs: 30_000 });
+  }
+  assert.deepEqual(world.errors.map(({ code, retryAfterMs }) => [code, retryAfterMs]), [["rate_limited", 30_000]]);
+  assert.equal(world.client.limitedUntil, world.clock.now() + 30_500);
+  assert.deepEqual([world.client.state, world.client.unsent], ["online", 2]);
+  world.client.typing("ann");
+  await world.clock.pass(30_499);
+  assert.deepEqual(world.sockets.last.sent, before, "no signal is sent either");
+  await world.clock.pass(1);
+  for (const n of [2, 3]) {
+    const { requestId } = world.sockets.last.requests[n]!;
+    world.sockets.last.say({ type: "ACK", requestId, id: String(n), timestamp: EPOCH_MS });
+  }
+  await Promise.all(sends);
+  assert.deepEqual(world.sockets.last.requests, [...before, ...before]);
+  assert.equal(world.client.limitedUntil, undefined);
+  await assertOver(world);
+});
+
+test("a REST call beyond the limit rejects, and sends wait too", async () => {
+  const world = await World.online();
+  world.instead = (line) => {
+    const json = { detail: "no", code: "rate_limited", retryAfterMs: 1_500 };
+    return line.startsWith("PUT") ? { status: 429, json, headers: { "retry-after": "2" } } : undefined;
+  };
+  const refused = { name: "ChatError", code: "rate_limited", status: 429, retryAfterMs: 1_500 };
+  await assert.rejects(world.client.api.markRead({ userId: "ann" }, idOf(1)), refused);
+  assert.deepEqual(world.codes, ["rate_limited"]);
+  void world.client.sendToUser("ann", 1).catch(() => {});
+  await world.clock.pass(1_999);
+  assert.deepEqual(world.sockets.last.requests, []);
+  await world.clock.pass(1);
+  assert.equal(world.sockets.last.requests.length, 1);
+  await world.closed();
+  await assert.rejects(world.client.api.markRead({ userId: "ann" }, idOf(1)), refused);
+  assert.equal(world.clock.pending, 0, "a closed client has no timer");
+});
+
+test("a send by REST beyond the limit is repeated, and the application is told", async () => {
+  const world = new World();
+  const problem = { detail: "no", code: "rate_limited", retryAfterMs: 1_500 };
+  world.accept = () => ({ status: 429, json: problem });
+  const sent = world.client.sendByRest({ receiverId: "ann" }, 1);
+  await settle();
+  assert.deepEqual(world.codes, ["rate_limited"]);
+  world.accept = () => ({ json: RECEIPT });
+  await world.clock.pass(2_000);
+  assert.deepEqual(await sent, RECEIPT);
+});
+
+// A ban.
+
+const UNTIL = EPOCH_MS + 3_600_000;
+const BAN = { type: "ERROR", code: "banned", message: "you are banned", until: UNTIL };
+const BANNED = { name: "ChatError", code: "banned", message: BAN.message, until: UNTIL };
+const FORBIDDEN = { status: 403, json: { detail: BAN.message, code: "banned", until: UNTIL } };
+
+/** A client whose user was banned while it was online. */
+async function banned(options?: Partial<ClientOptions>): Promise<World> {
+  const world = await World.online(options);
+  world.sockets.last.say(BAN);
+  world.sockets.last.end(1000);
+  return world;
+}
+
+/** Asserts that the client is banned, has said so once, and does nothing more. */
+async function assertBanned(world: World): Promise<void> {
+  assert.equal(world.client.state, "banned");
+  assert.equal(world.states.filter((state) => state === "banned").length, 1);
+  const told = world.errors.filter(({ code }) => code === "banned");
+  assert.deepEqual(told.map(({ message: text, until }) => [text, until]), [[BAN.message, UNTIL]]);
+  assert.equal(world.client.bannedUntil, UNTIL);
+  assert.equal(world.clock.pending, 0);
+  const calls = world.server.requests.length + world.sockets.all.length + world.tokens;
+  world.client.checkNow();
+  await world.clock.pass(7_200_000);
+  assert.equal(world.server.requests.length + world.sockets.all.length + world.tokens, calls);
+  assert.equal(world.client.state, "banned");
+}
+
+test("a banned client says until when, and does not connect again by itself", async () => {
+  const world = await banned();
+  assert.deepEqual(world.states.slice(-2), ["online", "banned"]);
+  assert.deepEqual(world.codes, ["banned"]);
+  assert.notEqual(world.sockets.last.closedWith, undefined);
+  await assertBanned(world);
+});
+
+test("a ban rejects all sends, also later ones, and sends nothing more", async () => {
+  const world = await World.online();
+  const sends = [1, 2, 3].map((n) => world.client.sendToUser(n < 3 ? "ann" : "cara", n));
+  const rejections = sends.map((sent) => assert.rejects(sent, BANNED));
+  const before = world.sockets.last.requests;
+  world.sockets.last.say({ ...BAN, requestId: before[0]!["requestId"] });
+  await Promise.all(rejections);
+  assert.deepEqual(world.sockets.last.requests, before);
+  assert.equal(world.client.unsent, 0);
+  await assert.rejects(world.client.sendToUser("ann", 4), BANNED);
+  await assert.rejects(world.client.sendToGroup("g", 5), BANNED);
+  await assertBanned(world);
+});
+
+test("a refused handshake is explained by a pull, which reads nothing", async () => {
+  const world = new World();
+  world.instead = () => FORBIDDEN;
+  const refused = assert.rejects(world.client.sendToUser("ann", 1), BANNED);
+  world.client.connect();
+  await world.dialled();
+  world.sockets.last.end();
+  await refused;
+  assert.deepEqual(world.asked(), ["GET after=7ZZZZZZZZZ0000000000000000"]);
+  assert.deepEqual(world.states, ["connecting", "waiting", "banned"]);
+  assert.deepEqual(world.codes, ["network", "banned"]);
+  await assertBanned(world);
+});
+
+test("handshakes that fail for another reason are repeated, and one question at a time is asked", async () => {
+  const world = new World();
+  const answer = new Later<FakeAnswer>();
+  world.instead = () => answer.promise;
+  world.client.connect();
+  await world.dialled();
+  for (let n = 0; n < 3; n++) {
+    world.sockets.last.end();
+    await world.clock.pass(2_000);
+  }
+  assert.deepEqual([world.sockets.all.length, world.asked().length], [4, 1]);
+  answer.resolve({ status: 403 });
+  await settle();
+  world.sockets.last.end();
+  await world.clock.pass(4_000);
+  assert.deepEqual([world.sockets.all.length, world.asked().length], [5, 1]);
+  assert.deepEqual(new Set(world.codes), new Set(["network"]));
+  world.instead = () => undefined;
+  await world.opened();
+  assert.equal(world.client.state, "online");
+  await world.reconnected();
+  assert(!world.asked().includes("GET after=7ZZZZZZZZZ0000000000000000"), "a connection that was open has ended");
+});
+
+test("the pull after connecting tells of a ban", async () => {
+  const world = new World();
+  world.instead = () => FORBIDDEN;
+  await world.connected();
+  assert.deepEqual(world.states, ["connecting", "catching_up", "banned"]);
+  assert.deepEqual(world.codes, ["banned"]);
+  assert.equal(world.asked().length, 1);
+  assert.notEqual(world.sockets.last.closedWith, undefined);
+  await assertBanned(world);
+});
+
+for (const method of ["GET", "DELETE"]) {
+  test(`a later pull tells of a ban (${method})`, async () => {
+    const world = await World.online();
+    world.missed = world.log = [message(1)];
+    world.instead = (line) => (line.startsWith(method) ? FORBIDDEN : undefined);
+    await world.clock.pass(TIMING.settleMs);
+    await assertBanned(world);
+  });
+}
+
+test("any REST call tells of a ban, whatever the client does", async () => {
+  for (const state of ["idle", "connecting", "online", "waiting", "replaced"] as const) {
+    const token = new Later<string>();
+    const world = state === "connecting" ? new World({ token: () => token.promise }) : new World();
+    if (state === "connecting") world.client.connect();
+    else if (state !== "idle") await world.connected();
+    if (state === "waiting") world.sockets.last.end();
+    if (state === "replaced") world.sockets.last.say(TOO_MANY);
+    assert.equal(world.client.state, state);
+    world.instead = () => FORBIDDEN;
+    const calls = [world.client.api.groups(), world.client.sendByRest({ receiverId: "ann" }, 1)];
+    const rejections = calls.map((call) => assert.rejects(call, { ...BANNED, status: 403 }));
+    token.resolve("t");
+    await Promise.all(rejections);
+    await settle();
+    await assertBanned(world);
+    await world.closed();
+  }
+});
+
+test("a banned client connects when told, and stays connected after the ban", async () => {
+  const world = await banned();
+  world.instead = () => FORBIDDEN;
+  world.client.connect();
+  world.client.connect();
+  assert.deepEqual([world.client.state, world.client.bannedUntil], ["connecting", undefined]);
+  await world.dialled();
+  world.sockets.last.end();
+  await settle();
+  assert.deepEqual([world.client.state, world.client.bannedUntil], ["banned", UNTIL]);
+  world.instead = () => undefined;
+  world.client.connect();
+  const sent = world.client.sendToUser("ann", "hi");
+  await world.dialled();
+  await world.opened();
+  assert.equal(world.client.state, "online");
+  assert.equal(world.sockets.all.length, 3);
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ACK", requestId, id: "1", timestamp: EPOCH_MS });
+  await sent;
+  await world.reconnected();
+  assert.equal(world.client.state, "online");
+  await world.closed();
+});
+
+for (const comes of [true, false]) {
+  test(`a ban while a token is requested ends the attempt (${comes ? "it comes" : "it does not come"})`, async () => {
+    const token = new Later<string>();
+    let asked = 0;
+    const world = new World({ token: () => (asked++ === 0 ? "t0" : token.promise) });
+    const answer = new Later<FakeAnswer>();
+    world.instead = () => answer.promise;
+    const call = assert.rejects(world.client.api.groups(), BANNED);
+    await settle();
+    world.client.connect();
+    answer.resolve(FORBIDDEN);
+    await call;
+    if (comes) token.resolve("t");
+    else token.reject(new Error("the host is away"));
+    await settle();
+    assert.deepEqual([world.sockets.all.length, world.codes], [0, ["banned"]]);
+    await assertBanned(world);
+  });
+}
+
+test("a ban while a token is requested opens no connection, and connect opens one", async () => {
+  const tokens = [new Later<string>(), new Later<string>()];
+  let asked = 0;
+  const world = new World({ token: () => (asked++ === 0 ? "t0" : tokens[asked - 2]!.promise) });
+  const answer = new Later<FakeAnswer>();
+  world.instead = () => answer.promise;
+  const call = assert.rejects(world.client.api.groups(), BANNED);
+  await settle();
+  world.client.connect();
+  answer.resolve(FORBIDDEN);
+  await call;
+  assert.deepEqual(world.states, ["connecting", "banned"]);
+  world.instead = () => undefined;
+  world.client.connect();
+  for (const token of tokens) token.resolve("t");
+  await settle();
+  assert.equal(world.sockets.all.length, 1);
+  await world.opened();
+  assert.equal(world.client.state, "online");
+  await world.closed();
+});
+
 // Version 2.
 
 test("version 1 can be chosen: its subprotocol, and no recalls and signals", async () => {
@@ -1068,6 +1324,35 @@ test("closing while waiting prevents the next attempt", async () => {
 
 test("closing while replaced leaves nothing", async () => assertOver(await replaced()));
 
+test("closing while banned leaves nothing", async () => {
+  const world = await banned();
+  world.instead = () => FORBIDDEN;
+  await assertOver(world);
+  await assert.rejects(world.client.api.groups(), BANNED);
+  assert.deepEqual(world.codes, ["banned"]);
+  await assert.rejects(world.client.sendToUser("ann", 1), { code: "closed" });
+});
+
+test("closing while a failed handshake is reported asks for no ban", async () => {
+  const world: World = new World({ onError: () => void world.client.close() });
+  world.client.connect();
+  await world.dialled();
+  world.sockets.last.end();
+  await assertOver(world);
+  assert.deepEqual(world.asked(), []);
+});
+
+test("closing while it asks for a ban leaves nothing", async () => {
+  const world = new World();
+  world.instead = () => new Later<FakeAnswer>().promise;
+  world.client.connect();
+  await world.dialled();
+  world.sockets.last.end();
+  await settle();
+  assert.equal(world.asked().length, 1);
+  await assertOver(world);
+});
+
 test("closing while catching up drops nothing and gives nothing more", async () => {
   const world = new World();
   world.missed = [message(1)];
@@ -1083,7 +1368,7 @@ test("closing while catching up drops nothing and gives nothing more", async () 
 
 test("closing while online leaves nothing", async () => assertOver(await World.online()));
 
-for (const when of ["connecting", "catching_up", "online", "waiting", "replaced"] as const) {
+for (const when of ["connecting", "catching_up", "online", "waiting", "replaced", "banned"] as const) {
   test(`closing in a handler leaves nothing (${when})`, async () => {
     const world: World = new World({
       onState: (state) => {
@@ -1096,6 +1381,7 @@ for (const when of ["connecting", "catching_up", "online", "waiting", "replaced"
     if (when !== "connecting") await world.opened();
     if (when === "waiting") world.sockets.last.end();
     if (when === "replaced") world.sockets.last.say(TOO_MANY);
+    if (when === "banned") world.sockets.last.say(BAN);
     await assertOver(world);
   });
 }

@@ -25,7 +25,7 @@ function dialled(version: Version = 2) {
     webSocket: sockets.constructorFor,
     opened: () => said.push("opened"),
     received: (frame) => frames.push(frame),
-    ended: (why, isReplaced) => said.push(isReplaced ? `replaced: ${why}` : why),
+    ended: (why, last) => said.push(last === undefined ? why : `${last.code} ${last.until}: ${why}`),
   });
   return { connection, clock, socket: sockets.last, frames, said };
 }
@@ -149,14 +149,29 @@ for (const requestId of ["r1", undefined, "client-probe"]) {
   });
 }
 
-test("a replaced connection reports the error and ends once as replaced", () => {
-  const { clock, socket, frames, said } = opened();
-  const frame = { type: "ERROR", code: "too_many_connections", message: "too many connections" };
-  socket.say(frame);
-  socket.say(message(1));
-  socket.end(1000);
-  assert.deepEqual(frames, [frame]);
-  assert.deepEqual(said, ["opened", "replaced: a newer connection took its place"]);
+for (const [code, more, end] of [
+  ["too_many_connections", {}, "too_many_connections undefined: no"],
+  ["banned", { until: 7 }, "banned 7: no"],
+  ["banned", { until: 7, requestId: "r1" }, "banned 7: no"],
+  ["banned", { until: 7, requestId: "client-probe" }, "banned 7: no"],
+] as const) {
+  test(`a connection ends once with the error after which none follows (${code} ${JSON.stringify(more)})`, () => {
+    const { clock, socket, frames, said } = opened();
+    socket.say({ type: "ERROR", code, message: "no", ...more });
+    socket.say(message(1));
+    socket.end(1000);
+    assert.deepEqual(frames, []);
+    assert.deepEqual(said, ["opened", end]);
+    assert.notEqual(socket.closedWith, undefined);
+    assert.equal(clock.pending, 0);
+  });
+}
+
+test("an end does not wait for the other side", () => {
+  const { connection, clock, socket, said } = opened();
+  connection.end("enough");
+  connection.end("again");
+  assert.deepEqual(said, ["opened", "enough"]);
   assert.notEqual(socket.closedWith, undefined);
   assert.equal(clock.pending, 0);
 });

@@ -44,12 +44,9 @@ const NARROWER = new Set([
   "RecalledFrame", "ReadFrame", "PrivateConversation", "GroupConversation", "Conversation", "FromSender",
 ]);
 
-/**
- * Compares two types. `content` is any JSON in both, and a client accepts `code`s that are not yet known. It also
- * accepts `retryAfterMs` in any error.
- */
+/** Compares two types. `content` is any JSON in both, and a client accepts `code`s that are not yet known. */
 const COMPARISON = `
-type Ignored = "content" | "code" | "retryAfterMs";
+type Ignored = "content" | "code";
 type Known<T> = { [K in keyof T as string extends K ? never : K extends Ignored ? never : K]: T[K] };
 type Same<A, B> = [Known<A>] extends [Known<B>]
   ? [Known<B>] extends [Known<A>]

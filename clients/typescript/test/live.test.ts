@@ -19,7 +19,7 @@ import {
   type TypingFrame,
 } from "../src/index.js";
 import { Proxy } from "./proxy.js";
-import { befriend, notify, startStack, tokenOf, type Stack } from "./stack.js";
+import { ban, befriend, kick, notify, startStack, tokenOf, unban, type Stack } from "./stack.js";
 import { until } from "./time.js";
 
 let stack: Stack;
@@ -126,6 +126,90 @@ describe("the client and the local stack", { concurrency: true }, () => {
     assert.deepEqual(await older.contents(1), ["to the newer"], "it resumes");
     await until(() => newer.client.state === "replaced");
     await Promise.all([ann, older, newer].map(({ client }) => client.close()));
+  });
+
+  test("sends beyond the limit arrive in the next minute, once and in order", { timeout: 120_000 }, async (context) => {
+    const small = await startStack([], { MESSAGES_PER_MINUTE: "10" });
+    context.after(() => small.stop());
+    await befriend(small, "ann", "ben");
+    const at = { url: small.publicUrl };
+    const [ann, ben] = await Promise.all([new Person("ann", at).online(), new Person("ben", at).online()]);
+    // All sends are in one minute of the clock.
+    const leftMs = 60_000 - (Date.now() % 60_000);
+    if (leftMs < 5_000) await new Promise((resolve) => setTimeout(resolve, leftMs));
+    const contents = Array.from({ length: 15 }, (_, n) => n);
+    const sends = contents.map((n) => ann.client.sendToUser("ben", n));
+    await until(() => ann.errors.length > 0);
+    const [error] = ann.errors;
+    assert.equal(error?.code, "rate_limited");
+    assert(error.retryAfterMs !== undefined && error.retryAfterMs > 0 && error.retryAfterMs <= 60_000);
+    assert(ann.client.limitedUntil !== undefined && ann.client.limitedUntil >= Date.now() + error.retryAfterMs - 1_000);
+    assert.equal(ann.client.state, "online");
+    assert.deepEqual(await ben.contents(10), contents.slice(0, 10));
+    const refused = { name: "ChatError", code: "rate_limited", status: 429 };
+    await assert.rejects(ann.client.api.markRead({ userId: "ben" }, ben.received[0]!.id), refused);
+    const byRest = ann.client.sendByRest({ receiverId: "ben" }, "by REST");
+    await until(() => ann.client.unsent === 0, 90_000);
+    await Promise.all([...sends, byRest]);
+    await ben.contents(16);
+    assert.deepEqual(ben.received.map(({ content }) => content).filter((content) => content !== "by REST"), contents);
+    assert.equal(ben.received.length, 16);
+    assert.equal(ann.client.limitedUntil, undefined);
+    assert(ann.errors.every(({ code }) => code === "rate_limited"));
+    await Promise.all([ann.client.close(), ben.client.close()]);
+  });
+
+  test("a ban ends the connection and all sends, and nothing is lost after it", { timeout: 60_000 }, async () => {
+    await befriend(stack, "ann30", "ben30");
+    const [ann, ben] = await Promise.all([new Person("ann30").online(), new Person("ben30").online()]);
+    const end = Math.floor(Date.now() / 1_000) * 1_000 + 3_600_000;
+    const banned = { name: "ChatError", code: "banned", until: end };
+    await ban(stack, "ben30", end);
+    await until(() => ben.client.state === "banned");
+    assert.equal(ben.client.bannedUntil, end);
+    assert.deepEqual(ben.errors.map(({ code, until }) => [code, until]), [["banned", end]]);
+    await assert.rejects(ben.client.sendToUser("ann30", 1), banned);
+    await assert.rejects(ben.client.sendByRest({ receiverId: "ann30" }, 1), { ...banned, status: 403 });
+    await assert.rejects(ben.client.api.groups(), { ...banned, status: 403 });
+    await ann.client.sendToUser("ben30", "meanwhile");
+    // The handshake is refused. Only a REST call tells why.
+    ben.client.connect();
+    const waiting = assert.rejects(ben.client.sendToUser("ann30", 2), banned);
+    await until(() => ben.client.state === "banned");
+    await waiting;
+    assert(ben.errors.filter(({ code }) => code === "banned").length === 2);
+    await unban(stack, "ben30");
+    await ben.online();
+    assert.deepEqual(await ben.contents(1), ["meanwhile"]);
+    await ben.client.sendToUser("ann30", "back");
+    assert.deepEqual(await ann.contents(1), ["back"]);
+    await Promise.all([ann.client.close(), ben.client.close()]);
+  });
+
+  test("a client whose user is banned before it connects stops after one attempt", async () => {
+    const end = Math.floor(Date.now() / 1_000) * 1_000 + 3_600_000;
+    await ban(stack, "ben31", end);
+    let asked = 0;
+    const token = () => (asked++, tokenOf("ben31"));
+    const ben = new Person("ben31", { token, timing: { backoff: { baseMs: 2_000, maxMs: 4_000 } } });
+    ben.client.connect();
+    await until(() => ben.client.state === "banned");
+    assert.deepEqual(ben.errors.map(({ code }) => code), ["network", "banned"]);
+    assert.equal(ben.client.bannedUntil, end);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    assert.deepEqual([ben.client.state, asked], ["banned", 1]);
+    await ben.client.close();
+  });
+
+  test("a kicked client connects again by itself", async () => {
+    await befriend(stack, "ann32", "ben32");
+    const [ann, ben] = await Promise.all([new Person("ann32").online(), new Person("ben32").online()]);
+    await kick(stack, "ben32");
+    await until(() => ben.errors.length > 0 && ben.client.state === "online");
+    assert.deepEqual([...new Set(ben.errors.map(({ code }) => code))], ["network"]);
+    await ann.client.sendToUser("ben32", "again");
+    assert.deepEqual(await ben.contents(1), ["again"]);
+    await Promise.all([ann.client.close(), ben.client.close()]);
   });
 
   test("reusing a requestId for another message is refused", async () => {

@@ -51,15 +51,38 @@ for (const code of ["network", "unavailable", "rate_limited", "token"]) {
   });
 }
 
-test("a send is repeated no sooner than the server says", async () => {
-  const { sent, clock, texts } = sending(fail("rate_limited", { retryAfterMs: 5_000 }), accept);
-  await clock.pass(4_999);
-  assert.equal(texts.length, 1);
-  await clock.pass(1);
-  await sent;
+for (const code of ["unavailable", "rate_limited"]) {
+  test(`a send is repeated a little after the time that the server says (${code})`, async () => {
+    const { sent, clock, texts } = sending(fail(code, { retryAfterMs: 5_000 }), accept);
+    await clock.pass(5_099);
+    assert.equal(texts.length, 1);
+    await clock.pass(1);
+    await sent;
+  });
+}
+
+test("a send that only the limit has refused is given up with its error", async () => {
+  const { sent, clock } = sending(fail("rate_limited", { retryAfterMs: 3_000 }));
+  const refused = assert.rejects(sent, { name: "ChatError", code: "rate_limited", retryAfterMs: 3_000 });
+  await clock.pass(TIMING.idempotentMs);
+  await refused;
+  await settle();
+  assert.equal(clock.pending, 0);
 });
 
-for (const code of ["bad_request", "unauthorized", "forbidden", "muted", "request_id_reused", "novel"]) {
+for (const [name, ...answers] of [
+  ["before", fail("network"), fail("rate_limited", { retryAfterMs: 20_000 })],
+  ["after", fail("rate_limited"), never],
+] as const) {
+  test(`a send without an answer ${name} the limit is given up as unacknowledged`, async () => {
+    const { sent, clock } = sending(...answers);
+    const refused = assert.rejects(sent, { code: "unacknowledged" });
+    await clock.pass(TIMING.idempotentMs);
+    await refused;
+  });
+}
+
+for (const code of ["bad_request", "unauthorized", "forbidden", "muted", "banned", "request_id_reused", "novel"]) {
   test(`a refusal rejects a send for good (${code})`, async () => {
     const { sent, clock, texts } = sending(fail(code, { until: 7 }));
     await assert.rejects(sent, { name: "ChatError", code, until: 7 });

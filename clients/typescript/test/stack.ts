@@ -58,6 +58,25 @@ export async function befriend(stack: Stack, a: string, b: string): Promise<void
   assert.equal(answer.status, 200);
 }
 
+/** Bans a user until a time, as the host application does. */
+export async function ban(stack: Stack, user: string, until: number): Promise<void> {
+  const query = new URLSearchParams({ until: new Date(until).toISOString() });
+  const answer = await fetch(`${stack.internalUrl}/user/${user}/ban?${query}`, { method: "PUT" });
+  assert.equal(answer.status, 200);
+}
+
+/** Ends the ban of a user. */
+export async function unban(stack: Stack, user: string): Promise<void> {
+  const answer = await fetch(`${stack.internalUrl}/user/${user}/ban`, { method: "DELETE" });
+  assert.equal(answer.status, 200);
+}
+
+/** Closes all connections of a user. */
+export async function kick(stack: Stack, user: string): Promise<void> {
+  const answer = await fetch(`${stack.internalUrl}/user/${user}/connections`, { method: "DELETE" });
+  assert.equal(answer.status, 200);
+}
+
 /** Notifies a user, as the host application does. */
 export async function notify(stack: Stack, to: string, notificationType: string, content: unknown): Promise<void> {
   const answer = await fetch(`${stack.internalUrl}/notification?to=${to}`, {
