@@ -1,13 +1,14 @@
 //! The context of every handler: everything that it can reach.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::aws::SharedHttpClient;
 use shared::bus::Bus;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
-use shared::id::Ids;
+use shared::id::{Ids, UserId};
 use shared::metrics::{Metric, Metrics};
 use shared::push::Pusher;
 use shared::queue::Queue;
@@ -23,6 +24,9 @@ const TICK_MS: Ms = 4;
 /// The time between two coarse ticks, for the acknowledgement of a message whose receivers have connections open. It is
 /// longer than a post's slot, the reads of the receivers' states and the records of missed messages together.
 const COARSE_TICK_MS: Ms = 40;
+
+/// How many users who have sent too much a process remembers.
+const MAX_LIMITED: usize = 1_000;
 
 /// Clients, clock and random numbers of one function instance.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ pub struct App {
     pub(crate) recall_ms: Ms,
     /// Messages of this last part of a connection are delivered again if its client did not close it.
     pub(crate) redeliver_ms: Ms,
+    limited: Mutex<HashMap<UserId, Ms>>,
     pusher: Option<Pusher>,
     verifier: Option<Verifier>,
 }
@@ -94,6 +99,7 @@ impl App {
             max_groups: config.max_groups,
             max_invitations: config.max_invitations,
             max_connections: config.max_connections,
+            limited: Mutex::default(),
             recall_ms: config.recall_ms,
             redeliver_ms: config.redeliver_ms,
             pusher: aws::management(config, http.clone(), &metrics).map(Pusher::new),
@@ -106,6 +112,22 @@ impl App {
     /// Returns the counters of this process.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Remembers that a user has sent too much, so that this process refuses the next frames without a read. A process
+    /// remembers few of those users.
+    pub(crate) fn remember_limit(&self, user: &UserId, until: Ms) {
+        let now = self.clock.now_ms();
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.retain(|_, until| *until > now);
+        if limited.len() < MAX_LIMITED {
+            limited.insert(user.clone(), until);
+        }
+    }
+
+    /// Returns until when a user has sent too much, as far as this process remembers.
+    pub(crate) fn remembered_limit(&self, user: &UserId) -> Option<Ms> {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).get(user).copied()
     }
 
     /// Logs an error once. A failure of the service is logged as an error and counted.

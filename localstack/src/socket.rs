@@ -8,9 +8,7 @@ use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{
-    CONTENT_TYPE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, USER_AGENT,
-};
+use axum::http::header::{CONTENT_TYPE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -165,16 +163,9 @@ async fn connect(
     if !(200..300).contains(&status) {
         return Err(refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), "Forbidden"));
     }
-    Ok(header(&result, SEC_WEBSOCKET_PROTOCOL.as_str()).and_then(|value| HeaderValue::try_from(value).ok()))
-}
-
-/// Returns a header of a result, from `headers` or `multiValueHeaders`, in upper or lower case.
-fn header(result: &Value, name: &str) -> Option<String> {
-    let find = |headers: &Value| {
-        let found = headers.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.clone();
-        found.as_str().or_else(|| found[0].as_str()).map(str::to_owned)
-    };
-    find(&result["headers"]).or_else(|| find(&result["multiValueHeaders"]))
+    // Only where AWS documents it: no other map and no other spelling.
+    let protocol = result["headers"]["Sec-WebSocket-Protocol"].as_str();
+    Ok(protocol.and_then(|value| HeaderValue::try_from(value).ok()))
 }
 
 /// The client of a connection, as every event of the connection describes it.

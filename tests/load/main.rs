@@ -6,6 +6,7 @@
 mod api;
 mod audience;
 mod connections;
+mod flood;
 mod groups;
 mod messages;
 mod plot;
@@ -42,6 +43,7 @@ enum What {
     Messages(messages::Options),
     Connections(connections::Options),
     Groups(groups::Options),
+    Flood(flood::Options),
 }
 
 #[tokio::main]
@@ -51,6 +53,7 @@ async fn main() -> Result<(), Failure> {
     match &options.what {
         What::Messages(what) => messages::run(what, options.server.as_deref()).await,
         What::Connections(what) => connections::run(what, options.server.as_deref()).await,
+        What::Flood(what) => flood::run(what, options.server.as_deref()).await,
         What::Groups(what) => groups::run(what, options.server.as_deref()).await,
     }
 }

@@ -179,7 +179,7 @@ async fn measure(
 }
 
 /// Creates friendships or groups. Returns the address for the frames of each party.
-async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<String>, Failure> {
+pub(crate) async fn acquaint(server: &Server, kind: Kind, parties: usize) -> Result<Vec<String>, Failure> {
     let http = Client::new();
     let http = &http;
     let befriend = async |n: usize| -> Result<String, Failure> {
@@ -222,7 +222,7 @@ struct Frame {
 type Arrival = (u64, Instant);
 
 /// Pairs or groups of connections. The first of each sends.
-struct Field {
+pub(crate) struct Field {
     kind: Kind,
     senders: Vec<UnboundedSender<String>>,
     addresses: Vec<String>,
@@ -234,7 +234,7 @@ struct Field {
 }
 
 impl Field {
-    fn new(sockets: Vec<Socket>, addresses: Vec<String>, kind: Kind) -> Self {
+    pub(crate) fn new(sockets: Vec<Socket>, addresses: Vec<String>, kind: Kind) -> Self {
         let size = if kind == Kind::Group { MEMBERS } else { 2 };
         let wanted = if kind == Kind::Group { MEMBERS - 1 } else { 1 };
         let (mut senders, mut arrivals) = (Vec::new(), Vec::new());
@@ -273,7 +273,7 @@ impl Field {
 
     /// Each sender waits for its message to arrive, and then sends the next. Returns the number of messages that
     /// arrived.
-    async fn at_highest_rate(&self, time: Duration) -> Result<u64, Failure> {
+    pub(crate) async fn at_highest_rate(&self, time: Duration) -> Result<u64, Failure> {
         let (end, sent) = (Instant::now() + time, AtomicU64::new(0));
         let sent_by = async |party: usize| -> Result<(), Failure> {
             let mut arrivals = self.arrivals[party].lock().await;
@@ -297,7 +297,7 @@ impl Field {
 
     /// Sends at a fixed rate, by one party after the other. Returns how long each message took, from when it was due
     /// until its last receiver had it.
-    async fn at_rate(&self, rate: f64, time: Duration) -> Result<Vec<Duration>, Failure> {
+    pub(crate) async fn at_rate(&self, rate: f64, time: Duration) -> Result<Vec<Duration>, Failure> {
         let count = (rate * time.as_secs_f64()) as u64;
         let (began, first) = (Instant::now() + Duration::from_millis(10), self.numbers.load(Relaxed));
         let due = |number: u64| began + Duration::from_secs_f64((number - first) as f64 / rate);

@@ -20,6 +20,9 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::{Failure, process, progress};
 
+/// Without it, no user could send as much as these measurements do.
+pub(crate) const NO_LIMIT: (&str, &str) = ("MESSAGES_PER_MINUTE", "0");
+
 /// The local stack as a process of its own.
 pub(crate) struct Server {
     child: Child,
@@ -30,7 +33,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(program: Option<&Path>) -> Result<Self, Failure> {
-        Self::start_with(program, &[], &[]).await
+        Self::start_with(program, &[], &[NO_LIMIT]).await
     }
 
     /// Starts the server with these arguments and variables in addition to the usual ones.

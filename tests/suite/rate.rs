@@ -158,3 +158,17 @@ async fn a_banned_user_whose_connection_survived_is_told_and_closed_at_the_next_
     let pull = call("GET", "bob", "/api/message", None, "", None);
     assert_eq!(body::<Value>(&inside.done(&functions::pull_messages::FUNCTION, &pull).await), json!([]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_with_the_type_of_an_event_of_the_gateway_changes_nothing() {
+    let Some(inside) = inside(&[]) else { return };
+    let phone = inside.connect("alice").await;
+    let before = inside.world().partition("USER#alice");
+    for (function, kind) in [(&functions::disconnect::FUNCTION, "$disconnect"), (&connect::FUNCTION, "$connect")] {
+        let mut event = socket_event(kind, "alice", &phone, Some(&json!({ "type": kind }).to_string()));
+        event["requestContext"]["eventType"] = json!("MESSAGE");
+        let answer = inside.invoke(function, &event.to_string()).await.expect("an answer");
+        assert_eq!(serde_json::from_str::<Value>(&answer).expect("JSON")["statusCode"], 400);
+        assert_eq!(inside.world().partition("USER#alice"), before);
+    }
+}

@@ -27,6 +27,8 @@ pub(crate) struct SocketEvent {
     pub(crate) connection: ConnectionId,
     /// When the event reached the gateway.
     pub(crate) arrived: Ms,
+    /// Whether the event is a frame, not the beginning or the end of the connection.
+    pub(crate) is_frame: bool,
     /// The frame, if it is text.
     pub(crate) frame: Option<String>,
     /// The subprotocol of ours that the client offered.
@@ -40,6 +42,14 @@ pub(crate) struct SocketEvent {
 }
 
 impl SocketEvent {
+    /// Refuses a frame. A client may send one whose type is the key of a route of the gateway itself, such as `$disconnect`.
+    pub(crate) fn require_no_frame(&self) -> Result<()> {
+        match self.is_frame {
+            false => Ok(()),
+            true => Err(Error::BadRequest("type must not be that of an event of the gateway".to_owned())),
+        }
+    }
+
     fn decode(request: Request) -> Result<Self> {
         let Some(RequestContext::WebSocket(context)) = request.request_context_ref() else {
             return Err(malformed("it is no WebSocket event"));
@@ -60,6 +70,7 @@ impl SocketEvent {
                 .ok_or_else(|| malformed("no connectionId"))?,
             arrived: u64::try_from(context.request_time_epoch).unwrap_or(0),
             connected_at: u64::try_from(context.connected_at).unwrap_or(0),
+            is_frame: context.event_type.as_deref() == Some("MESSAGE"),
             close,
             subprotocol,
             version,

@@ -45,7 +45,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
             Address::Group(group) => {
                 let reading = app.table.sender(group, &call.user);
                 let (sender, counted) = gate::counted(app, &call.user, reading).await?;
-                gate::admit(app, &sender.state, counted)?;
+                gate::admit(app, &call.user, &sender.state, counted)?;
                 sender.membership().ok_or_else(not_a_member)?;
                 let moved = app.table.mark_read(&call.user, &with, until, false).await?;
                 (moved, Audience { reader: sender.state, other: None })
@@ -62,7 +62,7 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
 
 async fn mark_with_user(app: &App, reader: &UserId, other: &UserId, until: MessageId) -> Result<(bool, Audience)> {
     let (standing, counted) = gate::counted(app, reader, app.table.mutual_standing(reader, other)).await?;
-    gate::admit(app, &standing.sender, counted)?;
+    gate::admit(app, reader, &standing.sender, counted)?;
     let may_know = !standing.blocked && !standing.blocks;
     let with = Address::User(other.clone());
     let (moved, state) =

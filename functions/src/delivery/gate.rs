@@ -55,14 +55,29 @@ async fn count(app: &App, user: &UserId) -> Counted {
 }
 
 /// Refuses a banned user, and one who has sent too much.
-pub(crate) fn admit(app: &App, state: &State, Counted(by_count): Counted) -> Result<()> {
+pub(crate) fn admit(app: &App, user: &UserId, state: &State, Counted(by_count): Counted) -> Result<()> {
     require_no_ban(app, state)?;
     let now = app.clock.now_ms();
     match state.limited_until.max(by_count) {
         Some(until) if until > now => {
-            app.metrics.count(Metric::RateLimited);
-            Err(Error::RateLimited { retry_after_ms: until - now })
+            app.remember_limit(user, until);
+            Err(refusal(app, until - now))
         }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(app: &App, retry_after_ms: Ms) -> Error {
+    app.metrics.count(Metric::RateLimited);
+    Error::RateLimited { retry_after_ms }
+}
+
+/// Refuses a frame of a user who has sent too much, if this process remembers it. So a flood costs no reads. A ban closes
+/// connections, so the frames of a banned user end anyway.
+pub(crate) fn require_no_remembered_limit(app: &App, user: &UserId) -> Result<()> {
+    let now = app.clock.now_ms();
+    match app.remembered_limit(user).and_then(|until| until.checked_sub(now)) {
+        Some(left) if left > 0 => Err(refusal(app, left)),
         _ => Ok(()),
     }
 }

@@ -52,7 +52,7 @@ impl By<'_> {
     ) -> Result<T> {
         let Self::User(caller) = self else { return reading.await };
         let (read, counted) = gate::counted(app, caller, reading).await?;
-        gate::admit(app, state(&read), counted)?;
+        gate::admit(app, caller, state(&read), counted)?;
         Ok(read)
     }
 }

@@ -108,6 +108,9 @@ pub(crate) async fn send<T>(
     answer: impl AsyncFnOnce(Accepted) -> Result<T>,
 ) -> Result<T> {
     let Sending { sender, author, connection, arrived, submission, pushes } = sending;
+    if connection.is_some() {
+        gate::require_no_remembered_limit(app, sender)?;
+    }
     let ground = ground(app, sender, author, &submission.to).await?;
     let request = submission.request_id.as_ref();
     let message = Message {
@@ -158,7 +161,7 @@ async fn ground(app: &App, sender: &UserId, author: Author, to: &Address) -> Res
     }
     let (ground, counted): (Ground, Counted) = gate::counted(app, sender, reading).await?;
     let (Ground::Private(Standing { sender: state, .. }) | Ground::Group(Sender { state, .. })) = &ground;
-    gate::admit(app, state, counted)?;
+    gate::admit(app, sender, state, counted)?;
     Ok(ground)
 }
 

@@ -29,6 +29,7 @@ pub static FUNCTION: Function = Function::socket("connect", &["$connect"], Needs
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        event.require_no_frame()?;
         let state = announce(app, event).await?;
         let (stamped, tidied) = futures::join!(stamp(app, event), tidy(app, event, &state));
         stamped?;

@@ -17,6 +17,7 @@ pub static FUNCTION: Function = Function::socket("disconnect", &["$disconnect"],
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
+        event.require_no_frame()?;
         // The gateway saw the end before it invoked this function, and the invocation may have waited.
         let ended = if event.arrived == 0 { app.clock.now_ms() } else { event.arrived };
         let age = ended.saturating_sub(event.connected_at);

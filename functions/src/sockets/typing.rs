@@ -33,10 +33,13 @@ fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Repl
                 return Ok(Reply::empty());
             }
         };
+        if gate::require_no_remembered_limit(app, &event.user).is_err() {
+            return Ok(Reply::empty());
+        }
         let reading =
             async { futures::try_join!(app.table.standing(&event.user, &receiver), app.table.state(&receiver)) };
         let ((standing, state), counted) = gate::counted(app, &event.user, reading).await?;
-        match gate::admit(app, &standing.sender, counted) {
+        match gate::admit(app, &event.user, &standing.sender, counted) {
             Ok(()) => {}
             Err(error @ Error::Banned { .. }) => {
                 reply::refuse_by(app, event, &error, None).await?;

@@ -163,9 +163,13 @@ impl Notes {
         match sent.to {
             To::User(_) if is_own => Certainty::Surely,
             To::User(receiver) if receiver != user => Certainty::Never,
+            To::User(_) if sent.by_back_end => unblocked,
             To::User(_) => unblocked.min(self.are_friends(user, sent.sender, sent.during)),
             To::Group(group) => {
-                let sends = self.membership(group, sent.sender, sent.during);
+                let sends = match sent.by_back_end {
+                    true => Certainty::Surely,
+                    false => self.membership(group, sent.sender, sent.during),
+                };
                 sends.min(unblocked).min(self.place(group, user, sent.during, reading))
             }
         }
