@@ -64,7 +64,7 @@ pub(crate) struct Serve {
     /// Port of the public gateway: WebSocket at /ws, REST API at /api, a page at /; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 3000)]
     public_port: u16,
-    /// Port of the internal gateway: /notification, /relationship, /@connections, /dev/events; 0 for a free port
+    /// Port of the internal API, of direct invocation, /@connections and /dev/events; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 3001)]
     internal_port: u16,
     /// Port of DynamoDB, for any AWS tool; 0 for a free port

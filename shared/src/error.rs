@@ -35,9 +35,9 @@ pub enum Error {
     /// The frame in a body is malformed; the text names the field and is for the client.
     #[error("bad request: {0}")]
     Frame(String),
-    /// The `requestId` was used for another message.
-    #[error("conflict: the requestId was used for another message")]
-    RequestIdReused,
+    /// The `requestId` was used for something else. The text says for what, and is for the client.
+    #[error("conflict: the requestId was used for {0}")]
+    RequestIdReused(&'static str),
     /// The manager of a group has muted the caller.
     #[error("forbidden: the caller is muted until {until}")]
     Muted {
@@ -131,7 +131,7 @@ pub enum ErrorCode {
 /// What a banned user is told.
 pub const BANNED: &str = "you are banned";
 
-/// What a user is told who has sent too much.
+/// The text for a user over the limit.
 pub const RATE_LIMITED: &str = "you have sent too much in this minute";
 
 impl Error {
@@ -154,9 +154,7 @@ impl Error {
             Self::Forbidden(detail) => (403, "Forbidden", detail.clone()),
             Self::MethodNotAllowed(allowed) => (405, "Method Not Allowed", format!("allowed here: {allowed}")),
             Self::Conflict(detail) => (409, "Conflict", detail.clone()),
-            Self::RequestIdReused => {
-                (409, "Conflict", "requestId was used for another message in the last ten minutes".to_owned())
-            }
+            Self::RequestIdReused(other) => (409, "Conflict", format!("requestId was used for {other}")),
             Self::Muted { .. } => (403, "Forbidden", "the manager of the group has muted you".to_owned()),
             Self::Banned { .. } => (403, "Forbidden", BANNED.to_owned()),
             Self::RateLimited { .. } => (429, "Too Many Requests", RATE_LIMITED.to_owned()),
@@ -174,7 +172,7 @@ impl Error {
         };
         let (code, until) = match self {
             Self::Frame(_) => (Some(ErrorCode::BadRequest), None),
-            Self::RequestIdReused => (Some(ErrorCode::RequestIdReused), None),
+            Self::RequestIdReused(_) => (Some(ErrorCode::RequestIdReused), None),
             Self::Muted { until } => (Some(ErrorCode::Muted), Some(*until)),
             Self::Banned { until } => (Some(ErrorCode::Banned), Some(*until)),
             Self::RateLimited { .. } => (Some(ErrorCode::RateLimited), None),

@@ -63,7 +63,7 @@ async fn a_message_of_the_back_end_reaches_a_group_that_the_sender_is_not_in() {
 }
 
 #[tokio::test]
-async fn who_blocks_the_sender_gets_no_message_and_the_answer_is_the_same() {
+async fn a_blocker_gets_no_message_and_the_answer_is_the_same() {
     let (shop, alice, back_end) = (User::new("shop"), User::new("alice"), BackEnd::new());
     alice.block(&shop).await;
     let mut phone = alice.connect().await;
@@ -155,6 +155,19 @@ async fn the_back_end_recalls_any_message() {
 }
 
 #[tokio::test]
+async fn a_receiver_who_is_no_friend_is_told_of_a_recall() {
+    let (shop, alice, back_end) = (User::new("shop"), User::new("alice"), BackEnd::new());
+    let mut phone = alice.connect_2().await;
+    let sent: Value = post(&back_end, "/message", &to_user(&shop, &alice, "wrong")).await.json();
+    phone.expect_private(&shop, "wrong").await;
+    let id = sent["id"].as_str().expect("an id");
+    let path = format!("/message/{id}?receiverId={}&from={}", alice.id(), shop.id());
+    call(&back_end, "DELETE", &path).await.empty();
+    let recalled = phone.next("a RECALLED").await;
+    assert!(recalled.says("type", "RECALLED") && recalled.id() == id, "{recalled:?}");
+}
+
+#[tokio::test]
 async fn the_back_end_recalls_in_groups_for_members_only() {
     let (alice, bob, _, group) = three_in_a_group().await;
     let (mut phone, back_end) = (alice.connect().await, alice.back_end());
@@ -195,13 +208,20 @@ async fn a_group_is_made_with_its_members() {
 #[tokio::test]
 async fn a_repeat_by_its_request_id_makes_one_group() {
     let (agent, alice, back_end) = (User::new("agent"), User::new("alice"), BackEnd::new());
-    let body =
+    let mut body =
         json!({ "name": "order", "managerId": agent.id(), "usersId": [alice.id()], "requestId": new_request_id() });
     let group: String = post(&back_end, "/group", &body).await.json();
     alice.leave_group(&group).await.empty();
     assert_eq!(post(&back_end, "/group", &body).await.json::<String>(), group);
     assert_eq!(agent.group(&group).await.members(), [agent.id()], "a repeat brings nobody back");
     assert_eq!(agent.groups().await.len(), 1);
+    for (field, other) in [("name", json!("refund")), ("managerId", json!(alice.id())), ("usersId", json!([]))] {
+        let same = std::mem::replace(&mut body[field], other);
+        let reused = post(&back_end, "/group", &body).await.refused(409, "requestId");
+        assert_eq!(reused.code.as_deref(), Some("request_id_reused"));
+        body[field] = same;
+    }
+    assert_eq!(post(&back_end, "/group", &body).await.json::<String>(), group);
 }
 
 #[tokio::test]
@@ -243,6 +263,14 @@ async fn a_group_is_renamed_handed_over_and_dissolved() {
     call(&back_end, "PUT", &path(&format!("?name=x&managerId={}", agent.id()))).await.refused(400, "managerId");
     call(&back_end, "PUT", &path("?name=%20")).await.refused(400, "name");
     call(&back_end, "PUT", "/group/nobody?name=x").await.refused(404, "no such group");
+    // Whoever means one member must not dissolve the group.
+    call(&back_end, "DELETE", &path(&format!("?userId={}", bob.id()))).await.refused(400, "no parameters");
+    let with_body = back_end.call(Method::DELETE, &path("")).json(&json!({ "userId": bob.id() }));
+    with_body.send().await.refused(400, "a member is part of the path");
+    let member = json!({ "method": "DELETE", "groupId": group, "user": bob.id() });
+    let refusal = back_end.invoke("manage_group", &member).await.expect_err("a refusal");
+    assert!(refusal.error_message.contains("only method and groupId"), "{refusal:?}");
+    assert_eq!(agent.group(&group).await.users_id.len(), 2);
     for _ in 0..2 {
         call(&back_end, "DELETE", &path("")).await.empty();
     }

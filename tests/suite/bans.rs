@@ -225,6 +225,40 @@ async fn an_export_has_what_is_stored_of_a_user() {
 }
 
 #[tokio::test]
+async fn an_export_of_the_largest_contents_comes_in_pages() {
+    let alice = User::new("alice");
+    let friends: Vec<User> = (0..4).map(|n| User::new(&format!("friend-{n}"))).collect();
+    let mut phone = alice.connect().await;
+    // Quotes double as they are escaped.
+    let largest = "\"".repeat(15_000);
+    for friend in &friends {
+        alice.befriend(friend).await;
+        for _ in 0..28 {
+            phone.send(friend, largest.as_str()).await;
+        }
+    }
+    let (mut after, mut messages) = (String::new(), 0);
+    within("the export", async {
+        loop {
+            let path = format!("/user/{}/export{after}", alice.id());
+            let answer = call(&alice.back_end(), "GET", &path).await;
+            // A function answers with at most 6 MB, and the body is escaped in it.
+            let bytes = json!(answer.body).to_string().len();
+            assert!(bytes < 6_000_000, "{bytes}");
+            let page: Value = answer.json();
+            let entries = page["entries"].as_array().expect("entries");
+            messages += entries.iter().filter(|entry| entry["kind"] == "message").count();
+            match page["next"].as_str() {
+                Some(next) => after = format!("?after={next}"),
+                None => break,
+            }
+        }
+    })
+    .await;
+    assert_eq!(messages, 4 * 28);
+}
+
+#[tokio::test]
 async fn a_user_who_sends_too_much_must_wait() {
     let Some(local) = Local::start(with(&[("MESSAGES_PER_MINUTE", "5")])).await else { return };
     let (alice, bob) = friends_at(local.deployment()).await;

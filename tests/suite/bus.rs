@@ -61,7 +61,7 @@ async fn a_message_that_no_connection_took_makes_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_withheld_message_makes_an_equal_call_that_no_rule_matches() {
+async fn a_withheld_message_makes_an_event_of_equal_size() {
     let mut sizes = Vec::new();
     for is_blocked in [false, true] {
         let Some(inside) = inside(&[]) else { return };

@@ -534,7 +534,7 @@ async fn back_end(rows: &mut Vec<Row>) {
     rows.push(row.within(3.0, 2.0, 6));
     let export = json!({ "userId": "shop" });
     let (row, _) = invoke("first page of an export", &functions::export_user::FUNCTION, export).await;
-    rows.push(row.within(0.0, 64.0, 32));
+    rows.push(row.within(0.0, 80.0, 32));
     for (name, variable, limits) in [
         ("private message, counted for the limit, receiver away", ("MESSAGES_PER_MINUTE", "100"), (3.0, 4.0, 3)),
         ("private message, receiver away, with a bus", ("EVENT_BUS_NAME", "bus"), (2.0, 4.0, 4)),

@@ -1,6 +1,7 @@
 //! The erasure of a user, job by job. The functions run in this process, the test runs the jobs of the queue, kills them at
 //! any call, and reads the whole table afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -70,14 +71,15 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Option<Self> {
+        let variables = [&QUEUED[..], &[("MAX_GROUP_MEMBERS", "100000")]].concat();
         if Deployment::is_elsewhere() {
             return None;
         }
         let world = World::new(1);
         let (left, killed) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::<Notify>::default());
         let wire = Fragile { wire: Wire(world.clone()), left: left.clone(), killed: killed.clone() };
-        let fragile = Inside::over(world.clone(), SharedHttpClient::new(wire), &QUEUED);
-        let inside = Inside::over(world.clone(), SharedHttpClient::new(Wire(world)), &QUEUED);
+        let fragile = Inside::over(world.clone(), SharedHttpClient::new(wire), &variables);
+        let inside = Inside::over(world.clone(), SharedHttpClient::new(Wire(world)), &variables);
         for friend in ["bob", "carol", "dan"] {
             inside.tie(ERASED, "friendId", friend).await;
         }
@@ -101,7 +103,9 @@ impl Scene {
 
     async fn talk(&self) {
         let phone = self.inside.connect(ERASED).await;
-        self.inside.connect("bob").await;
+        for friend in ["bob", "carol", "eve"] {
+            self.inside.connect_as(friend, "2").await;
+        }
         let say = async |to: Value, content: &str| {
             let mut frame = json!({ "type": "unicast", "content": content, "requestId": content });
             frame.as_object_mut().expect("an object").extend(to.as_object().expect("an object").clone());
@@ -187,6 +191,13 @@ impl Scene {
         panic!("the jobs do not end");
     }
 
+    /// The ids of the messages of whose recall a user was told.
+    fn recalls_told_to(&self, user: &str) -> BTreeSet<String> {
+        let frames = self.inside.taken_by(user);
+        let recalls = frames.iter().filter(|frame| frame["type"] == "RECALLED");
+        recalls.map(|frame| frame["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
     /// Asserts that the table has the user and their contents where it is documented, and nowhere else.
     fn assert_nothing_left(&self, when: &str) {
         for item in self.inside.world().all_items() {
@@ -202,6 +213,12 @@ impl Scene {
                 ("USER#zoe", "BAN" | "ERASED") => true,
                 ("USER#dan", _) => sk.starts_with("LOG#") || sk == "READ#u#zoe",
                 ("USER#fay", _) => sk.starts_with("INVITE#"),
+                // An abandoned draft, which expires within days.
+                (_, "DRAFT") => item.get("abandoned").is_some(),
+                // What was withheld during the block stays withheld for as long as it is there.
+                ("USER#carol" | "USER#gil", "VIEW#BLOCK#zoe") => {
+                    item.get("since").is_none() && item.get("expiresAt").is_some()
+                }
                 _ => is_recalled && item.get("content").is_none(),
             };
             assert!(is_documented, "{when}: {text}");
@@ -270,6 +287,100 @@ async fn a_send_that_was_under_way_is_erased_by_the_second_pass() {
     scene.inside.world().put(&late);
     scene.finish(0).await;
     scene.assert_nothing_left("after a late write");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_see_the_messages_are_told_of_their_recall() {
+    let Some(scene) = Scene::new().await else { return };
+    scene.erase().await;
+    scene.finish(0).await;
+    // Three private messages, three in the managed group, one in the other.
+    assert_eq!(scene.recalls_told_to("bob").len(), 7);
+    // The erased user blocks eve. She gets their messages all the same.
+    assert_eq!(scene.recalls_told_to("eve").len(), 3);
+    assert!(scene.recalls_told_to("carol").is_empty(), "carol blocks the erased user");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_blocked_an_erased_user_sees_nothing_that_was_withheld() {
+    let Some(scene) = Scene::new().await else { return };
+    scene.erase().await;
+    scene.finish(0).await;
+    let history = call("GET", "carol", "/api/history", None, "&userId=zoe", None);
+    let shown: Value = body(&scene.inside.done(&functions::get_history::FUNCTION, &history).await);
+    let shown = shown.as_array().expect("entries");
+    assert_eq!(shown.len(), 1, "what came before the block: {shown:?}");
+    assert!(shown[0].get("recalledAt").is_some(), "{shown:?}");
+    // As long as messages are kept, and no longer.
+    pass(31 * 24 * 60 * 60).await;
+    let ties = scene.invoke(&functions::relationship::FUNCTION, json!({ "method": "GET", "userId": "carol" })).await;
+    assert_eq!(ties["blocks"], json!([]), "{ties}");
+    scene.inside.tie("carol", "blockedId", ERASED).await;
+    let ties = scene.invoke(&functions::relationship::FUNCTION, json!({ "method": "GET", "userId": "carol" })).await;
+    assert_eq!(ties["blocks"], json!([ERASED]), "a new block does not expire");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_late_does_nothing_to_a_user_who_came_back() {
+    let Some(scene) = Scene::new().await else { return };
+    scene.erase().await;
+    let first = scene.inside.world().take_jobs();
+    for job in &first {
+        scene.run(job).await;
+    }
+    scene.finish(0).await;
+    pass(31 * 24 * 60 * 60).await;
+    let (phone, group) = (scene.inside.connect(ERASED).await, scene.inside.create_group(ERASED).await);
+    scene.inside.tie(ERASED, "friendId", "bob").await;
+    scene.inside.send(ERASED, &phone, &json!({ "type": "multicast", "groupId": group, "content": "I am back" })).await;
+    let before = scene.inside.world().all_items();
+    for job in &first {
+        scene.run(job).await;
+    }
+    assert_eq!(scene.inside.world().all_items(), before);
+    assert!(scene.inside.world().take_jobs().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_group_that_is_being_made_is_erased_too() {
+    let Some(scene) = Scene::new().await else { return };
+    let users: Vec<String> = (0..1_200).map(|n| format!("user-{n:05}")).collect();
+    let ask = async |manager: &str, more: &str| {
+        let users: Vec<&str> = users.iter().map(String::as_str).chain([more]).collect();
+        let made =
+            json!({ "method": "POST", "name": "large", "managerId": manager, "usersId": users, "requestId": manager });
+        scene.invoke(&functions::manage_group::FUNCTION, made).await;
+        scene.inside.world().take_jobs()
+    };
+    // One that the user would manage, and one that the user would be a member of.
+    let (own, other) = (ask(ERASED, "hal").await, ask("hal", ERASED).await);
+    for job in [&own[..1], &other[..]].concat() {
+        scene.run(&job).await;
+    }
+    let makes = scene.inside.world().take_jobs();
+    scene.erase().await;
+    let erases = scene.inside.world().take_jobs();
+    for job in erases.iter().chain(&own[1..]) {
+        scene.run(job).await;
+    }
+    let later = scene.inside.world().take_jobs();
+    pass(20).await;
+    for job in &makes {
+        scene.run(job).await;
+    }
+    pass(660).await;
+    for job in &later {
+        scene.run(job).await;
+    }
+    scene.finish(0).await;
+    assert!(!scene.is_erasing().await);
+    scene.assert_nothing_left("two groups were being made");
+    let list = call("GET", "hal", "/api/group", None, "&detailed=false", None);
+    let groups: Vec<String> = body(&scene.inside.done(&functions::list_groups::FUNCTION, &list).await);
+    assert_eq!(groups.len(), 1, "the group of the erased manager is abandoned");
+    let shown =
+        scene.invoke(&functions::manage_group::FUNCTION, json!({ "method": "GET", "groupId": groups[0] })).await;
+    assert_eq!(shown["members"], 1_201);
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,18 @@ impl Scene {
         (group, self.0.world().take_jobs())
     }
 
+    /// Asks for another group with the `requestId` of the first.
+    async fn ask_for_another(&self, others: usize) {
+        let users: Vec<String> = (0..others).map(|n| format!("user-{n:05}")).collect();
+        let payload = json!({
+            "method": "POST", "name": "others", "managerId": "agent", "usersId": users, "requestId": "r",
+        });
+        let refused = self.0.invoke(&manage_group::FUNCTION, &payload.to_string()).await;
+        let refusal = format!("{:?}", refused.expect_err("a refusal"));
+        assert!(refusal.contains("requestId"), "{refusal}");
+        assert!(self.0.world().take_jobs().is_empty());
+    }
+
     async fn get(&self, group: &str) -> Value {
         self.invoke(json!({ "method": "GET", "groupId": group })).await
     }
@@ -109,6 +121,9 @@ async fn a_repeat_of_the_call_goes_on_with_the_same_group() {
     let Some(scene) = Scene::new(&[]) else { return };
     let (group, first) = scene.ask(1_500).await;
     scene.run(&first[..1]).await;
+    for others in [3, 1_500] {
+        scene.ask_for_another(others).await;
+    }
     let (again, second) = scene.ask(1_500).await;
     assert_eq!(again, group);
     scene.run(&second).await;
@@ -119,6 +134,9 @@ async fn a_repeat_of_the_call_goes_on_with_the_same_group() {
     assert_eq!(scene.get(&group).await["members"], 1_501);
     let (made, jobs) = scene.ask(1_500).await;
     assert_eq!((made, jobs.len()), (group, 0));
+    for others in [3, 1_500] {
+        scene.ask_for_another(others).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,8 @@ const RARE: &[(&str, &str)] = &[
     ("notification dynamodb:UpdateItem USER#", "a connection has died unnoticed"),
     ("pull_messages dynamodb:BatchGetItem GROUP#", NOT_TAKEN),
     ("pull_messages dynamodb:BatchGetItem USER#", NOT_TAKEN),
-    ("pull_messages dynamodb:BatchWriteItem GROUP#", CUT_SHORT),
+    ("pull_messages dynamodb:DeleteItem GROUP#", CUT_SHORT),
+    ("pull_messages dynamodb:DeleteItem USER#", CUT_SHORT),
 ];
 
 /// How long a job may take.

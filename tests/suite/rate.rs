@@ -139,7 +139,7 @@ async fn a_handshake_at_the_time_of_a_ban_or_kick_leaves_no_open_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_banned_user_whose_connection_survived_is_told_and_closed_at_the_next_frame() {
+async fn a_surviving_connection_of_a_banned_user_is_closed_at_its_next_frame() {
     let Some(inside) = inside(&[]) else { return };
     inside.tie("alice", "friendId", "bob").await;
     let phone = inside.connect_as("alice", "2").await;

@@ -1,7 +1,7 @@
 //! `GET /user/{userId}/export?after=`, or a direct invocation with `userId` and `after`: what is stored of a user, page by page.
 //! 200: `{entries, next?}`. The next page is `after=<next>`. 400: a wrong field.
 //!
-//! An entry has a `kind`: `user`, `friend`, `block`, `group`, `invitation`, `read`, or `message` (what the user received, and
+//! An entry has a `kind`: `user`, `friend`, `block`, `group`, `invitation`, `read`, or `message` (private messages to the user, and
 //! what the user wrote to present friends and in present groups). Who blocks the user is left out, and so is what others wrote
 //! and the user does not get.
 
@@ -31,8 +31,12 @@ pub static FUNCTION: Function = Function::internal(
     Endpoint { parameters: &["after"], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
 );
 
-/// The most steps of one call: queries, or queries at once.
+/// The most steps of one call. A step is one query, or several parallel queries.
 const MAX_STEPS: usize = 16;
+
+/// All places of a partition sort before this, and DynamoDB allows so many bytes.
+const MAX_PLACE: &str = "~";
+const MAX_PLACE_BYTES: usize = 1_024;
 
 /// How many conversations are read at once.
 const AT_ONCE: i32 = 8;
@@ -47,9 +51,9 @@ const ITEMS: i32 = 500;
 /// Where a page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cursor {
-    /// Behind this place of the user's own partition, or at its beginning.
+    /// After this sort key of the user's own partition, or at its beginning.
     Own(Option<String>),
-    /// What the user wrote to friends: those behind this one, or from this message on to it.
+    /// What the user wrote to friends: after this friend, or from this message to one friend.
     Friends(Option<UserId>, Option<(UserId, MessageId)>),
     /// What the user wrote in groups, in the same way.
     Groups(Option<GroupId>, Option<(GroupId, MessageId)>),
@@ -177,10 +181,13 @@ async fn friends(
     let Some((last, _)) = some.last().cloned() else { return Ok(Some(Cursor::Groups(None, None))) };
     let parts = some.iter().map(|(friend, from)| app.table.read_private(user, friend, reading(*from), ITEMS, None));
     let parts = futures::future::try_join_all(parts).await?;
-    for ((friend, _), part) in some.into_iter().zip(parts) {
+    for ((friend, _), part) in some.iter().zip(parts) {
         add_own(page, user, &part);
         if let (Some(_), Some(position)) = (part.rest, part.position) {
-            return Ok(Some(Cursor::Friends(None, Some((friend, position.next())))));
+            return Ok(Some(Cursor::Friends(None, Some((friend.clone(), position.next())))));
+        }
+        if page.bytes >= PAGE_BYTES {
+            return Ok(Some(Cursor::Friends(Some(friend.clone()), None)));
         }
     }
     Ok(Some(Cursor::Friends(Some(last), None)))
@@ -239,10 +246,14 @@ impl Cursor {
     fn decode(text: &str) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (kind, rest) = text.split_once(' ')?;
+        if kind == "o" {
+            // A place may have any characters, but all of them lie in this range.
+            let is_place = rest.is_empty() || (" "..MAX_PLACE).contains(&rest) && rest.len() <= MAX_PLACE_BYTES;
+            return is_place.then(|| Self::Own(Some(rest.to_owned()).filter(|place| !place.is_empty())));
+        }
         let (id, from) = rest.split_once(' ').map_or((rest, None), |(id, from)| (id, Some(from)));
         let from = from.map(|from| MessageId::parse(from).ok().ok_or(())).transpose().ok()?;
         Some(match (kind, from) {
-            ("o", None) => Self::Own(Some(id.to_owned()).filter(|id| !id.is_empty())),
             ("f", None) if id.is_empty() => Self::Friends(None, None),
             ("f", None) => Self::Friends(Some(UserId::parse(id).ok()?), None),
             ("f", Some(from)) => Self::Friends(None, Some((UserId::parse(id).ok()?, from))),
@@ -272,6 +283,7 @@ mod tests {
         for cursor in [
             Cursor::Own(None),
             Cursor::Own(Some("LOG#01H".to_owned())),
+            Cursor::Own(Some("SENT#a b  \u{e9}".to_owned())),
             Cursor::Friends(None, None),
             Cursor::Friends(Some(user.clone()), None),
             Cursor::Friends(None, Some((user, id))),
@@ -281,7 +293,15 @@ mod tests {
         ] {
             assert_eq!(Cursor::decode(&cursor.encode()).as_ref(), Some(&cursor));
         }
-        for wrong in ["", "o", "b", "!", &URL_SAFE_NO_PAD.encode("f a b"), &URL_SAFE_NO_PAD.encode("f /")] {
+        for wrong in [
+            "",
+            "o",
+            "b",
+            "!",
+            &URL_SAFE_NO_PAD.encode("f a b"),
+            &URL_SAFE_NO_PAD.encode("f /"),
+            &URL_SAFE_NO_PAD.encode("o \u{7f}"),
+        ] {
             assert!(super::cursor(Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -1,13 +1,14 @@
 //! Groups of the back end, without invitations. All calls are idempotent, apart from a `POST` without `requestId`.
 //!
 //! - `POST /group`, body `{"name", "managerId", "usersId", "requestId"?}`: makes a group. 200: its id. 202, with its id: jobs
-//!   make it, since it has more than 1,000 members. 409: a user has reached the limit of groups.
+//!   make it, since it has more than 1,000 members. 409: users have reached the limit of groups, or the `requestId` was used
+//!   for another group.
 //! - `GET /group/{groupId}` → `{id, name, managerId, members, making?, usersId?}`. `usersId` is left out while the group is
 //!   being made, and if it is too long for one answer.
 //! - `PUT /group/{groupId}?name=` renames a group; with `managerId` instead, it hands it to that member.
 //! - `DELETE /group/{groupId}` dissolves it.
-//! - `PUT` and `DELETE /group/{groupId}/members/{userId}` put a user in and take them out. 409: there is no place, or the user is
-//!   the manager.
+//! - `PUT` and `DELETE /group/{groupId}/members/{userId}` put a user in and take them out. 409: the group is full, the user has
+//!   reached the limit of groups, or the user is the manager.
 //!
 //! 400: a wrong field. 404: there is no such group. Or a direct invocation: `{"method": "POST" | "GET" | "PUT" | "DELETE"}` with
 //! these fields.
@@ -20,7 +21,7 @@ use shared::frame::{GroupChanged, GroupEvent, encode};
 use shared::id::{GroupId, RequestId, UserId};
 use shared::json::Object;
 use shared::rules::timing::STAMP_MS;
-use shared::table::{Accepted, NewGroup};
+use shared::table::{Accepted, NewGroup, digest_of_group};
 use shared::{Error, Result};
 
 use crate::App;
@@ -30,7 +31,7 @@ use crate::delivery::group_changes;
 use crate::delivery::make::{self, Made};
 use crate::delivery::send::no_such_group;
 use crate::function::{Function, Needs, Route};
-use crate::groups::departures::{dissolve, take_out};
+use crate::groups::departures::{dissolve, require_nothing_else, take_out};
 use crate::groups::rules::checked_name;
 
 /// The function.
@@ -100,7 +101,10 @@ fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
             ("PUT", true) => Action::PutIn(group()?, input.path_id("userId")?),
             ("DELETE", true) => Action::TakeOut(group()?, input.path_id("userId")?),
             ("PUT", false) => to_change(group()?, input.parameter("name")?, input.parameter_id("managerId")?)?,
-            ("DELETE", false) => Action::Dissolve(group()?),
+            ("DELETE", false) => {
+                require_nothing_else(input, &[], "a member is part of the path")?;
+                Action::Dissolve(group()?)
+            }
             _ => return Err(Error::MethodNotAllowed("GET, POST, PUT, DELETE".to_owned())),
         };
         Ok(match perform(app, action).await? {
@@ -125,7 +129,15 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
                 let name = optional_text(&payload, "name")?.map(|name| name.into_owned());
                 to_change(group()?, name, optional_id(&payload, "managerId")?)?
             }
-            ("DELETE", None) => Action::Dissolve(group()?),
+            ("DELETE", None) => {
+                let group = group()?;
+                if !payload.without(&["method", "groupId"]).is_empty() {
+                    return Err(Error::BadRequest(
+                        "only method and groupId are allowed to dissolve a group".to_owned(),
+                    ));
+                }
+                Action::Dissolve(group)
+            }
             _ => return Err(Error::field("method", "must be one of GET, POST, PUT, DELETE")),
         };
         Ok(match perform(app, action).await? {
@@ -168,7 +180,9 @@ async fn perform(app: &App, action: Action) -> Result<Outcome> {
                 return Err(Error::field("usersId", why));
             }
             let id = request.as_ref().map_or_else(|| app.ids.group(), GroupId::of_request);
-            let made = make::make(app, NewGroup { id: &id, name: &name, manager: &manager }, &users).await?;
+            let digest = digest_of_group(&name, &manager, &users);
+            let new = NewGroup { id: &id, name: &name, manager: &manager, digest: &digest };
+            let made = make::make(app, new, &users).await?;
             return Ok(Outcome::Made(id, made));
         }
         Action::Get(group) => return view(app, group).await.map(Outcome::Group),
@@ -187,7 +201,7 @@ async fn perform(app: &App, action: Action) -> Result<Outcome> {
 }
 
 async fn view(app: &App, id: GroupId) -> Result<GroupView> {
-    let (roster, draft) = futures::try_join!(app.table.roster(&id), make::standing(app, &id))?;
+    let (roster, draft) = futures::try_join!(app.table.roster(&id), make::pending_draft(app, &id))?;
     let Some(roster) = roster else {
         let draft = draft.ok_or_else(no_such_group)?;
         let (name, manager_id, members) = (draft.name, draft.manager, draft.members);
@@ -269,7 +283,7 @@ async fn put_in(app: &App, group: &GroupId, user: &UserId) -> Result<()> {
 }
 
 async fn remove(app: &App, group: &GroupId, user: &UserId) -> Result<()> {
-    // Of a group that does not exist, nobody is a member.
+    // A group that does not exist has no members.
     let Some((meta, joined)) = app.table.memberships(group, &[user]).await? else { return Ok(()) };
     if joined[0].is_none() {
         return Ok(());

@@ -114,7 +114,7 @@ async fn ban(app: &App, user: &UserId, until: Option<&str>) -> Result<()> {
 async fn unban(app: &App, user: &UserId) -> Result<()> {
     match app.table.erasure_of(user).await? {
         Some(erasure) if erasure.is_under_way => {
-            Err(Error::Conflict("the user is being erased; the ban ends after that".to_owned()))
+            Err(Error::Conflict("the user is being erased; lift the ban after that".to_owned()))
         }
         _ => app.table.ban(user, None).await,
     }

@@ -167,8 +167,8 @@ const KINDS: [Kind; 4] = [
 
 /// Makes all changes of an array. Those of the same two users are made in order.
 async fn change_all(app: &App, array: &str) -> Result<String> {
-    let elements: Vec<&RawValue> =
-        serde_json::from_str(array).map_err(|_| Error::BadRequest("an array of objects is needed".to_owned()))?;
+    let elements: Vec<&RawValue> = serde_json::from_str(array)
+        .map_err(|_| Error::BadRequest("the body must be an array of objects".to_owned()))?;
     if elements.len() > MAX_CHANGES {
         return Err(Error::BadRequest(format!("there are {} changes; the limit is {MAX_CHANGES}", elements.len())));
     }

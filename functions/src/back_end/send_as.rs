@@ -2,7 +2,7 @@
 //! `{id, timestamp}`. 400: the body is wrong. 404: there is no such group. 409: `requestId` was used for another message.
 //!
 //! Body: `{"from", "type", "receiverId" | "groupId", "content", "requestId"?}`. The message is stored and pushed like any
-//! other. It needs neither friendship nor membership, and neither mutes nor limits stop it. Who blocks `from` does not get it.
+//! other. Friendship, membership, mutes, bans and the limit are not checked. A user who blocks `from` does not get it.
 
 use futures::future::BoxFuture;
 use shared::frame::{Address, MAX_FRAME_BYTES, Submission, encode};

@@ -180,6 +180,7 @@ impl Input {
     pub(crate) fn require_only(&self, names: &[&str]) -> Result<()> {
         match self.parameters().all(|given| names.contains(&given)) {
             true => Ok(()),
+            false if names.is_empty() => Err(Error::BadRequest("there are no parameters here".to_owned())),
             false => Err(Error::BadRequest(format!("the only parameters here are {}", names.join(" and ")))),
         }
     }

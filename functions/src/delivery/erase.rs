@@ -2,21 +2,22 @@
 //!
 //! First come the groups: what the user wrote there is recalled, then the user leaves. Then the friends: what the user wrote to
 //! them is recalled, then both sides of the relation are deleted. Then the blocks, and the rest of the user's partition. Each
-//! step deletes last what led to it, so an unfinished job is repeated without harm.
+//! step deletes last the item by which it found the conversation. So an unfinished job can be repeated.
 //!
 //! Functions that were under way, and reads that are eventually consistent, may leave something behind. So a second pass
 //! follows when no repeat of a send can come any more. It reads the newest part of the same conversations again.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use shared::clock::Ms;
-use shared::frame::{Address, Body, GroupChanged, GroupEvent, Message};
-use shared::id::{GroupId, MessageId, UserId};
+use shared::frame::{Address, Body, GroupChanged, GroupEvent, Message, encode};
+use shared::id::{ConnectionId, GroupId, MessageId, UserId};
 use shared::table::{ErasureMark, Membership, Place, Reading, Stored};
 use shared::{Error, Result};
 
 use super::job::{Erasure, Job};
+use super::push::{self, Handling};
 use super::recall::entry;
-use super::{group_changes, kick};
+use super::{events, group_changes, kick, make};
 use crate::App;
 
 /// How long a job works before another one goes on, in milliseconds.
@@ -32,7 +33,10 @@ const LATE_MS: Ms = 12 * 60 * 1_000;
 const MESSAGES: i32 = 200;
 const MAX_IN_FLIGHT: usize = 8;
 
-/// How often a group is left again because it changes.
+/// The most members of a group who are told of recalls at once.
+const MAX_TOLD: usize = 100;
+
+/// How often leaving a group is tried while the membership changes.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// Begins to erase a user: bans them, closes their connections, and leaves the rest to jobs.
@@ -41,33 +45,52 @@ const MAX_ATTEMPTS: u32 = 5;
 /// [`Error::Unavailable`]. A repeat of the call begins again.
 pub(crate) async fn begin(app: &App, user: &UserId, farewell: &str, banned_until: Ms) -> Result<()> {
     let queue = app.queue.as_ref().ok_or_else(|| Error::unavailable("erasing a user", "there is no queue"))?;
-    app.table.begin_erasure(user, banned_until).await?;
+    let begun = app.clock.now_ms();
+    app.table.begin_erasure(user, begun, banned_until).await?;
     app.table.ban(user, Some(banned_until)).await?;
-    queue.send(&[first_job(user)]).await?;
+    queue.send(&[Job::Erasure(Erasure { user: user.clone(), begun, is_last: false, position: None }).encode()]).await?;
     kick::kick(app, user, Some(farewell)).await
 }
 
-fn first_job(user: &UserId) -> String {
-    Job::Erasure(Erasure { user: user.clone(), is_last: false, position: None }).encode()
-}
-
-/// Runs a job, and queues the next one.
+/// Runs a job, and queues the next one. A job of an erasure that is over, or was begun again, does nothing: the user may have
+/// come back.
 pub(crate) async fn run(app: &App, job: &Erasure) -> Result<()> {
-    let Some(mark) = app.table.erasure_of(&job.user).await? else { return Ok(()) };
+    let is_current = |mark: &ErasureMark| mark.is_under_way && mark.begun == job.begun;
+    let Some(mark) = app.table.erasure_of(&job.user).await?.filter(is_current) else { return Ok(()) };
     let position = job.position.clone();
     let mut step = Step { app, job, mark, position, ends: app.clock.now_ms() + WORK_MS };
-    let is_done = step.pass().await?;
+    let done = step.pass().await?;
     let queue = app.queue.as_ref().ok_or_else(|| Error::unavailable("erasing a user", "there is no queue"))?;
-    let next = |is_last, position| Job::Erasure(Erasure { user: job.user.clone(), is_last, position }).encode();
-    match (is_done, job.is_last) {
-        (false, is_last) => queue.send(&[next(is_last, step.position)]).await,
-        (true, false) => queue.send_later(&[next(true, None)], SECOND_PASS_SECONDS).await,
-        (true, true) => {
-            app.table.end_erasure(&job.user).await?;
+    let (user, begun) = (job.user.clone(), job.begun);
+    let next = |is_last, position| Job::Erasure(Erasure { user, begun, is_last, position }).encode();
+    match (done, job.is_last) {
+        (Done::InPart, is_last) => queue.send(&[next(is_last, step.position)]).await,
+        // A group that is being made is there, or abandoned, some time.
+        (Done::ButGroups, _) | (Done::All, false) => queue.send_later(&[next(true, None)], SECOND_PASS_SECONDS).await,
+        (Done::All, true) => {
+            app.table.end_erasure(&job.user, job.begun).await?;
             tracing::info!("a user is erased");
             Ok(())
         }
     }
+}
+
+/// How far a pass has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Something is left.
+    InPart,
+    /// Only memberships of groups that are being made are left.
+    ButGroups,
+    All,
+}
+
+/// The next group that a user is in.
+enum Next {
+    Group(GroupId, Membership),
+    /// Jobs are making all that are left.
+    BeingMade,
+    None,
 }
 
 /// The work of one job.
@@ -90,32 +113,38 @@ impl Step<'_> {
         self.app.clock.now_ms() >= self.ends
     }
 
-    /// Erases what is there, until it is time to stop. Returns whether nothing is left.
-    async fn pass(&mut self) -> Result<bool> {
+    /// Erases what is there, until it is time to stop.
+    async fn pass(&mut self) -> Result<Done> {
         let table = &self.app.table;
         // Again in the second pass: a large group may have been made in between.
-        while let Some((group, membership)) = self.next_group().await? {
-            if self.is_over() || !self.erase_group(&group, membership).await? {
-                return Ok(false);
+        let is_in_draft = loop {
+            match self.next_group().await? {
+                Next::None => break false,
+                Next::BeingMade => break true,
+                Next::Group(group, membership) => {
+                    if self.is_over() || !self.erase_group(&group, membership).await? {
+                        return Ok(Done::InPart);
+                    }
+                }
             }
-        }
+        };
         while let Some(friend) = table.friends_after(self.user(), None, 1).await?.pop() {
             if self.is_over() || !self.erase_friend(&friend).await? {
-                return Ok(false);
+                return Ok(Done::InPart);
             }
         }
         if self.job.is_last {
             while let Some(with) = table.next_erased(self.user()).await? {
                 let from = self.mark.begun.saturating_sub(LATE_MS);
                 if self.is_over() || !self.recall_all(&with, from).await? {
-                    return Ok(false);
+                    return Ok(Done::InPart);
                 }
                 table.forget_erased(self.user(), &with).await?;
             }
         }
         while !table.erase_blocks(self.user()).await? {
             if self.is_over() {
-                return Ok(false);
+                return Ok(Done::InPart);
             }
         }
         let mut after = None;
@@ -123,30 +152,33 @@ impl Step<'_> {
             after = table.erase_page(self.user(), after).await?;
             match after {
                 None => break,
-                Some(_) if self.is_over() => return Ok(false),
+                Some(_) if self.is_over() => return Ok(Done::InPart),
                 Some(_) => {}
             }
         }
         table.bury(self.user(), self.mark.banned_until).await?;
-        Ok(true)
+        Ok(if is_in_draft { Done::ButGroups } else { Done::All })
     }
 
-    /// Returns a group of the user. One that jobs are making is left to the second pass.
-    async fn next_group(&self) -> Result<Option<(GroupId, Membership)>> {
-        let now = self.app.clock.now_ms();
-        let joined = self.app.table.joined_groups(self.user()).await?;
-        let is_made = |membership: &Membership| membership.kept_until.is_none_or(|time| time < now);
-        let mut being_made = Vec::new();
-        for (group, membership) in joined {
-            if is_made(&membership) {
-                return Ok(Some((group, membership)));
+    /// Returns a group of the user. One that jobs are making is abandoned if the user is its manager, and left for later
+    /// otherwise.
+    async fn next_group(&self) -> Result<Next> {
+        let mut next = Next::None;
+        for (group, membership) in self.app.table.joined_groups(self.user()).await? {
+            let draft = match membership.kept_until {
+                Some(_) => make::pending_draft(self.app, &group).await?,
+                None => None,
+            };
+            match draft {
+                None => return Ok(Next::Group(group, membership)),
+                Some(draft) if draft.manager == *self.user() => {
+                    make::abandon(self.app, &group).await?;
+                    return Ok(Next::Group(group, membership));
+                }
+                Some(_) => next = Next::BeingMade,
             }
-            being_made.push((group, membership));
         }
-        let ids: Vec<GroupId> = being_made.iter().map(|(group, _)| group.clone()).collect();
-        let existing = self.app.table.existing_groups(&ids).await?;
-        let is_next = |(group, _): &(GroupId, Membership)| self.job.is_last || existing.contains_key(group);
-        Ok(being_made.into_iter().find(is_next))
+        Ok(next)
     }
 
     /// Recalls what the user wrote in a group, and leaves it. Returns false if the time is over before that.
@@ -203,6 +235,8 @@ impl Step<'_> {
             for shard in 0..=last {
                 table.clear_shard(group, shard).await?;
             }
+            let event = GroupEvent::Dissolved;
+            events::put_changed(self.app, &GroupChanged { group_id: group, event, user_id: None, name: None }).await;
         }
         Ok(())
     }
@@ -237,7 +271,10 @@ impl Step<'_> {
             };
             let own = part.entries.iter().filter(|stored| self.is_to_recall(&stored.entry));
             let recalls: Vec<_> = own.map(|stored| recall(self.app, stored)).collect();
-            stream::iter(recalls).buffer_unordered(MAX_IN_FLIGHT).try_collect::<()>().await?;
+            let recalled: Vec<Option<Message>> =
+                stream::iter(recalls).buffer_unordered(MAX_IN_FLIGHT).try_collect().await?;
+            let recalled: Vec<Message> = recalled.into_iter().flatten().collect();
+            push::for_at_most(self.app, push::GROUP_MS, self.tell(with, &recalled)).await;
             match (part.rest, part.position) {
                 (None, _) => return Ok(true),
                 (Some(_), Some(position)) if self.is_over() => {
@@ -249,15 +286,51 @@ impl Step<'_> {
         }
     }
 
+    /// Tells the connections of version 2 of a friend, or of the members of a small group, which messages are recalled. Others
+    /// learn it from histories, and by `since`.
+    async fn tell(&self, with: &Address, recalled: &[Message]) {
+        if recalled.is_empty() {
+            return;
+        }
+        let users = self.audience(with).await.unwrap_or_else(|error| {
+            self.app.report(&error);
+            Vec::new()
+        });
+        let states = self.app.table.states(&users).await;
+        let now = self.app.clock.now_ms();
+        let open = states.values().flatten().flat_map(|state| state.open_of_version_2(now));
+        let connections: Vec<&ConnectionId> = open.collect();
+        for entry in recalled {
+            push::signal(self.app, &connections, &encode(entry), Handling::Deliver).await;
+        }
+    }
+
+    /// Returns the users who are told at once, without those who block the user.
+    async fn audience(&self, with: &Address) -> Result<Vec<UserId>> {
+        let table = &self.app.table;
+        let (blockers, users) = match with {
+            Address::User(friend) => (table.blockers(self.user()).await?, vec![friend.clone()]),
+            Address::Group(group) => {
+                let (blockers, roster) = futures::try_join!(table.blockers(self.user()), table.roster(group))?;
+                let members: Vec<UserId> =
+                    roster.into_iter().flat_map(|roster| roster.shards).flatten().map(|member| member.user).collect();
+                (blockers, if members.len() <= MAX_TOLD { members } else { Vec::new() })
+            }
+        };
+        Ok(users.into_iter().filter(|user| !blockers.contains(user) && user != self.user()).collect())
+    }
+
     fn is_to_recall(&self, message: &Message) -> bool {
         message.sender == *self.user() && matches!(message.body, Body::Content(_))
     }
 }
 
-/// Takes the content out of one copy of a message, after the entry that tells it.
-async fn recall(app: &App, stored: &Stored) -> Result<()> {
+/// Takes the content out of one copy of a message, after the entry that tells it. Returns the entry, unless the message is
+/// withheld from its receiver.
+async fn recall(app: &App, stored: &Stored) -> Result<Option<Message>> {
     let place = if stored.is_hidden { Place::Hidden } else { Place::Log };
     let (entry, at) = entry(app, &stored.entry);
     app.table.write_message(&entry, place).await?;
-    app.table.recall(&stored.entry.to, stored.entry.id, place, at).await
+    app.table.recall(&stored.entry.to, stored.entry.id, place, at).await?;
+    Ok((!stored.is_hidden).then_some(entry))
 }

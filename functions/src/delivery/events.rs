@@ -1,5 +1,5 @@
-//! Events for the back end, if a bus is configured: messages that nobody took, so that a phone can be woken, and changes of
-//! groups. An event is put once the books are done, and a failure is counted, logged and told nobody.
+//! Puts events for the back end, if a bus is configured: missed messages, so that a phone can be woken, and changes of groups.
+//! A failure is counted and logged. The sender does not learn of it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,10 +24,11 @@ const PUT_MS: Ms = 1_000;
 /// A message that receivers did not take, for the rules that wake phones.
 const MISSED: &str = "MessageMissed";
 
-/// The same, if it is withheld from all of them. It makes an equal call, and no rule matches it. Both names have the same
-/// length.
+/// The type of an event for a message that is withheld from all of its receivers. No rule should match it. It has the length
+/// of `MISSED`.
 const HIDDEN: &str = "MessageHidden";
 
+/// A change of a group.
 const CHANGED: &str = "GroupChanged";
 
 /// The receivers who did not take a message.
@@ -61,7 +62,8 @@ pub(crate) async fn put_missed(app: &App, message: &Message, not_taken: &NotTake
     put(app, bus, missed(message, not_taken, app.event_content)).await;
 }
 
-/// The same, before an answer whose time must not show who took the message. If everybody did, an event for nobody is put.
+/// Puts the event before an answer whose time must not show who took the message. If every receiver took it, puts a filler
+/// without receivers.
 pub(crate) async fn put_missed_or_nothing(app: &App, message: &Message, not_taken: &NotTaken) {
     let Some(bus) = &app.bus else { return };
     let events = missed(message, not_taken, app.event_content);

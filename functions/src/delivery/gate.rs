@@ -1,8 +1,8 @@
 //! The gate of everything that a user sends: messages, recalls, read marks and signals. A banned user may send nothing,
 //! and a user who has sent too much must wait.
 //!
-//! Both marks are in the state of the user, which each of these calls reads anyway. A call is counted by chance, beside
-//! that read. Whether it reaches anybody plays no part.
+//! Both marks are in STATE, which these calls read anyway. A random part of the calls is counted, at the same time. Whether a
+//! call is withheld has no effect.
 
 use shared::clock::Ms;
 use shared::id::UserId;
@@ -13,7 +13,7 @@ use shared::{Error, Result};
 
 use crate::App;
 
-/// Until when the user has sent too much, by the count of this call.
+/// The end of the minute, if this call was counted and exceeded the limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted(Option<Ms>);
 
@@ -72,8 +72,8 @@ fn refusal(app: &App, retry_after_ms: Ms) -> Error {
     Error::RateLimited { retry_after_ms }
 }
 
-/// Refuses a frame of a user who has sent too much, if this process remembers it. So a flood costs no reads. A ban closes
-/// connections, so the frames of a banned user end anyway.
+/// Refuses a frame of a user who has sent too much, if this process remembers it. So a flood costs no reads. A user
+/// who is banned in the same minute may be told this instead, over a connection that the gateway has not closed yet.
 pub(crate) fn require_no_remembered_limit(app: &App, user: &UserId) -> Result<()> {
     let now = app.clock.now_ms();
     match app.remembered_limit(user).and_then(|until| until.checked_sub(now)) {

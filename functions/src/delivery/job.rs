@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Ms;
 use shared::id::{ConnectionId, GroupId, MessageId, UserId};
 use shared::queue::{MAX_BATCH_BYTES, batches};
+use shared::table::NewGroup;
 use shared::{Error, Result};
 
 /// The highest number of receivers of one job. If all of them are online, the job takes a few seconds. Each job reads
@@ -94,6 +95,8 @@ pub(crate) struct Dissolution {
 pub(crate) struct Making {
     /// The group.
     pub(crate) group: GroupId,
+    /// The digest of what was asked for.
+    pub(crate) digest: String,
     /// When the back end asked for it.
     pub(crate) posted: Ms,
     /// The number of this part.
@@ -119,6 +122,8 @@ pub(crate) struct Closing {
 pub(crate) struct Erasure {
     /// The user.
     pub(crate) user: UserId,
+    /// When the erasure began. A job of an earlier one does nothing.
+    pub(crate) begun: Ms,
     /// Whether it is the second pass, which ends the erasure.
     pub(crate) is_last: bool,
     /// The log that the last job was reading, and how far it came.
@@ -229,11 +234,12 @@ pub(crate) fn notification(
 const MEMBERS: usize = 1_000;
 
 /// Returns the jobs that write the members of a group.
-pub(crate) fn making(group: &GroupId, posted: Ms, users: &[UserId]) -> Vec<String> {
+pub(crate) fn making(new: NewGroup<'_>, posted: Ms, users: &[UserId]) -> Vec<String> {
     let parts = (0..).zip(users.chunks(MEMBERS));
     let job = |(part, users): (u32, &[UserId])| {
-        let (group, first, users) = (group.clone(), part * MEMBERS as u32, users.to_vec());
-        Job::Making(Making { group, posted, part, first, users }).encode()
+        let (group, digest) = (new.id.clone(), new.digest.to_owned());
+        let (first, users) = (part * MEMBERS as u32, users.to_vec());
+        Job::Making(Making { group, digest, posted, part, first, users }).encode()
     };
     parts.map(job).collect()
 }

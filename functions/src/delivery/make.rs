@@ -12,23 +12,36 @@ use crate::App;
 /// A group with more members than this is made by jobs.
 const AT_ONCE: usize = 1_000;
 
+/// How many users a refusal names.
+const MAX_NAMED: usize = 50;
+
 /// How many seconds after its last part a group begins to exist. A job that runs twice has ended by then, so it cannot bring
 /// back a member who has left.
 const SETTLE_SECONDS: i32 = 20;
 
-/// Whether a group exists.
+/// When a group exists: at once, or later by jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Made {
+    /// It exists.
     Now,
     /// Jobs make it.
     Soon,
 }
 
 /// Makes a group with these members, the manager among them, in any order and each once. A group or draft with that id is left
-/// as it is.
+/// as it is, if it was asked for in the same way.
+///
+/// # Errors
+/// Another group was asked for with that id; a user has reached the limit of groups; or the service failed.
 pub(crate) async fn make(app: &App, group: NewGroup<'_>, users: &[UserId]) -> Result<Made> {
     let ids = [group.id.clone()];
     let (existing, draft) = futures::try_join!(app.table.existing_groups(&ids), app.table.draft(group.id))?;
+    let known = existing.get(group.id).map(|meta| meta.digest.as_deref());
+    if let Some(digest) = known.or(draft.as_ref().map(|draft| Some(draft.digest.as_str())))
+        && digest != Some(group.digest)
+    {
+        return Err(Error::RequestIdReused("another group"));
+    }
     if !existing.is_empty() {
         return Ok(Made::Now);
     }
@@ -39,8 +52,13 @@ pub(crate) async fn make(app: &App, group: NewGroup<'_>, users: &[UserId]) -> Re
     let queue = app.queue.as_ref().filter(|_| users.len() > AT_ONCE);
     let Some(queue) = queue else {
         let full = app.table.without_room(users, group.id, app.max_groups).await?;
-        if let Some(user) = full.first() {
-            return Err(Error::Conflict(format!("{user} has reached the limit of groups: {}", app.max_groups)));
+        if !full.is_empty() {
+            let named: Vec<&str> = full.iter().map(UserId::as_str).take(MAX_NAMED).collect();
+            let more = full.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
+            let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+            let why =
+                format!("these users have reached the limit of groups, {}: {}{more}", app.max_groups, named.join(", "));
+            return Err(Error::Conflict(why));
         }
         let numbered: Vec<(u32, &UserId)> = (0..).zip(users).collect();
         app.table.put_members(group.id, &numbered, posted, None).await?;
@@ -52,7 +70,7 @@ pub(crate) async fn make(app: &App, group: NewGroup<'_>, users: &[UserId]) -> Re
         return Ok(Made::Now);
     };
     // A repeat queues the jobs again: the first call may have failed before that. Parts that are done are not done again.
-    let jobs = job::making(group.id, posted, users);
+    let jobs = job::making(group, posted, users);
     if draft.is_none() {
         app.table.put_draft(group, u32::try_from(jobs.len()).unwrap_or(u32::MAX), count(users)).await?;
     }
@@ -76,7 +94,9 @@ fn count(users: &[UserId]) -> u32 {
 
 /// Writes a part of the members. Users who have reached the limit of groups are left out, apart from the manager.
 pub(crate) async fn write_part(app: &App, part: &Making) -> Result<()> {
-    let Some(draft) = standing(app, &part.group).await? else { return Ok(()) };
+    let Some(draft) = pending_draft(app, &part.group).await?.filter(|draft| draft.digest == part.digest) else {
+        return Ok(());
+    };
     if !draft.done.contains(&part.part) {
         let full = app.table.without_room(&part.users, &part.group, app.max_groups).await?;
         let has_place = |(_, user): &(u32, &UserId)| **user == draft.manager || !full.contains(*user);
@@ -87,28 +107,25 @@ pub(crate) async fn write_part(app: &App, part: &Making) -> Result<()> {
         let count = u32::try_from(users.len()).unwrap_or(u32::MAX);
         app.table.finish_part(&part.group, part.part, count).await?;
     }
-    let complete = standing(app, &part.group).await?.is_some_and(|draft| draft.is_complete());
+    let complete = pending_draft(app, &part.group).await?.is_some_and(|draft| draft.is_complete());
     if let Some(queue) = app.queue.as_ref().filter(|_| complete) {
         queue.send_later(&[Job::Made { group: part.group.clone() }.encode()], SETTLE_SECONDS).await?;
     }
     Ok(())
 }
 
-/// Lets a group exist whose members are all written.
+/// Lets a group exist, if all its parts are written.
 pub(crate) async fn finish(app: &App, group: &GroupId) -> Result<()> {
-    match standing(app, group).await? {
-        Some(draft) if draft.is_complete() => {
-            app.table.finish_draft(group, &draft).await?;
-            let (event, user_id, name) = (GroupEvent::Created, Some(&draft.manager), Some(draft.name.as_str()));
-            events::put_changed(app, &GroupChanged { group_id: group, event, user_id, name }).await;
-            Ok(())
-        }
-        _ => Ok(()),
+    let Some(draft) = pending_draft(app, group).await?.filter(Draft::is_complete) else { return Ok(()) };
+    if app.table.finish_draft(group, &draft).await? {
+        let (event, user_id, name) = (GroupEvent::Created, Some(&draft.manager), Some(draft.name.as_str()));
+        events::put_changed(app, &GroupChanged { group_id: group, event, user_id, name }).await;
     }
+    Ok(())
 }
 
 /// Returns a group that is being made, unless it was abandoned.
-pub(crate) async fn standing(app: &App, group: &GroupId) -> Result<Option<Draft>> {
+pub(crate) async fn pending_draft(app: &App, group: &GroupId) -> Result<Option<Draft>> {
     Ok(app.table.draft(group).await?.filter(|draft| !draft.is_abandoned))
 }
 

@@ -43,6 +43,7 @@ const SIGNAL_MS: Ms = 200;
 /// How long a call waits for pushes to a group before it is answered. Most take a tenth of it.
 pub(crate) const GROUP_MS: Ms = 3_000;
 
+/// Why a lock is not poisoned.
 const NO_PANIC: &str = "no holder of this lock panics";
 
 /// How many states one call reads, and how many such calls are under way at once.
@@ -124,7 +125,7 @@ impl<'a> Parcel<'a> {
         self.not_taken.as_ref().map(|set| std::mem::take(&mut *set.lock().expect(NO_PANIC))).unwrap_or_default()
     }
 
-    /// Remembers that a receiver has taken the message, or not by now.
+    /// Records whether a receiver has taken the message so far.
     fn note(&self, user: &UserId, handling: Handling, is_taken: bool) {
         let Some(set) = &self.not_taken else { return };
         let mut set = set.lock().expect(NO_PANIC);

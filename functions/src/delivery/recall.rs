@@ -33,7 +33,7 @@ impl By<'_> {
         user
     }
 
-    /// The refusal of a message that is not there, or not to be recalled. A user does not learn which.
+    /// Returns the error for a message that does not exist or may not be recalled. A user cannot tell which.
     fn refusal(&self) -> Error {
         match self {
             Self::User(_) => {
@@ -43,7 +43,7 @@ impl By<'_> {
         }
     }
 
-    /// Reads what a recall needs. A user is refused who is banned or has sent too much.
+    /// Reads what a recall needs. Refuses a user who is banned or has sent too much.
     async fn read<T>(
         &self,
         app: &App,
@@ -98,7 +98,7 @@ pub(super) fn entry(app: &App, message: &Message) -> (Message, Ms) {
     (Message { id, sender, to, body: Body::Recall { of: message.id }, timestamp: at }, at)
 }
 
-/// Returns whether a message is that of its sender to recall: it is not too old, or is recalled already.
+/// Returns whether the sender may recall the message: it is young enough, or recalled already.
 fn is_recallable(app: &App, by: By<'_>, message: &Message) -> bool {
     let is_young = message.id.time_ms().saturating_add(app.recall_ms) >= app.clock.now_ms();
     message.sender == *by.sender() && (message.content().is_none() || is_young || matches!(by, By::BackEnd { .. }))
@@ -111,7 +111,12 @@ async fn recall_private(app: &App, by: By<'_>, receiver: &UserId, id: MessageId)
     let found = find(by, stored, |message| is_recallable(app, by, message))?;
     let (entry, at) = entry(app, &found.message);
     // The receiver of a message that was withheld learns nothing of it, even if messages are delivered by now.
-    let (place, handling) = match found.is_delivered && standing.delivers() {
+    // The back end need not ask whether the two are friends, as for its own messages.
+    let is_told = match by {
+        By::User(_) => standing.delivers(),
+        By::BackEnd { .. } => !standing.blocked,
+    };
+    let (place, handling) = match found.is_delivered && is_told {
         true => (Place::Log, Handling::Deliver),
         false => (Place::Hidden, Handling::Withhold),
     };

@@ -127,7 +127,7 @@ pub(crate) async fn send<T>(
         let record = SendRecord { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
         if let Some(first) = app.table.record_send(sender, author, request, &record).await? {
             if first.digest != digest {
-                return Err(Error::RequestIdReused);
+                return Err(Error::RequestIdReused("another message in the last ten minutes"));
             }
             (message.id, message.timestamp) = (first.id, first.timestamp);
             if first.done {

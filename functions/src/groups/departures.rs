@@ -6,10 +6,22 @@ use shared::table::{Membership, Meta};
 use shared::{Error, Result};
 
 use crate::App;
+use crate::call::http::Input;
 use crate::delivery::{group_changes, job};
 
 /// How often a call is tried while the membership or the roster changes.
 const MAX_ATTEMPTS: u32 = 5;
+
+/// Refuses a body, and any parameter but these: the caller may have meant it as the member to remove. Without one, the call
+/// would dissolve the group. `right` tells where to give the member.
+pub(crate) fn require_nothing_else(input: &Input, parameters: &[&str], right: &str) -> Result<()> {
+    input.require_only(parameters)?;
+    let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
+    match is_empty {
+        true => Ok(()),
+        false => Err(Error::BadRequest(format!("there is no body here; {right}"))),
+    }
+}
 
 pub(crate) fn not_the_manager() -> Error {
     Error::Forbidden("only the manager of a group may remove its members".to_owned())

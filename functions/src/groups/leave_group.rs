@@ -4,14 +4,14 @@
 //! A manager who leaves, or gives their own id as `userId`, dissolves the group.
 
 use futures::future::BoxFuture;
+use shared::Result;
 use shared::frame::{GroupChanged, GroupEvent};
 use shared::id::{GroupId, UserId};
-use shared::{Error, Result};
 
-use super::departures::{dissolve, not_the_manager, take_out};
+use super::departures::{dissolve, not_the_manager, require_nothing_else, take_out};
 use super::rules::not_a_member;
 use crate::App;
-use crate::call::http::{Input, Reply};
+use crate::call::http::Reply;
 use crate::call::rest::Call;
 use crate::delivery::group_changes;
 use crate::function::Function;
@@ -22,7 +22,7 @@ pub static FUNCTION: Function =
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        require_nothing_else(&call.input)?;
+        require_nothing_else(&call.input, &["userId", "access_token"], "userId is a parameter of the query")?;
         let group = call.input.path_id("groupId")?;
         match call.input.parameter_id("userId")? {
             None => leave(app, &group, &call.user).await?,
@@ -30,18 +30,6 @@ fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
         }
         Ok(Reply::empty())
     })
-}
-
-/// Refuses a body, and any other parameter: the client may have meant it as `userId`. Without `userId`, the manager's
-/// call would dissolve the group.
-fn require_nothing_else(input: &Input) -> Result<()> {
-    input.require_only(&["userId", "access_token"])?;
-    let is_empty = input.body()?.trim().is_empty() || input.object().is_ok_and(|body| body.is_empty());
-    if is_empty {
-        Ok(())
-    } else {
-        Err(Error::BadRequest("userId is a parameter of the query; there is no body here".to_owned()))
-    }
 }
 
 async fn leave(app: &App, group: &GroupId, caller: &UserId) -> Result<()> {

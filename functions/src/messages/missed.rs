@@ -26,6 +26,9 @@ use crate::delivery::gate::require_no_ban;
 /// A pull that drops nothing writes only if it can forget at least this many connections.
 const WORTH_FORGETTING: usize = 16;
 
+/// The most memberships of dissolved groups that a pull deletes.
+const MAX_FORGOTTEN: usize = 16;
+
 /// The highest number of logs that are read at once.
 const MAX_IN_FLIGHT: usize = 16;
 
@@ -131,7 +134,8 @@ async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
         let membership = reader.view.groups.get(group)?;
         Some((group.clone(), *membership)).filter(is_old)
     });
-    reader.app.table.forget_groups(reader.user, &dissolved.collect::<Vec<_>>()).await?;
+    let some: Vec<_> = dissolved.take(MAX_FORGOTTEN).collect();
+    reader.app.table.forget_groups(reader.user, &some).await?;
     let is_over = |tails: &&Tails| {
         let is_old = MessageId::parse(&tails.mark).is_ok_and(|mark| mark.time_ms() < reader.floor);
         is_old && Some(&tails.mark) != reader.state.tail.as_ref()

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_stopped_within_ten_seconds() {
+    fn a_flood_is_stopped_within_seconds() {
         for limit in [1, 60, 100, 600, 6_000] {
             for seed in 0..200 {
                 let (ids, weight) = (Ids::seeded(seed), weight(limit));

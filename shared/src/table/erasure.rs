@@ -1,6 +1,6 @@
 //! The erasure of a user, which jobs do step by step.
 //!
-//! `USER#u` / `ERASED` {bannedUntil, begun, underWay} is the tombstone, until the ban of the erased user ends. Conversations that
+//! `USER#u` / `ERASED` {bannedUntil, begun, underWay} is the mark of the erasure, until the ban of the erased user ends. Conversations that
 //! the first pass has erased are remembered as `ERASE#u#v` and `ERASE#g#g` in the same partition, for the second pass.
 
 use std::collections::HashMap;
@@ -10,11 +10,17 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::calls::{MAX_ATTEMPTS, Table};
 use super::expression::Expression;
 use super::item::{self, Item};
-use super::keys::{self, Key};
+use super::keys;
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::frame::Address;
 use crate::id::{GroupId, InviteId, UserId};
+
+/// The most blocks of each direction that one call deletes.
+const MAX_BLOCKS: i32 = 100;
+
+/// The most items that one call deletes of a partition.
+const MAX_PAGE: i32 = 200;
 
 /// The mark that a user was erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +48,22 @@ impl Table {
     }
 
     /// Marks a user as being erased. An erasure that is asked for again begins anew.
-    pub async fn begin_erasure(&self, user: &UserId, banned_until: Ms) -> Result<()> {
+    pub async fn begin_erasure(&self, user: &UserId, begun: Ms, banned_until: Ms) -> Result<()> {
         let mut item = keys::erased(user).attributes();
-        item.insert("begun".to_owned(), item::number(self.clock.now_ms()));
+        item.insert("begun".to_owned(), item::number(begun));
         item.insert("bannedUntil".to_owned(), item::number(banned_until));
         item.insert("underWay".to_owned(), AttributeValue::Bool(true));
         item.insert("expiresAt".to_owned(), Self::expires_at(banned_until, 0));
         self.put(item).send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
-    /// Marks an erasure as done.
-    pub async fn end_erasure(&self, user: &UserId) -> Result<()> {
+    /// Marks the erasure that began then as done.
+    pub async fn end_erasure(&self, user: &UserId, begun: Ms) -> Result<()> {
         let mut change = Expression::default();
         let path = change.path(["underWay"]);
         change.remove(&path);
-        change.require("attribute_exists(pk)");
+        let begun = change.value(item::number(begun));
+        change.require(format!("begun = {begun}"));
         self.change(&keys::erased(user), change).await.map(|_| ())
     }
 
@@ -89,12 +96,11 @@ impl Table {
         self.delete_all(vec![keys::erase(user, with)]).await
     }
 
-    /// Deletes what `other` has of a user who was their friend: the friendship, the block, the read mark, decoys, and invitations
+    /// Deletes what `other` has of a user who was their friend: the friendship, the read mark, decoys, and invitations
     /// by the user. Deletes the user's own side of the friendship last.
     pub async fn erase_friend(&self, user: &UserId, other: &UserId) -> Result<()> {
         let mut theirs = vec![
             keys::friend(other, user),
-            keys::block(other, user),
             keys::blocker(other, user),
             keys::mark(other, &Address::User(user.clone())),
             keys::decoy(other, "STATE", user),
@@ -105,38 +111,32 @@ impl Table {
                 theirs.push(keys::invite(other, &InviteId::of(&invitation.group, other)));
             }
         }
+        self.retire_block(other, user).await?;
         self.delete_all(theirs).await?;
         self.delete_all(vec![keys::friend(user, other)]).await
     }
 
-    /// Deletes a user's blocks and those of others against the user, of one page. Returns whether there were none.
+    /// Deletes a user's blocks of one page, and retires those of others against the user. Returns whether there were none.
     pub async fn erase_blocks(&self, user: &UserId) -> Result<bool> {
-        let mut sides: Vec<Key> = Vec::new();
-        for prefix in [keys::BLOCK, keys::BLOCKER] {
-            let (items, _) = self.query(&keys::all_of_user(user, prefix), Some(MAX_BLOCKS), None).await?;
-            for item in &items {
-                let other = item::parsed("user", UserId::parse(item::read_text(item, "user")?))?;
-                let both = match prefix == keys::BLOCK {
-                    true => [keys::blocker(&other, user), keys::block(user, &other)],
-                    false => [keys::block(&other, user), keys::blocker(user, &other)],
-                };
-                sides.extend(both);
-            }
-        }
-        let is_done = sides.is_empty();
+        let other = |item: &Item| item::parsed("user", UserId::parse(item::read_text(item, "user")?));
+        let (own, _) = self.query(&keys::all_of_user(user, keys::BLOCK), Some(MAX_BLOCKS), None).await?;
+        let own = own.iter().map(other).collect::<Result<Vec<UserId>>>()?;
         // The sides of others come first, so that an unfinished call finds the rest again.
-        let (theirs, own): (Vec<Key>, Vec<Key>) = sides.into_iter().partition(|key| !key.is_in_partition_of(user));
-        self.delete_all(theirs).await?;
-        self.delete_all(own).await?;
-        Ok(is_done)
+        self.delete_all(own.iter().map(|other| keys::blocker(other, user)).collect()).await?;
+        self.delete_all(own.iter().map(|other| keys::block(user, other)).collect()).await?;
+        let (blockers, _) = self.query(&keys::all_of_user(user, keys::BLOCKER), Some(MAX_BLOCKS), None).await?;
+        for item in &blockers {
+            self.retire_block(&other(item)?, user).await?;
+            self.delete_all(vec![keys::blocker(user, &other(item)?)]).await?;
+        }
+        Ok(own.is_empty() && blockers.is_empty())
     }
 
-    /// Deletes a page of everything else that is stored in a user's partition: all but the marks of the erasure, and memberships,
-    /// which are left in order. Returns where the next page begins.
+    /// Deletes a page of everything else in a user's partition. The marks of the erasure, memberships and blocks stay. Returns
+    /// where the next page begins.
     pub async fn erase_page(&self, user: &UserId, after: Option<Item>) -> Result<Option<Item>> {
         let (items, next) = self.query(&keys::whole_user(user), Some(MAX_PAGE), after).await?;
-        let doomed = items.iter().filter_map(|item| keys::erasable(user, item)).collect();
-        self.delete_all(doomed).await?;
+        self.delete_all(items.iter().filter_map(|item| keys::erasable(user, item)).collect()).await?;
         Ok(next)
     }
 
@@ -166,9 +166,3 @@ impl Table {
         Err(Error::unavailable("PutItem", "a ban keeps changing"))
     }
 }
-
-/// The most blocks of each direction that one call deletes.
-const MAX_BLOCKS: i32 = 100;
-
-/// The most items that one call deletes of a partition.
-const MAX_PAGE: i32 = 200;

@@ -1,4 +1,4 @@
-//! What is stored of a user, for an export: everything in the user's partition that the user may know of.
+//! What is stored of a user, for an export: friends, blocks, groups, invitations, read marks and received private messages.
 
 use super::calls::Table;
 use super::groups::{self, Membership};

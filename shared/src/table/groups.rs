@@ -42,6 +42,8 @@ pub struct Meta {
     pub members: u32,
     /// The last shard of its roster.
     pub last_shard: u32,
+    /// The digest of what the back end asked for, if it made the group.
+    pub digest: Option<String>,
 }
 
 /// A user's membership of a group.
@@ -280,10 +282,18 @@ impl Table {
         items.iter().map(|item| Ok((read_group_id(item)?, read_meta(item)?))).collect()
     }
 
-    /// Deletes a user's memberships of dissolved groups. Unfinished dissolutions leave them behind.
+    /// Deletes a user's memberships of dissolved groups, as they were read. Unfinished dissolutions leave them behind. A
+    /// membership that was written again meanwhile, with another `joined`, stays.
     pub async fn forget_groups(&self, user: &UserId, dissolved: &[(GroupId, Membership)]) -> Result<()> {
-        let both = |(group, membership): &(GroupId, Membership)| both_sides(group, membership.shard, user);
-        self.delete_all(dissolved.iter().flat_map(both).collect()).await
+        let deletes = dissolved.iter().flat_map(|(group, membership)| {
+            both_sides(group, membership.shard, user).into_iter().map(|key| {
+                self.delete(&key)
+                    .condition_expression("joined = :joined")
+                    .expression_attribute_values(":joined", item::number(membership.joined))
+            })
+        });
+        let all = deletes.map(|delete| self.conditionally("DeleteItem", move || delete.clone().send()));
+        futures::future::try_join_all(all).await.map(|_| ())
     }
 
     /// Accepts an invitation, as it was read. [`Table::stamp_member`] then sets the time from which the member gets messages.
@@ -565,6 +575,7 @@ pub(super) fn read_meta(item: &Item) -> Result<Meta> {
         manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,
         members: read_count(item, "memberCount")?.ok_or_else(|| item::corrupt("memberCount"))?,
         last_shard: read_count(item, "lastShard")?.unwrap_or(0),
+        digest: item.get("digest").and_then(|digest| digest.as_s().ok()).cloned(),
     })
 }
 

@@ -55,11 +55,6 @@ impl Key {
         is("pk", &self.pk) && is("sk", &self.sk)
     }
 
-    /// Returns whether the key is in the partition of a user.
-    pub(super) fn is_in_partition_of(&self, user: &UserId) -> bool {
-        self.pk == state(user).pk
-    }
-
     /// Returns the key as attributes, as DynamoDB expects it.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         let text = |value: &String| AttributeValue::S(value.clone());
@@ -223,10 +218,10 @@ pub(super) fn marked(item: &HashMap<String, AttributeValue>) -> Option<Address> 
 }
 
 /// Returns the key of an item of an erased user, if it is deleted with the rest of the partition: it is neither a mark of the
-/// erasure or the ban, nor a membership.
+/// erasure or the ban, nor a membership or a block, whose other sides matter.
 pub(super) fn erasable(user: &UserId, item: &HashMap<String, AttributeValue>) -> Option<Key> {
     let place = place_of(item);
-    let is_kept = [ERASE, GROUP].iter().any(|kind| place.starts_with(kind))
+    let is_kept = [ERASE, GROUP, BLOCK, BLOCKER].iter().any(|kind| place.starts_with(kind))
         || [state(user), ban(user), erased(user)].iter().any(|key| key.sk == place);
     (!is_kept).then(|| of_user(user, place.to_owned()))
 }

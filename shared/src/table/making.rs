@@ -2,13 +2,15 @@
 //!
 //! The members are written first, without transactions, and META last, with their number. Nobody is in the group before META
 //! exists. A small group is made by one call. A large one is made by jobs, each of which writes a part of the members. Its
-//! item `GROUP#g` / `DRAFT` {groupName, managerId, parts, asked, done, memberCount, abandoned?} remembers which parts are done. A job may run
+//! item `GROUP#g` / `DRAFT` {groupName, managerId, digest, parts, asked, done,
+//! memberCount, abandoned?} remembers which parts are done. A job may run
 //! twice, so a part is counted once.
 
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures::{StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
 
 use super::calls::{Table, Transaction};
 use super::expression::Expression;
@@ -34,6 +36,18 @@ pub struct NewGroup<'a> {
     pub name: &'a str,
     /// Its manager, one of its members.
     pub manager: &'a UserId,
+    /// The digest of what was asked for. A repeat has the same one.
+    pub digest: &'a str,
+}
+
+/// Returns the digest of a group that is asked for: of its name, its manager and its members. It has 128 bits.
+pub fn digest_of_group(name: &str, manager: &UserId, users: &[UserId]) -> String {
+    const NAMESPACE: Uuid = Uuid::from_u128(0x9c1d_44e8_37b2_4f90_8b6e_2af0_51c3_7d19);
+    let mut ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+    ids.sort_unstable();
+    // No id has a line break, and the name comes last.
+    let text = format!("{manager}\n{}\n{name}", ids.join("\n"));
+    Uuid::new_v5(&NAMESPACE, text.as_bytes()).simple().to_string()
 }
 
 /// A group that jobs are making.
@@ -53,6 +67,8 @@ pub struct Draft {
     pub members: u32,
     /// Whether the back end has dissolved the group before it was made.
     pub is_abandoned: bool,
+    /// The digest of what was asked for.
+    pub digest: String,
 }
 
 impl Draft {
@@ -63,7 +79,7 @@ impl Draft {
 }
 
 impl Table {
-    /// Writes members of a group that does not exist yet, each with their number among all. They get messages from `joined` on. Pulls keep their memberships until `kept_until`, or for half a minute.
+    /// Writes members of a group without META, each with a number. They get messages from `joined` on. Pulls keep their memberships until `kept_until`, or for half a minute.
     pub async fn put_members(
         &self,
         group: &GroupId,
@@ -95,6 +111,7 @@ impl Table {
     /// Returns META of a group with `members` members, whose numbers are below `numbers`.
     fn meta_of(&self, group: NewGroup<'_>, members: u32, numbers: u32) -> Item {
         let mut meta = meta_item(group.id, group.name, group.manager, members);
+        meta.insert("digest".to_owned(), item::text(group.digest));
         let (_, last) = shard_of_next(numbers.saturating_sub(1), self.roster_shard, |_| 0);
         if last > 0 {
             meta.insert("lastShard".to_owned(), item::number(last));
@@ -107,6 +124,7 @@ impl Table {
         let mut draft = keys::draft(group.id).attributes();
         draft.insert("groupName".to_owned(), item::text(group.name));
         draft.insert("managerId".to_owned(), item::text(group.manager.as_str()));
+        draft.insert("digest".to_owned(), item::text(group.digest));
         draft.insert("parts".to_owned(), item::number(parts));
         draft.insert("asked".to_owned(), item::number(asked));
         draft.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
@@ -121,7 +139,10 @@ impl Table {
 
     /// Returns a group that jobs are making.
     pub async fn draft(&self, group: &GroupId) -> Result<Option<Draft>> {
-        self.get(&keys::draft(group)).await?.as_ref().map(read_draft).transpose()
+        match self.get(&keys::draft(group)).await? {
+            Some(item) if self.is_live(&item)? => read_draft(&item).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Records that a part of a draft is written, with so many members. Returns the draft, or nothing if the part was done
@@ -153,20 +174,15 @@ impl Table {
         shard_of_next(draft.asked.saturating_sub(1), self.roster_shard, |_| 0).1
     }
 
-    /// Turns a complete draft into a group, unless it is abandoned. A repeat changes nothing.
-    pub async fn finish_draft(&self, group: &GroupId, draft: &Draft) -> Result<()> {
-        let new = NewGroup { id: group, name: &draft.name, manager: &draft.manager };
+    /// Replaces a complete draft by META, unless it is abandoned. Returns whether this call did so.
+    pub async fn finish_draft(&self, group: &GroupId, draft: &Draft) -> Result<bool> {
+        let new = NewGroup { id: group, name: &draft.name, manager: &draft.manager, digest: &draft.digest };
+        let is_standing = "attribute_exists(pk) AND attribute_not_exists(abandoned)";
         let writes = vec![
             self.put_part(self.meta_of(new, draft.members, draft.asked), Some("attribute_not_exists(pk)"))?,
-            self.delete_part(
-                &keys::draft(group),
-                Some("attribute_exists(pk) AND attribute_not_exists(abandoned)"),
-                HashMap::new(),
-            )?,
+            self.delete_part(&keys::draft(group), Some(is_standing), HashMap::new())?,
         ];
-        match self.transact(writes).await? {
-            Transaction::Done | Transaction::Refused(_) => Ok(()),
-        }
+        Ok(self.transact(writes).await? == Transaction::Done)
     }
 
     /// Returns those of the users who have reached the limit of groups. Memberships of `group` do not count.
@@ -204,5 +220,6 @@ fn read_draft(item: &Item) -> Result<Draft> {
         done,
         members: count("memberCount")?,
         is_abandoned: item.contains_key("abandoned"),
+        digest: item::read_text(item, "digest")?.to_owned(),
     })
 }

@@ -39,8 +39,8 @@ impl Table {
         self.change(&keys::state(user), change).await.map(|_| ())
     }
 
-    /// Bans a user until that time, or ends a ban. The two writes are no transaction: another write of the state at the same
-    /// time would fail by it. The mark in the state is the last that begins, and the first that ends.
+    /// Bans a user until that time, or ends a ban. A ban writes BAN first, then STATE. Its end removes them in the other order. A
+    /// transaction would make other writes of STATE fail.
     pub async fn ban(&self, user: &UserId, until: Option<Ms>) -> Result<()> {
         let mut change = Expression::default();
         let path = change.path(["bannedUntil"]);
@@ -70,7 +70,7 @@ impl Table {
         self.read_ban(item)
     }
 
-    /// The same, by a read that may lack a change of the last moment, and costs half as much.
+    /// Returns the same by an eventually consistent read, at half the cost.
     pub async fn recent_ban_of(&self, user: &UserId) -> Result<Option<Ms>> {
         let request = self.client.get_item().table_name(&self.name).set_key(Some(keys::ban(user).attributes()));
         let answer = request.send().await.map_err(|error| Error::unavailable("GetItem", error))?;

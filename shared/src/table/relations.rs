@@ -117,12 +117,14 @@ impl Table {
 
     /// Returns a user's blocks, including lifted ones.
     pub async fn blocks(&self, user: &UserId) -> Result<BTreeMap<UserId, Block>> {
-        self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?.iter().map(read_blocked).collect()
+        let items = self.query_all(&keys::all_of_user(user, keys::BLOCK)).await?;
+        items.iter().filter_map(|item| self.read_live_block(item).transpose()).collect()
     }
 
     /// Returns a user's block of another user, if there is or was one.
     pub async fn block_of(&self, user: &UserId, other: &UserId) -> Result<BTreeMap<UserId, Block>> {
-        self.get(&keys::block(user, other)).await?.iter().map(read_blocked).collect()
+        let item = self.get(&keys::block(user, other)).await?;
+        item.iter().filter_map(|item| self.read_live_block(item).transpose()).collect()
     }
 
     /// Returns a user's groups, blocks, and dropped messages of the last half minute, in one read.
@@ -134,10 +136,15 @@ impl Table {
             } else if let Some(tails) = Tails::read(&item)? {
                 view.tails.push(tails);
             } else {
-                view.blocks.extend([read_blocked(&item)?]);
+                view.blocks.extend(self.read_live_block(&item)?);
             }
         }
         Ok(view)
+    }
+
+    /// Reads a block that has not expired. Only that of an erased user expires.
+    fn read_live_block(&self, item: &Item) -> Result<Option<(UserId, Block)>> {
+        self.is_live(item)?.then(|| read_blocked(item)).transpose()
     }
 
     /// Returns a user's friends and present blocks.
@@ -175,6 +182,18 @@ impl Table {
             |key| self.delete_part(key, None, HashMap::new()),
         )
         .await
+    }
+
+    /// Lifts the block of a user who is erased. What they wrote during it stays withheld: the past of the block is kept for as
+    /// long as messages are.
+    pub(super) async fn retire_block(&self, user: &UserId, erased: &UserId) -> Result<()> {
+        let mut change = Expression::default();
+        let expires_at = change.path(["expiresAt"]);
+        change.set(&expires_at, Self::expires_at(self.clock.now_ms(), self.retention_ms()));
+        change.require("attribute_exists(pk)".to_owned());
+        // The mark by which a repeat finds the block is deleted last.
+        self.change(&keys::block(user, erased), change).await?;
+        self.unblock(user, erased).await.map(|_| ())
     }
 
     /// Changes both sides of a block in one transaction. Retries if the block was changed meanwhile.
@@ -215,7 +234,11 @@ impl Table {
         change.set(&user, item::text(blocked.as_str()));
         change.set(&past, write_spells(&new.past));
         match new.since {
-            Some(time) => change.set(&since, item::number(time)),
+            Some(time) => {
+                change.set(&since, item::number(time));
+                let expires_at = change.path(["expiresAt"]);
+                change.remove(&expires_at);
+            }
             None => change.remove(&since),
         }
         match (exists, old.since) {
