@@ -291,6 +291,7 @@ async fn each_wrong_field_of_a_group_is_named() {
         ("usersId", json!(["alice", 7]), "usersId"),
         ("usersId", json!(["alice", "a b"]), "usersId[1]"),
         ("requestId", json!("x".repeat(65)), "requestId"),
+        ("requestId", json!(null), "requestId"),
     ] {
         let mut body = good.clone();
         body[field] = value;

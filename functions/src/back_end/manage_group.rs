@@ -150,8 +150,7 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
 
 fn to_make(body: &Object<'_>) -> Result<Action> {
     let name = checked_name(optional_text(body, "name")?.map(|name| name.into_owned()))?;
-    let is_given = body.get("requestId").is_some_and(|value| value.get() != "null");
-    let request = if is_given { optional_text(body, "requestId")? } else { None };
+    let request = optional_text(body, "requestId")?;
     let request = request.map(|id| RequestId::parse(&id).map_err(|why| Error::field("requestId", why))).transpose()?;
     let users = body.get("usersId").ok_or_else(|| Error::field("usersId", "is missing"))?;
     let wrong = |_| Error::field("usersId", "must be an array of strings");
