@@ -12,6 +12,8 @@
 4. A batch for a queue needs the permission sqs:SendMessage, as in AWS. MiniStack requires sqs:SendMessageBatch.
 5. An HTTP API has the routes and the CORS settings of its OpenAPI document, which SAM writes from the events of the
    functions. MiniStack ignores that document.
+6. The limit of concurrent batches from a queue may come from a parameter of the template. Parameters are strings, and
+   MiniStack compares them with numbers.
 
 All of this uses internal names of MiniStack. So its version is pinned, and a missing name fails at the start.
 """
@@ -248,6 +250,16 @@ def evaluate(request, *policies):
 
 
 iam_evaluator.evaluate = evaluate
+
+# -------------------------------------------------------------------------------------- the limit of concurrent batches
+plain_concurrency = lambda_svc._sqs_esm_concurrency
+
+
+def concurrency(*arguments, **named):
+    return int(plain_concurrency(*arguments, **named))
+
+
+lambda_svc._sqs_esm_concurrency = concurrency
 
 if __name__ == "__main__":
     app.main()
