@@ -25,6 +25,13 @@ async fn send(inside: &Inside, connection: &str, to: Value) -> Value {
     inside.frames(connection).pop().expect("an answer")
 }
 
+/// Alice sends to a user by REST.
+async fn send_by_rest(inside: &Inside, receiver: &str) {
+    let body = json!({ "type": "unicast", "receiverId": receiver, "content": 1 });
+    let post = call("POST", "alice", "/api/message", None, "", Some(body));
+    inside.done(&functions::send_message::FUNCTION, &post).await;
+}
+
 fn to_user(user: &str) -> Value {
     json!({ "type": "unicast", "receiverId": user })
 }
@@ -47,15 +54,7 @@ async fn a_message_that_no_connection_took_makes_an_event() {
     inside.connect("bob").await;
     send(&inside, &phone, to_user("bob")).await;
     assert_eq!(inside.world().take_events(), []);
-    let by_rest = call(
-        "POST",
-        "alice",
-        "/api/message",
-        None,
-        "",
-        Some(json!({ "type": "unicast", "receiverId": "carol", "content": 1 })),
-    );
-    inside.done(&functions::send_message::FUNCTION, &by_rest).await;
+    send_by_rest(&inside, "carol").await;
     let events = inside.world().take_events();
     assert_eq!((events.len(), events[0].0.as_str()), (1, "MessageHidden"), "carol is no friend");
 }
@@ -122,15 +121,7 @@ async fn a_bus_that_refuses_stops_no_message() {
     let phone = inside.connect("alice").await;
     inside.world().refuse_events(true);
     assert_eq!(send(&inside, &phone, to_user("bob")).await["type"], "ACK");
-    let by_rest = call(
-        "POST",
-        "alice",
-        "/api/message",
-        None,
-        "",
-        Some(json!({ "type": "unicast", "receiverId": "bob", "content": 1 })),
-    );
-    inside.done(&functions::send_message::FUNCTION, &by_rest).await;
+    send_by_rest(&inside, "bob").await;
     inside.create_group("alice").await;
     assert_eq!(inside.world().take_events(), []);
     let pull = call("GET", "bob", "/api/message", None, "", None);

@@ -33,9 +33,6 @@ const LATE_MS: Ms = 12 * 60 * 1_000;
 const MESSAGES: i32 = 200;
 const MAX_IN_FLIGHT: usize = 8;
 
-/// The most members of a group who are told of recalls at once.
-const MAX_TOLD: usize = 100;
-
 /// How often leaving a group is tried while the membership changes.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -311,10 +308,17 @@ impl Step<'_> {
         let (blockers, users) = match with {
             Address::User(friend) => (table.blockers(self.user()).await?, vec![friend.clone()]),
             Address::Group(group) => {
-                let (blockers, roster) = futures::try_join!(table.blockers(self.user()), table.roster(group))?;
-                let members: Vec<UserId> =
-                    roster.into_iter().flat_map(|roster| roster.shards).flatten().map(|member| member.user).collect();
-                (blockers, if members.len() <= MAX_TOLD { members } else { Vec::new() })
+                let (blockers, groups) = futures::try_join!(
+                    table.blockers(self.user()),
+                    table.existing_groups(std::slice::from_ref(group))
+                )?;
+                // The roster of a large group is not read for each page of its log.
+                let roster = match groups.get(group) {
+                    Some(meta) => group_changes::audience(self.app, group, meta.members).await?,
+                    None => None,
+                };
+                let shards = roster.into_iter().flat_map(|roster| roster.shards);
+                (blockers, shards.flatten().map(|member| member.user).collect())
             }
         };
         Ok(users.into_iter().filter(|user| !blockers.contains(user) && user != self.user()).collect())

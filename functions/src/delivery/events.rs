@@ -127,7 +127,7 @@ async fn put(app: &App, bus: &Bus, events: Vec<Event>) {
             events.len()
         }
     };
-    app.metrics.add(Metric::EventsPut, events.len() - failed);
+    app.metrics.add(Metric::EventsPut, events.len().saturating_sub(failed));
     app.metrics.add(Metric::EventsFailed, failed);
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::Result;
 use shared::frame::{GroupChanged, encode};
-use shared::id::UserId;
+use shared::id::{GroupId, UserId};
 use shared::table::Roster;
 
 use super::{events, push};
@@ -14,9 +14,9 @@ use crate::App;
 const MAX_MEMBERS: u32 = 100;
 
 /// Returns the roster of a group whose members are all told, or nothing if the group is too large for that.
-pub(crate) async fn audience(app: &App, changed: &GroupChanged<'_>, members: u32) -> Result<Option<Roster>> {
+pub(crate) async fn audience(app: &App, group: &GroupId, members: u32) -> Result<Option<Roster>> {
     match members <= MAX_MEMBERS {
-        true => app.table.roster(changed.group_id).await,
+        true => app.table.roster(group).await,
         false => Ok(None),
     }
 }
@@ -33,7 +33,7 @@ pub(crate) async fn tell(app: &App, changed: &GroupChanged<'_>, roster: Option<R
 
 /// Tells all members of a small group, or the users concerned of a large one.
 pub(crate) async fn announce(app: &App, changed: &GroupChanged<'_>, members: u32, concerned: &[&UserId]) {
-    let roster = audience(app, changed, members).await.unwrap_or_else(|error| {
+    let roster = audience(app, changed.group_id, members).await.unwrap_or_else(|error| {
         app.report(&error);
         None
     });

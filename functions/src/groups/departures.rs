@@ -65,7 +65,7 @@ pub(crate) async fn dissolve(app: &App, group: &GroupId, manager: &UserId, meta:
     let mut last_shard = meta.last_shard;
     let changed = GroupChanged { group_id: group, event: GroupEvent::Dissolved, user_id: None, name: None };
     // The members are read before they are gone.
-    let roster = group_changes::audience(app, &changed, meta.members).await?;
+    let roster = group_changes::audience(app, group, meta.members).await?;
     for attempt in 0..MAX_ATTEMPTS {
         let queue = app.queue.as_ref().filter(|_| last_shard > 0);
         if let Some(queue) = queue {

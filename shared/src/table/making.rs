@@ -2,13 +2,12 @@
 //!
 //! The members are written first, without transactions, and META last, with their number. Nobody is in the group before META
 //! exists. A small group is made by one call. A large one is made by jobs, each of which writes a part of the members. Its
-//! item `GROUP#g` / `DRAFT` {groupName, managerId, digest, parts, asked, done,
-//! memberCount, abandoned?} remembers which parts are done. A job may run
-//! twice, so a part is counted once.
+//! item `GROUP#g` / `DRAFT` {groupName, managerId, digest, parts, asked, done, memberCount, abandoned?} remembers which parts
+//! are done. A job may run twice, so a part is counted once.
 
 use std::collections::{BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
@@ -79,7 +78,8 @@ impl Draft {
 }
 
 impl Table {
-    /// Writes members of a group without META, each with a number. They get messages from `joined` on. Pulls keep their memberships until `kept_until`, or for half a minute.
+    /// Writes members of a group without META, each with a number. They get messages from `joined` on. Pulls keep their
+    /// memberships until `kept_until`, or for half a minute.
     pub async fn put_members(
         &self,
         group: &GroupId,
@@ -145,9 +145,9 @@ impl Table {
         }
     }
 
-    /// Records that a part of a draft is written, with so many members. Returns the draft, or nothing if the part was done
-    /// already or the draft is gone.
-    pub async fn finish_part(&self, group: &GroupId, part: u32, members: u32) -> Result<Option<Draft>> {
+    /// Records that a part of a draft is written, with so many members. Does nothing if the part was done already, or the draft
+    /// is gone.
+    pub async fn finish_part(&self, group: &GroupId, part: u32, members: u32) -> Result<()> {
         let mut change = Expression::default();
         let [done, count] = ["done", "memberCount"].map(|name| change.path([name]));
         change.add(&done, AttributeValue::Ns(vec![part.to_string()]));
@@ -155,9 +155,7 @@ impl Table {
         let number = change.value(item::number(part));
         change.require("attribute_exists(pk)");
         change.require(format!("attribute_not_exists({done}) OR NOT contains({done}, {number})"));
-        let update = change.request(self.update(&keys::draft(group))).return_values(ReturnValue::AllNew);
-        let answer = self.conditionally("UpdateItem", || update.clone().send()).await?;
-        answer.map(|answer| read_draft(&answer.attributes.unwrap_or_default())).transpose()
+        self.change(&keys::draft(group), change).await.map(|_| ())
     }
 
     /// Marks a draft as abandoned: from this write on it cannot become a group. Returns whether there is such a draft.

@@ -61,21 +61,16 @@ impl Run {
                 other => self.wrong("a send is answered", format!("{user}: {other:?}")),
             }
         }
+        let sent = Sent { named, by_back_end: false, ..self.sent_by_call(user, to, content, from, acks) };
+        self.history.note(|notes| notes.sent.push(sent));
+    }
+
+    /// What was sent without a connection, from that time until now.
+    fn sent_by_call(&self, sender: User, to: To, content: &str, from: Ms, acks: Vec<Value>) -> Sent {
         let during = During { from, to: self.world.now_ms() };
         let (content, accepted) = (content.to_owned(), !acks.is_empty());
-        let sent = Sent {
-            content,
-            sender: user,
-            to,
-            during,
-            accepted,
-            acks,
-            connection: None,
-            was_open: false,
-            named,
-            by_back_end: false,
-        };
-        self.history.note(|notes| notes.sent.push(sent));
+        let (connection, was_open, named, by_back_end) = (None, false, true, false);
+        Sent { content, sender, to, during, accepted, acks, connection, was_open, named, by_back_end }
     }
 
     // ------------------------------------------------------------------------------------------------------- back end
@@ -116,20 +111,7 @@ impl Run {
                 break;
             }
         }
-        let during = During { from, to: self.world.now_ms() };
-        let (content, accepted) = (content.to_owned(), !acks.is_empty());
-        let sent = Sent {
-            content,
-            sender: user,
-            to,
-            during,
-            accepted,
-            acks,
-            connection: None,
-            was_open: false,
-            named,
-            by_back_end: true,
-        };
+        let sent = Sent { named, by_back_end: true, ..self.sent_by_call(user, to, content, from, acks) };
         self.history.note(|notes| notes.sent.push(sent));
     }
 
