@@ -12,6 +12,7 @@
 //! run in parallel and in any order. No test waits for an absence. To show that nothing comes, a test sends something
 //! else later and asserts that this comes first.
 
+mod fragile;
 mod inside;
 mod world;
 

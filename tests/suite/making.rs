@@ -1,12 +1,18 @@
 //! A large group that the back end makes, job by job. The functions run in this process, and the test runs the jobs.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use functions::{fanout, manage_group};
+use futures::future::maybe_done;
 use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
 
+use crate::fragile::Fragile;
 use crate::inside::{Inside, body, call};
 use crate::jobs::event;
+use crate::simulation::world::{Wire, World};
 use crate::world::Deployment;
 
 /// A configuration with a queue, large groups, and small shards.
@@ -190,4 +196,145 @@ async fn a_group_that_is_dissolved_while_it_is_made_never_exists() {
     let repeat = json!({ "method": "POST", "name": "all", "managerId": "agent", "usersId": [], "requestId": "r" });
     let refused = scene.0.invoke(&manage_group::FUNCTION, &repeat.to_string()).await.expect_err("a refusal");
     assert_eq!(refused.error_type, "Conflict");
+}
+
+/// Two calls with one `requestId`, each of which stops at one of its calls to the services.
+struct Race {
+    scene: Scene,
+    calls: [Fragile; 2],
+    has_left: Cell<bool>,
+}
+
+/// Where the two calls of a race stop, and whether the first one goes on.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    stops: [usize; 2],
+    is_killed: bool,
+}
+
+impl Race {
+    fn new() -> Self {
+        let world = World::new(1);
+        let inside = Inside::over(world.clone(), SharedHttpClient::new(Wire(world.clone())), &LARGE);
+        let calls = [(); 2].map(|()| Fragile::over(&world, &LARGE));
+        Self { scene: Scene(inside), calls, has_left: Cell::new(false) }
+    }
+
+    /// Runs a race for a group of these members, and asserts that the group has those of one call, and that the other call was
+    /// refused if it asked for others. Returns which calls stopped.
+    async fn run(&self, asked: [&[&str]; 2], plan: Plan) -> [bool; 2] {
+        let events = asked.map(|members| {
+            let ask = json!({
+                "method": "POST", "name": "few", "managerId": "agent", "usersId": members, "requestId": "r",
+            });
+            ask.to_string()
+        });
+        let call = |n: usize| self.calls[n].invoke_through(plan.stops[n], &manage_group::FUNCTION, &events[n]);
+        let mut first = Box::pin(maybe_done(call(0)));
+        let mut stopped = [false; 2];
+        stopped[0] = tokio::select! { () = &mut first => false, () = self.calls[0].stopped() => true };
+        let mut second = Box::pin(maybe_done(call(1)));
+        stopped[1] = tokio::select! { () = &mut second => false, () = self.calls[1].stopped() => true };
+        self.run_jobs().await;
+        let mut outcomes = Vec::new();
+        if plan.is_killed {
+            outcomes.push((0, first.as_mut().take_output()));
+        } else {
+            self.calls[0].go_on();
+            first.as_mut().await;
+            outcomes.push((0, first.as_mut().take_output()));
+        }
+        self.leave_if_possible().await;
+        self.calls[1].go_on();
+        second.as_mut().await;
+        outcomes.push((1, second.as_mut().take_output()));
+        self.settle().await;
+        self.leave_if_possible().await;
+        let repeated = self.scene.0.invoke(&manage_group::FUNCTION, &events[0]).await;
+        outcomes.push((0, Some(repeated)));
+        self.settle().await;
+        self.leave_if_possible().await;
+        assert!(self.has_left.get(), "{plan:?}: a group was made");
+        let roster = self.roster();
+        for (asker, outcome) in outcomes {
+            let wanted: BTreeSet<String> = asked[asker]
+                .iter()
+                .filter(|user| **user != "bob")
+                .chain(&["agent"])
+                .map(|user| (*user).to_owned())
+                .collect();
+            match outcome {
+                Some(Ok(_)) => assert_eq!(roster, wanted, "{plan:?}: call {asker} was answered"),
+                Some(Err(failure)) => {
+                    let failure = format!("{failure:?}");
+                    assert!(failure.contains("requestId"), "{plan:?}: call {asker}: {failure}");
+                    assert_ne!(roster, wanted, "{plan:?}: call {asker} was refused");
+                }
+                None => {}
+            }
+        }
+        stopped
+    }
+
+    async fn leave_if_possible(&self) {
+        let Some(group) = self.scene.0.world().all_items().into_iter().find(|item| item["sk"]["S"] == "META") else {
+            return;
+        };
+        if !self.has_left.replace(true) {
+            let group = group["pk"]["S"].as_str().and_then(|pk| pk.strip_prefix("GROUP#")).expect("a group");
+            self.scene.0.leave("bob", group).await;
+        }
+    }
+
+    async fn run_jobs(&self) {
+        for job in self.scene.0.world().take_jobs() {
+            self.scene.run(&[job]).await;
+        }
+    }
+
+    /// Runs the jobs, those of the last step after their delay.
+    async fn settle(&self) {
+        self.run_jobs().await;
+        pass(20).await;
+        self.run_jobs().await;
+    }
+
+    /// The members of the only group, on whom all items agree.
+    fn roster(&self) -> BTreeSet<String> {
+        let items = self.scene.0.world().all_items();
+        let with = |prefix: &str, name: &str| -> BTreeSet<String> {
+            let of = items.iter().filter(|item| item["sk"]["S"].as_str().is_some_and(|sk| sk.starts_with(prefix)));
+            of.map(|item| item[name]["S"].as_str().expect("a name").trim_start_matches("USER#").to_owned()).collect()
+        };
+        let (members, joined) = (with("ROSTER#", "user"), with("VIEW#GROUP#", "pk"));
+        assert_eq!(members, joined);
+        let meta = items.iter().find(|item| item["sk"]["S"] == "META").expect("a group");
+        assert_eq!(meta["memberCount"]["N"], members.len().to_string());
+        members
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_with_one_request_id_make_one_group() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let few: [&[&str]; 2] = [&["bob", "carol"], &["bob", "carol"]];
+    let others: [&[&str]; 2] = [&["bob", "carol"], &["bob", "dan"]];
+    for (asked, is_killed) in [(few, false), (few, true), (others, false), (others, true)] {
+        for first in 1.. {
+            let mut has_stopped = false;
+            for second in 1.. {
+                let stopped = Race::new().run(asked, Plan { stops: [first, second], is_killed }).await;
+                has_stopped |= stopped[0];
+                if !stopped[1] {
+                    break;
+                }
+            }
+            if !has_stopped {
+                assert!(first > 5, "the stops reach every call");
+                break;
+            }
+        }
+    }
 }

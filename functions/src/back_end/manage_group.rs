@@ -1,7 +1,7 @@
 //! Groups of the back end, without invitations. All calls are idempotent, apart from a `POST` without `requestId`.
 //!
 //! - `POST /group`, body `{"name", "managerId", "usersId", "requestId"?}`: makes a group. 200: its id. 202, with its id: jobs
-//!   make it, since it has more than 1,000 members. 409: users have reached the limit of groups, or the `requestId` was used
+//!   make it, since it has more than 1,000 members, or this call repeats one that had not ended. 409: users have reached the limit of groups, or the `requestId` was used
 //!   for another group.
 //! - `GET /group/{groupId}` → `{id, name, managerId, members, making?, usersId?}`. `usersId` is left out while the group is
 //!   being made, and if it is too long for one answer.
@@ -21,7 +21,7 @@ use shared::frame::{GroupChanged, GroupEvent, encode};
 use shared::id::{GroupId, RequestId, UserId};
 use shared::json::Object;
 use shared::rules::timing::STAMP_MS;
-use shared::table::{Accepted, NewGroup, digest_of_group};
+use shared::table::{Accepted, Draft};
 use shared::{Error, Result};
 
 use crate::App;
@@ -179,9 +179,7 @@ async fn perform(app: &App, action: Action) -> Result<Outcome> {
                 return Err(Error::field("usersId", why));
             }
             let id = request.as_ref().map_or_else(|| app.ids.group(), GroupId::of_request);
-            let digest = digest_of_group(&name, &manager, &users);
-            let new = NewGroup { id: &id, name: &name, manager: &manager, digest: &digest };
-            let made = make::make(app, new, &users).await?;
+            let made = make::make(app, &id, Draft::of(name, manager, &users), &users).await?;
             return Ok(Outcome::Made(id, made));
         }
         Action::Get(group) => return view(app, group).await.map(Outcome::Group),
@@ -231,12 +229,7 @@ async fn hand_over(app: &App, group: &GroupId, manager: &UserId) -> Result<()> {
         }
         app.table.pause(attempt).await;
     }
-    Err(changing())
-}
-
-/// The failure of a call whose group others keep changing.
-fn changing() -> Error {
-    Error::unavailable("changing a group", "others keep changing it")
+    Err(group_changes::others_keep_changing())
 }
 
 async fn end(app: &App, group: &GroupId) -> Result<()> {
@@ -251,7 +244,7 @@ async fn end(app: &App, group: &GroupId) -> Result<()> {
             outcome => return outcome,
         }
     }
-    Err(changing())
+    Err(group_changes::others_keep_changing())
 }
 
 async fn put_in(app: &App, group: &GroupId, user: &UserId) -> Result<()> {
@@ -277,7 +270,7 @@ async fn put_in(app: &App, group: &GroupId, user: &UserId) -> Result<()> {
             true => Err(no_such_group()),
             false => Err(Error::Conflict(format!("the group has {} members, the limit", app.max_group_members))),
         },
-        Accepted::NoInvitation | Accepted::InviterLeft => Err(changing()),
+        Accepted::NoInvitation | Accepted::InviterLeft => Err(group_changes::others_keep_changing()),
     }
 }
 

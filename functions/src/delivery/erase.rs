@@ -85,7 +85,7 @@ enum Done {
 /// The next group that a user is in.
 enum Next {
     Group(GroupId, Membership),
-    /// Jobs are making all that are left.
+    /// All that are left are being made.
     BeingMade,
     None,
 }
@@ -157,8 +157,8 @@ impl Step<'_> {
         Ok(if is_in_draft { Done::ButGroups } else { Done::All })
     }
 
-    /// Returns a group of the user. One that jobs are making is abandoned if the user is its manager, and left for later
-    /// otherwise.
+    /// Returns a group of the user. One that is being made is abandoned if the user is its manager, and left for later
+    /// otherwise. If it is still being made by a call in the second pass, that call was killed.
     async fn next_group(&self) -> Result<Next> {
         let mut next = Next::None;
         for (group, membership) in self.app.table.joined_groups(self.user()).await? {
@@ -172,6 +172,7 @@ impl Step<'_> {
                     make::abandon(self.app, &group).await?;
                     return Ok(Next::Group(group, membership));
                 }
+                Some(draft) if draft.is_in_call && self.job.is_last => return Ok(Next::Group(group, membership)),
                 Some(_) => next = Next::BeingMade,
             }
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use shared::Result;
 use shared::frame::{GroupChanged, encode};
 use shared::id::{GroupId, UserId};
 use shared::table::Roster;
+use shared::{Error, Result};
 
 use super::{events, push};
 use crate::App;
@@ -38,4 +38,9 @@ pub(crate) async fn announce(app: &App, changed: &GroupChanged<'_>, members: u32
         None
     });
     tell(app, changed, roster, concerned).await;
+}
+
+/// The failure of a call whose group others keep changing.
+pub(crate) fn others_keep_changing() -> Error {
+    Error::unavailable("changing a group", "others keep changing it")
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Ms;
 use shared::id::{ConnectionId, GroupId, MessageId, UserId};
 use shared::queue::{MAX_BATCH_BYTES, batches};
-use shared::table::NewGroup;
 use shared::{Error, Result};
 
 /// The highest number of receivers of one job. If all of them are online, the job takes a few seconds. Each job reads
@@ -234,10 +233,10 @@ pub(crate) fn notification(
 const MEMBERS: usize = 1_000;
 
 /// Returns the jobs that write the members of a group.
-pub(crate) fn making(new: NewGroup<'_>, posted: Ms, users: &[UserId]) -> Vec<String> {
+pub(crate) fn making(group: &GroupId, digest: &str, posted: Ms, users: &[UserId]) -> Vec<String> {
     let parts = (0..).zip(users.chunks(MEMBERS));
     let job = |(part, users): (u32, &[UserId])| {
-        let (group, digest) = (new.id.clone(), new.digest.to_owned());
+        let (group, digest) = (group.clone(), digest.to_owned());
         let (first, users) = (part * MEMBERS as u32, users.to_vec());
         Job::Making(Making { group, digest, posted, part, first, users }).encode()
     };

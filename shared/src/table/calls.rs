@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::builders::PutBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, DeleteRequest, KeysAndAttributes, Put, PutRequest, TransactWriteItem,
     Update, WriteRequest,
@@ -56,6 +57,9 @@ pub(super) enum Transaction {
     /// For each part, in order, whether its condition was false.
     Refused(Vec<bool>),
 }
+
+/// The condition of a put that replaces only an item that has expired.
+const IS_FREE: &str = "attribute_not_exists(pk) OR expiresAt <= :now";
 
 impl Table {
     /// Returns the configured table.
@@ -194,11 +198,13 @@ impl Table {
 
     /// Puts an item unless there is one that has not expired. Returns whether it was put.
     pub(super) async fn put_if_free(&self, item: Item) -> Result<bool> {
-        let put = self
-            .put(item)
-            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
-            .expression_attribute_values(":now", item::number(self.clock.now_ms() / 1000));
+        let put =
+            self.put(item).condition_expression(IS_FREE).expression_attribute_values(":now", self.now_in_seconds());
         Ok(self.conditionally("PutItem", || put.clone().send()).await?.is_some())
+    }
+
+    fn now_in_seconds(&self) -> AttributeValue {
+        item::number(self.clock.now_ms() / 1000)
     }
 
     pub(super) fn put(&self, item: Item) -> PutItemFluentBuilder {
@@ -276,9 +282,13 @@ impl Table {
 
     pub(super) fn put_part(&self, item: Item, condition: Option<&str>) -> Result<TransactWriteItem> {
         let put = Put::builder().table_name(&self.name).set_item(Some(item));
-        let put = put.set_condition_expression(condition.map(str::to_owned)).build();
-        let put = put.map_err(|error| Error::unavailable("TransactWriteItems", error))?;
-        Ok(TransactWriteItem::builder().put(put).build())
+        built(put.set_condition_expression(condition.map(str::to_owned)))
+    }
+
+    /// Returns the part of a transaction that puts an item unless there is one that has not expired.
+    pub(super) fn put_part_if_free(&self, item: Item) -> Result<TransactWriteItem> {
+        let put = Put::builder().table_name(&self.name).set_item(Some(item)).condition_expression(IS_FREE);
+        built(put.expression_attribute_values(":now", self.now_in_seconds()))
     }
 
     pub(super) fn delete_part(
@@ -356,6 +366,12 @@ impl Table {
 pub(super) async fn answer_of_query(request: QueryFluentBuilder) -> Result<(Vec<Item>, Option<Item>)> {
     let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+}
+
+/// Returns a put as a part of a transaction.
+fn built(put: PutBuilder) -> Result<TransactWriteItem> {
+    let put = put.build().map_err(|error| Error::unavailable("TransactWriteItems", error))?;
+    Ok(TransactWriteItem::builder().put(put).build())
 }
 
 /// Returns the reasons of a cancelled transaction.

@@ -1,9 +1,9 @@
 //! Groups that the back end makes with all their members.
 //!
-//! The members are written first, without transactions, and META last, with their number. Nobody is in the group before META
-//! exists. A small group is made by one call. A large one is made by jobs, each of which writes a part of the members. Its
-//! item `GROUP#g` / `DRAFT` {groupName, managerId, digest, parts, asked, done, memberCount, abandoned?} remembers which parts
-//! are done. A job may run twice, so a part is counted once.
+//! A draft comes first: the item `GROUP#g` / `DRAFT` {groupName, managerId, digest, parts, asked, inCall?, done, memberCount,
+//! abandoned?}. The members follow, without transactions, and META replaces the draft, with their number. Nobody is in the
+//! group before META exists. A small group is made by the call itself, as long as `inCall` is there. A large one is made by
+//! jobs, each of which writes a part of the members. A job may run twice, so `done` and `memberCount` count a part once.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,21 +26,8 @@ const LIFETIME_MS: Ms = 15 * 24 * 60 * 60 * 1000;
 /// The most users whose groups are counted at once.
 const MAX_COUNTS: usize = 32;
 
-/// A group to be made.
-#[derive(Debug, Clone, Copy)]
-pub struct NewGroup<'a> {
-    /// Its id.
-    pub id: &'a GroupId,
-    /// Its name.
-    pub name: &'a str,
-    /// Its manager, one of its members.
-    pub manager: &'a UserId,
-    /// The digest of what was asked for. A repeat has the same one.
-    pub digest: &'a str,
-}
-
 /// Returns the digest of a group that is asked for: of its name, its manager and its members. It has 128 bits.
-pub fn digest_of_group(name: &str, manager: &UserId, users: &[UserId]) -> String {
+fn digest_of_group(name: &str, manager: &UserId, users: &[UserId]) -> String {
     const NAMESPACE: Uuid = Uuid::from_u128(0x9c1d_44e8_37b2_4f90_8b6e_2af0_51c3_7d19);
     let mut ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
     ids.sort_unstable();
@@ -49,17 +36,19 @@ pub fn digest_of_group(name: &str, manager: &UserId, users: &[UserId]) -> String
     Uuid::new_v5(&NAMESPACE, text.as_bytes()).simple().to_string()
 }
 
-/// A group that jobs are making.
+/// A group that is being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// Its name.
     pub name: String,
     /// Its manager.
     pub manager: UserId,
-    /// The number of parts.
+    /// The number of parts that jobs write.
     pub parts: u32,
     /// The number of members that were asked for.
     pub asked: u32,
+    /// Whether the call that asked for it makes it, rather than jobs.
+    pub is_in_call: bool,
     /// The parts whose members are written.
     pub done: BTreeSet<u32>,
     /// The members of these parts.
@@ -71,6 +60,14 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Returns a draft of a group with these members, the manager among them, of which nothing is written.
+    pub fn of(name: String, manager: UserId, users: &[UserId]) -> Self {
+        let digest = digest_of_group(&name, &manager, users);
+        let asked = u32::try_from(users.len()).unwrap_or(u32::MAX);
+        let (parts, is_in_call, done, members, is_abandoned) = (0, false, BTreeSet::new(), 0, false);
+        Self { name, manager, parts, asked, is_in_call, done, members, is_abandoned, digest }
+    }
+
     /// Returns whether the members of all parts are written.
     pub fn is_complete(&self) -> bool {
         self.done.len() >= self.parts as usize
@@ -78,20 +75,14 @@ impl Draft {
 }
 
 impl Table {
-    /// Writes members of a group without META, each with a number. They get messages from `joined` on. Pulls keep their
-    /// memberships until `kept_until`, or for half a minute.
-    pub async fn put_members(
-        &self,
-        group: &GroupId,
-        users: &[(u32, &UserId)],
-        joined: Ms,
-        kept_until: Option<Ms>,
-    ) -> Result<()> {
+    /// Writes members of a draft, each with a number. They get messages from `joined` on. Pulls keep their memberships as long
+    /// as the draft.
+    pub async fn put_members(&self, group: &GroupId, users: &[(u32, &UserId)], joined: Ms) -> Result<()> {
         let mut items = Vec::with_capacity(2 * users.len());
         for (number, user) in users {
             let shard = self.shard_of_number(*number);
             let mut mine = joined_item(group, shard, user, joined);
-            mine.extend(kept_until.map(|time| ("keptUntil".to_owned(), item::number(time))));
+            mine.insert("keptUntil".to_owned(), item::number(joined.saturating_add(LIFETIME_MS)));
             items.extend([member_item(group, shard, user, joined), mine]);
         }
         self.put_all(items).await
@@ -102,42 +93,44 @@ impl Table {
         shard_of_next(number, self.roster_shard, |bound| u64::from(number) % bound).0
     }
 
-    /// Writes META of a group with so many members. Returns whether the group did not exist.
-    pub async fn put_group(&self, group: NewGroup<'_>, members: u32) -> Result<bool> {
-        let put = self.put(self.meta_of(group, members, members)).condition_expression("attribute_not_exists(pk)");
-        Ok(self.conditionally("PutItem", || put.clone().send()).await?.is_some())
-    }
-
-    /// Returns META of a group with `members` members, whose numbers are below `numbers`.
-    fn meta_of(&self, group: NewGroup<'_>, members: u32, numbers: u32) -> Item {
-        let mut meta = meta_item(group.id, group.name, group.manager, members);
-        meta.insert("digest".to_owned(), item::text(group.digest));
-        let (_, last) = shard_of_next(numbers.saturating_sub(1), self.roster_shard, |_| 0);
+    /// Returns META of a group whose members are written.
+    fn meta_of(&self, group: &GroupId, draft: &Draft) -> Item {
+        let mut meta = meta_item(group, &draft.name, &draft.manager, draft.members);
+        meta.insert("digest".to_owned(), item::text(&draft.digest));
+        let last = self.last_shard_of(draft);
         if last > 0 {
             meta.insert("lastShard".to_owned(), item::number(last));
         }
         meta
     }
 
-    /// Remembers a group that jobs will make. A repeat changes nothing.
-    pub async fn put_draft(&self, group: NewGroup<'_>, parts: u32, asked: u32) -> Result<()> {
-        let mut draft = keys::draft(group.id).attributes();
-        draft.insert("groupName".to_owned(), item::text(group.name));
-        draft.insert("managerId".to_owned(), item::text(group.manager.as_str()));
-        draft.insert("digest".to_owned(), item::text(group.digest));
-        draft.insert("parts".to_owned(), item::number(parts));
-        draft.insert("asked".to_owned(), item::number(asked));
-        draft.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
-        let put = self.put(draft).condition_expression("attribute_not_exists(pk)");
-        self.conditionally("PutItem", || put.clone().send()).await.map(|_| ())
+    /// Begins a draft. Returns whether this call did so: there must be neither a draft nor a group with that id.
+    pub async fn put_draft(&self, group: &GroupId, draft: &Draft) -> Result<bool> {
+        let mut new = keys::draft(group).attributes();
+        new.insert("groupName".to_owned(), item::text(&draft.name));
+        new.insert("managerId".to_owned(), item::text(draft.manager.as_str()));
+        new.insert("digest".to_owned(), item::text(&draft.digest));
+        new.insert("parts".to_owned(), item::number(draft.parts));
+        new.insert("asked".to_owned(), item::number(draft.asked));
+        if draft.is_in_call {
+            new.insert("inCall".to_owned(), AttributeValue::Bool(true));
+        }
+        new.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
+        let no_group = self.check_part(&keys::meta(group), "attribute_not_exists(pk)", HashMap::new())?;
+        let writes = vec![self.put_part_if_free(new)?, no_group];
+        Ok(self.transact(writes).await? == Transaction::Done)
     }
 
-    /// Returns until when the memberships of a draft are kept.
-    pub fn draft_kept_until(posted: Ms) -> Ms {
-        posted.saturating_add(LIFETIME_MS)
+    /// Lets jobs make a draft, and no longer the call that began it. Returns whether there is such a draft.
+    pub async fn leave_draft_to_jobs(&self, group: &GroupId) -> Result<bool> {
+        let mut change = Expression::default();
+        let path = change.path(["inCall"]);
+        change.remove(&path);
+        change.require("attribute_exists(pk)");
+        self.change(&keys::draft(group), change).await
     }
 
-    /// Returns a group that jobs are making.
+    /// Returns a group that is being made.
     pub async fn draft(&self, group: &GroupId) -> Result<Option<Draft>> {
         match self.get(&keys::draft(group)).await? {
             Some(item) if self.is_live(&item)? => read_draft(&item).map(Some),
@@ -172,12 +165,15 @@ impl Table {
         shard_of_next(draft.asked.saturating_sub(1), self.roster_shard, |_| 0).1
     }
 
-    /// Replaces a complete draft by META, unless it is abandoned. Returns whether this call did so.
+    /// Replaces a complete draft by META, unless it is abandoned, or jobs make what began in a call. Returns whether this call
+    /// did so.
     pub async fn finish_draft(&self, group: &GroupId, draft: &Draft) -> Result<bool> {
-        let new = NewGroup { id: group, name: &draft.name, manager: &draft.manager, digest: &draft.digest };
-        let is_standing = "attribute_exists(pk) AND attribute_not_exists(abandoned)";
+        let is_standing = match draft.is_in_call {
+            true => "attribute_exists(inCall) AND attribute_not_exists(abandoned)",
+            false => "attribute_exists(pk) AND attribute_not_exists(abandoned)",
+        };
         let writes = vec![
-            self.put_part(self.meta_of(new, draft.members, draft.asked), Some("attribute_not_exists(pk)"))?,
+            self.put_part(self.meta_of(group, draft), Some("attribute_not_exists(pk)"))?,
             self.delete_part(&keys::draft(group), Some(is_standing), HashMap::new())?,
         ];
         Ok(self.transact(writes).await? == Transaction::Done)
@@ -215,6 +211,7 @@ fn read_draft(item: &Item) -> Result<Draft> {
         manager: item::parsed("managerId", UserId::parse(item::read_text(item, "managerId")?))?,
         parts: count("parts")?,
         asked: count("asked")?,
+        is_in_call: item.contains_key("inCall"),
         done,
         members: count("memberCount")?,
         is_abandoned: item.contains_key("abandoned"),

@@ -38,7 +38,7 @@ pub use groups::{Accepted, Group, Membership, Meta, Roster, RosterMember, Sender
 pub use idempotency::{Digest, SendRecord};
 pub use invites::Invitation;
 pub use kind::{Author, MessageKind, MissedRef};
-pub use making::{Draft, NewGroup, digest_of_group};
+pub use making::Draft;
 pub use messages::{LogPage, Place, Resume, Written};
 pub use missed::MissTarget;
 pub use pages::ShownPage;
