@@ -127,7 +127,7 @@ async fn messages(local: &Local) {
 async fn conversations(local: &Local) {
     let (alice, bob) = friends_at(local.deployment()).await;
     let group = group_of(&alice, &[&bob]).await;
-    let (mut sender, receiver) = (alice.connect_2().await, bob.connect_2().await);
+    let (mut sender, mut receiver) = (alice.connect_2().await, bob.connect_2().await);
     let (to_bob, in_group) = (("userId", bob.id()), ("groupId", group.as_str()));
     for blocked in [false, true] {
         if blocked {
@@ -152,6 +152,10 @@ async fn conversations(local: &Local) {
     bob.conversations().await;
     let path = format!("/api/group/{group}");
     alice.put(&format!("{path}/mute"), &[("userId", bob.id()), ("minutes", "5")]).await.empty();
+    let refused = json!({ "type": "multicast", "groupId": group, "content": 1, "requestId": "refused" });
+    bob.post_json("/api/message", &refused).await.refused(403, "muted");
+    receiver.send_text(&refused.to_string()).await;
+    while !receiver.next("an answer").await.says("requestId", "refused") {}
     bob.leave_group(&group).await.empty();
     alice.bring(&bob, &group).await;
     alice.delete(&format!("{path}/mute"), &[("userId", bob.id())]).await.empty();
@@ -225,6 +229,10 @@ async fn business(local: &Local) {
         let group = group.as_str().expect("an id");
         call("DELETE", &format!("/message/{id}?groupId={group}&from={}", shop.id()), json!({})).await;
     }
+    let to_nobody = json!({
+        "from": shop.id(), "type": "multicast", "groupId": "nowhere", "content": 1, "requestId": "refused",
+    });
+    back_end.call("POST".parse().expect("a method"), "/message").json(&to_nobody).send().await.refused(404, "group");
     alice.send_by_rest(&bob, "to be erased").await;
     alice.send_by_rest(&dave, "to somebody who is away").await;
     let frame = json!({ "type": "multicast", "groupId": pair, "content": 1 });

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use functions::{connect, manage_user};
+use functions::{connect, manage_user, message};
+use futures::future::maybe_done;
 use serde_json::{Value, json};
+use shared::aws::SharedHttpClient;
 
+use crate::fragile::Fragile;
 use crate::inside::{Inside, body, call, socket_event};
-use crate::simulation::world::Phase;
+use crate::simulation::world::{Phase, Wire, World};
 use crate::world::Deployment;
 
 fn inside(variables: &[(&str, &str)]) -> Option<Inside> {
@@ -44,6 +47,48 @@ async fn a_refused_send_succeeds_with_the_same_request_id_after_the_wait() {
     pass(refused["retryAfterMs"].as_u64().expect("a time")).await;
     assert_eq!(send(&inside, &phone, 2).await["type"], "ACK");
     assert_eq!(inside.frames(&other).len(), 2);
+}
+
+/// The first of three calls with one `requestId` stops at each of its calls in turn. Meanwhile its ban ends, and the second
+/// one is stopped at each of its own.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_beside_a_refused_send_stores_the_message_once() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let frame = json!({ "type": "unicast", "receiverId": "bob", "content": 1, "requestId": "r" });
+    for first in 1.. {
+        let mut has_stopped = [true; 2];
+        for second in 1.. {
+            let world = World::new(1);
+            let inside = Inside::over(world.clone(), SharedHttpClient::new(Wire(world.clone())), &[]);
+            let calls = [(); 2].map(|()| Fragile::over(&world, &[]));
+            inside.tie("alice", "friendId", "bob").await;
+            let phone = inside.connect("alice").await;
+            let event = socket_event("unicast", "alice", &phone, Some(&frame.to_string())).to_string();
+            let call = |n: usize, stop| calls[n].invoke_through(stop, &message::FUNCTION, &event);
+            manage(&inside, json!({ "method": "BAN", "userId": "alice", "until": "2100-01-01T00:00:00Z" })).await;
+            let mut refused = Box::pin(maybe_done(call(0, first)));
+            has_stopped[0] = tokio::select! { () = &mut refused => false, () = calls[0].stopped() => true };
+            manage(&inside, json!({ "method": "UNBAN", "userId": "alice" })).await;
+            let mut accepted = Box::pin(maybe_done(call(1, second)));
+            has_stopped[1] = tokio::select! { () = &mut accepted => false, () = calls[1].stopped() => true };
+            for (call, running) in calls.iter().zip([refused.as_mut(), accepted.as_mut()]) {
+                call.go_on();
+                running.await;
+            }
+            inside.send("alice", &phone, &frame).await;
+            let stored = world.partition("USER#bob").iter().filter(|item| item.get("content").is_some()).count();
+            assert_eq!(stored, 1, "stopped at {first} and {second}");
+            if !has_stopped[1] {
+                break;
+            }
+        }
+        if !has_stopped[0] {
+            assert!(first > 2, "the stops reach every call");
+            break;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

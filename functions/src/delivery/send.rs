@@ -82,7 +82,8 @@ struct Dispatch<'a> {
     app: &'a App,
     message: Message,
     author: Author,
-    request: Option<&'a RequestId>,
+    /// The sender's id of the request, and its record.
+    request: Option<(&'a RequestId, &'a SendRecord)>,
     connection: Option<&'a ConnectionId>,
     /// Whether an earlier attempt did not finish.
     is_repeat: bool,
@@ -111,7 +112,6 @@ pub(crate) async fn send<T>(
     if connection.is_some() {
         gate::require_no_remembered_limit(app, sender)?;
     }
-    let ground = ground(app, sender, author, &submission.to).await?;
     let request = submission.request_id.as_ref();
     let message = Message {
         id: app.ids.message(app.clock.now_ms()),
@@ -120,27 +120,36 @@ pub(crate) async fn send<T>(
         body: Body::Content(submission.content.to_owned()),
         timestamp: arrived,
     };
-    let mut dispatch = Dispatch { app, message, author, request, connection, is_repeat: false, pushes };
-    if let Some(request) = request {
-        let message = &mut dispatch.message;
-        let digest = Digest::of(&message.to, submission.content);
-        let record = SendRecord { id: message.id, timestamp: message.timestamp, digest: digest.clone(), done: false };
-        if let Some(first) = app.table.record_send(sender, author, request, &record).await? {
-            if first.digest != digest {
-                return Err(Error::RequestIdReused("another message in the last ten minutes"));
-            }
-            (message.id, message.timestamp) = (first.id, first.timestamp);
-            if first.done {
-                return answer(dispatch.accepted()).await;
-            }
-            dispatch.is_repeat = true;
+    let record = request.map(|_| SendRecord {
+        id: message.id,
+        timestamp: message.timestamp,
+        digest: Digest::of(&message.to, submission.content),
+        done: false,
+    });
+    let request = request.zip(record.as_ref());
+    // Both at once: the sender waits for either.
+    let recording = async {
+        match request {
+            None => Ok(None),
+            Some((id, record)) => app.table.record_send(sender, author, id, record).await,
         }
+    };
+    let (ground, first) = futures::join!(ground(app, sender, author, &message.to), recording);
+    let is_first = matches!(first, Ok(None));
+    let dispatch = Dispatch { app, message, author, request, connection, is_repeat: false, pushes };
+    let outcome = match ground {
+        Ok(ground) => dispatch.send(&ground, first?, answer).await,
+        Err(error) => Err(error),
+    };
+    match (&outcome, request) {
+        // Nothing was stored. A repeat that is accepted later begins anew, with the time of then.
+        (Err(error), Some((id, record))) if is_first && !error.is_ours() => {
+            let forgotten = app.table.forget_send(sender, author, id, record.id).await;
+            forgotten.unwrap_or_else(|error| app.report(&error));
+        }
+        _ => {}
     }
-    match (&dispatch.message.to, &ground) {
-        (Address::User(receiver), Ground::Private(standing)) => dispatch.to_user(receiver, standing, answer).await,
-        (Address::Group(group), Ground::Group(sender)) => dispatch.to_group(group, sender, answer).await,
-        _ => unreachable!("`ground` follows the address"),
-    }
+    outcome
 }
 
 /// Reads what is known of the sender and the address, and refuses a user who may not send now. The back end may always
@@ -171,6 +180,34 @@ pub(crate) fn no_such_group() -> Error {
 }
 
 impl Dispatch<'_> {
+    /// Sends the message, unless its first attempt, which has that record, has delivered it.
+    async fn send<T>(
+        mut self,
+        ground: &Ground,
+        first: Option<SendRecord>,
+        answer: impl AsyncFnOnce(Accepted) -> Result<T>,
+    ) -> Result<T> {
+        if let (Some(first), Some((id, record))) = (first, self.request) {
+            if first.digest != record.digest {
+                return Err(Error::RequestIdReused("another message in the last ten minutes"));
+            }
+            (self.message.id, self.message.timestamp) = (first.id, first.timestamp);
+            if first.done {
+                return answer(self.accepted()).await;
+            }
+            self.is_repeat = true;
+            // The first attempt may be refused at this moment.
+            if !self.app.table.keep_send(&self.message.sender, self.author, id, first.id).await? {
+                return Err(Error::unavailable("repeating a send", "its first attempt has just been refused"));
+            }
+        }
+        match (&self.message.to, ground) {
+            (Address::User(receiver), Ground::Private(standing)) => self.to_user(receiver, standing, answer).await,
+            (Address::Group(group), Ground::Group(sender)) => self.to_group(group, sender, answer).await,
+            _ => unreachable!("`ground` follows the address"),
+        }
+    }
+
     fn accepted(&self) -> Accepted {
         Accepted { id: self.message.id, timestamp: self.message.timestamp }
     }
@@ -329,8 +366,8 @@ impl Dispatch<'_> {
         let answering = async {
             match self.request {
                 None => answer(self.accepted()).await,
-                Some(request) => {
-                    let marking = self.app.table.mark_delivered(&self.message.sender, self.author, request);
+                Some((id, _)) => {
+                    let marking = self.app.table.mark_delivered(&self.message.sender, self.author, id);
                     let (marked, answered) = futures::join!(marking, answer(self.accepted()));
                     // The message is delivered in any case. If this write fails, a repeat of the request delivers it again.
                     marked.unwrap_or_else(|error| self.app.report(&error));

@@ -1,7 +1,8 @@
 //! Idempotency records: the results of sends with a `requestId`.
 //!
-//! `USER#sender` / `SENT#requestId`, or `POST#requestId` for a send of the back end in the sender's name, holds the message's id and timestamp, a digest of address and content, and `done` once
-//! the message has been delivered. A record lives for ten minutes.
+//! `USER#sender` / `SENT#requestId`, or `POST#requestId` for a send of the back end in the sender's name, holds the
+//! message's id and timestamp, a digest of address and content, `repeated` once a repeat goes on with it, and `done` once the
+//! message has been delivered. A record lives for ten minutes.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::value::RawValue;
@@ -72,6 +73,25 @@ impl Table {
             Some(item) => read(&item).map(Some),
             None => Err(Error::unavailable("PutItem", "the idempotency record vanished while it was read")),
         }
+    }
+
+    /// Forgets a send that was refused, unless a repeat goes on with it.
+    pub async fn forget_send(&self, sender: &UserId, author: Author, request: &RequestId, id: MessageId) -> Result<()> {
+        let delete = self
+            .delete(&keys::send_record(sender, author, request))
+            .condition_expression("id = :id AND attribute_not_exists(repeated)")
+            .expression_attribute_values(":id", item::text(id.to_string()));
+        self.conditionally("DeleteItem", || delete.clone().send()).await.map(|_| ())
+    }
+
+    /// Keeps the record of a send for a repeat that goes on with it. Returns false if it has been forgotten.
+    pub async fn keep_send(&self, sender: &UserId, author: Author, request: &RequestId, id: MessageId) -> Result<bool> {
+        let mut change = Expression::default();
+        let repeated = change.path(["repeated"]);
+        change.set(&repeated, AttributeValue::Bool(true));
+        let (path, id) = (change.path(["id"]), change.value(item::text(id.to_string())));
+        change.require(format!("{path} = {id}"));
+        self.change(&keys::send_record(sender, author, request), change).await
     }
 
     /// Marks a send as delivered.
