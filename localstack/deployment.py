@@ -4,7 +4,7 @@ leaves out, prints the addresses. It calls AWS_ENDPOINT_URL.
     python deployment.py binaries                     the names of the functions' binaries
     python deployment.py template BOOTSTRAPS OUTPUT   template.yaml with BOOTSTRAPS/NAME as the code of each function
     python deployment.py sam-local BUILT OUTPUT       the output of `sam build`, for `sam local` and the local stack
-    python deployment.py secret NAME                  store $JWT_SECRET in Secrets Manager
+    python deployment.py secret NAME                  store $JWT_SECRET in Secrets Manager, and print its ARN
     python deployment.py bus NAME                     create an event bus, unless it exists
     python deployment.py settle STACK                 apply what MiniStack's CloudFormation leaves out of the template
     python deployment.py environment STACK DOOR       lines of `export NAME=value`; DOOR is the address of `sign.py`
@@ -90,9 +90,10 @@ def write_sam_local_template(built, output):
 def keep_secret(name):
     secrets = boto3.client("secretsmanager")
     try:
-        secrets.create_secret(Name=name, SecretString=os.environ["JWT_SECRET"])
+        kept = secrets.create_secret(Name=name, SecretString=os.environ["JWT_SECRET"])
     except secrets.exceptions.ResourceExistsException:
-        secrets.put_secret_value(SecretId=name, SecretString=os.environ["JWT_SECRET"])
+        kept = secrets.put_secret_value(SecretId=name, SecretString=os.environ["JWT_SECRET"])
+    print(kept["ARN"])
 
 
 def keep_bus(name):

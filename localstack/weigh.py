@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
     "TABLE_NAME": "none",
+    # Nothing listens there, so that only the process is measured. See cold.py for the rest.
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "MANAGEMENT_ENDPOINT": "http://127.0.0.1:9",
     "JWT_SECRET": "a-secret-that-no-token-is-signed-with",
 }

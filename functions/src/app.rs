@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shared::aws::SharedHttpClient;
+use futures::future::BoxFuture;
+use shared::aws::{Clients, SharedHttpClient};
 use shared::bus::Bus;
 use shared::clock::{Clock, Ms, SystemClock};
 use shared::config::{Config, Origins};
@@ -24,6 +25,9 @@ const TICK_MS: Ms = 4;
 /// The time between two coarse ticks, for the acknowledgement of a message whose receivers have connections open. It is
 /// longer than a post's slot, the reads of the receivers' states and the records of missed messages together.
 const COARSE_TICK_MS: Ms = 40;
+
+/// How long a process opens connections before it asks for its first event.
+const MAX_WARM_UP: Duration = Duration::from_secs(1);
 
 /// How many users who have sent too much a process remembers.
 const MAX_LIMITED: usize = 1_000;
@@ -72,27 +76,94 @@ pub struct App {
     verifier: Option<Verifier>,
 }
 
+/// What a function needs besides the table. All code of a part is behind function pointers, so that the binary of a function has
+/// only the clients that the function uses.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    /// What verifies tokens.
+    pub(crate) verifier: Option<Part<Verifier>>,
+    /// The management API of the WebSocket gateway.
+    pub(crate) pusher: Option<Part<Pusher>>,
+    /// The queue.
+    pub(crate) queue: Option<Part<Queue>>,
+    /// The bus.
+    pub(crate) bus: Option<Part<Bus>>,
+}
+
+/// A part of the context.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    /// Builds the part, if the configuration has it.
+    build: fn(&Clients<'_>) -> Option<T>,
+    /// Does what can be done before the first event.
+    warm_up: for<'a> fn(&'a T, Ms) -> BoxFuture<'a, ()>,
+}
+
+impl Part<Verifier> {
+    pub(crate) const VERIFIER: Self =
+        Self { build: Verifier::configured, warm_up: |verifier, now| Box::pin(verifier.load(now)) };
+}
+
+impl Part<Pusher> {
+    pub(crate) const PUSHER: Self =
+        Self { build: Pusher::configured, warm_up: |pusher, _| Box::pin(pusher.open_connections()) };
+}
+
+impl Part<Queue> {
+    pub(crate) const QUEUE: Self =
+        Self { build: Queue::configured, warm_up: |queue, _| Box::pin(queue.open_connection()) };
+}
+
+impl Part<Bus> {
+    pub(crate) const BUS: Self = Self { build: Bus::configured, warm_up: |bus, _| Box::pin(bus.open_connection()) };
+}
+
+impl Needs {
+    /// Only the table.
+    pub(crate) const TABLE: Self = Self { verifier: None, pusher: None, queue: None, bus: None };
+
+    /// Everything.
+    const ALL: Self = Self {
+        verifier: Some(Part::VERIFIER),
+        pusher: Some(Part::PUSHER),
+        queue: Some(Part::QUEUE),
+        bus: Some(Part::BUS),
+    };
+}
+
+fn build<T>(part: Option<&Part<T>>, clients: &Clients<'_>) -> Option<T> {
+    part.and_then(|part| (part.build)(clients))
+}
+
+async fn warm_up<T>(part: Option<&Part<T>>, built: Option<&T>, now: Ms) {
+    if let Some((part, built)) = part.zip(built) {
+        (part.warm_up)(built, now).await;
+    }
+}
+
 impl App {
-    /// Creates the context of a process from its configuration. It connects to nothing yet.
-    pub fn new(config: &Config) -> Self {
-        Self::over(aws::http_client(), config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
+    /// Creates the context of a process with what its function needs. It connects to nothing yet.
+    pub(crate) fn of(needs: &Needs, config: &Config) -> Self {
+        Self::with(needs, aws::http_client(), config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()))
     }
 
-    /// Creates the context with the caller's HTTP client, clock and source of ids.
+    /// Creates the context of all functions, with the caller's HTTP client, clock and source of ids.
     pub fn over(http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        Self::with(&Needs::ALL, http, config, clock, ids)
+    }
+
+    fn with(needs: &Needs, http: SharedHttpClient, config: &Config, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let dynamodb = aws::dynamodb(config, http.clone(), &metrics);
-        let queue = |url: &String| Queue::new(aws::sqs(config, http.clone(), &metrics), url.clone());
-        let bus = |name: &String| Bus::new(aws::eventbridge(config, http.clone(), &metrics), name.clone());
+        let clients = Clients { config, http, metrics: &metrics };
         Self {
-            table: Table::new(dynamodb, config, clock.clone(), ids.clone()),
+            table: Table::new(clients.dynamodb(), config, clock.clone(), ids.clone()),
             clock,
             ids,
             allowed_origins: config.allowed_origins.clone(),
             max_group_members: config.max_group_members,
             fanout_members: config.fanout_members,
-            queue: config.fanout_queue.as_ref().map(queue),
-            bus: config.event_bus.as_ref().map(bus),
+            queue: build(needs.queue.as_ref(), &clients),
+            bus: build(needs.bus.as_ref(), &clients),
             event_content: config.event_content,
             messages_per_minute: config.messages_per_minute,
             max_page_messages: config.max_page_messages,
@@ -102,10 +173,31 @@ impl App {
             limited: Mutex::default(),
             recall_ms: config.recall_ms,
             redeliver_ms: config.redeliver_ms,
-            pusher: aws::management(config, http.clone(), &metrics).map(Pusher::new),
-            verifier: config.tokens.as_ref().map(Verifier::new),
+            pusher: build(needs.pusher.as_ref(), &clients),
+            verifier: build(needs.verifier.as_ref(), &clients),
             metrics,
             metrics_namespace: config.metrics_namespace.clone(),
+        }
+    }
+
+    /// Opens the connections that the function will use, side by side, and fetches the keys that verify tokens. What fails or
+    /// takes too long is done when it is needed.
+    pub(crate) async fn warm_up(&self, needs: &Needs, uses_table: bool) {
+        let now = self.clock.now_ms();
+        let table = async {
+            if uses_table {
+                self.table.open_connections().await;
+            }
+        };
+        let warming = futures::future::join5(
+            table,
+            warm_up(needs.verifier.as_ref(), self.verifier.as_ref(), now),
+            warm_up(needs.pusher.as_ref(), self.pusher.as_ref(), now),
+            warm_up(needs.queue.as_ref(), self.queue.as_ref(), now),
+            warm_up(needs.bus.as_ref(), self.bus.as_ref(), now),
+        );
+        if tokio::time::timeout(MAX_WARM_UP, warming).await.is_err() {
+            tracing::warn!("opening connections took too long");
         }
     }
 

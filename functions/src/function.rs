@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use shared::config::Config;
 
 use crate::App;
+use crate::app::{Needs, Part};
 use crate::call::http::MAX_BODY_BYTES;
 use crate::call::internal::Endpoint;
 use crate::call::{rest, socket, sqs};
@@ -16,7 +17,7 @@ pub struct Function {
     pub name: &'static str,
     /// The events that call it.
     pub trigger: Trigger,
-    needs: Needs,
+    pub(crate) needs: Needs,
     pub(crate) handler: Handler,
 }
 
@@ -44,17 +45,17 @@ pub struct Route {
     pub path: &'static str,
 }
 
-/// The dependencies of a function.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Needs {
-    /// Only the table.
-    Table,
-    /// The table, and the keys that verify tokens.
+/// A service that some functions use, besides the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The keys that verify tokens.
     Tokens,
-    /// The table, and the management API of the WebSocket gateway.
-    Pushes,
-    /// Both.
-    TokensAndPushes,
+    /// The management API of the WebSocket gateway.
+    Connections,
+    /// The queue of the fan-out.
+    Queue,
+    /// The bus of events.
+    Bus,
 }
 
 /// The code of a function, by the kind of event that it handles.
@@ -73,17 +74,17 @@ impl Function {
         name: &'static str,
         handler: for<'a> fn(&'a App, &'a str) -> BoxFuture<'a, Result<String, Failure>>,
     ) -> Self {
-        Self { name, trigger: Trigger::Authorizer, needs: Needs::Tokens, handler: Handler::Authorizer(handler) }
+        Self { name, trigger: Trigger::Authorizer, needs: Needs::TABLE, handler: Handler::Authorizer(handler) }
+            .verifying()
     }
 
     /// Defines a function for events of the WebSocket API with these route keys.
     pub(crate) const fn socket(
         name: &'static str,
         route_keys: &'static [&'static str],
-        needs: Needs,
         handler: socket::Handler,
     ) -> Self {
-        Self { name, trigger: Trigger::Socket(route_keys), needs, handler: Handler::Socket(handler) }
+        Self { name, trigger: Trigger::Socket(route_keys), needs: Needs::TABLE, handler: Handler::Socket(handler) }
     }
 
     /// Defines a function for one route of the public HTTP API. It reads these query parameters and the token.
@@ -96,12 +97,30 @@ impl Function {
     ) -> Self {
         let endpoint = rest::Endpoint { method, parameters, max_body_bytes: MAX_BODY_BYTES, is_gated: false, handler };
         let trigger = Trigger::Rest(Route { method, path });
-        Self { name, trigger, needs: Needs::Tokens, handler: Handler::Rest(endpoint) }
+        Self { name, trigger, needs: Needs::TABLE, handler: Handler::Rest(endpoint) }.verifying()
     }
 
-    /// The same function, which also pushes.
+    /// The same function, which also verifies tokens.
+    const fn verifying(mut self) -> Self {
+        self.needs.verifier = Some(Part::VERIFIER);
+        self
+    }
+
+    /// The same function, which also calls the management API of the WebSocket gateway.
     pub(crate) const fn pushing(mut self) -> Self {
-        self.needs = Needs::TokensAndPushes;
+        self.needs.pusher = Some(Part::PUSHER);
+        self
+    }
+
+    /// The same function, which also sends jobs to the queue.
+    pub(crate) const fn queueing(mut self) -> Self {
+        self.needs.queue = Some(Part::QUEUE);
+        self
+    }
+
+    /// The same function, which also puts events on the bus.
+    pub(crate) const fn announcing(mut self) -> Self {
+        self.needs.bus = Some(Part::BUS);
         self
     }
 
@@ -122,18 +141,13 @@ impl Function {
     }
 
     /// Defines a function for routes of the internal HTTP API, and for direct invocations.
-    pub(crate) const fn internal(
-        name: &'static str,
-        routes: &'static [Route],
-        needs: Needs,
-        endpoint: Endpoint,
-    ) -> Self {
-        Self { name, trigger: Trigger::Internal(routes), needs, handler: Handler::Internal(endpoint) }
+    pub(crate) const fn internal(name: &'static str, routes: &'static [Route], endpoint: Endpoint) -> Self {
+        Self { name, trigger: Trigger::Internal(routes), needs: Needs::TABLE, handler: Handler::Internal(endpoint) }
     }
 
     /// Defines a function for the jobs of a queue.
-    pub(crate) const fn queue(name: &'static str, needs: Needs, handler: sqs::Handler) -> Self {
-        Self { name, trigger: Trigger::Queue, needs, handler: Handler::Queue(handler) }
+    pub(crate) const fn queue(name: &'static str, handler: sqs::Handler) -> Self {
+        Self { name, trigger: Trigger::Queue, needs: Needs::TABLE, handler: Handler::Queue(handler) }
     }
 
     /// Returns the function's routes of an HTTP API.
@@ -163,16 +177,22 @@ impl Function {
         }
     }
 
+    /// Returns whether the function uses a service.
+    pub fn uses(&self, service: Service) -> bool {
+        match service {
+            Service::Tokens => self.needs.verifier.is_some(),
+            Service::Connections => self.needs.pusher.is_some(),
+            Service::Queue => self.needs.queue.is_some(),
+            Service::Bus => self.needs.bus.is_some(),
+        }
+    }
+
     /// Returns what the configuration lacks for this function.
     pub(crate) fn lacks(&self, config: &Config) -> Option<&'static str> {
-        match self.needs {
-            Needs::Tokens | Needs::TokensAndPushes if config.tokens.is_none() => {
-                Some("JWT_SECRET or JWKS_URL must be set")
-            }
-            Needs::Pushes | Needs::TokensAndPushes if config.management_endpoint.is_none() => {
-                Some("MANAGEMENT_ENDPOINT is not set")
-            }
-            Needs::Table | Needs::Tokens | Needs::Pushes | Needs::TokensAndPushes => None,
+        if self.needs.verifier.is_some() && config.tokens.is_none() {
+            return Some("JWT_SECRET_ARN, JWT_SECRET or JWKS_URL must be set");
         }
+        (self.needs.pusher.is_some() && config.management_endpoint.is_none())
+            .then_some("MANAGEMENT_ENDPOINT is not set")
     }
 }

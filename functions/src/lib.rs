@@ -26,7 +26,7 @@ pub mod serve;
 pub use all::ALL;
 pub use app::App;
 pub use failure::Failure;
-pub use function::{Function, Route, Trigger};
+pub use function::{Function, Route, Service, Trigger};
 pub use serve::serve;
 
 pub use back_end::*;

@@ -12,10 +12,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use shared::config::Config;
 use shared::metrics::embedded;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use crate::App;
 use crate::failure::Failure;
-use crate::function::Function;
+use crate::function::{Function, Trigger};
 
 /// Runs a function as a Lambda process. If the configuration is wrong, it prints the reason and returns.
 pub fn serve(function: &'static Function) -> ExitCode {
@@ -28,7 +30,7 @@ pub fn serve(function: &'static Function) -> ExitCode {
         return misconfigured(function, missing);
     }
     log_as_json(&config.log_level);
-    let app = Arc::new(App::new(&config));
+    let app = Arc::new(App::of(&function.needs, &config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended =
         runtime.map_err(lambda_runtime::Error::from).and_then(|runtime| runtime.block_on(poll(function, app, started)));
@@ -41,12 +43,17 @@ fn misconfigured(function: &Function, why: &str) -> ExitCode {
 }
 
 fn log_as_json(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,functions={level},shared={level}"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_current_span(false).init();
+    let level: LevelFilter = level.parse().unwrap_or(LevelFilter::INFO);
+    let filter =
+        Targets::new().with_default(LevelFilter::WARN).with_target("functions", level).with_target("shared", level);
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// Polls Lambda for events. The futures are boxed, so that this loop is compiled once for all binaries.
 async fn poll(function: &'static Function, app: Arc<App>, started: Instant) -> Result<(), lambda_runtime::Error> {
+    // Lambda gives a function a whole processor until it asks for its first event, and often a small part of one afterwards.
+    app.warm_up(&function.needs, function.trigger != Trigger::Authorizer).await;
     // Only the first invocation waits for the start of the process.
     let mut init_ms = Some(milliseconds(started));
     let handle = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Box<RawValue>, Failure>> {

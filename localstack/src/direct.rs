@@ -148,10 +148,9 @@ fn denied(refusal: &Refusal) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
-    use shared::aws;
+    use shared::aws::{self, Clients};
     use shared::bus::{Bus as Client, Event};
     use shared::config::Config;
-    use shared::metrics::Metrics;
 
     use super::*;
     use crate::policies::run_as;
@@ -174,12 +173,13 @@ mod tests {
         };
         let variable = |name: &str| match name {
             "AWS_ENDPOINT_URL_EVENTBRIDGE" => Some("http://127.0.0.1:2".to_owned()),
+            "EVENT_BUS_NAME" => Some("local".to_owned()),
             "TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
             _ => None,
         };
         let config = Config::read(variable).unwrap();
-        let client = aws::eventbridge(&config, SharedHttpClient::new(direct), &Arc::new(Metrics::default()));
-        let client = Client::new(client, "local".to_owned());
+        let clients = Clients { config: &config, http: SharedHttpClient::new(direct), metrics: &Arc::default() };
+        let client = Client::configured(&clients).unwrap();
         let event = |detail: &str| Event { detail_type: "MessageMissed", detail: detail.to_owned() };
         assert_eq!(run_as("message", client.put(&[event(r#"{"id":"1"}"#), event("[]")])).await, 1);
         assert!(bus.all().contains(r#""source":"chat""#) && bus.all().ends_with(r#""detail":{"id":"1"}}]"#));

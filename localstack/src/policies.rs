@@ -199,9 +199,12 @@ fn parse_database_needs(operation: &str, body: &[u8]) -> Option<Vec<Need>> {
         }
         "TransactWriteItems" => {
             let request: Request<Vec<HashMap<String, Target>>> = serde_json::from_slice(body).ok()?;
-            let parts = request.items.into_iter().flatten();
-            let needs = parts.map(|(part, target)| need(&format!("dynamodb:{part}Item"), &target.key.kind()));
-            return Some(needs.collect());
+            let parts: Vec<_> = request.items.into_iter().flatten().collect();
+            let actions: BTreeSet<String> = parts.iter().map(|(part, _)| format!("dynamodb:{part}Item")).collect();
+            // AWS does not say whether a condition on the keys sees those of an action, or of the whole transaction. So a policy
+            // must allow either.
+            let on: BTreeSet<String> = parts.into_iter().map(|(_, target)| target.key.kind()).collect();
+            return Some(actions.into_iter().map(|action| (action, on.clone())).collect());
         }
         "Query" => [serde_json::from_slice::<Query>(body).ok()?.kind()?].into(),
         "DeleteItem" | "GetItem" | "PutItem" | "UpdateItem" => {
@@ -358,8 +361,13 @@ mod tests {
         let transaction = json!({ "TransactItems": [
             { "ConditionCheck": { "Key": key("USER#a") } }, { "Put": { "Item": key("GROUP#a") } },
         ] });
-        let both = policies(&[(check, &["USER#"]), (&["dynamodb:PutItem"], &["GROUP#"])]);
-        assert!(asked(&both, "TransactWriteItems", &transaction));
+        let put = &["dynamodb:PutItem"][..];
+        for both in [&[ANY][..], &["USER#", "GROUP#"]] {
+            assert!(asked(&policies(&[(check, both), (put, both)]), "TransactWriteItems", &transaction));
+        }
+        // The condition on the keys may see all keys of the transaction.
+        let each = policies(&[(check, &["USER#"]), (put, &["GROUP#"])]);
+        assert!(!asked(&each, "TransactWriteItems", &transaction));
         assert!(!asked(&policies(&[(check, &[ANY])]), "TransactWriteItems", &transaction));
     }
 

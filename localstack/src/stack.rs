@@ -282,7 +282,7 @@ fn configure(
         }
         "AWS_REGION" => Some("us-east-1".to_owned()),
         "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
-        "AWS_SESSION_TOKEN" | "AWS_ENDPOINT_URL" => None,
+        "AWS_SESSION_TOKEN" | "AWS_ENDPOINT_URL" | "JWT_SECRET_ARN" => None,
         "JWT_SECRET" if !has_keys => Some(DEVELOPMENT_SECRET.to_owned()),
         _ => from_environment(name),
     };

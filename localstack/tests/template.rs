@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use functions::Trigger;
+use functions::{Service, Trigger};
 use serde_yaml_ng::Value;
 use shared::config::Config;
 use shared::rules::timing::FUNCTION_MS;
@@ -178,27 +178,37 @@ fn policies_name_the_table_the_queue_and_connections_only() {
     }
 }
 
-/// The functions that put events.
-const PUT_EVENTS: [&str; 9] = [
-    "accept_invite",
-    "create_group",
-    "fanout",
-    "leave_group",
-    "manage_group",
-    "message",
-    "rename_group",
-    "send_as",
-    "send_message",
-];
+/// Returns the functions that use a service.
+fn using(service: Service) -> BTreeSet<String> {
+    functions::ALL.iter().filter(|function| function.uses(service)).map(|function| function.name.to_owned()).collect()
+}
+
+#[test]
+fn a_function_has_a_client_of_a_service_if_its_policy_allows_calls() {
+    let template = Template::read();
+    let allowed = |action: &str| -> BTreeSet<String> {
+        let allows = |properties: &Value| {
+            statements(&properties["Policies"])
+                .iter()
+                .any(|statement| list(&statement["Action"]).iter().any(|allowed| text(allowed) == action))
+        };
+        template
+            .functions()
+            .into_iter()
+            .filter(|(_, (_, properties))| allows(properties))
+            .map(|(name, _)| name)
+            .collect()
+    };
+    assert_same("a function that pushes", &allowed("execute-api:ManageConnections"), &using(Service::Connections));
+    assert_same("a function that queues jobs", &allowed("sqs:SendMessage"), &using(Service::Queue));
+}
 
 #[test]
 fn some_functions_may_put_events_on_the_owners_bus() {
     let template = Template::read();
     let policy = template.resource("EventPolicy");
     assert_eq!(policy["Condition"], "HasEventBus");
-    let function = |role: &Value| template.binary(text(role).strip_suffix("Role").expect("the role of a function"));
-    let functions = list(&policy["Properties"]["Roles"]).into_iter().map(function).collect();
-    assert_same("a function that puts events", &functions, &PUT_EVENTS.map(str::to_owned).into());
+    assert_same("a function that puts events", &template.functions_of(policy), &using(Service::Bus));
     let statements = list(&policy["Properties"]["PolicyDocument"]["Statement"]);
     let [statement] = statements[..] else { panic!("it has one statement") };
     assert_eq!(text(&statement["Action"]), "events:PutEvents");
@@ -213,16 +223,12 @@ fn the_example_rule_leaves_out_fillers() {
 }
 
 #[test]
-fn only_functions_that_verify_tokens_get_the_secret() {
+fn only_functions_that_verify_tokens_may_read_the_secret() {
     let template = Template::read();
-    let shared = &template.0["Globals"]["Function"]["Environment"]["Variables"];
-    assert!(shared.get("JWT_SECRET").is_none());
-    for (name, (_, properties)) in template.functions() {
-        let function = functions::ALL.iter().find(|function| function.name == name).expect("it is listed");
-        let is_public = matches!(function.trigger, Trigger::Rest(_));
-        let has_secret = properties["Environment"]["Variables"].get("JWT_SECRET").is_some();
-        assert_eq!(has_secret, is_public || name == "authorize", "{name}");
-    }
+    assert!(!format!("{:?}", template.0).contains("resolve:secretsmanager"), "no configuration holds the secret");
+    let policy = template.resource("SecretPolicy");
+    assert_eq!(policy["Condition"], "HasSecret");
+    assert_same("a function that may read the secret", &template.functions_of(policy), &using(Service::Tokens));
 }
 
 #[test]
@@ -347,6 +353,12 @@ impl Template {
     }
 
     /// Returns the binary of the function with this logical id.
+    /// Returns the functions whose roles have a policy.
+    fn functions_of(&self, policy: &Value) -> BTreeSet<String> {
+        let function = |role: &Value| self.binary(text(role).strip_suffix("Role").expect("the role of a function"));
+        list(&policy["Properties"]["Roles"]).into_iter().map(function).collect()
+    }
+
     fn binary(&self, logical_id: &str) -> String {
         text(&self.resource(logical_id)["Metadata"]["BuildProperties"]["Binary"]).to_owned()
     }

@@ -7,19 +7,21 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::error::{BoxError, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 pub use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use serde::Deserialize;
 
 use crate::config::Config;
+use crate::error::chain;
 use crate::metrics::{Metric, Metrics};
 
 /// Creates the HTTP client of all SDK clients, with TLS by ring.
@@ -27,47 +29,114 @@ pub fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// Creates a client of DynamoDB. It repeats throttled and failed calls, all within the time of a function.
-pub fn dynamodb(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_dynamodb::Client {
-    let sdk =
-        sdk(config, http, config.dynamodb_endpoint.as_deref(), Patience { attempts: 5, attempt: 3, operation: 10 });
-    let builder = aws_sdk_dynamodb::config::Builder::from(&sdk)
-        .interceptor(Throttles(metrics.clone()))
-        .retry_partition(own_retries());
-    aws_sdk_dynamodb::Client::from_conf(builder.build())
+/// What all SDK clients of a process share.
+#[derive(Debug)]
+pub struct Clients<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The HTTP client.
+    pub http: SharedHttpClient,
+    /// The counters.
+    pub metrics: &'a Arc<Metrics>,
 }
 
-/// Creates a client of SQS. A sender waits for its answer, so it gives up early enough to answer with an error.
-pub fn sqs(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_sqs::Client {
-    let sdk = sdk(config, http, config.sqs_endpoint.as_deref(), Patience { attempts: 3, attempt: 2, operation: 4 });
-    let builder =
-        aws_sdk_sqs::config::Builder::from(&sdk).interceptor(Throttles(metrics.clone())).retry_partition(own_retries());
-    aws_sdk_sqs::Client::from_conf(builder.build())
+/// Builds a client of an SDK crate from the configuration that all clients share.
+macro_rules! client {
+    ($clients:expr, $sdk:ident, $endpoint:expr, $patience:expr) => {{
+        let shared = $clients.sdk($endpoint, $patience);
+        let builder = $sdk::config::Builder::from(&shared)
+            .interceptor(Throttles($clients.metrics.clone()))
+            .retry_partition(own_retries());
+        $sdk::Client::from_conf(builder.build())
+    }};
 }
 
-/// Creates a client of EventBridge. A message never waits long for it, so it gives up early.
-pub fn eventbridge(config: &Config, http: SharedHttpClient, metrics: &Arc<Metrics>) -> aws_sdk_eventbridge::Client {
-    let endpoint = config.eventbridge_endpoint.as_deref();
-    let sdk = sdk(config, http, endpoint, Patience { attempts: 2, attempt: 1, operation: 2 });
-    let builder = aws_sdk_eventbridge::config::Builder::from(&sdk)
-        .interceptor(Throttles(metrics.clone()))
-        .retry_partition(own_retries());
-    aws_sdk_eventbridge::Client::from_conf(builder.build())
+impl Clients<'_> {
+    /// Creates a client of DynamoDB. It repeats throttled and failed calls, all within the time of a function.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let patience = Patience { attempts: 5, attempt: 3, operation: 10 };
+        client!(self, aws_sdk_dynamodb, self.config.dynamodb_endpoint.as_deref(), patience)
+    }
+
+    /// Creates a client of SQS. A sender waits for its answer, so it gives up early enough to answer with an error.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        let patience = Patience { attempts: 3, attempt: 2, operation: 4 };
+        client!(self, aws_sdk_sqs, self.config.sqs_endpoint.as_deref(), patience)
+    }
+
+    /// Creates a client of EventBridge. A message never waits long for it, so it gives up early.
+    pub(crate) fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        let patience = Patience { attempts: 2, attempt: 1, operation: 2 };
+        client!(self, aws_sdk_eventbridge, self.config.eventbridge_endpoint.as_deref(), patience)
+    }
+
+    /// Creates a client of Secrets Manager. A caller waits for its answer.
+    pub(crate) fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        let patience = Patience { attempts: 3, attempt: 1, operation: 3 };
+        client!(self, aws_sdk_secretsmanager, self.config.secrets_endpoint.as_deref(), patience)
+    }
+
+    /// Creates a client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an
+    /// event: a custom domain would break it, and a forged event could redirect pushes.
+    pub(crate) fn management(&self) -> Option<aws_sdk_apigatewaymanagement::Client> {
+        let endpoint = self.config.management_endpoint.as_deref()?;
+        let patience = Patience { attempts: 3, attempt: 2, operation: 4 };
+        Some(client!(self, aws_sdk_apigatewaymanagement, Some(endpoint), patience))
+    }
+
+    /// Builds the configuration that all clients share.
+    fn sdk(&self, endpoint: Option<&str>, patience: Patience) -> SdkConfig {
+        let retries = RetryConfig::standard().with_max_attempts(patience.attempts);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(patience.attempt))
+            .operation_timeout(Duration::from_secs(patience.operation));
+        let mut builder = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.config.region.clone()))
+            .credentials_provider(SharedCredentialsProvider::new(self.config.credentials.clone()))
+            .retry_config(retries.with_initial_backoff(Duration::from_millis(50)))
+            .timeout_config(timeouts.build())
+            .http_client(self.http.clone());
+        builder.set_endpoint_url(endpoint.map(str::to_owned));
+        builder.build()
+    }
 }
 
-/// Creates a client of the gateway's management API, if its endpoint is configured. The endpoint is never taken from an
-/// event: a custom domain would break it, and a forged event could redirect pushes.
-pub fn management(
-    config: &Config,
-    http: SharedHttpClient,
-    metrics: &Arc<Metrics>,
-) -> Option<aws_sdk_apigatewaymanagement::Client> {
-    let endpoint = config.management_endpoint.as_deref()?;
-    let sdk = sdk(config, http, Some(endpoint), Patience { attempts: 3, attempt: 2, operation: 4 });
-    let builder = aws_sdk_apigatewaymanagement::config::Builder::from(&sdk)
-        .interceptor(Throttles(metrics.clone()))
-        .retry_partition(own_retries());
-    Some(aws_sdk_apigatewaymanagement::Client::from_conf(builder.build()))
+/// Makes a call that only opens a connection: `GET /` of the call's address, with neither parameters nor retries. Every
+/// endpoint of AWS answers it at once, and it reaches no API, so it needs no permission and is in no audit log.
+macro_rules! open_connection {
+    ($sdk:ident, $call:expr) => {{
+        let once = $sdk::Config::builder().retry_config($sdk::config::retry::RetryConfig::disabled());
+        let opening = $call.customize().config_override(once).mutate_request($crate::aws::into_greeting).send();
+        $crate::aws::report_opening(Box::pin(opening).await)
+    }};
+}
+pub(crate) use open_connection;
+
+/// Makes a request `GET /`.
+pub(crate) fn into_greeting(request: &mut HttpRequest) {
+    let path = request.uri().find("://").and_then(|at| request.uri()[at + 3..].find('/').map(|slash| at + 3 + slash));
+    let root = format!("{}/", &request.uri()[..path.unwrap_or(request.uri().len())]);
+    // An address without its path is an address.
+    let _ = request.set_uri(root);
+    let _ = request.set_method("GET");
+    *request.body_mut() = SdkBody::empty();
+    for name in ["content-length", "content-type", "x-amz-target"] {
+        request.headers_mut().remove(name);
+    }
+}
+
+/// Logs that a connection could not be opened. An answer of any kind shows that it is open.
+pub(crate) fn report_opening<T, E>(opened: Result<T, SdkError<E>>)
+where
+    E: std::error::Error + 'static,
+{
+    match opened {
+        // An answer.
+        Ok(_) | Err(SdkError::ServiceError(_) | SdkError::ResponseError(_)) => {}
+        Err(error) => tracing::warn!(error = chain(&error), "a connection could not be opened"),
+    }
 }
 
 /// How often a client tries a call, and how many seconds an attempt and the whole call may take.
@@ -75,24 +144,6 @@ struct Patience {
     attempts: u32,
     attempt: u64,
     operation: u64,
-}
-
-/// Builds the configuration that all clients share.
-fn sdk(config: &Config, http: SharedHttpClient, endpoint: Option<&str>, patience: Patience) -> SdkConfig {
-    let retries = RetryConfig::standard().with_max_attempts(patience.attempts);
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(1))
-        .operation_attempt_timeout(Duration::from_secs(patience.attempt))
-        .operation_timeout(Duration::from_secs(patience.operation));
-    let mut builder = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(config.region.clone()))
-        .credentials_provider(SharedCredentialsProvider::new(config.credentials.clone()))
-        .retry_config(retries.with_initial_backoff(Duration::from_millis(50)))
-        .timeout_config(timeouts.build())
-        .http_client(http);
-    builder.set_endpoint_url(endpoint.map(str::to_owned));
-    builder.build()
 }
 
 /// The number of tokens for retries, as in the SDK. A retry takes 5, or 10 after a timeout.
@@ -150,9 +201,82 @@ fn is_throttle(response: &HttpResponse) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_types::body::SdkBody;
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::bus::Bus;
+    use crate::clock::SystemClock;
+    use crate::id::{ConnectionId, Ids};
+    use crate::push::{Push, Pusher};
+    use crate::queue::Queue;
+    use crate::table::Table;
+
+    /// Listens at an address, and answers every request with 404. Returns the first line of each request and its connection.
+    async fn endpoint() -> (String, Arc<Mutex<Vec<(String, usize)>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, seen) = (format!("http://{}", listener.local_addr().unwrap()), Arc::<Mutex<Vec<_>>>::default());
+        let served = seen.clone();
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let served = served.clone();
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    while stream.read_buf(&mut request).await.unwrap_or(0) > 0 {
+                        if request.windows(4).any(|end| end == b"\r\n\r\n") {
+                            let line = String::from_utf8_lossy(&request).lines().next().unwrap().to_owned();
+                            served.lock().unwrap().push((line, connection));
+                            request.clear();
+                            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+                        }
+                    }
+                });
+            }
+        });
+        (url, seen)
+    }
+
+    #[tokio::test]
+    async fn opening_a_connection_asks_for_nothing_and_the_next_call_uses_it() {
+        let (url, seen) = endpoint().await;
+        let management = format!("{url}/ws");
+        let variables = [
+            ("TABLE_NAME", "t"),
+            ("AWS_ACCESS_KEY_ID", "k"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("AWS_ENDPOINT_URL", &url),
+            ("MANAGEMENT_ENDPOINT", &management),
+            ("FANOUT_QUEUE_URL", &url),
+            ("EVENT_BUS_NAME", "b"),
+        ];
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::read(find).unwrap();
+        let metrics = Arc::default();
+        let clients = || Clients { config: &config, http: http_client(), metrics: &metrics };
+        let take = || std::mem::take(&mut *seen.lock().unwrap());
+        let greetings = |seen: &[(String, usize)]| {
+            assert!(seen.iter().all(|(line, _)| line == "GET / HTTP/1.1"), "{seen:?}");
+            seen.len()
+        };
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(Ids::seeded(1)));
+        Table::new(clients().dynamodb(), &config, clock, ids).open_connections().await;
+        assert_eq!(greetings(&take()), 2);
+        Queue::configured(&clients()).unwrap().open_connection().await;
+        assert_eq!(greetings(&take()), 1);
+        Bus::configured(&clients()).unwrap().open_connection().await;
+        assert_eq!(greetings(&take()), 1);
+        let pusher = Pusher::configured(&clients()).unwrap();
+        pusher.open_connections().await;
+        let opened = take();
+        assert_eq!(greetings(&opened), 2);
+        assert_eq!(pusher.post(&ConnectionId::new("c"), "{}").await, Push::Failed);
+        let posted = take();
+        assert_eq!(posted[0].0, "POST /ws/@connections/c HTTP/1.1");
+        assert!(opened.iter().any(|(_, connection)| *connection == posted[0].1), "{opened:?}, {posted:?}");
+    }
 
     #[test]
     fn throttling_errors_are_recognized() {

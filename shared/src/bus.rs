@@ -4,6 +4,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use futures::{StreamExt, stream};
 
+use crate::aws::{Clients, open_connection};
 use crate::error::{Error, Result};
 use crate::queue::batches;
 
@@ -36,9 +37,15 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Creates the bus with this name.
-    pub fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+    /// Creates the bus of the configuration, if it has one.
+    pub fn configured(clients: &Clients<'_>) -> Option<Self> {
+        let name = clients.config.event_bus.clone()?;
+        Some(Self { client: clients.eventbridge(), name })
+    }
+
+    /// Opens a connection to EventBridge, before the first call needs it.
+    pub async fn open_connection(&self) {
+        open_connection!(aws_sdk_eventbridge, self.client.put_events());
     }
 
     /// Puts events on the bus, in no order. Returns how many it did not take. Each reason is logged.

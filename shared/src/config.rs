@@ -12,6 +12,9 @@ use crate::rules::timing::MAX_REDELIVER_MS;
 /// The secret of a local stack without a `JWT_SECRET`. It is public, so it is refused everywhere else.
 pub const DEVELOPMENT_SECRET: &str = "local-development-secret-that-everybody-knows";
 
+/// The shortest secret of HS256 tokens.
+pub const MIN_SECRET_BYTES: usize = 32;
+
 /// The configuration of a function.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -27,6 +30,8 @@ pub struct Config {
     pub sqs_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_EVENTBRIDGE` or `AWS_ENDPOINT_URL`: the address of EventBridge, if it is not at AWS.
     pub eventbridge_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER` or `AWS_ENDPOINT_URL`: the address of Secrets Manager, if it is not at AWS.
+    pub secrets_endpoint: Option<String>,
     /// `EVENT_BUS_NAME`: the bus on which the back end learns what happens. Without it, there are no events.
     pub event_bus: Option<String>,
     /// `EVENT_CONTENT`: whether events have the content of messages, `true` or `false`; default `false`.
@@ -74,11 +79,13 @@ pub struct Config {
     pub log_level: String,
 }
 
-/// The settings of tokens. At least one of `secret` and `key_set_url` is set.
+/// The settings of tokens. At least one of `secret`, `secret_arn` and `key_set_url` is set.
 #[derive(Clone)]
 pub struct TokenConfig {
     /// `JWT_SECRET`: the secret of HS256 tokens, at least 32 bytes.
     pub secret: Option<String>,
+    /// `JWT_SECRET_ARN`: the secret of Secrets Manager with the secret of HS256 tokens, in place of `JWT_SECRET`.
+    pub secret_arn: Option<String>,
     /// `JWKS_URL`: the address of the public keys of RS256, ES256 and EdDSA tokens. `http://` is for this machine only:
     /// an attacker who can change its answers can sign in as any user.
     pub key_set_url: Option<String>,
@@ -94,6 +101,7 @@ impl std::fmt::Debug for TokenConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenConfig")
             .field("secret", &self.secret.as_ref().map(|_| "(hidden)"))
+            .field("secret_arn", &self.secret_arn)
             .field("key_set_url", &self.key_set_url)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
@@ -172,6 +180,7 @@ impl Config {
             dynamodb_endpoint: url("AWS_ENDPOINT_URL_DYNAMODB", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             sqs_endpoint: url("AWS_ENDPOINT_URL_SQS", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             eventbridge_endpoint: url("AWS_ENDPOINT_URL_EVENTBRIDGE", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
+            secrets_endpoint: url("AWS_ENDPOINT_URL_SECRETS_MANAGER", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             event_bus: text("EVENT_BUS_NAME"),
             event_content: flag("EVENT_CONTENT", &text)?,
             management_endpoint: url("MANAGEMENT_ENDPOINT", &text)?,
@@ -203,18 +212,22 @@ fn credentials(text: &impl Fn(&str) -> Option<String>) -> Result<Credentials, Co
 }
 
 fn tokens(text: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenConfig>, ConfigError> {
-    let (secret, key_set_url) = (text("JWT_SECRET"), url("JWKS_URL", text)?);
+    let (secret, secret_arn, key_set_url) = (text("JWT_SECRET"), text("JWT_SECRET_ARN"), url("JWKS_URL", text)?);
     if key_set_url.as_deref().is_some_and(|url| url.starts_with("http://") && !is_of_this_machine(url)) {
         return Err(wrong("JWKS_URL", NOT_A_URL));
     }
-    if secret.as_ref().is_some_and(|secret| secret.len() < 32) {
+    if secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES) {
         return Err(wrong("JWT_SECRET", "must be at least 32 bytes long"));
     }
-    if secret.is_none() && key_set_url.is_none() {
+    if secret.is_some() && secret_arn.is_some() {
+        return Err(wrong("JWT_SECRET_ARN", "does not go with JWT_SECRET"));
+    }
+    if secret.is_none() && secret_arn.is_none() && key_set_url.is_none() {
         return Ok(None);
     }
     Ok(Some(TokenConfig {
         secret,
+        secret_arn,
         key_set_url,
         issuer: text("JWT_ISSUER"),
         audience: text("JWT_AUDIENCE"),
@@ -314,6 +327,7 @@ mod tests {
         for (name, value) in [
             ("JWT_SECRET", "short"),
             ("JWKS_URL", "example.com"),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "localhost"),
             ("JWKS_URL", "http://example.com/keys"),
             ("JWKS_URL", "http://localhost.example.com/keys"),
             ("JWKS_URL", "http://localhost@example.com/keys"),
@@ -341,6 +355,8 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.starts_with(name), "{error}");
         }
+        let error = read(&[("JWT_SECRET_ARN", "arn"), ("JWT_SECRET", DEVELOPMENT_SECRET)]).unwrap_err();
+        assert!(error.starts_with("JWT_SECRET_ARN"), "{error}");
         let error = read(&[("JWKS_URL", "https://a.b"), ("JWT_LEEWAY_SECONDS", "61")]).unwrap_err();
         assert!(error.starts_with("JWT_LEEWAY_SECONDS"), "{error}");
     }

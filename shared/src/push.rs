@@ -5,6 +5,7 @@ use aws_sdk_apigatewaymanagement::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 
+use crate::aws::{Clients, open_connection};
 use crate::error::{Error, Result, chain};
 use crate::id::ConnectionId;
 
@@ -26,9 +27,16 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// Creates a pusher with this client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Creates the pusher of the configuration, if it has the address of the API.
+    pub fn configured(clients: &Clients<'_>) -> Option<Self> {
+        clients.management().map(|client| Self { client })
+    }
+
+    /// Opens connections to the API, before the first calls need them: a push, and a frame to the sender.
+    pub async fn open_connections(&self) {
+        let open =
+            async || open_connection!(aws_sdk_apigatewaymanagement, self.client.get_connection().connection_id("-"));
+        futures::join!(open(), open());
     }
 
     /// Pushes one frame.

@@ -4,6 +4,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::aws::{Clients, open_connection};
 use crate::error::{Error, Result};
 
 /// The most jobs of one call.
@@ -24,9 +25,15 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Creates the queue with this address.
-    pub fn new(client: Client, url: String) -> Self {
-        Self { client, url }
+    /// Creates the queue of the configuration, if it has one.
+    pub fn configured(clients: &Clients<'_>) -> Option<Self> {
+        let url = clients.config.fanout_queue.clone()?;
+        Some(Self { client: clients.sqs(), url })
+    }
+
+    /// Opens a connection to SQS, before the first call needs it.
+    pub async fn open_connection(&self) {
+        open_connection!(aws_sdk_sqs, self.client.send_message_batch());
     }
 
     /// Sends jobs to the queue, in no order. If it fails, some of them may be in the queue.

@@ -5,16 +5,20 @@
 //! never used as a secret, and `none` is refused. HS256 signatures are compared in constant time.
 
 mod key_set;
+mod stored_secret;
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::aws::Clients;
 use crate::clock::Ms;
 use crate::config::TokenConfig;
 use crate::error::{Error, Result};
 use crate::id::UserId;
 
-pub use key_set::KeySet;
+use key_set::KeySet;
+use stored_secret::StoredSecret;
 
 /// The longest token that is accepted, in bytes. It fits into a URL.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -31,15 +35,31 @@ pub struct Identity {
 /// Verifies tokens.
 #[derive(Debug)]
 pub struct Verifier {
-    secret: Option<Secret>,
+    secret: Option<Secrets>,
     key_set: Option<KeySet>,
     issuer: Option<String>,
     audience: Option<String>,
     leeway_seconds: u64,
 }
 
+/// The secrets of HS256 tokens.
+#[derive(Debug)]
+enum Secrets {
+    /// One from the environment.
+    Given(Secret),
+    /// Those that Secrets Manager has.
+    Stored(StoredSecret),
+}
+
 /// A key whose `Debug` hides it.
+#[derive(Clone)]
 struct Secret(DecodingKey);
+
+impl Secret {
+    fn of(secret: &str) -> Self {
+        Self(DecodingKey::from_secret(secret.as_bytes()))
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,15 +76,40 @@ struct Claims {
 }
 
 impl Verifier {
-    /// Creates a verifier from its configuration. The key set is fetched when it is first needed.
+    /// Creates the verifier of the configuration, if tokens are configured. Keys are fetched when they are first needed.
+    pub fn configured(clients: &Clients<'_>) -> Option<Self> {
+        let config = clients.config.tokens.as_ref()?;
+        let mut verifier = Self::new(config);
+        if let Some(arn) = &config.secret_arn {
+            verifier.secret = Some(Secrets::Stored(StoredSecret::new(clients.secrets(), arn.clone())));
+        }
+        Some(verifier)
+    }
+
+    /// Creates a verifier of tokens with the given secret, or keys of a key set.
     pub fn new(config: &TokenConfig) -> Self {
         Self {
-            secret: config.secret.as_ref().map(|secret| Secret(DecodingKey::from_secret(secret.as_bytes()))),
+            secret: config.secret.as_deref().map(|secret| Secrets::Given(Secret::of(secret))),
             key_set: config.key_set_url.as_deref().map(KeySet::new),
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             leeway_seconds: config.leeway.as_secs(),
         }
+    }
+
+    /// Fetches the keys, before the first token needs them. What fails is logged.
+    pub async fn load(&self, now: Ms) {
+        let secrets = async {
+            if let Some(Secrets::Stored(stored)) = &self.secret {
+                stored.load(now).await;
+            }
+        };
+        let keys = async {
+            if let Some(key_set) = &self.key_set {
+                key_set.load(now).await;
+            }
+        };
+        futures::join!(secrets, keys);
     }
 
     /// Verifies a token and returns the caller's identity.
@@ -83,18 +128,42 @@ impl Verifier {
             return Err(Error::Unauthorized("the token has critical extensions".to_owned()));
         }
         let claims = match (header.alg, &self.secret, &self.key_set) {
-            (Algorithm::HS256, Some(secret), _) => self.decode(token, &secret.0, header.alg)?,
+            (Algorithm::HS256, Some(Secrets::Given(secret)), _) => self.decode(token, &secret.0, header.alg),
+            (Algorithm::HS256, Some(Secrets::Stored(stored)), _) => {
+                let claims = self.decode_by_any(token, &stored.secrets(now).await?);
+                // The secret may have been changed.
+                match claims.as_ref().is_err_and(is_by_another_key) {
+                    true => match stored.newer_secrets(now).await {
+                        Some(secrets) => self.decode_by_any(token, &secrets),
+                        None => claims,
+                    },
+                    false => claims,
+                }
+            }
             (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, _, Some(key_set)) => {
                 let id = header.kid.as_deref();
                 let id = id.ok_or_else(|| Error::Unauthorized("the token names no key".to_owned()))?;
-                self.decode(token, &key_set.key(id, header.alg, now).await?, header.alg)?
+                self.decode(token, &key_set.key(id, header.alg, now).await?, header.alg)
             }
             (algorithm, _, _) => return Err(Error::Unauthorized(format!("{algorithm:?} is not accepted here"))),
         };
+        let claims = claims.map_err(refused)?;
         self.identity(&claims)
     }
 
-    fn decode(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims> {
+    /// Decodes a token that one of the secrets has signed.
+    fn decode_by_any(&self, token: &str, secrets: &[Secret]) -> jsonwebtoken::errors::Result<Claims> {
+        let mut outcome = Err(ErrorKind::InvalidSignature.into());
+        for secret in secrets {
+            outcome = self.decode(token, &secret.0, Algorithm::HS256);
+            if !outcome.as_ref().is_err_and(is_by_another_key) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn decode(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> jsonwebtoken::errors::Result<Claims> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = self.leeway_seconds;
         validation.validate_nbf = true;
@@ -109,7 +178,7 @@ impl Verifier {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(refused)?.claims)
+        jsonwebtoken::decode::<Claims>(token, key, &validation).map(|decoded| decoded.claims)
     }
 
     fn identity(&self, claims: &Claims) -> Result<Identity> {
@@ -118,6 +187,11 @@ impl Verifier {
         let expires_at = (claims.exp * 1000.0) as Ms;
         Ok(Identity { user, expires_at: expires_at.saturating_add(self.leeway_seconds * 1000) })
     }
+}
+
+/// Returns whether another key may have signed the token.
+fn is_by_another_key(error: &jsonwebtoken::errors::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidSignature)
 }
 
 fn refused(error: jsonwebtoken::errors::Error) -> Error {

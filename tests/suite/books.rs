@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use shared::aws::{self, SharedHttpClient};
+use shared::aws::{Clients, SharedHttpClient};
 use shared::clock::Ms;
 use shared::config::Config;
 use shared::frame::Address;
 use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
-use shared::metrics::Metrics;
 use shared::rules::gaps::Taken;
 use shared::table::{Announced, DropPlan, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails};
 
@@ -38,7 +37,9 @@ impl Scene {
         let world = World::new(1);
         let clock = Arc::new(Skewed { world: world.clone(), ahead_ms: 0 });
         let config = Config { max_missed_names, ..config(SECRET) };
-        let client = aws::dynamodb(&config, SharedHttpClient::new(Wire(world.clone())), &Arc::new(Metrics::default()));
+        let client =
+            Clients { config: &config, http: SharedHttpClient::new(Wire(world.clone())), metrics: &Arc::default() }
+                .dynamodb();
         let table = Table::new(client, &config, clock, Arc::new(Ids::seeded(1)));
         let user = UserId::parse("bob").expect("an id");
         let scene = Self { world, table, user, connection: ConnectionId::new("phone") };

@@ -15,15 +15,16 @@ use crate::App;
 use crate::call::http::{Input, MAX_BODY_BYTES, Reply};
 use crate::call::internal::{Endpoint, required_id};
 use crate::delivery::erase;
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
     "erase_user",
     &[Route { method: "DELETE", path: "/user/{userId}" }],
-    Needs::Pushes,
     Endpoint { parameters: &[], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
-);
+)
+.pushing()
+.queueing();
 
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -21,13 +21,12 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::{Input, MAX_BODY_BYTES, Reply};
 use crate::call::internal::{Endpoint, optional_text, required_id};
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
     "export_user",
     &[Route { method: "GET", path: "/user/{userId}/export" }],
-    Needs::Table,
     Endpoint { parameters: &["after"], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
 );
 

@@ -30,7 +30,7 @@ use crate::call::internal::{Endpoint, optional_id, optional_text, required_id, r
 use crate::delivery::group_changes;
 use crate::delivery::make::{self, Made};
 use crate::delivery::send::no_such_group;
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 use crate::groups::departures::{dissolve, require_nothing_else, take_out};
 use crate::groups::rules::checked_name;
 
@@ -45,7 +45,6 @@ pub static FUNCTION: Function = Function::internal(
         Route { method: "PUT", path: "/group/{groupId}/members/{userId}" },
         Route { method: "DELETE", path: "/group/{groupId}/members/{userId}" },
     ],
-    Needs::Pushes,
     Endpoint {
         parameters: &["name", "managerId"],
         http,
@@ -54,7 +53,10 @@ pub static FUNCTION: Function = Function::internal(
         max_body_bytes: MAX_ANSWER_BYTES,
         refusal: |error| error,
     },
-);
+)
+.pushing()
+.queueing()
+.announcing();
 
 /// How often a group is read again because it changes.
 const MAX_ATTEMPTS: u32 = 5;

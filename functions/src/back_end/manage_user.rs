@@ -24,7 +24,7 @@ use crate::App;
 use crate::call::http::{Input, MAX_BODY_BYTES, Reply};
 use crate::call::internal::{Endpoint, optional_text, required_id, required_text};
 use crate::delivery::kick::kick;
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
@@ -35,9 +35,10 @@ pub static FUNCTION: Function = Function::internal(
         Route { method: "PUT", path: "/user/{userId}/ban" },
         Route { method: "DELETE", path: "/user/{userId}/ban" },
     ],
-    Needs::Pushes,
     Endpoint { parameters: &["until"], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
-);
+)
+.pushing()
+.queueing();
 
 /// The longest ban: 100 years.
 const MAX_BAN_MS: Ms = 100 * 366 * 24 * 60 * 60 * 1000;

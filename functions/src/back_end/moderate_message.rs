@@ -12,13 +12,12 @@ use crate::App;
 use crate::call::http::{Input, MAX_BODY_BYTES, Reply};
 use crate::call::internal::{Endpoint, optional_id, required_id, required_text};
 use crate::delivery::recall::{self, By};
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
     "moderate_message",
     &[Route { method: "DELETE", path: "/message/{id}" }],
-    Needs::Pushes,
     Endpoint {
         parameters: &["receiverId", "groupId", "from"],
         http,
@@ -26,7 +25,9 @@ pub static FUNCTION: Function = Function::internal(
         max_body_bytes: MAX_BODY_BYTES,
         refusal: |error| error,
     },
-);
+)
+.pushing()
+.queueing();
 
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

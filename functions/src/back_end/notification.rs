@@ -18,15 +18,16 @@ use crate::call::http::{Input, Reply, parse_id};
 use crate::call::internal::{Endpoint, optional_text};
 use crate::delivery::job;
 use crate::delivery::push::{self, Handling, Parcel};
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
     "notification",
     &[Route { method: "POST", path: "/notification" }],
-    Needs::Pushes,
     Endpoint { parameters: &["from", "type", "to"], http, direct, max_body_bytes: usize::MAX, refusal: forbidden },
-);
+)
+.pushing()
+.queueing();
 
 /// The largest frame that API Gateway pushes, in bytes.
 const MAX_FRAME_BYTES: usize = 128 * 1024;

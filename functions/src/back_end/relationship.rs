@@ -24,7 +24,7 @@ use shared::{Error, Result};
 use crate::App;
 use crate::call::http::{Input, Reply, fits};
 use crate::call::internal::{Endpoint, optional_id, optional_text, required_id};
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The function.
 pub static FUNCTION: Function = Function::internal(
@@ -37,7 +37,6 @@ pub static FUNCTION: Function = Function::internal(
         Route { method: "PUT", path: "/relationship/{userId}/blocks/{otherId}" },
         Route { method: "DELETE", path: "/relationship/{userId}/blocks/{otherId}" },
     ],
-    Needs::Table,
     Endpoint { parameters: &[], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
 );
 

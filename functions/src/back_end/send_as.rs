@@ -14,7 +14,7 @@ use crate::App;
 use crate::call::http::{Input, Reply};
 use crate::call::internal::{Endpoint, required_id};
 use crate::delivery::send::{self, Accepted, Author, Pushes, Sending};
-use crate::function::{Function, Needs, Route};
+use crate::function::{Function, Route};
 
 /// The largest body, in bytes: a frame, and room for `from`.
 const MAX_BODY_BYTES: usize = 33 * 1024;
@@ -23,9 +23,11 @@ const MAX_BODY_BYTES: usize = 33 * 1024;
 pub static FUNCTION: Function = Function::internal(
     "send_as",
     &[Route { method: "POST", path: "/message" }],
-    Needs::Pushes,
     Endpoint { parameters: &[], http, direct, max_body_bytes: MAX_BODY_BYTES, refusal: |error| error },
-);
+)
+.pushing()
+.queueing()
+.announcing();
 
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move { Ok(Reply::json(&send(app, &input.object()?).await?)) })

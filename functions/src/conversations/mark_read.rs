@@ -24,7 +24,7 @@ const MAX_AHEAD_MS: Ms = 60_000;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::rest("mark_read", "PUT", "/api/read", &["userId", "groupId", "until"], handle).pushing().gated();
+    Function::rest("mark_read", "PUT", "/api/read", &["userId", "groupId", "until"], handle).gated().pushing();
 
 /// Who learns of the mark.
 struct Audience {

@@ -18,14 +18,14 @@ use super::job::{Delivery, Dissolution, Job, Notification};
 use super::push::{self, Parcel};
 use super::{erase, events, kick, make};
 use crate::App;
-use crate::function::{Function, Needs};
+use crate::function::Function;
 
 /// How long after its post a notification is pushed, in milliseconds. It is not stored, so it must not wait in the
 /// queue for days. Within this time its jobs are tried twice.
 const NOTIFICATION_MS: Ms = 120_000;
 
 /// The function.
-pub static FUNCTION: Function = Function::queue("fanout", Needs::Pushes, run);
+pub static FUNCTION: Function = Function::queue("fanout", run).pushing().queueing().announcing();
 
 fn run<'a>(app: &'a App, body: &'a str) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {

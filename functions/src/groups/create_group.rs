@@ -13,7 +13,7 @@ use crate::delivery::events;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::rest("create_group", "POST", "/api/group", &["name"], handle);
+pub static FUNCTION: Function = Function::rest("create_group", "POST", "/api/group", &["name"], handle).announcing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -17,8 +17,10 @@ use crate::delivery::group_changes;
 use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function =
-    Function::rest("leave_group", "DELETE", "/api/group/{groupId}", &["userId"], handle).pushing();
+pub static FUNCTION: Function = Function::rest("leave_group", "DELETE", "/api/group/{groupId}", &["userId"], handle)
+    .pushing()
+    .queueing()
+    .announcing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -15,7 +15,9 @@ use crate::function::Function;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::rest("rename_group", "PUT", "/api/group/{groupId}", &["name", "managerId"], handle).pushing();
+    Function::rest("rename_group", "PUT", "/api/group/{groupId}", &["name", "managerId"], handle)
+        .pushing()
+        .announcing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

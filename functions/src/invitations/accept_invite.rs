@@ -23,7 +23,7 @@ use crate::groups::rules::require_room;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::rest("accept_invite", "PUT", "/api/request/{requestId}", &[], handle).pushing();
+    Function::rest("accept_invite", "PUT", "/api/request/{requestId}", &[], handle).pushing().announcing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -14,8 +14,9 @@ use crate::function::Function;
 /// The function.
 pub static FUNCTION: Function =
     Function::rest("recall_message", "DELETE", "/api/message/{id}", &["receiverId", "groupId"], handle)
+        .gated()
         .pushing()
-        .gated();
+        .queueing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -16,8 +16,12 @@ use crate::function::Function;
 const MAX_BODY_BYTES: usize = 33 * 1024;
 
 /// The function.
-pub static FUNCTION: Function =
-    Function::rest("send_message", "POST", "/api/message", &[], handle).pushing().gated().with_body_of(MAX_BODY_BYTES);
+pub static FUNCTION: Function = Function::rest("send_message", "POST", "/api/message", &[], handle)
+    .gated()
+    .with_body_of(MAX_BODY_BYTES)
+    .pushing()
+    .queueing()
+    .announcing();
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

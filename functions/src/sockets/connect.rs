@@ -16,7 +16,7 @@ use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
 use crate::delivery::{gate, push};
-use crate::function::{Function, Needs};
+use crate::function::Function;
 
 /// How many times the limit of connections a user may have open for a moment, while the oldest are being closed.
 const BURST: usize = 2;
@@ -25,7 +25,7 @@ const BURST: usize = 2;
 const MAX_EVICTED: usize = 4;
 
 /// The function.
-pub static FUNCTION: Function = Function::socket("connect", &["$connect"], Needs::Pushes, handle);
+pub static FUNCTION: Function = Function::socket("connect", &["$connect"], handle).pushing();
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -10,10 +10,10 @@ use shared::rules::timing::MAX_CONNECTION_MS;
 use crate::App;
 use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
-use crate::function::{Function, Needs};
+use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::socket("disconnect", &["$disconnect"], Needs::Table, handle);
+pub static FUNCTION: Function = Function::socket("disconnect", &["$disconnect"], handle);
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

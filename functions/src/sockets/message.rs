@@ -9,11 +9,11 @@ use crate::call::http::Reply;
 use crate::call::socket::SocketEvent;
 use crate::delivery::reply::{self, refuse};
 use crate::delivery::send::{self, Accepted, Author, Pushes, Sending};
-use crate::function::{Function, Needs};
+use crate::function::Function;
 
 /// The function.
 pub static FUNCTION: Function =
-    Function::socket("message", &["unicast", "multicast", "$default"], Needs::Pushes, handle);
+    Function::socket("message", &["unicast", "multicast", "$default"], handle).pushing().queueing().announcing();
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

@@ -13,10 +13,10 @@ use crate::call::socket::SocketEvent;
 use crate::delivery::gate;
 use crate::delivery::push::{self, Handling};
 use crate::delivery::reply::{self, refuse};
-use crate::function::{Function, Needs};
+use crate::function::Function;
 
 /// The function.
-pub static FUNCTION: Function = Function::socket("typing", &["typing"], Needs::Pushes, handle);
+pub static FUNCTION: Function = Function::socket("typing", &["typing"], handle).pushing();
 
 fn handle<'a>(app: &'a App, event: &'a SocketEvent) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {

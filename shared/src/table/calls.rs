@@ -21,6 +21,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::expression::Expression;
 use super::item::{self, Item};
 use super::keys::{Key, Range};
+use crate::aws::open_connection;
 use crate::clock::{Clock, Ms};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -76,6 +77,12 @@ impl Table {
 
     pub(super) fn retention_ms(&self) -> Ms {
         Ms::try_from(self.retention.as_millis()).unwrap_or(Ms::MAX)
+    }
+
+    /// Opens connections to DynamoDB, before the first calls need them: some are made side by side.
+    pub async fn open_connections(&self) {
+        let open = async || open_connection!(aws_sdk_dynamodb, self.client.get_item().table_name(&self.name));
+        futures::join!(open(), open());
     }
 
     /// Returns the `expiresAt` of an item with that lifetime, in seconds, as TTL needs it.

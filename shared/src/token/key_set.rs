@@ -35,7 +35,7 @@ const MAX_KEYS: usize = 100;
 
 /// A key set, and the keys of it that are known.
 #[derive(Debug)]
-pub struct KeySet {
+pub(super) struct KeySet {
     url: String,
     connector: SharedHttpConnector,
     known: Mutex<Known>,
@@ -70,7 +70,7 @@ impl Known {
 
 impl KeySet {
     /// Creates the key set of an address. Nothing is fetched yet.
-    pub fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str) -> Self {
         let connector = Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).build();
         Self { url: url.to_owned(), connector: SharedHttpConnector::new(connector), known: Mutex::default() }
     }
@@ -81,12 +81,26 @@ impl KeySet {
     /// # Errors
     /// [`Error::Unauthorized`] if the provider has no such key. [`Error::Unavailable`] if no usable keys could be
     /// fetched.
-    pub async fn key(&self, id: &str, algorithm: Algorithm, now: Ms) -> Result<DecodingKey> {
+    pub(super) async fn key(&self, id: &str, algorithm: Algorithm, now: Ms) -> Result<DecodingKey> {
         let mut known = self.known.lock().await;
         let key = known.find(id, algorithm);
         if let (Some(key), true) = (&key, known.younger_than(FRESH_MS, now)) {
             return Ok(key.clone());
         }
+        self.refresh(&mut known, now).await;
+        if !known.younger_than(USABLE_MS, now) {
+            return Err(Error::unavailable("fetching the key set", "no usable keys"));
+        }
+        known.find(id, algorithm).ok_or_else(|| Error::Unauthorized("the token's key is not known".to_owned()))
+    }
+
+    /// Fetches the keys, before a token needs them.
+    pub(super) async fn load(&self, now: Ms) {
+        self.refresh(&mut *self.known.lock().await, now).await;
+    }
+
+    /// Fetches the keys, unless it has just been tried.
+    async fn refresh(&self, known: &mut Known, now: Ms) {
         if known.may_ask(now) {
             known.asked = Some(now);
             match self.fetch().await {
@@ -94,10 +108,6 @@ impl KeySet {
                 Err(error) => tracing::warn!(error = %error.chain(), "the key set could not be fetched"),
             }
         }
-        if !known.younger_than(USABLE_MS, now) {
-            return Err(Error::unavailable("fetching the key set", "no usable keys"));
-        }
-        known.find(id, algorithm).ok_or_else(|| Error::Unauthorized("the token's key is not known".to_owned()))
     }
 
     /// Fetches the keys, without redirects, within limits of size and time.

@@ -9,6 +9,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn config() -> TokenConfig {
     TokenConfig {
+        secret_arn: None,
         secret: Some(SECRET.to_owned()),
         key_set_url: None,
         issuer: None,

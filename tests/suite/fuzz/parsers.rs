@@ -19,6 +19,7 @@ use crate::world::token::signed_as_is;
 pub(super) async fn fuzz(seed: u64) -> Findings {
     let (mut mutator, mut findings) = (Mutator::new(seed), Findings::default());
     let config = TokenConfig {
+        secret_arn: None,
         secret: Some(SECRET.to_owned()),
         key_set_url: None,
         issuer: None,
