@@ -13,11 +13,14 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 
 import boto3  # noqa: E402
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # noqa: E402
+from samcli.commands.deploy.auth_utils import auth_per_resource  # noqa: E402
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 from samtranslator.parser.parser import Parser  # noqa: E402
 from samtranslator.translator.translator import Translator  # noqa: E402
@@ -158,6 +161,17 @@ def log_groups_that_come_back(resources):
                 yield f"{name} may create log groups"
 
 
+def questions_that_end_a_deployment(text):
+    """`sam deploy --guided` asks about each route without authentication, and fails at the default answer."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        stacks, _ = SamLocalStackProvider.get_stacks(file.name)
+        for name, is_authorized in auth_per_resource(stacks):
+            if not is_authorized:
+                yield f"sam deploy --guided asks about the authentication of {name}"
+
+
 # ------------------------------------------------------------------------------------------------------------- deletion
 def wrongly_kept_or_deleted(resources):
     kept = {name for name, one in resources.items() if one.get("DeletionPolicy", "Delete") != "Delete"}
@@ -177,6 +191,7 @@ def mistakes(text):
         *parts_after_the_stage(resources),
         *numbers_as_strings(template),
         *log_groups_that_come_back(resources),
+        *questions_that_end_a_deployment(text),
         *wrongly_kept_or_deleted(resources),
     ]
 
@@ -188,6 +203,7 @@ BROKEN = [
     ("    DependsOn: PingRoute\n", "    DependsOn: SocketApiwsStage\n", "requires itself"),
     ("ThrottlingRateLimit: 50 }", "ThrottlingRateLimit: !Ref RequestsPerSecond }", "RequestsPerSecond arrives as a string"),
     ("    PermissionsBoundary: !Ref FunctionBoundary\n", "", "may create log groups"),
+    ("      Auth: { EnableIamAuthorizer: false }\n", "", "asks about the authentication"),
     ("NotAction: logs:*", "NotAction: s3:*", "may create log groups"),
     ("    DeletionPolicy: Retain\n", "", "Table has the wrong DeletionPolicy"),
     ("    UpdateReplacePolicy: Retain\n", "", "Table has another UpdateReplacePolicy"),
