@@ -281,7 +281,9 @@ fn configure(
             queue.map(|queue| format!("{internal_url}/{}/{}", event::ACCOUNT, queue.name))
         }
         "AWS_REGION" => Some("us-east-1".to_owned()),
-        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
+        // Another engine at AWS_ENDPOINT_URL_DYNAMODB may have a database for each key.
+        "AWS_ACCESS_KEY_ID" => options.environment.get(name).cloned().or_else(|| Some("local".to_owned())),
+        "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
         "AWS_SESSION_TOKEN" | "AWS_ENDPOINT_URL" | "JWT_SECRET_ARN" => None,
         "JWT_SECRET" if !has_keys => Some(DEVELOPMENT_SECRET.to_owned()),
         _ => from_environment(name),

@@ -502,9 +502,20 @@ fn method_of_connections(resource: &Value) -> Option<String> {
     path.rsplit('/').next().map(str::to_owned)
 }
 
-/// Returns whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, or `${X}` or `${X.Arn}` within a `!Sub`.
+/// Returns the value that `!Select [N, [value, value]]` selects, or the value itself. The values that are not selected only
+/// determine the order in which CloudFormation creates resources.
+fn selected(value: &Value) -> &Value {
+    let Value::Tagged(tagged) = value else { return value };
+    let arguments = tagged.value.as_sequence().map(Vec::as_slice).unwrap_or_default();
+    let ("Select", [index, values]) = (tagged.tag.to_string().trim_start_matches('!'), arguments) else { return value };
+    let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
+    index.zip(values.as_sequence()).and_then(|(index, values)| values.get(index)).unwrap_or(value)
+}
+
+/// Returns whether a value refers to a resource: `!Ref X`, `!GetAtt X.Arn`, `${X}` or `${X.Arn}` within a `!Sub`, or a
+/// `!Select` that selects one of these.
 fn refers_to(value: &Value, resource: &str) -> bool {
-    let Value::Tagged(tagged) = value else { return false };
+    let Value::Tagged(tagged) = selected(value) else { return false };
     let Some(text) = tagged.value.as_str() else { return false };
     let is_it = |reference: &str| reference.split('.').next() == Some(resource);
     if tagged.tag == "!Sub" {
@@ -586,8 +597,8 @@ mod tests {
         assert!(Template::parse("a: 1").unwrap_err().to_string().contains("Resources"));
         assert!(without("RouteSelectionExpression: $request.body.type").contains("$request.body.type"));
         assert!(without("StageName: ws").contains("StageName"));
-        assert!(without("AuthArn: !GetAtt AuthorizeFunction.Arn,").contains("AuthArn"));
-        assert!(without("FunctionArn: !GetAtt ConnectFunction.Arn").contains("$connect"));
+        assert!(without("!GetAtt AuthorizeFunction.Arn,").contains("SocketApi names a function that is not there"));
+        assert!(without("!GetAtt ConnectFunction.Arn,").contains("$connect"));
         assert!(without("IntegrationType: MOCK").contains("PingRoute"));
         assert!(without("DefaultAuthorizer: AWS_IAM").contains("one public HTTP API"));
         assert!(without("Method: POST, Path: /notification,").contains("Post of NotificationFunction has no Method"));

@@ -401,9 +401,11 @@ impl Template {
         all.map(|(_, resource)| self.function_of(&resource["Properties"]["Auth"]["AuthArn"])).collect()
     }
 
-    /// Returns the binary of the function with this ARN.
+    /// Returns the binary of the function with this ARN, which is the first in a `!Select`.
     fn function_of(&self, arn: &Value) -> String {
-        self.binary(text(arn).strip_suffix(".Arn").expect("the ARN of a function"))
+        let Value::Tagged(select) = arn else { panic!("this is no !Select: {arn:?}") };
+        assert!(select.tag == "Select" && select.value[0] == 0, "{arn:?}");
+        self.binary(text(&select.value[1][0]).strip_suffix(".Arn").expect("the ARN of a function"))
     }
 
     /// Returns the functions that take jobs from a queue.

@@ -3,9 +3,9 @@
 //! By default it starts the local stack in this process. With `CHAT_PUBLIC_URL`, `CHAT_WS_URL`, `CHAT_INTERNAL_URL` and
 //! `JWT_SECRET` set, it runs against the deployment at those addresses. `CHAT_LAMBDA_URL` (default: the internal
 //! address) and `CHAT_FUNCTION_PREFIX` say where functions are invoked directly. `CHAT_ORIGIN` is an origin from which
-//! browsers may call. Some tests bring their own deployment and are skipped then: those in `stack`, `binary`, `books`,
+//! browsers may call. With `DYNAMODB_URL`, the local stack uses the engine there (`tests/engine.py`). Some tests bring their own deployment and are skipped then: those in `stack`, `binary`, `books`,
 //! `rfc6455`, `faults`, `simulation`, `parity`, `player`, `cost`, `attacks`, `instructions`, `limits`, `fanout`, `jobs`, `fuzz`,
-//! `keys`, `gate`, `metrics`, `places`, `policies`, `ports`, `skew`, `roster`, `standing`, `notices` and `pressure`, and some in
+//! `keys`, `gate`, `metrics`, `places`, `policies`, `ports`, `skew`, `roster`, `standing`, `storage`, `notices` and `pressure`, and some in
 //! `forgery`, `smuggling`, `enumeration` and `paging`.
 //!
 //! Each module is a section of the protocol, and each test is a sentence of it. A test creates its own users, so tests
@@ -78,3 +78,4 @@ mod simulation;
 mod skew;
 mod stack;
 mod standing;
+mod storage;

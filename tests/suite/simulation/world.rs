@@ -182,26 +182,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no holder of the lock panics")
 }
 
+/// Returns the call that creates the table.
+pub(crate) fn creation() -> Value {
+    json!({
+        "TableName": TABLE,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
+            { "AttributeName": "conversation", "AttributeType": "S" }, { "AttributeName": "id", "AttributeType": "S" },
+        ],
+        "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "conversation",
+            "KeySchema": [
+                { "AttributeName": "conversation", "KeyType": "HASH" }, { "AttributeName": "id", "KeyType": "RANGE" },
+            ],
+            "Projection": { "ProjectionType": "ALL" },
+        }],
+    })
+}
+
 impl World {
     pub(crate) fn new(latency: Ms) -> Arc<Self> {
         let database = Database::memory().expect("an engine in memory");
-        let table = json!({
-            "TableName": TABLE,
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [
-                { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
-                { "AttributeName": "conversation", "AttributeType": "S" }, { "AttributeName": "id", "AttributeType": "S" },
-            ],
-            "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
-            "GlobalSecondaryIndexes": [{
-                "IndexName": "conversation",
-                "KeySchema": [
-                    { "AttributeName": "conversation", "KeyType": "HASH" }, { "AttributeName": "id", "KeyType": "RANGE" },
-                ],
-                "Projection": { "ProjectionType": "ALL" },
-            }],
-        });
-        let request = serde_json::from_value(table).expect("a request of the engine");
+        let request = serde_json::from_value(creation()).expect("a request of the engine");
         database.create_table(request).expect("a new table");
         Arc::new(Self {
             database,

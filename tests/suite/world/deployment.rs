@@ -7,6 +7,8 @@ use std::thread;
 
 use localstack::{Options, Stack};
 
+use super::engine;
+
 /// The addresses of one deployment, and the secret that signs its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Deployment {
@@ -70,6 +72,10 @@ pub(crate) fn free_ports() -> Options {
     Options { public_port: 0, internal_port: 0, dynamodb_port: 0, environment, ..Options::default() }
 }
 
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 fn named_by_environment() -> Option<Deployment> {
     let public = variable("CHAT_PUBLIC_URL")?;
     let internal = required("CHAT_INTERNAL_URL");
@@ -98,7 +104,13 @@ fn in_this_process() -> Deployment {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be started");
         runtime.block_on(async {
-            let stack = Stack::start(free_ports()).await.expect("the local stack starts");
+            let mut options = free_ports();
+            if let Some(url) = engine::address() {
+                options.environment.extend(engine::fresh(&url).await);
+                // Small groups have several shards there, and their messages go through the queue.
+                options.environment.extend([("ROSTER_SHARD", "3"), ("FANOUT_MEMBERS", "8")].map(owned));
+            }
+            let stack = Stack::start(options).await.expect("the local stack starts");
             tell.send(Deployment::of(&stack)).expect("the test that asked is waiting");
             pending::<()>().await;
         });

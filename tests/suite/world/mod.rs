@@ -8,6 +8,7 @@ pub(crate) mod conversations;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod document;
+pub(crate) mod engine;
 pub(crate) mod fill;
 pub(crate) mod frame;
 pub(crate) mod groups;
