@@ -534,6 +534,28 @@ mod tests {
         assert!(why.await.unwrap_err().to_string().starts_with("--events must be an address that starts with http://"));
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_times_of_frames_are_in_the_order_sent() {
+        let stack = start(Options::default()).await;
+        let mut socket = connect(&stack).await;
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let numbers = 0..60;
+        for number in numbers.clone() {
+            socket.feed(Message::text(format!(r#"{{"type":"unicast","number":{number}}}"#))).await.unwrap();
+        }
+        socket.flush().await.unwrap();
+        let mut times = std::collections::BTreeMap::new();
+        while times.len() < numbers.len() {
+            let (_, event) = tokio::time::timeout(LIMIT, invoked.recv()).await.expect("each frame runs").unwrap();
+            let event: Value = serde_json::from_str(&event).unwrap();
+            let frame: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+            times.insert(frame["number"].as_u64(), event["requestContext"]["requestTimeEpoch"].as_u64());
+        }
+        assert!(times.values().is_sorted(), "{times:?}");
+        drop(socket);
+        stack.stop().await;
+    }
+
     #[tokio::test]
     async fn protocol_pings_do_not_reset_the_idle_timer() {
         let stack = start(Options { idle_timeout: Duration::from_secs(1), ..Options::default() }).await;
