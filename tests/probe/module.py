@@ -1,0 +1,416 @@
+"""The rows that are asked through the deployed module: what its users and its table see."""
+
+import json
+import statistics
+import threading
+import time
+import urllib.parse
+import urllib.request
+import uuid
+
+import websockets.exceptions
+
+from rows import holds, row, skip
+from target import PATIENCE, break_off, fetch, frames, refused, until
+
+# A post of this size takes little of a frame's limit of 128 KB, and fills the buffers of a client that does not read.
+LARGE = b'{"filler":"' + b"x" * 120_000 + b'"}'
+
+# The most posts to a client that does not read.
+POSTS = 200
+
+# How many times a post and a look are timed.
+TIMED = 30
+
+# By how many milliseconds the medians of posts and looks may differ: the slot of a push is 25 ms.
+SLACK_MS = 10
+
+
+def milliseconds(call):
+    began = time.monotonic()
+    call()
+    return (time.monotonic() - began) * 1000
+
+
+# ------------------------------------------------------------------------------------------------------ the handshake
+@row("subprotocol", "the subprotocol in `headers` of the answer to $connect is in the handshake")
+def subprotocol(target):
+    user = target.user("subprotocol")
+    with user.open(subprotocols=["chat", user.token]) as opened:
+        return holds(opened.subprotocol == "chat", f"offered chat, got {opened.subprotocol}")
+
+
+@row("handshake-401", "an authorizer's error `Unauthorized` is answered with 401")
+def handshake_401(target):
+    status = refused(target.ws + "?access_token=none")
+    return holds(status == 401, f"status {status}")
+
+
+@row("unknown-stage", "a handshake at another path than that of the stage is refused")
+def unknown_stage(target):
+    status = refused(f"{target.ws}-none?access_token={target.user('stage').token}")
+    return holds(status != 101, f"status {status}")
+
+
+def post_while_connecting(target):
+    """Posts and looks to a connection as soon as it is announced, before its handshake is answered."""
+    user = target.user("early")
+    known, seen, late = set(), [], 0
+    for _ in range(15):
+        opened_at, box = [], []
+
+        def handshake():
+            box.append(user.open())
+            opened_at.append(time.monotonic())
+
+        thread = threading.Thread(target=handshake)
+        thread.start()
+        while not (fresh := set(target.connections(user)) - known) and thread.is_alive():
+            pass
+        for id in fresh:
+            for call in (lambda: target.look(id), lambda: target.post(id, b"{}")):
+                error, at = call(), time.monotonic()
+                if opened_at and at >= opened_at[0]:
+                    late += 1
+                else:
+                    seen.append(error)
+        thread.join()
+        known |= set(target.connections(user))
+        box[0].close()
+    return seen, late
+
+
+@row("gone-while-connecting", "a post and a look are answered with 410 until $connect has returned")
+def gone_while_connecting(target):
+    if target.kind == "aws":
+        return skip("a function asks it: gone-inside-connect")
+    seen, late = post_while_connecting(target)
+    if not seen:
+        return skip(f"all {late} posts and looks came after the handshake")
+    gone = seen.count("GoneException")
+    # The client learns a moment late that $connect has returned. So a few answers may be of an open connection.
+    return holds(gone >= 0.7 * len(seen), f"{gone} of {len(seen)} before the handshake's end were answered with 410")
+
+
+# ----------------------------------------------------------------------------------------------------- the connections
+@row("gone-after-close", "a post is answered with 410 soon after the client has closed")
+def gone_after_close(target):
+    opened, id = target.user("closer").open_known()
+    opened.close()
+    error, seconds = until(PATIENCE, lambda: target.post(id, b"{}"))
+    return holds(error == "GoneException" and seconds < 5, f"{error} after {seconds:.1f} s")
+
+
+@row("gone-unknown", "a post to an id that never existed is answered with 410")
+def gone_unknown(target):
+    opened, id = target.user("known").open_known()
+    opened.close()
+    # An id of the right form: AWS answers others with 400.
+    other = id[:4] + ("A" if id[4] != "A" else "B") + id[5:]
+    error = target.post(other, b"{}")
+    return holds(error == "GoneException", str(error))
+
+
+@row("look-times", "GetConnection tells when the connection was opened and last active")
+def look_times(target):
+    user = target.user("looked-at")
+    opened, id = user.open_known()
+    management = target.client("apigatewaymanagementapi")
+    with opened:
+        first = management.get_connection(ConnectionId=id)
+        if not {"ConnectedAt", "LastActiveAt", "Identity"} <= first.keys():
+            return holds(False, f"only {sorted(first.keys() - {'ResponseMetadata'})}")
+        age = time.time() - first["ConnectedAt"].timestamp()
+        time.sleep(1.1)
+        opened.send('{"type":"ping"}')
+        moved, _ = until(5, lambda: management.get_connection(ConnectionId=id)["LastActiveAt"] > first["LastActiveAt"])
+        return holds(abs(age) < 60 and moved, f"opened {age:.1f} s ago; a frame moves LastActiveAt: {bool(moved)}")
+
+
+def times_of(target, id):
+    """The medians of posts and looks, in milliseconds."""
+    posts, looks = [], []
+    for _ in range(TIMED):
+        posts.append(milliseconds(lambda: target.post(id, b'{"type":"probe"}')))
+        looks.append(milliseconds(lambda: target.look(id)))
+    return statistics.median(posts), statistics.median(looks)
+
+
+def compared(target, id):
+    post, look = times_of(target, id)
+    return holds(abs(post - look) < SLACK_MS, f"medians: post {post:.1f} ms, look {look:.1f} ms")
+
+
+@row("times-open", "a post to an open connection takes as long as a look")
+def times_open(target):
+    opened, id = target.user("open").open_known()
+    with opened:
+        reader = threading.Thread(target=frames, args=(opened, 5), daemon=True)
+        reader.start()
+        return compared(target, id)
+
+
+@row("times-dead", "a post to a connection that has ended takes as long as a look")
+def times_dead(target):
+    opened, id = target.user("dead").open_known()
+    break_off(opened)
+    gone, seconds = until(PATIENCE, lambda: target.look(id) == "GoneException")
+    if not gone:
+        return holds(False, f"the connection is not gone after {seconds:.0f} s")
+    return compared(target, id)
+
+
+@row("stalled", "posts to a client that does not read are taken, then answered with 429; a look is not")
+def stalled(target):
+    # The library stops reading when one frame waits.
+    opened, id = target.user("stalled").open_known(max_queue=1)
+    errors, taken, slowest = set(), 0, 0
+    for _ in range(POSTS):
+        began = time.monotonic()
+        error = target.post(id, LARGE)
+        slowest = max(slowest, time.monotonic() - began)
+        if error:
+            errors.add(error)
+            break
+        taken += 1
+    look = target.look(id)
+    break_off(opened)
+    said = f"{taken * len(LARGE) / 1e6:.1f} MB taken, then {errors or 'no refusal'}; slowest post {slowest:.2f} s; look: {look or 'answered'}"
+    return holds(errors <= {"LimitExceededException"} and look is None, said)
+
+
+@row("broken-noticed", "a reset connection gets its $disconnect within a few seconds, and it is not clean")
+def broken_noticed(target):
+    user = target.user("reset")
+    opened, id = user.open_known()
+    break_off(opened)
+    ended, seconds = until(PATIENCE, lambda: "to" in target.connections(user)[id])
+    if not ended:
+        return holds(False, f"no $disconnect after {seconds:.0f} s")
+    clean = "clean" in target.connections(user)[id]
+    return holds(not clean and seconds < 15, f"after {seconds:.1f} s, {'clean' if clean else 'not clean'}")
+
+
+@row("close-codes", "$disconnect gets the close code of the client: 1000, 1001 and none are clean")
+def close_codes(target):
+    user, seen = target.user("codes"), {}
+    for code in (1000, 1001, None, 4000):
+        opened, id = user.open_known()
+        with opened.send_context():
+            opened.protocol.send_close(code)
+        opened.close()
+        ended, _ = until(PATIENCE, lambda: "to" in target.connections(user)[id])
+        seen[code] = ("clean" if "clean" in target.connections(user)[id] else "not clean") if ended else "no $disconnect"
+    expected = {1000: "clean", 1001: "clean", None: "clean", 4000: "not clean"}
+    return holds(seen == expected, ", ".join(f"{code or 'no code'}: {told}" for code, told in seen.items()))
+
+
+@row("disconnect-time", "the time of $disconnect is when the gateway saw the end")
+def disconnect_time(target):
+    user = target.user("time")
+    opened, id = user.open_known()
+    before = time.time()
+    opened.close()
+    after = time.time()
+    ended, _ = until(PATIENCE, lambda: target.connections(user)[id].get("to"))
+    if not ended:
+        return holds(False, "no $disconnect")
+    at = int(ended["N"]) / 1000
+    return holds(before - 2 < at < after + 2, f"{at - before:+.2f} s from the close, by the clock of this machine")
+
+
+# ---------------------------------------------------------------------------------------------------------- the frames
+@row("event-frames", "a frame with the type of an event of the gateway changes nothing")
+def event_frames(target):
+    user, said = target.user("event"), []
+    opened, id = user.open_known()
+    with opened:
+        before = target.connections(user)
+        for kind in ("$disconnect", "$connect"):
+            opened.send(json.dumps({"type": kind}))
+            answers = frames(opened, 2)
+            said.append(f"{kind}: {answers[0].get('code') or answers[0].get('message') if answers else 'no answer'}")
+        kept = target.connections(user) == before and target.post(id, b"{}") is None
+        return holds(kept, "; ".join(said) + ("" if kept else "; the connection has changed"))
+
+
+@row("ping-silent", "a frame for a MOCK integration without a route response gets no answer")
+def ping_silent(target):
+    with target.user("ping").open() as opened:
+        opened.send('{"type":"ping"}')
+        answers = frames(opened, 2)
+        return holds(not answers, f"{len(answers)} answers {answers[:1] or ''}")
+
+
+def send_at_once(target, name, count):
+    """Sends messages without waiting. Returns their ACKs in the order sent, and the seconds of one and of all."""
+    one, other = target.friends(name)
+    frame = lambda request: json.dumps({"type": "unicast", "receiverId": other.id, "content": 1, "requestId": request})
+    with one.open() as sender, other.open() as receiver:
+        threading.Thread(target=frames, args=(receiver, 20), daemon=True).start()
+
+        def burst(requests):
+            began, acks = time.monotonic(), {}
+            for request in requests:
+                sender.send(frame(request))
+            while len(acks) < len(requests):
+                answer = json.loads(sender.recv(timeout=PATIENCE))
+                acks[answer.get("requestId")] = answer
+            return [acks[request] for request in requests], time.monotonic() - began
+
+        new = lambda number: [str(uuid.uuid4()) for _ in range(number)]
+        burst(new(count))  # Starts as many functions as are needed.
+        _, single = burst(new(1))
+        acks, whole = burst(new(count))
+    return acks, single, whole
+
+
+@row("frame-order", "the times of frames of one connection are in the order sent")
+def frame_order(target):
+    acks, _, _ = send_at_once(target, "order", 8)
+    times = [ack.get("timestamp", 0) for ack in acks]
+    swapped = sum(one > other for one, other in zip(times, times[1:]))
+    return holds(swapped == 0, f"8 frames within {max(times) - min(times)} ms, {swapped} out of order")
+
+
+@row("frames-side-by-side", "frames of one connection are handled side by side")
+def frames_side_by_side(target):
+    _, single, whole = send_at_once(target, "side", 8)
+    return holds(whole < 4 * single, f"one ACK after {single * 1000:.0f} ms, all eight after {whole * 1000:.0f} ms")
+
+
+class Idle:
+    """Two connections that wait beside the other rows: one sends control pings, the other the frame `ping`."""
+
+    def __init__(self, target):
+        self.limit = target.idle_seconds
+        pings, frames = target.user("idle-pings"), target.user("idle-frames")
+        self.answers = {}
+        self.threads = [
+            threading.Thread(target=self.wait, args=("control pings", pings.open(), lambda opened: opened.ping())),
+            threading.Thread(target=self.wait, args=("frames", frames.open(), lambda opened: opened.send('{"type":"ping"}'))),
+        ]
+        for thread in self.threads:
+            thread.daemon = True
+            thread.start()
+
+    def wait(self, name, opened, beat):
+        began = time.monotonic()
+        while time.monotonic() - began < self.limit * 1.2 + 3:
+            try:
+                beat(opened)
+                opened.recv(timeout=self.limit / 10)
+            except TimeoutError:
+                continue
+            except websockets.exceptions.ConnectionClosed:
+                self.answers[name] = f"closed with {opened.close_code} after {time.monotonic() - began:.0f} s"
+                return
+        self.answers[name] = "still open"
+        opened.close()
+
+    def done(self):
+        for thread in self.threads:
+            thread.join()
+        return self.answers
+
+
+@row("idle-pings", "control pings keep no idle connection open; the frame `ping` does", slow=True)
+def idle_pings(target):
+    answers = target.idle.done()
+    kept = answers["frames"] == "still open" and answers["control pings"].startswith("closed with 1001")
+    return holds(kept, "; ".join(f"{name}: {told}" for name, told in answers.items()) + f" (limit {target.idle_seconds} s)")
+
+
+# ------------------------------------------------------------------------------------------------------- the HTTP APIs
+@row("www-authenticate", "WWW-Authenticate of a function may be renamed; clients do not need it")
+def www_authenticate(target):
+    status, headers, _ = fetch(urllib.request.Request(f"{target.public}/api/group"))
+    names = [name for name in ("www-authenticate", "x-amzn-remapped-www-authenticate") if name in headers]
+    return holds(status == 401, f"status {status}, the header is {names or 'absent'}")
+
+
+@row("any-takes-options", "a route with ANY takes OPTIONS; the gateway adds the headers of CORS")
+def any_takes_options(target):
+    headers = {"origin": target.origin, "access-control-request-method": "GET",
+               "access-control-request-headers": "authorization"}
+    status, headers, _ = fetch(urllib.request.Request(f"{target.public}/api/group", headers=headers, method="OPTIONS"))
+    by = "a function" if headers.get("cache-control") == "no-store" else "the gateway"
+    allowed = headers.get("access-control-allow-origin")
+    return holds(status in (200, 204) and allowed, f"{status} by {by}, allow-origin {allowed}")
+
+
+@row("raw-query", "rawQueryString has the query as it was sent, repeated parameters included")
+def raw_query(target):
+    user = target.user("query")
+    query = urllib.parse.urlencode([("access_token", user.token)] * 2)
+    status, _, body = user.call("GET", "/api/group", query)
+    return holds(status == 401 and "twice" in body, f"a token given twice: {status} {body[:100]}")
+
+
+@row("path-decoded", "variables of a path are decoded once")
+def path_decoded(target):
+    user = target.user("path")
+    group, encoded = new_group(target, user)
+    plain, _, _ = user.call("GET", f"/api/group/{group}")
+    once, _, _ = user.call("GET", f"/api/group/{encoded}")
+    twice, _, _ = user.call("GET", f"/api/group/{encoded.replace('%', '%25')}")
+    return holds((plain, once) == (200, 200) and twice in (400, 403), f"plain {plain}, encoded {once}, encoded twice {twice}")
+
+
+def new_group(target, user):
+    """Makes a group. Returns its id, and the id with its first character encoded."""
+    status, _, body = user.call("POST", "/api/group", "name=probe")
+    if status != 200:
+        raise RuntimeError(f"a group could not be made: {status} {body}")
+    group = json.loads(body)
+    target.partitions.append(f"GROUP#{group}")
+    return group, f"%{ord(group[0]):02X}{group[1:]}"
+
+
+@row("authorization-passes", "without an authorizer, Authorization reaches the function")
+def authorization_passes(target):
+    status, _, _ = target.user("header").call("GET", "/api/group")
+    return holds(status == 200, f"status {status}")
+
+
+# ---------------------------------------------------------------------------------------------------------- the policies
+@row("leading-keys-mixed", "LeadingKeys is checked for each part of a transaction by itself")
+def leading_keys_mixed(target):
+    manager, member = target.friends("keys")
+    group, _ = new_group(target, manager)
+    asked = [manager.call("POST", "/api/request", body={"groupId": group, "userId": member.id})[0]]
+    invitations = json.loads(member.call("GET", "/api/request")[2])
+    asked.append(member.call("PUT", f"/api/request/{invitations[0]['id']}")[0])
+    asked.append(member.call("DELETE", f"/api/group/{group}")[0])
+    asked.append(manager.call("DELETE", f"/api/group/{group}")[0])
+    return holds(asked == [200] * 4, f"invite, accept, leave, dissolve: {asked}")
+
+
+@row("unknown-bus", "PutEvents to a bus that does not exist is taken without an error")
+def unknown_bus(target):
+    entry = {"Source": "probe", "DetailType": "Probe", "Detail": "{}", "EventBusName": f"probe-{target.run}"}
+    answer = target.client("events").put_events(Entries=[entry])
+    return holds(answer["FailedEntryCount"] == 0, f"{answer['FailedEntryCount']} failed {answer['Entries'][0].get('ErrorCode', '')}")
+
+
+@row("route-settings", "the limits in RouteSettings arrive as numbers")
+def route_settings(target):
+    if target.kind == "local":
+        return skip("the local stack has no rates")
+    stage = target.client("apigatewayv2").get_stage(ApiId=target.socket_api, StageName="ws")
+    found = stage.get("RouteSettings", {}).get("$connect", {})
+    limits = [found.get("ThrottlingBurstLimit"), found.get("ThrottlingRateLimit")]
+    return holds(all(isinstance(limit, (int, float)) and limit > 0 for limit in limits), f"burst and rate of $connect: {limits}")
+
+
+@row("clock-skew", "clocks of two functions differ by less than 5 ms")
+def clock_skew(target):
+    return skip("no call tells the clock of a function exactly enough")
+
+
+@row("trust-source-account", "a role whose trust policy allows this account by IfExists is assumed")
+def trust_source_account(target):
+    if target.kind == "local":
+        return skip("the local stack has no roles")
+    status, _, _ = target.user("trust").call("GET", "/api/group")
+    return holds(status == 200, f"a function ran: status {status}")
