@@ -438,7 +438,7 @@ mod tests {
     async fn disconnect_gets_the_close_code_of_the_client() {
         let stack = start(Options::default()).await;
         let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
-        assert_eq!(closed(&stack, None).await, (1005, String::new()));
+        assert_eq!(closed(&stack, None).await, (1005, "Client-side close frame status not set".to_owned()));
         assert_eq!(closed(&stack, frame(1000, "")).await, (1000, String::new()));
         assert_eq!(closed(&stack, frame(1001, "")).await, (1001, String::new()));
         assert_eq!(closed(&stack, frame(4000, "my own")).await, (4000, "my own".to_owned()));

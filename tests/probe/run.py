@@ -42,6 +42,8 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="list the rows, and what they create, and ask nothing")
     options = parser.parse_args()
     try:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         import module
         import scratch
         import target
@@ -65,7 +67,7 @@ def main():
             if any(one.slow for one in rows):
                 asked.idle = module.Idle(asked)
             answers = {one.id: ask(one, asked, resources, scratch) for one in sorted(rows, key=lambda one: one.slow)}
-    except target.Trouble as why:
+    except (target.Trouble, BotoCoreError, ClientError) as why:
         sys.exit(f"probe: {why}")
     sys.exit(report(rows, answers, asked.kind, complete=not options.rows))
 

@@ -217,6 +217,8 @@ def deployed(stack, profile, region):
     """A stack on AWS, or at the emulator that AWS_ENDPOINT_URL names."""
     emulator = os.environ.get("AWS_ENDPOINT_URL")
     session = boto3.Session(profile_name=profile, region_name=region or ("us-east-1" if emulator else None))
+    if not session.region_name:
+        raise Trouble("no region is configured; give --region")
     formation = session.client("cloudformation")
     (found,) = formation.describe_stacks(StackName=stack)["Stacks"]
     physical = lambda logical: formation.describe_stack_resource(StackName=stack, LogicalResourceId=logical)[
