@@ -228,6 +228,15 @@ def disconnect_time(target):
 
 
 # ---------------------------------------------------------------------------------------------------------- the frames
+@row("integration-method", "an integration that names no HTTP method, as SAM makes it, invokes its function")
+def integration_method(target):
+    with target.user("method").open() as opened:
+        opened.send("{}")
+        answers = frames(opened, 3)
+    codes = [answer.get("code", answer.get("message")) for answer in answers]
+    return holds(codes == ["bad_request"], f"a frame is answered with {codes or 'nothing'}")
+
+
 @row("event-frames", "a frame with the type of an event of the gateway changes nothing")
 def event_frames(target):
     user, said = target.user("event"), []

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import time
 import urllib.request
 import zipfile
 
@@ -16,6 +17,9 @@ CREATES = "an IAM role, a Lambda function, a WebSocket API and an HTTP API, all 
 
 # How long AWS may take until a new role, a new API or a new limit holds everywhere.
 SETTLING = 90
+
+# What AWS answers to a change that it takes later: too many changes, another one under way, or a role that is too new.
+LATER = {"TooManyRequestsException", "ThrottlingException", "ConflictException", "InvalidParameterValueException"}
 
 # What the function does. `do` in a frame, a query or a payload selects it.
 FUNCTION = '''
@@ -71,8 +75,20 @@ def handler(event, _):
 '''
 
 
+def change(call, **arguments):
+    """Makes a change, again as long as AWS takes it later."""
+    end = time.monotonic() + SETTLING
+    while True:
+        try:
+            return call(**arguments)
+        except botocore.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in LATER or time.monotonic() > end:
+                raise
+        time.sleep(1)
+
+
 class Scratch:
-    """The resources. `ExitStack.callback` deletes what exists, also if a later step fails."""
+    """The resources. What exists is deleted at the end, also if a later step fails."""
 
     def __init__(self, target, resources):
         self.target, self.resources = target, resources
@@ -86,16 +102,19 @@ class Scratch:
         self.http = self.make_http()
         self.wait()
 
+    def delete_later(self, call, **arguments):
+        self.resources.callback(change, call, **arguments)
+
     def make_api(self, **settings):
-        api = self.gateway.create_api(Name=self.name, **settings)
-        self.resources.callback(self.gateway.delete_api, ApiId=api["ApiId"])
+        api = change(self.gateway.create_api, Name=self.name, **settings)
+        self.delete_later(self.gateway.delete_api, ApiId=api["ApiId"])
         return api
 
     def make_role(self):
         iam = self.target.client("iam")
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
         made = iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=policy(trust))["Role"]
-        self.resources.callback(iam.delete_role, RoleName=self.name)
+        self.delete_later(iam.delete_role, RoleName=self.name)
         partition, account = made["Arn"].split(":")[1], made["Arn"].split(":")[4]
         table = self.target.client("dynamodb").describe_table(TableName=self.target.table)["Table"]["TableArn"]
         leading = lambda *keys: {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{key}#{self.name}" for key in keys]}}
@@ -106,7 +125,7 @@ class Scratch:
             {"Effect": "Allow", "Action": "dynamodb:ConditionCheckItem", "Resource": table, "Condition": leading("USER")},
         ]
         iam.put_role_policy(RoleName=self.name, PolicyName="probe", PolicyDocument=policy(*statements))
-        self.resources.callback(iam.delete_role_policy, RoleName=self.name, PolicyName="probe")
+        self.delete_later(iam.delete_role_policy, RoleName=self.name, PolicyName="probe")
         self.target.partitions += [f"USER#{self.name}", f"GROUP#{self.name}"]
         return made["Arn"]
 
@@ -120,44 +139,37 @@ class Scratch:
         variables = {"MANAGEMENT": self.management, "TABLE": self.target.table}
         settings = {"FunctionName": self.name, "Runtime": "python3.12", "Handler": "index.handler", "Role": role,
                     "Timeout": 10, "Code": {"ZipFile": code.getvalue()}, "Environment": {"Variables": variables}}
-
-        def create():
-            try:
-                return self.functions.create_function(**settings)
-            except self.functions.exceptions.InvalidParameterValueException:
-                # The role is too new.
-                return None
-
-        made, _ = until(SETTLING, create)
-        if not made:
-            raise RuntimeError("Lambda does not take the new role")
-        self.resources.callback(self.functions.delete_function, FunctionName=self.name)
+        made = change(self.functions.create_function, **settings)
+        self.delete_later(self.functions.delete_function, FunctionName=self.name)
         self.functions.get_waiter("function_active_v2").wait(FunctionName=self.name)
         return made["FunctionArn"]
 
     def make_routes(self):
         _, partition, _, region, account, *_ = self.arn.split(":")
         uri = f"arn:{partition}:apigateway:{region}:lambda:path/2015-03-31/functions/{self.arn}/invocations"
-        made = self.gateway.create_integration(ApiId=self.api, IntegrationType="AWS_PROXY", IntegrationUri=uri)
-        for key in ("$connect", "$disconnect", "$default"):
-            self.gateway.create_route(ApiId=self.api, RouteKey=key, Target=f"integrations/{made['IntegrationId']}")
-        deployment = self.gateway.create_deployment(ApiId=self.api)["DeploymentId"]
-        self.gateway.create_stage(ApiId=self.api, StageName="probe", DeploymentId=deployment)
+        self.make_route(self.api, ["$connect", "$disconnect", "$default"], IntegrationMethod="POST", IntegrationUri=uri)
+        deployment = change(self.gateway.create_deployment, ApiId=self.api)["DeploymentId"]
+        limits = {"ThrottlingBurstLimit": 100, "ThrottlingRateLimit": 100}
+        change(self.gateway.create_stage, ApiId=self.api, StageName="probe", DeploymentId=deployment,
+               DefaultRouteSettings=limits)
         self.permit(f"arn:{partition}:execute-api:{region}:{account}:{self.api}/*", "socket")
 
     def make_http(self):
         """Makes an HTTP API whose only route leads to the function. Returns its address."""
         made = self.make_api(ProtocolType="HTTP")
-        integration = self.gateway.create_integration(ApiId=made["ApiId"], IntegrationType="AWS_PROXY",
-                                                      IntegrationUri=self.arn, PayloadFormatVersion="2.0")
-        target = f"integrations/{integration['IntegrationId']}"
-        self.gateway.create_route(ApiId=made["ApiId"], RouteKey="$default", Target=target)
-        self.gateway.create_stage(ApiId=made["ApiId"], StageName="$default", AutoDeploy=True)
+        self.make_route(made["ApiId"], ["$default"], IntegrationUri=self.arn, PayloadFormatVersion="2.0")
+        change(self.gateway.create_stage, ApiId=made["ApiId"], StageName="$default", AutoDeploy=True)
         _, partition, _, region, account, *_ = self.arn.split(":")
         self.permit(f"arn:{partition}:execute-api:{region}:{account}:{made['ApiId']}/*", "http")
         if self.target.kind == "aws":
             return made["ApiEndpoint"]
         return self.management.replace(self.api, made["ApiId"]).rsplit("/", 1)[0] + "/$default"
+
+    def make_route(self, api, keys, **settings):
+        """Makes an integration with the function, and routes to it."""
+        made = change(self.gateway.create_integration, ApiId=api, IntegrationType="AWS_PROXY", **settings)
+        for key in keys:
+            change(self.gateway.create_route, ApiId=api, RouteKey=key, Target=f"integrations/{made['IntegrationId']}")
 
     def permit(self, source, name):
         self.functions.add_permission(FunctionName=self.name, StatementId=name, Action="lambda:InvokeFunction",

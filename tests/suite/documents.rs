@@ -234,6 +234,13 @@ fn an_undescribed_field_fails_the_check() {
     SOCKET.holds_frame(&less).unwrap_err();
 }
 
+/// API Gateway may rename the header.
+#[test]
+fn a_401_needs_no_www_authenticate() {
+    let pointer = "/components/responses/Unauthorized/headers/WWW-Authenticate/required";
+    assert_eq!(PUBLIC.place(pointer).expect("it is described").value(), false);
+}
+
 /// Returns the cells of a row of `docs/aws-behaviour.md`: row, behaviour, status, source, file here, test.
 fn behaviour(line: &str) -> Option<[&str; 6]> {
     let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
