@@ -117,12 +117,15 @@ class Scratch:
         self.delete_later(iam.delete_role, RoleName=self.name)
         partition, account = made["Arn"].split(":")[1], made["Arn"].split(":")[4]
         table = self.target.client("dynamodb").describe_table(TableName=self.target.table)["Table"]["TableArn"]
-        leading = lambda *keys: {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{key}#{self.name}" for key in keys]}}
+        keys = lambda *kinds: [f"{kind}#{self.name}" for kind in kinds]
+        leading = lambda *kinds: {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys(*kinds)}}
         statements = [
             {"Effect": "Allow", "Action": "execute-api:ManageConnections",
              "Resource": f"arn:{partition}:execute-api:*:{account}:{self.api}/*"},
-            {"Effect": "Allow", "Action": "dynamodb:PutItem", "Resource": table, "Condition": leading("USER", "GROUP")},
-            {"Effect": "Allow", "Action": "dynamodb:ConditionCheckItem", "Resource": table, "Condition": leading("USER")},
+            {"Effect": "Allow", "Action": "dynamodb:PutItem", "Resource": table,
+             "Condition": leading("USER", "GROUP")},
+            {"Effect": "Allow", "Action": "dynamodb:ConditionCheckItem", "Resource": table,
+             "Condition": leading("USER")},
         ]
         iam.put_role_policy(RoleName=self.name, PolicyName="probe", PolicyDocument=policy(*statements))
         self.delete_later(iam.delete_role_policy, RoleName=self.name, PolicyName="probe")
@@ -210,7 +213,8 @@ class Scratch:
         return False
 
     def transaction(self, *parts):
-        answer = self.functions.invoke(FunctionName=self.name, Payload=json.dumps({"do": "transaction", "parts": parts}))
+        payload = json.dumps({"do": "transaction", "parts": parts})
+        answer = self.functions.invoke(FunctionName=self.name, Payload=payload)
         return json.loads(answer["Payload"].read())
 
 
@@ -230,13 +234,15 @@ def created(target, resources):
     return target.scratch
 
 
-@row("echo-headers", "$connect's subprotocol is read from `headers`; `multiValueHeaders` is not needed", creates=CREATES)
+@row("echo-headers", "$connect's subprotocol is read from `headers`; `multiValueHeaders` is not needed",
+     creates=CREATES)
 def echo_headers(scratch):
     read = {}
     for place in ("headers", "multi"):
         with scratch.open(place, subprotocols=["echo"]) as opened:
             read[place] = opened.subprotocol == "echo"
-    return holds(read["headers"], f"headers read: {read['headers']}; multiValueHeaders in lower case read: {read['multi']}")
+    said = f"headers read: {read['headers']}; multiValueHeaders in lower case read: {read['multi']}"
+    return holds(read["headers"], said)
 
 
 @row("gone-inside-connect", "a function that runs for $connect gets 410 for a post and a look", creates=CREATES)
@@ -250,7 +256,8 @@ def is_error(answers):
     return len(answers) == 1 and answers[0].keys() == fields and answers[0]["message"] == "Internal server error"
 
 
-@row("error-frame", "a failed function is an error frame of the gateway, and so is an answer of the wrong shape", creates=CREATES)
+@row("error-frame", "a failed function is an error frame of the gateway, and so is an answer of the wrong shape",
+     creates=CREATES)
 def error_frame(scratch):
     with scratch.open() as opened:
         told = {}
@@ -260,7 +267,8 @@ def error_frame(scratch):
     return holds(all(map(is_error, told.values())), f"failed: {told['raise']}; wrong shape: {told['shape']}")
 
 
-@row("leading-keys-parts", "LeadingKeys is checked for each part of a transaction, with the action of that part", creates=CREATES)
+@row("leading-keys-parts", "LeadingKeys is checked for each part of a transaction, with the action of that part",
+     creates=CREATES)
 def leading_keys_parts(scratch):
     key = lambda kind: {"pk": {"S": f"{kind}#{scratch.name}"}, "sk": {"S": "PROBE"}}
     put = lambda kind: ("Put", {"Item": key(kind)})
@@ -272,7 +280,8 @@ def leading_keys_parts(scratch):
     return holds(mixed == "taken" and denied == "AccessDeniedException", told)
 
 
-@row("throttled-frame", "if Lambda throttles, a frame gets an error frame or no answer; the connection stays", creates=CREATES)
+@row("throttled-frame", "if Lambda throttles, a frame gets an error frame or no answer; the connection stays",
+     creates=CREATES)
 def throttled_frame(scratch):
     with scratch.open() as opened:
         with scratch.throttled():
@@ -284,7 +293,7 @@ def throttled_frame(scratch):
             except websockets.exceptions.InvalidStatus as refusal:
                 handshake = refusal.response.status_code
         stays = opened.close_code is None
-    said = f"frame: {answers or 'no answer'}; handshake: {handshake}; the connection {'stays' if stays else 'was closed'}"
+    said = f"frame: {answers or 'no answer'}; handshake: {handshake}; the connection stays: {stays}"
     return holds((not answers or is_error(answers)) and handshake >= 400 and stays, said)
 
 

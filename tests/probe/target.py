@@ -225,12 +225,13 @@ def deployed(stack, profile, region):
         "StackResourceDetail"]["PhysicalResourceId"]
     parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
     if not parameters.get("JwtSecretArn"):
-        raise Trouble("the probe signs its tokens itself, so the stack needs a JwtSecretArn; deploy a trial stack with one")
+        raise Trouble("the stack needs a JwtSecretArn, since the probe signs its tokens; deploy a trial stack with one")
     secret = session.client("secretsmanager").get_secret_value(SecretId=parameters["JwtSecretArn"])["SecretString"]
     api, public = physical("SocketApi"), physical("PublicApi")
     if emulator:
         base = f"{emulator}/_aws/execute-api"
-        ws, management, rest = f"{base.replace('http', 'ws', 1)}/{api}/ws", f"{base}/{api}/ws", f"{base}/{public}/$default"
+        ws, management = f"{base.replace('http', 'ws', 1)}/{api}/ws", f"{base}/{api}/ws"
+        rest = f"{base}/{public}/$default"
     else:
         # Not the outputs of the stack: these may be the addresses of CloudFront.
         suffix = "com.cn" if session.region_name.startswith("cn-") else "com"
@@ -265,7 +266,7 @@ def local(program, idle_seconds):
                      "origin": "https://probe.example"}
             session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
             endpoints = {"dynamodb": found["dynamodb"]}
-            endpoints.update({name: found["internal"] for name in ("apigatewaymanagementapi", "lambda", "events", "sqs")})
+            endpoints.update({name: found["internal"] for name in ("apigatewaymanagementapi", "lambda", "events")})
             yield Target("local", names, clients(session, endpoints))
         finally:
             stack.terminate()
