@@ -14,7 +14,7 @@ import websockets.exceptions
 from rows import holds, row, skip
 from target import PATIENCE, break_off, fetch, frames, refused, until
 
-# A post of this size takes little of a frame's limit of 128 KB, and fills the buffers of a client that does not read.
+# Almost the largest post. It soon fills the buffers of a client that does not read.
 LARGE = b'{"filler":"' + b"x" * 120_000 + b'"}'
 
 # The most posts to a client that does not read.

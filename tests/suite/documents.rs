@@ -262,7 +262,7 @@ fn the_behaviours_of_aws_have_sources_tests_and_a_probe() {
         match *status {
             "documented" => assert!(source.contains("](https://"), "{id} has no source"),
             "reported" => {
-                assert!(source.contains("](https://") && asked.contains(id), "{id} has no source or no probe")
+                assert!(source.contains("](https://") && asked.contains(id), "{id} has no source or no probe");
             }
             "assumed" => assert!(asked.contains(id), "the probe does not ask {id}"),
             other => panic!("{id} is {other}"),
