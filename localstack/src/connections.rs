@@ -66,9 +66,10 @@ impl Close {
         Self::new(1006, "Connection Closed Abnormally")
     }
 
-    /// The end of a connection whose close frame has no code.
+    /// The end of a connection whose close frame has no code, with the reason of API Gateway:
+    /// <https://github.com/aws/aws-lambda-rust-runtime/pull/816>.
     pub(crate) fn without_code() -> Self {
-        Self::new(1005, "")
+        Self::new(1005, "Client-side close frame status not set")
     }
 
     /// The end of a connection by the gateway.

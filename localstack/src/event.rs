@@ -64,9 +64,9 @@ impl Handshake {
         event
     }
 
-    /// Builds the event of a frame for its route.
-    pub(crate) fn message_event(&self, route: &str, authorizer: &Value, frame: &str) -> Value {
-        let mut context = self.context(route, "MESSAGE", Some(authorizer));
+    /// Builds the event of a frame that arrived at that time, for its route.
+    pub(crate) fn message_event(&self, route: &str, authorizer: &Value, frame: &str, arrived: Ms) -> Value {
+        let mut context = self.context_at(arrived, route, "MESSAGE", Some(authorizer));
         context["messageId"] = json!(request_id());
         json!({ "requestContext": context, "body": frame, "isBase64Encoded": false })
     }

@@ -155,7 +155,8 @@ async fn connect(
         (status, [(CONTENT_TYPE, "application/json")], body).into_response()
     };
     let Some(Target::Function(function)) = gateway.socket.routes.get("$connect") else { return Ok(None) };
-    let Ok(result) = gateway.invoke(function, handshake.connect_event(authorizer).to_string()).await else {
+    let result = gateway.invoke(function, handshake.connect_event(authorizer).to_string()).await;
+    let Some(result) = result.ok().filter(|result| is_response(result)) else {
         return Err(refuse(StatusCode::BAD_GATEWAY, "Internal server error"));
     };
     let result: Value = serde_json::from_str(&result).unwrap_or_default();
@@ -285,13 +286,15 @@ async fn read(session: &Session, stream: &mut SplitStream<WebSocket>) -> Ending 
             None => return Ending::theirs(Close::abnormal()),
         };
         session.connection.touch();
+        // Taken here, so that the times of frames are in the order sent. Their tasks may start in another order.
+        let arrived = SystemClock.now_ms();
         let cost = u32::try_from(frame.len().clamp(MIN_COST, IN_FLIGHT_BYTES)).unwrap_or(u32::MAX);
         let permit = in_flight.clone().acquire_many_owned(cost).await;
         let Ok(permit) = permit else { return Ending::theirs(Close::abnormal()) };
         let (gateway, caller, connection) =
             (session.gateway.clone(), session.caller.clone(), session.connection.clone());
         session.gateway.tasks.spawn(async move {
-            handle(&gateway, &caller, &connection, &frame).await;
+            handle(&gateway, &caller, &connection, &frame, arrived).await;
             drop(permit);
         });
     }
@@ -361,14 +364,31 @@ async fn expired(gateway: &Gateway, connection: &Connection) {
 }
 
 /// Runs the function of the route that a frame selects.
-async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &str) {
+async fn handle(gateway: &Gateway, caller: &Caller, connection: &Connection, frame: &str, arrived: Ms) {
     let route = route(gateway, frame);
     let Some(Target::Function(function)) = gateway.socket.routes.get(route) else { return };
-    let event = caller.handshake.message_event(route, &caller.authorizer, frame).to_string();
-    if gateway.invoke(function, event).await.is_err() {
+    let event = caller.handshake.message_event(route, &caller.authorizer, frame, arrived).to_string();
+    if !gateway.invoke(function, event).await.is_ok_and(|answer| is_response(&answer)) {
         let error = socket_error("Internal server error", &caller.handshake.connection_id);
         connection.push(error.to_string().into()).await;
     }
+}
+
+/// Returns whether a function's answer is a response as API Gateway demands it. Any other answer is a failure of the
+/// function, even if it has a status: <https://github.com/middyjs/middy/issues/1219>.
+fn is_response(answer: &str) -> bool {
+    let Ok(Value::Object(fields)) = serde_json::from_str(answer) else { return false };
+    let has_status = fields.get("statusCode").is_some_and(Value::is_u64);
+    let texts = |value: &Value| value.as_object().is_some_and(|texts| texts.values().all(Value::is_string));
+    has_status
+        && fields.iter().all(|(name, value)| match name.as_str() {
+            "statusCode" => true,
+            "body" => value.is_null() || value.is_string(),
+            "isBase64Encoded" => value.is_boolean(),
+            "headers" => value.is_null() || texts(value),
+            "multiValueHeaders" => value.is_null() || value.is_object(),
+            _ => false,
+        })
 }
 
 /// Returns the key of the route that `$request.body.type` selects.
@@ -380,4 +400,35 @@ fn route<'a>(gateway: &'a Gateway, frame: &str) -> &'a str {
     let Ok(selector) = serde_json::from_str::<Selector>(frame) else { return "$default" };
     let routes = gateway.socket.routes.get_key_value(&selector.r#type);
     routes.map(|(key, _)| key.as_str()).filter(|key| !key.starts_with('$')).unwrap_or("$default")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_the_right_shape_is_a_response() {
+        for answer in [
+            r#"{"statusCode":200}"#,
+            r#"{"statusCode":400,"headers":{"Sec-WebSocket-Protocol":"chat"},"body":null,"isBase64Encoded":false}"#,
+            r#"{"statusCode":200,"multiValueHeaders":{"a":["b"]},"body":"x"}"#,
+        ] {
+            assert!(is_response(answer), "{answer}");
+        }
+        for answer in [
+            "",
+            "null",
+            "\"done\"",
+            "[]",
+            "{}",
+            r#"{"statusCode":"ok"}"#,
+            r#"{"statusCode":200,"body":{}}"#,
+            r#"{"statusCode":200,"headers":{"a":1}}"#,
+            r#"{"statusCode":200,"isBase64Encoded":"no"}"#,
+            r#"{"statusCode":200,"Data":"hello"}"#,
+            r#"{"batchItemFailures":[]}"#,
+        ] {
+            assert!(!is_response(answer), "{answer}");
+        }
+    }
 }

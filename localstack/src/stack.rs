@@ -440,7 +440,7 @@ mod tests {
     async fn disconnect_gets_the_close_code_of_the_client() {
         let stack = start(Options::default()).await;
         let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
-        assert_eq!(closed(&stack, None).await, (1005, String::new()));
+        assert_eq!(closed(&stack, None).await, (1005, "Client-side close frame status not set".to_owned()));
         assert_eq!(closed(&stack, frame(1000, "")).await, (1000, String::new()));
         assert_eq!(closed(&stack, frame(1001, "")).await, (1001, String::new()));
         assert_eq!(closed(&stack, frame(4000, "my own")).await, (4000, "my own".to_owned()));
@@ -534,6 +534,28 @@ mod tests {
         let why =
             Stack::start(Options { public_port: 0, internal_port: 0, dynamodb_port: 0, events, ..Options::default() });
         assert!(why.await.unwrap_err().to_string().starts_with("--events must be an address that starts with http://"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_times_of_frames_are_in_the_order_sent() {
+        let stack = start(Options::default()).await;
+        let mut socket = connect(&stack).await;
+        let mut invoked = stack.gateway.invoked.subscribe();
+        let numbers = 0..60;
+        for number in numbers.clone() {
+            socket.feed(Message::text(format!(r#"{{"type":"unicast","number":{number}}}"#))).await.unwrap();
+        }
+        socket.flush().await.unwrap();
+        let mut times = std::collections::BTreeMap::new();
+        while times.len() < numbers.len() {
+            let (_, event) = tokio::time::timeout(LIMIT, invoked.recv()).await.expect("each frame runs").unwrap();
+            let event: Value = serde_json::from_str(&event).unwrap();
+            let frame: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+            times.insert(frame["number"].as_u64(), event["requestContext"]["requestTimeEpoch"].as_u64());
+        }
+        assert!(times.values().is_sorted(), "{times:?}");
+        drop(socket);
+        stack.stop().await;
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 //! The documents in `docs/` that describe the APIs for programs. `world::document` checks the answers and frames of all
 //! other tests against them, and `localstack/tests/template.rs` checks the routes. This module checks the rest.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::config::Config;
@@ -229,4 +232,48 @@ fn an_undescribed_field_fails_the_check() {
     let mut less = ack;
     less.as_object_mut().unwrap().remove("id");
     SOCKET.holds_frame(&less).unwrap_err();
+}
+
+/// API Gateway may rename the header.
+#[test]
+fn a_401_needs_no_www_authenticate() {
+    let pointer = "/components/responses/Unauthorized/headers/WWW-Authenticate/required";
+    assert_eq!(PUBLIC.place(pointer).expect("it is described").value(), false);
+}
+
+/// Returns the cells of a row of `docs/aws-behaviour.md`: row, behaviour, status, source, file here, test.
+fn behaviour(line: &str) -> Option<[&str; 6]> {
+    let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+    cells.try_into().ok().filter(|[id, ..]: &[&str; 6]| !["row", "---"].contains(id))
+}
+
+#[test]
+fn the_behaviours_of_aws_have_sources_tests_and_a_probe() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|why| panic!("{path}: {why}"));
+    let document = read("docs/aws-behaviour.md");
+    let rows: Vec<_> = document.lines().filter_map(behaviour).collect();
+    let probe = read("tests/probe/module.py") + &read("tests/probe/scratch.py");
+    let asked: BTreeSet<_> = probe.split("\n@row(\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    let named: BTreeSet<_> = rows.iter().map(|[id, ..]| *id).collect();
+    assert_eq!(named.len(), rows.len(), "a row is there twice");
+    assert_eq!(asked.difference(&named).collect::<Vec<_>>(), Vec::<&&str>::new(), "the probe asks what is not written");
+    for [id, _, status, source, here, test] in &rows {
+        match *status {
+            "documented" => assert!(source.contains("](https://"), "{id} has no source"),
+            "reported" => {
+                assert!(source.contains("](https://") && asked.contains(id), "{id} has no source or no probe");
+            }
+            "assumed" => assert!(asked.contains(id), "the probe does not ask {id}"),
+            other => panic!("{id} is {other}"),
+        }
+        let file = here.trim_matches('`');
+        assert!(root.join(file).is_file(), "{id}: there is no {file}");
+        if *test != "none" {
+            let (file, name) = test.trim_matches('`').split_once("::").expect("FILE::TEST");
+            assert!(read(file).contains(&format!("fn {name}(")), "{id}: there is no test {name} in {file}");
+        }
+    }
+    let sources = rows.iter().filter(|[_, _, _, source, ..]| source.contains("](https://")).count();
+    assert!(sources >= 40, "only {sources} rows have a source");
 }

@@ -1,6 +1,7 @@
 //! Section 2: rules for every frame and for several sockets of a user.
 
 use futures::future::join_all;
+use serde_json::json;
 
 use crate::world::device::{Device, multicast, new_request_id, unicast};
 use crate::world::page::BEGINNING;
@@ -194,7 +195,7 @@ async fn a_message_in_fragments_is_one_message() {
     let (first, rest) = text.split_at(10);
     let (second, third) = rest.split_at(10);
     alice.send_fragments(&[first, second, third]).await;
-    bob.expect_private(&alice, serde_json::json!(["in", "three", "parts"])).await;
+    bob.expect_private(&alice, json!(["in", "three", "parts"])).await;
 }
 
 #[tokio::test]
@@ -206,6 +207,23 @@ async fn a_ping_is_not_answered() {
     alice.send(&bob, "hi").await;
     alice.expect_nothing().await;
     bob.expect_private(&alice, "hi").await;
+}
+
+/// API Gateway may take the frame to the function of that event. The function must change nothing. Then the answer to the
+/// frame is not sent. Otherwise it is an `ERROR`.
+#[tokio::test]
+async fn a_frame_with_the_type_of_an_event_neither_opens_nor_ends_a_connection() {
+    let (mut alice, mut bob) = friends_online().await;
+    for kind in ["$disconnect", "$connect", "$default"] {
+        bob.send_text(&json!({ "type": kind }).to_string()).await;
+        alice.send(&bob, kind).await;
+        let mut frame = bob.next("the message").await;
+        while frame.says("type", "ERROR") {
+            frame = bob.next("the message").await;
+        }
+        assert_eq!(frame.content(), kind);
+    }
+    assert!(bob.pull().await.is_empty());
 }
 
 #[tokio::test]
