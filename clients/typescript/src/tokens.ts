@@ -48,11 +48,23 @@ export class Tokens {
       const deadline = clock.after(answerMs, () => reject(new Error("no token came in time")));
       const cancel = () => deadline.cancel();
       signal.addEventListener("abort", cancel);
-      const answered = Promise.resolve().then(ask).then(resolve, reject);
+      const answered = Promise.resolve().then(ask).then(checked).then(resolve, reject);
       void answered.then(() => {
         cancel();
         signal.removeEventListener("abort", cancel);
       });
     });
   }
+}
+
+/** Returns the answer of the application if it may be a token. Otherwise says what is wrong with it. */
+function checked(answer: unknown): string {
+  if (answer === undefined || answer === null || answer === "") throw new Error("the option token returned no token");
+  if (typeof answer !== "string") throw new Error(`the option token returned a ${typeof answer}, not a text`);
+  // A WebSocket carries the token as a subprotocol, which has these characters only.
+  if (!/^[\w.!#$%&'*+^`|~-]+$/.test(answer)) {
+    const hint = /^bearer /i.test(answer) ? "pass it without Bearer" : "is it a JWT, without quotes and spaces?";
+    throw new Error(`the option token returned a text with characters that no token has: ${hint}`);
+  }
+  return answer;
 }
