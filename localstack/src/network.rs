@@ -77,8 +77,8 @@ mod tests {
         let rows: Vec<Vec<char>> = drawing.lines().map(|line| line.chars().collect()).collect();
         let is_light = |x: usize, y: usize| match rows[y / 2].get(x) {
             Some('\u{2588}') => true,
-            Some('\u{2580}') => y % 2 == 0,
-            Some('\u{2584}') => y % 2 == 1,
+            Some('\u{2580}') => y.is_multiple_of(2),
+            Some('\u{2584}') => !y.is_multiple_of(2),
             _ => false,
         };
         const SCALE: usize = 4;

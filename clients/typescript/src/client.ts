@@ -7,7 +7,7 @@ import { Connection, type WebSocketConstructor } from "./connection.js";
 import { Delivery } from "./delivery.js";
 import { Echoes } from "./echoes.js";
 import { ChatError, type ErrorCode } from "./errors.js";
-import { forget, keep, markTried, unsentOf, type ChatStore, type Unsent } from "./kept.js";
+import type { ChatStore, Unsent } from "./kept.js";
 import { Inbox } from "./inbox.js";
 import { Outbox, type Receipt } from "./outbox.js";
 import { post } from "./post.js";
@@ -280,7 +280,7 @@ export class ChatClient<C extends AnyContent = Content> {
       clock: this.#clock,
       random: this.#random,
       limited: (error) => this.#tell(error),
-      begin: this.store && ((requestId) => this.#begun(requestId)),
+      begin: this.store && ((id, now) => this.#kept(this.store!.tried(id, now), now)),
     });
     this.#typist = new Typist({ clock: this.#clock, everyMs: this.#timing.typingEveryMs });
     this.api = new ChatApi<C>({
@@ -461,7 +461,7 @@ export class ChatClient<C extends AnyContent = Content> {
       await this.#restore();
       if (signal.aborted) throw closed();
       encode(unsent.to, unsent.content, unsent.requestId);
-      void keep(store, unsent).catch((thrown: unknown) => this.#report(thrown, "store"));
+      void this.#kept(store.keep(unsent), undefined);
     }
     return this.#queue(unsent);
   }
@@ -479,27 +479,17 @@ export class ChatClient<C extends AnyContent = Content> {
 
   async #readUnsent(): Promise<void> {
     const { signal } = this.#life;
-    try {
-      for (const unsent of await unsentOf(this.store!)) {
-        if (signal.aborted) return;
-        // No promise of the application reports these.
-        this.#follow(unsent, () => this.#queue(unsent)).catch((thrown: unknown) => this.#report(thrown, "store"));
-      }
-    } catch (thrown) {
-      this.#report(thrown, "store");
-    }
+    const all = await this.#kept(this.store!.unsent(), []);
+    // No promise of the application reports these.
+    for (const unsent of signal.aborted ? [] : all) void this.#kept(this.#follow(unsent, () => this.#queue(unsent)), unsent);
   }
 
-  /** When the first attempt of a send was made, in this tab or another. Undefined if another tab has sent it. */
-  async #begun(requestId: string): Promise<number | undefined> {
-    const now = this.#clock.now();
-    try {
-      return await markTried(this.store!, requestId, now);
-    } catch (thrown) {
-      // A message that cannot be kept is sent all the same.
+  /** Waits for the store. A message that cannot be kept is sent all the same. */
+  #kept<T, Else>(work: Promise<T>, instead: Else): Promise<T | Else> {
+    return work.catch((thrown: unknown) => {
       this.#report(thrown, "store");
-      return now;
-    }
+      return instead;
+    });
   }
 
   /** Sends, tells the progress, and takes care that the application is not given its own message. */
@@ -527,7 +517,7 @@ export class ChatClient<C extends AnyContent = Content> {
   }
 
   #forget({ requestId }: Unsent): void {
-    if (this.store) forget(this.store, requestId).catch((thrown: unknown) => this.#report(thrown, "store"));
+    if (this.store) void this.#kept(this.store.forget(requestId), undefined);
   }
 
   /** Gives an entry to the application. A message may have been recalled while it waited. */
@@ -752,22 +742,20 @@ export class ChatClient<C extends AnyContent = Content> {
 
   /** The reason why handshakes fail, by the answer to a REST call. Undefined if that tells nothing, or was handled. */
   #reasonOf(error: unknown): ChatError | undefined {
-    const isAllowed = "does the server allow the origin of this page?";
     if (!(error instanceof ChatError)) {
       // One handshake may fail by chance.
       if (this.#dialledAt === undefined || this.#attempt < 2 || this.#hasOpened) return undefined;
-      const text = `${this.#socketUrl} accepts no WebSocket, but ${this.#url} answers: is socketUrl right, and ${isAllowed}`;
-      return new ChatError("address", text);
+      return new ChatError("address", `${this.#socketUrl} accepts no WebSocket: check socketUrl and the allowed origins`);
     }
     const { code, status, message } = error;
     if (code === "unauthorized" || code === "forbidden") {
       return new ChatError(code, `the server refuses the token: ${message}`, { status });
     }
     if (code === "not_found" || code === "rejected" || (code === "network" && status !== undefined)) {
-      return new ChatError("address", `${this.#url} is no chat server: is the option url right?`, { status });
+      return new ChatError("address", `${this.#url} is no chat server: check the option url`, { status });
     }
     if (code !== "network") return undefined;
-    return new ChatError(code, `${this.#url} does not answer: is there a network, is the option url right, and ${isAllowed}`);
+    return new ChatError(code, `${this.#url} does not answer: check the network, the option url and the allowed origins`);
   }
 
   #dialLater(): void {

@@ -20,7 +20,7 @@ export {
 export type { Backoff, Clock, Timer } from "./clock.js";
 export type { WebSocketConstructor, WebSocketLike } from "./connection.js";
 export { ChatError, type ErrorCode } from "./errors.js";
-export type { ChatStore } from "./kept.js";
+export type { ChatStore, Unsent } from "./kept.js";
 export type { Receipt } from "./outbox.js";
 export type {
   AnyContent,

@@ -33,7 +33,7 @@ export interface OutboxSettings {
    * Called before the first attempt of a send. Resolves with the time of its first attempt, which may have been made
    * before a reload, or undefined if it was sent elsewhere. Never rejects.
    */
-  begin?: ((requestId: string) => Promise<number | undefined>) | undefined;
+  begin?: ((requestId: string, now: number) => Promise<number | undefined>) | undefined;
   /** Called when sends begin to wait, because the user has sent too much. */
   limited: (error: ChatError) => void;
 }
@@ -213,7 +213,7 @@ export class Outbox {
     const { begin, clock, timing } = this.#settings;
     if (begin === undefined || pending.begun === "asked") return;
     pending.begun = "asked";
-    void begin(pending.requestId).then((firstAt) => {
+    void begin(pending.requestId, clock.now()).then((firstAt) => {
       if (this.#byRequest.get(pending.requestId) !== pending) return;
       if (firstAt === undefined) return pending.reject(new ChatError("sent_elsewhere", "another tab has sent it"));
       const leftMs = firstAt + timing.idempotentMs - clock.now();

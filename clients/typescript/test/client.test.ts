@@ -1434,7 +1434,7 @@ test("debug says what the client does, without tokens and contents", async () =>
 
 for (const [what, answer, code, text] of [
   ["a refused token", { status: 401, json: { detail: "it has expired" } }, "unauthorized", /refuses the token: it has/],
-  ["an address of something else", { status: 404, text: "<html>" }, "address", /is the option url right/],
+  ["an address of something else", { status: 404, text: "<html>" }, "address", /is no chat server: check the option url/],
   ["a page instead of an answer", { text: "<html>" }, "address", /chat\.example\.com is no chat server/],
 ] as const) {
   test(`${what} is told once`, async () => {

@@ -315,7 +315,7 @@ describe("the client and the local stack", { concurrency: true }, () => {
 
   test("a wrong address is told", async () => {
     const wrong: [string, string, RegExp][] = [
-      [stack.internalUrl, "address", /is the option url right/],
+      [stack.internalUrl, "address", /check the option url/],
       ["http://127.0.0.1:9", "network", /127\.0\.0\.1:9 does not answer/],
     ];
     for (const [url, code, text] of wrong) {

@@ -79,9 +79,9 @@ test("no timer is left after the abort", async () => {
 for (const [what, answer, text] of [
   ["no token", undefined, /no token/],
   ["an empty text", "", /no token/],
-  ["an object", { token: "t" }, /a object, not a text/],
+  ["an object", { token: "t" }, /the JWT alone/],
   ["a header", "Bearer t", /without Bearer/],
-  ["a text with a line break", "t\n", /without quotes and spaces/],
+  ["a text with a line break", "t\n", /quotes and spaces/],
 ] as const) {
   test(`${what} is named as the mistake`, async () => {
     const { signal } = new AbortController();
