@@ -39,11 +39,11 @@ function Chat({ url, token }: Session) {
     () => new ChatClient<Text>({ url, token: () => token, store: indexedDbStore(userId), onError: console.warn }),
     [url, token, userId],
   );
-  return <ChatProvider client={client} userId={userId}><Rooms /></ChatProvider>;
+  return <ChatProvider client={client} userId={userId}><Rooms userId={userId} /></ChatProvider>;
 }
 
-function Rooms() {
-  const { userId, state } = useChat<Text>();
+function Rooms({ userId }: { userId: string }) {
+  const { state } = useChat<Text>();
   const { conversations } = useConversations<Text>();
   const [open, setOpen] = useState<string>();
   // Groups are left out here: useMessages({ groupId }) shows them in the same way.
