@@ -1353,6 +1353,7 @@ test("a send that was refused by close does not end the hold of the same content
   await world.opened();
   const own = { ...message(5, "same"), senderId: "ben", receiverId: "ann" };
   world.sockets.last.say(own);
+  await world.clock.pass(1_000);
   const { requestId } = world.sockets.last.requests[0]!;
   world.sockets.last.say({ type: "ACK", requestId, id: own.id, timestamp: own.timestamp });
   await second;

@@ -36,7 +36,7 @@ test("the package can be installed and imported, and has its types", { timeout: 
   for (const name of ["README.md", "package.json", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {
     assert(names.includes(name), name);
   }
-  assert(names.every((name: string) => /^(README\.md|package\.json|(dist|src|react|store)\/)/.test(name)), names.join(" "));
+  assert(names.every((name: string) => /^(README\.md|REFERENCE\.md|package\.json|(dist|src|react|store)\/)/.test(name)), names.join(" "));
 
   await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
   await run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", filename], { cwd: folder });

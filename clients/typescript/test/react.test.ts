@@ -99,6 +99,12 @@ test("a conversation shows its history, new messages, recalls, and sends with th
   await here.push(recall(2, 5));
   assert.deepEqual(here.shown, ["m1", "-", "m3", "m4"]);
   assert(here.chat.view.messages.every(({ content, recalledAt }) => recalledAt === undefined || content === undefined));
+  // A history that was read before the recall.
+  here.sockets.last.end();
+  await here.clock.pass(1_000);
+  sockets.last.open();
+  await settle();
+  assert.deepEqual(here.shown, ["m1", "-", "m3", "m4"]);
   here.chat.view.send("good");
   here.chat.view.send("bad");
   await settle();

@@ -82,17 +82,19 @@ test("the package has entries and types for each way to import it", async () => 
   assert.match(entries.stdout, /All good!/);
 });
 
-for (const [name, module, file] of [
-  ["node16, ES module", ["node16", "node16"], "application.mts"],
-  ["node16, CommonJS", ["node16", "node16"], "application.cts"],
-  ["bundler", ["esnext", "bundler"], "application.mts"],
+for (const [module, resolution, file] of [
+  ["node16", "node16", "programs/types/application.mts"],
+  ["node16", "node16", "programs/types/application.cts"],
+  ["esnext", "bundler", "programs/types/application.mts"],
+  ["esnext", "bundler", "build/readme.tsx"],
 ]) {
-  test(`TypeScript finds the types: ${name}`, async () => {
-    const options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
+  test(`TypeScript finds the types: ${resolution}, ${file}`, async () => {
+    const readme = await readFile(join(CLIENT, "README.md"), "utf8");
+    await writeFile(join(BUILD, "readme.tsx"), /```tsx\n(.*?)```/s.exec(readme)[1]);
     const compiler = join(HERE, "node_modules/typescript/bin/tsc");
-    const where = ["--ignoreConfig", "--module", module[0], "--moduleResolution", module[1]];
-    const folder = join(HERE, "programs/types");
-    await run(process.execPath, [compiler, ...options, ...where, file], { cwd: folder }).catch((error) => assert.fail(error.stdout));
+    const options = ["--ignoreConfig", "--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
+    const kinds = ["--jsx", "react-jsx", "--module", module, "--moduleResolution", resolution];
+    await run(process.execPath, [compiler, ...options, ...kinds, file], { cwd: HERE }).catch((error) => assert.fail(error.stdout));
   });
 }
 
