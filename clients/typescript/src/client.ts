@@ -58,8 +58,9 @@ export interface Outgoing<C extends AnyContent = Content> {
   /** With `sent`: what the server says. */
   receipt?: Receipt;
   /**
-   * With `failed`: why. After `closed`, a message in the `store` is sent by the next connection. After `sent_elsewhere`,
-   * another tab has sent it.
+   * With `failed`: why. After `closed`, a message in the `store` is sent by the next connection. After
+   * `unacknowledged`, it stays in the store and fails again after each reload, until `store.forget`. After
+   * `sent_elsewhere`, another tab has sent it.
    */
   error?: ChatError;
 }
@@ -508,7 +509,8 @@ export class ChatClient<C extends AnyContent = Content> {
       return receipt;
     } catch (thrown) {
       const error = thrown instanceof ChatError ? thrown : ChatError.because("bad_request", thrown);
-      if (error.code !== "closed") this.#forget(unsent);
+      // The application decides about one that may have been accepted.
+      if (error.code !== "closed" && error.code !== "unacknowledged") this.#forget(unsent);
       tell({ state: "failed", error });
       throw thrown;
     } finally {

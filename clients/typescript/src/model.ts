@@ -111,6 +111,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
     changed();
   };
 
+  const drop = (chat: Chat<C>, id: string) => (chat.unsent = chat.unsent.filter((one) => one.id !== id));
+
   /** Adds stored messages. What was recalled stays so. */
   const add = (
     chat: Chat<C>,
@@ -152,7 +154,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
           sent.catch(() => {});
         },
         retry: ({ id, content }) => {
-          made.unsent = made.unsent.filter((one) => one.id !== id);
+          drop(made, id);
+          client.store?.forget(id).catch(() => {});
           first.send(content as Sendable<C>);
         },
         loadOlder: async () => {
@@ -229,7 +232,7 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
 
   const outgoing = ({ requestId: id, to, content, at, receipt, error }: Outgoing<C>) => {
     const chat = chatOf({ senderId: userId, ...to });
-    chat.unsent = chat.unsent.filter((one) => one.id !== id);
+    drop(chat, id);
     if (receipt) {
       const type = "groupId" in to ? "multicast" : "unicast";
       return arrived({ type, senderId: userId, content, ...to, ...receipt } as Message<C>);

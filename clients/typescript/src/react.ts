@@ -35,7 +35,7 @@ export function ChatProvider({ client, userId, children }: ChatProviderProps): R
 
 function useModel(): Model<any> {
   const model = useContext(Context);
-  if (!model) throw new Error("no ChatProvider is above this");
+  if (!model) throw new Error("no ChatProvider");
   return model;
 }
 

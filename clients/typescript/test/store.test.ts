@@ -146,6 +146,8 @@ test("a message that was tried is repeated for nine minutes, and not later", asy
     // As a browser ends a tab, without a close.
     later.sockets.last.readyState = 3;
   }
+  await keeps(store, ["r1"]);
+  await store.forget("r1");
   await keeps(store, []);
 });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -165,11 +165,57 @@ test("two users talk in a service worker, bundled by webpack", { timeout: 60_000
   assert.equal(heard, `hello, ${settings.to}`);
 });
 
-test("the example for React, built by Vite", { timeout: 120_000 }, async (context) => {
-  const root = join(BUILD, "example");
+/** Builds the example. In development, StrictMode mounts each component, unmounts it, and mounts it again. */
+async function example(mode) {
+  const root = join(BUILD, mode);
   await cp(join(CLIENT, "examples/react"), root, { recursive: true, filter: (path) => !/node_modules|dist/.test(path) });
-  await vite({ root, logLevel: "error" });
-  const address = await serve(context, join(root, "dist"));
+  process.env.NODE_ENV = mode;
+  await vite({ root, mode, logLevel: "error", build: { minify: mode === "production" } });
+  return join(root, "dist");
+}
+
+/** Opens the example for a user in a browser of their own, and signs in. */
+async function open(context, address, url, user) {
+  const tab = await (await browser.newContext()).newPage();
+  tab.on("pageerror", (error) => assert.fail(error));
+  context.after(() => tab.context().close());
+  await tab.goto(address);
+  await tab.getByLabel("Server").fill(url);
+  await tab.getByLabel("Token").fill(tokenOf(user));
+  await tab.getByRole("button", { name: "Sign in" }).click();
+  return tab;
+}
+
+const talkTo = (tab, friend) => tab.getByRole("button", { name: friend }).click();
+
+async function say(tab, text) {
+  await tab.getByLabel("Message").fill(text);
+  await tab.getByRole("button", { name: "Send", exact: true }).click();
+}
+
+/** Waits until a text is in so many messages. */
+function shows(tab, text, count = 1) {
+  const isSo = ([text, count]) =>
+    [...document.querySelectorAll("li")].filter((li) => li.textContent.includes(text)).length === count;
+  return tab.waitForFunction(isSo, [text, count]);
+}
+
+test("the example works under StrictMode, where the client closes and connects again", { timeout: 120_000 }, async (context) => {
+  const folder = await example("development");
+  const [file] = await readdir(join(folder, "assets"));
+  assert.match(await readFile(join(folder, "assets", file), "utf8"), /doubleInvokeEffects/);
+  await befriend(stack, "strict1", "strict2");
+  const address = await serve(context, folder);
+  const [one, two] = await Promise.all(["strict1", "strict2"].map((user) => open(context, address, stack.publicUrl, user)));
+  await talkTo(one, "strict2");
+  await say(one, "twice mounted");
+  await talkTo(two, "strict1");
+  await Promise.all([shows(one, "twice mounted"), shows(two, "twice mounted")]);
+  await one.getByText("online").waitFor();
+});
+
+test("the example for React, built by Vite", { timeout: 120_000 }, async (context) => {
+  const address = await serve(context, await example("production"));
 
   // A stack that ends and comes back at the same address, as a network does.
   const data = join(BUILD, "data");
@@ -179,28 +225,7 @@ test("the example for React, built by Vite", { timeout: 120_000 }, async (contex
   context.after(() => own.stop());
   await befriend(own, "ann", "ben");
 
-  /** A browser of a user. */
-  const open = async (user) => {
-    const tab = await (await browser.newContext()).newPage();
-    tab.on("pageerror", (error) => assert.fail(error));
-    context.after(() => tab.context().close());
-    await tab.goto(address);
-    await tab.getByLabel("Server").fill(own.publicUrl);
-    await tab.getByLabel("Token").fill(tokenOf(user));
-    await tab.getByRole("button", { name: "Sign in" }).click();
-    return tab;
-  };
-  const [ann, ben] = await Promise.all([open("ann"), open("ben")]);
-  const talkTo = (tab, friend) => tab.getByRole("button", { name: friend }).click();
-  const say = async (tab, text) => {
-    await tab.getByLabel("Message").fill(text);
-    await tab.getByRole("button", { name: "Send", exact: true }).click();
-  };
-  const shows = (tab, text, count = 1) => tab.waitForFunction(
-    ([text, count]) => [...document.querySelectorAll("li")].filter((li) => li.textContent.includes(text)).length === count,
-    [text, count],
-  );
-
+  const [ann, ben] = await Promise.all(["ann", "ben"].map((user) => open(context, address, own.publicUrl, user)));
   await talkTo(ann, "ben");
   await say(ann, "hello, ben");
   await ben.getByText("(1)").waitFor();
