@@ -100,10 +100,18 @@ test("a connection on which frames are sent needs no ping", async () => {
   assert.equal(socket.pings, 1);
 });
 
-test("an idle connection is pinged before the gateway ends it, and rarely", async () => {
-  const { clock, socket } = opened({ pingEveryMs: DEFAULT_TIMING.pingEveryMs, silenceMs: 36_000_000 });
-  await clock.pass(3_600_000);
-  assert.equal(socket.pings, 7);
+test("an idle connection costs a ping, a probe and its answer in 17 minutes, as docs/clients.md says", async () => {
+  const { clock, socket, said } = opened(DEFAULT_TIMING);
+  const sent: string[] = [];
+  for (let second = 1; second <= 2_040; second++) {
+    await clock.pass(1_000);
+    for (const { type, requestId } of socket.sent.splice(0)) {
+      sent.push(`${second} ${requestId ?? type}`);
+      if (requestId !== undefined) socket.say(PROBED);
+    }
+  }
+  assert.deepEqual(sent, ["510 ping", "1020 client-probe", "1530 ping", "2040 client-probe"]);
+  assert.deepEqual(said, ["opened"]);
 });
 
 test("a machine that has slept looks whether the connection is alive", async () => {
