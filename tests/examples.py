@@ -83,7 +83,7 @@ def two_users(readme):
     befriend, program = blocks(part, "sh")[0], blocks(part, "js")[0]
     with tempfile.TemporaryDirectory() as folder:
         packed = run(["npm", "pack", "--silent", "--pack-destination", folder], CLIENT).split()[-1]
-        run(["npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", f"./{packed}"], folder)
+        run(["npm", "install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", f"./{packed}"], folder)
         pathlib.Path(folder, "two.mjs").write_text(program)
         start = re.search(r"^// two\.mjs: (.*)$", program, re.MULTILINE)[1]
         said = run(["bash", "-c", f"{SHELL}cd {ROOT}\n{befriend}\ncd {folder}\n{start}"], folder)

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ Examples:
   cargo run                                 start, everything in memory
   cargo run -- --data ./data                start, and keep the data
   cargo run -- --events http://127.0.0.1:8080/events
+  JWT_SECRET=… cargo run -- --host 0.0.0.0  start, also for a phone on the same network
   cargo run -- --public-port 0 --internal-port 0 --dynamodb-port 0
   cargo run -- token alice                  print a token of the user alice
 
@@ -61,6 +63,10 @@ pub(crate) struct Token {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// Address on which the public gateway listens; 0.0.0.0 for all of this machine. Any other than 127.0.0.1 needs a
+    /// JWT_SECRET of your own, or a JWKS_URL. The internal API and DynamoDB stay on 127.0.0.1
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
     /// Port of the public gateway: WebSocket at /ws, REST API at /api, a page at /; 0 for a free port
     #[arg(long, value_name = "PORT", default_value_t = 3000)]
     public_port: u16,
@@ -101,6 +107,7 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 impl From<Serve> for Options {
     fn from(serve: Serve) -> Self {
         Self {
+            host: serve.host,
             public_port: serve.public_port,
             internal_port: serve.internal_port,
             dynamodb_port: serve.dynamodb_port,

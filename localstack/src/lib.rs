@@ -10,6 +10,7 @@
 //! - `event` builds the events for the functions. `policies` checks the calls that functions make.
 //! - `engine` is DynamoDB, `operations` its operations. Functions reach it through `direct`, other programs through
 //!   `dynamodb`.
+//! - `network` finds the address for other machines of the network, and draws it as a QR code.
 //! - `page` serves the page, `documents` serves the API documents, `metrics` serves the counters.
 
 mod answer;
@@ -25,6 +26,7 @@ mod invoke;
 mod listener;
 mod management;
 mod metrics;
+mod network;
 mod operations;
 mod page;
 mod policies;
@@ -36,5 +38,6 @@ mod socket;
 mod stack;
 mod template;
 
+pub use network::qr_code;
 pub use policies::{Policies, Refusal, run_as, running};
 pub use stack::{Options, Stack, StartError};

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use localstack::Stack;
+use localstack::{Stack, qr_code};
 use shared::clock::{Clock, SystemClock};
 use shared::config::{Config, DEVELOPMENT_SECRET};
 use shared::token::sign;
@@ -46,7 +46,11 @@ fn serve(options: Serve) -> Result<(), String> {
     runtime.block_on(async {
         let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut terminations = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let is_for_the_network = !options.host.is_loopback();
         let stack = Stack::start(options.into()).await.map_err(|error| error.to_string())?;
+        if is_for_the_network {
+            warn_of_the_network(stack.network_url());
+        }
         announce(&stack);
         tokio::select! {
             _ = interrupts.recv() => {}
@@ -56,6 +60,18 @@ fn serve(options: Serve) -> Result<(), String> {
         stack.stop().await;
         Ok(())
     })
+}
+
+/// Warns that other machines reach the public address. On a terminal, also draws the address for the camera of a phone.
+fn warn_of_the_network(url: Option<&str>) {
+    tracing::warn!(
+        url = url.unwrap_or("none: this machine is on no network"),
+        "other machines reach the public address, without encryption: whoever listens on this network can read tokens \
+         and messages; use it for tests only"
+    );
+    if let Some(drawing) = url.filter(|_| std::io::stderr().is_terminal()).and_then(qr_code) {
+        eprintln!("\n{drawing}\n");
+    }
 }
 
 /// Prints the only line on standard output. A failed write is ignored: the reader may have closed the pipe.

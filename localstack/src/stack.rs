@@ -1,7 +1,7 @@
 //! The local stack as a whole: start it, ask for its addresses, stop it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,12 @@ use crate::listener::{self, Limits};
 use crate::policies::Policies;
 use crate::template::{QueueDefinition, TEMPLATE, Template};
 use crate::{
-    answer, documents, dynamodb, engine, event, invoke, management, metrics, page, queue, rest, services, socket,
+    answer, documents, dynamodb, engine, event, invoke, management, metrics, network, page, queue, rest, services,
+    socket,
 };
+
+/// The address that only this machine reaches.
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The table's name.
 const TABLE: &str = "chat";
@@ -43,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Settings of a stack.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Address on which the public gateway listens. The others listen on 127.0.0.1.
+    pub host: IpAddr,
     /// Port of the public gateway. 0 chooses a free port, here and in the other port fields.
     pub public_port: u16,
     /// Port of the internal gateway.
@@ -72,6 +78,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            host: LOCALHOST,
             public_port: 3000,
             internal_port: 3001,
             dynamodb_port: 8000,
@@ -97,6 +104,7 @@ pub struct StartError(String);
 /// A running stack.
 #[derive(Debug)]
 pub struct Stack {
+    network_url: Option<String>,
     public_url: String,
     ws_url: String,
     internal_url: String,
@@ -122,16 +130,24 @@ impl Stack {
     /// cannot be used.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let template = read_template(&options)?;
-        let public = bind("public", options.public_port)?;
-        let internal = bind("internal", options.internal_port)?;
-        let dynamodb = bind("dynamodb", options.dynamodb_port)?;
+        let public = bind("public", options.host, options.public_port)?;
+        let internal = bind("internal", LOCALHOST, options.internal_port)?;
+        let dynamodb = bind("dynamodb", LOCALHOST, options.dynamodb_port)?;
         let (public_url, internal_url, dynamodb_url) = (url(&public)?, url(&internal)?, url(&dynamodb)?);
+        let network_url = network::url(address(&public)?);
 
         let policies = Arc::new(Policies::new(template.policies.clone()));
         if let Some(lack) = template.queues.iter().find_map(|queue| policies.lacks(queue)) {
             return Err(StartError(format!("template: {lack}")));
         }
         let config = configure(&options, &internal_url, &dynamodb_url, &template.queues)?;
+        if !options.host.is_loopback() && development_tokens(&config).is_some() {
+            return Err(StartError(format!(
+                "--host {}: with the built-in secret, anybody on the network could be any user; set JWT_SECRET to a \
+                 secret of your own of at least 32 bytes, or JWKS_URL",
+                options.host
+            )));
+        }
         let events = options.events.as_deref().map(webhook::parse).transpose();
         let events = events.map_err(|why| StartError(format!("--events {why}")))?;
         let bus = Arc::new(Bus::new(config.event_bus.clone()));
@@ -162,6 +178,7 @@ impl Stack {
         let run =
             |queue: &Arc<_>| tokio::spawn(queue::poller::run(Arc::clone(queue), gateway.clone(), stop_queues.clone()));
         Ok(Self {
+            network_url,
             public: serve(public, public_router(&gateway), clients, gateway.stopping.clone())?,
             internal: serve(internal, internal_router(&gateway), programs, stop_internal.clone())?,
             public_url,
@@ -183,6 +200,12 @@ impl Stack {
     /// Address of the REST API for clients, such as `http://127.0.0.1:3000`.
     pub fn public_url(&self) -> &str {
         &self.public_url
+    }
+
+    /// Address of the page and the REST API for other machines of the network, such as `http://192.168.1.2:3000`. Absent
+    /// if the public gateway listens on this machine alone, or if this machine is on no network.
+    pub fn network_url(&self) -> Option<&str> {
+        self.network_url.as_deref()
     }
 
     /// Address of the WebSocket for clients, such as `ws://127.0.0.1:3000/ws`.
@@ -245,15 +268,19 @@ fn read_template(options: &Options) -> Result<Template, StartError> {
     Template::parse(&text).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }
 
-/// Binds to the loopback address, which only this machine reaches.
-fn bind(name: &str, port: u16) -> Result<TcpListener, StartError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpListener::bind(address).map_err(|error| StartError(format!("--{name}-port {port}: {error}")))
+fn bind(name: &str, host: IpAddr, port: u16) -> Result<TcpListener, StartError> {
+    let option = if host == LOCALHOST { String::new() } else { format!("--host {host} ") };
+    let address = SocketAddr::from((host, port));
+    TcpListener::bind(address).map_err(|error| StartError(format!("{option}--{name}-port {port}: {error}")))
 }
 
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|error| StartError(error.to_string()))
+}
+
+/// Returns the address for programs of this machine.
 fn url(listener: &TcpListener) -> Result<String, StartError> {
-    let address = listener.local_addr().map_err(|error| StartError(error.to_string()))?;
-    Ok(format!("http://{address}"))
+    Ok(format!("http://{}", network::from_here(address(listener)?)))
 }
 
 /// Returns the functions' configuration. Values that the stack sets take precedence over the environment.

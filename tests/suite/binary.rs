@@ -220,6 +220,43 @@ async fn a_wrong_option_is_refused() {
     assert_refused(&run(&["--public-port", "65536"]).await, "--public-port");
 }
 
+/// Options for a program that other machines may reach, on free ports.
+const FOR_THE_NETWORK: [&str; 8] =
+    ["--host", "0.0.0.0", "--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
+
+#[tokio::test]
+async fn the_network_needs_a_secret_of_ones_own() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let output = run(&FOR_THE_NETWORK).await;
+    assert_refused(&output, "--host 0.0.0.0");
+    assert_refused(&output, "set JWT_SECRET");
+    assert!(is_one_line(&output), "{output:?}");
+    assert_refused(&run(&["--host", "everywhere"]).await, "--host");
+}
+
+/// 127.0.0.2 is this machine too. It reaches a listener on all addresses, but none on 127.0.0.1.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_network_reaches_the_public_port_alone() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let secret = "export JWT_SECRET=a-secret-of-this-test-and-of-no-other";
+    let running = Running::under(secret, &FOR_THE_NETWORK[..2]).await;
+    let reaches = async |url: &str| {
+        let port = url.rsplit(':').next().expect("a port");
+        tokio::net::TcpStream::connect(format!("127.0.0.2:{port}")).await.is_ok()
+    };
+    assert!(reaches(&running.deployment.public).await);
+    assert!(!reaches(&running.deployment.internal).await);
+    assert!(!reaches(&running.dynamodb).await);
+    let (status, log) = running.stop().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("without encryption"), "{log}");
+}
+
 #[tokio::test]
 async fn it_prints_help() {
     if Deployment::is_elsewhere() {

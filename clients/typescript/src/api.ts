@@ -7,6 +7,8 @@ import { byPlace } from "./place.js";
 import {
   isMessage,
   isRecalled,
+  type AnyContent,
+  type Content,
   type Conversation,
   type ConversationAddress,
   type FromSender,
@@ -30,11 +32,13 @@ export interface ApiSettings {
   serverTime?: (ms: number) => void;
   /** Called with the error of each answer that is not 2xx, before the call rejects with it. */
   refused?: (error: ChatError) => void;
+  /** Called with what happens, for the option `debug`. */
+  debug?: ((line: string) => void) | undefined;
 }
 
 /** One page of messages, sorted by id. A next page may follow, even after an empty page. */
-export interface Page {
-  messages: Message[];
+export interface Page<C extends AnyContent = Content> {
+  messages: Message<C>[];
   /** The recalls of earlier messages, sorted by time. Empty unless they are asked for. */
   recalls: RecalledFrame[];
   /** The id after which the next page begins. Undefined for the last page. */
@@ -70,13 +74,13 @@ interface More {
 }
 
 /** One page of a history, sorted by id. `next` goes into `after` if that was given, and else into `before`. */
-export interface HistoryPage extends More {
-  messages: HistoryMessage[];
+export interface HistoryPage<C extends AnyContent = Content> extends More {
+  messages: HistoryMessage<C>[];
 }
 
 /** One page of the list of conversations, in the order of the ids of users and groups. `next` goes into `after`. */
-export interface ConversationsPage extends More {
-  conversations: Conversation[];
+export interface ConversationsPage<C extends AnyContent = Content> extends More {
+  conversations: Conversation<C>[];
 }
 
 /** The parameters of a call. A parameter with an array is repeated, once for each value. */
@@ -105,7 +109,7 @@ interface Answer {
 }
 
 /** The calls of the REST API. Every method rejects with a `ChatError`. No method repeats a failed call. */
-export class ChatApi {
+export class ChatApi<C extends AnyContent = Content> {
   readonly #settings: ApiSettings;
 
   constructor(settings: ApiSettings) {
@@ -186,16 +190,16 @@ export class ChatApi {
   }
 
   /** Returns what was said in a conversation, the caller's own messages among it. */
-  async history(of: ConversationAddress, { before, after, limit }: HistoryOptions = {}): Promise<HistoryPage> {
+  async history(of: ConversationAddress, { before, after, limit }: HistoryOptions = {}): Promise<HistoryPage<C>> {
     const query = { ...of, before, after, limit: limit?.toString() };
     const answer = await this.#call("GET", ["history"], { query });
-    return { messages: parse<HistoryMessage[]>(answer.text), ...more(answer) };
+    return { messages: parse<HistoryMessage<C>[]>(answer.text), ...more(answer) };
   }
 
   /** Returns up to 100 conversations: with the caller's friends, and of the caller's groups. */
-  async conversations({ after }: { after?: string | undefined } = {}): Promise<ConversationsPage> {
+  async conversations({ after }: { after?: string | undefined } = {}): Promise<ConversationsPage<C>> {
     const answer = await this.#call("GET", ["conversation"], { query: { after } });
-    return { conversations: parse<Conversation[]>(answer.text), ...more(answer) };
+    return { conversations: parse<Conversation<C>[]>(answer.text), ...more(answer) };
   }
 
   /** Marks a conversation as read up to a message, on all devices of the caller. An earlier mark changes nothing. */
@@ -220,20 +224,21 @@ export class ChatApi {
    * Returns a page of messages. They stay on the server until the page is dropped. The client calls this by itself. The
    * page has a token if it has messages or a next page. Pages for `since`, and those of older servers, have none.
    */
-  async pull({ after, since, recalls: withRecalls = false, signal }: PullOptions = {}): Promise<Page> {
+  async pull({ after, since, recalls: withRecalls = false, signal }: PullOptions = {}): Promise<Page<C>> {
     const query = { drop: "false", after, since, version: withRecalls ? "2" : undefined };
     const { text, headers } = await this.#call("GET", ["message"], { query, signal });
     const senders = parse<FromSender[]>(text);
     const all: unknown[] = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
     // The answer is sorted by time, and grouped by sender.
-    const [messages, recalls] = [all.filter(isMessage).sort(byPlace), all.filter(isRecalled).sort(byPlace)];
+    const messages = all.filter(isMessage).sort(byPlace) as Message<C>[];
+    const recalls = all.filter(isRecalled).sort(byPlace);
     if (messages.length + recalls.length < all.length) {
-      throw new ChatError("network", "the answer to a pull is not a list of messages");
+      throw new ChatError("network", "the answer to a pull is not a list of messages", { status: 200 });
     }
     const token = headers.get("x-page") || undefined;
     if (headers.get("x-has-more") !== "true") return { messages, recalls, next: undefined, token };
     // Without `X-Next`, as from an older server, the next page begins after the last message.
-    const next = headers.get("x-next") ?? messages.at(-1)?.id ?? "";
+    const next = headers.get("x-next") ?? messages[messages.length - 1]?.id ?? "";
     if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer to a pull has no valid next page");
     return { messages, recalls, next, token };
   }
@@ -268,13 +273,16 @@ export class ChatApi {
   }
 
   async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {
-    const { clock, requestMs, fetch, serverTime, refused } = this.#settings;
+    const { clock, requestMs, fetch, serverTime, refused, debug } = this.#settings;
+    // Never the query: it has names, and tokens of pages.
+    const what = `${method} /api/${path.join("/")}`;
+    const startedAt = clock.now();
     const abort = new AbortController();
     const cancel = () => abort.abort();
     call.signal?.addEventListener("abort", cancel);
     const deadline = clock.after(requestMs, cancel);
     try {
-      call.signal?.throwIfAborted();
+      if (call.signal?.aborted) throw new Error("the call was cancelled");
       const headers: Record<string, string> = { authorization: `Bearer ${token}` };
       const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
       const body = call.text ?? JSON.stringify(call.body);
@@ -284,6 +292,7 @@ export class ChatApi {
       }
       const response = await fetch(this.#address(path, call.query ?? {}), init);
       const text = await response.text();
+      debug?.(`${what}: status ${response.status} after ${clock.now() - startedAt} ms`);
       const date = Date.parse(response.headers.get("date") ?? "");
       if (!Number.isNaN(date)) serverTime?.(date);
       if (response.ok) return { text, headers: response.headers };
@@ -292,6 +301,7 @@ export class ChatApi {
       throw error;
     } catch (thrown) {
       if (thrown instanceof ChatError) throw thrown;
+      debug?.(`${what}: no answer after ${clock.now() - startedAt} ms`);
       throw new ChatError("network", `${method} /api/${path[0]} was not answered`, { cause: thrown });
     } finally {
       deadline.cancel();
@@ -300,10 +310,20 @@ export class ChatApi {
   }
 
   #address(path: string[], query: Query): string {
-    const pairs = Object.entries(query).flatMap(([name, value = []]) => [value].flat().map((one) => [name, one]));
-    const search = new URLSearchParams(pairs).toString();
-    const address = [this.#settings.url, "api", ...path.map(encodeURIComponent)].join("/");
-    return search === "" ? address : `${address}?${search}`;
+    // React Native's URLSearchParams takes no pairs.
+    const pairs = Object.entries(query).flatMap(([name, value = []]) =>
+      [value].flat().map((one) => `${name}=${encode(one)}`),
+    );
+    const address = [this.#settings.url, "api", ...path.map(encode)].join("/");
+    return pairs.length === 0 ? address : `${address}?${pairs.join("&")}`;
+  }
+}
+
+function encode(text: string): string {
+  try {
+    return encodeURIComponent(text);
+  } catch {
+    throw new ChatError("bad_request", "an id or a name has half of a surrogate pair: do not cut text within an emoji");
   }
 }
 
@@ -351,6 +371,6 @@ function parse<T>(text: string): T {
   try {
     return JSON.parse(text) as T;
   } catch (cause) {
-    throw new ChatError("network", "the answer is not JSON", { cause });
+    throw new ChatError("network", "the answer is not JSON", { cause, status: 200 });
   }
 }

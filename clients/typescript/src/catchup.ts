@@ -81,7 +81,7 @@ export async function catchUp({ api, inbox, since, recalls, signal }: CatchUp): 
   for (;;) {
     const first = heads.reduce<Head | undefined>((a, b) => (a && !isBefore(b, a) ? a : b), undefined);
     if (first === undefined) return;
-    signal.throwIfAborted();
+    if (signal.aborted) throw new Error("the catch-up was cancelled");
     const given = inbox.pull(first.step.entry);
     if (first.step.endsPage) {
       await given;
@@ -124,7 +124,7 @@ async function* entries(
   do {
     const page = await read(next);
     const all = [...page.messages, ...page.recalls].sort(byPlace);
-    const last = all.at(-1);
+    const last = all[all.length - 1];
     const endsPage = () => given(page, last);
     for (const entry of all) yield { entry, endsPage: entry === last ? endsPage : undefined };
     if (last === undefined) await endsPage();

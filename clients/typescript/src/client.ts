@@ -7,10 +7,13 @@ import { Connection, type WebSocketConstructor } from "./connection.js";
 import { Delivery } from "./delivery.js";
 import { Echoes } from "./echoes.js";
 import { ChatError, type ErrorCode } from "./errors.js";
+import type { ChatStore, Unsent } from "./kept.js";
 import { Inbox } from "./inbox.js";
 import { Outbox, type Receipt } from "./outbox.js";
 import { post } from "./post.js";
+import { randomId } from "./random.js";
 import type {
+  AnyContent,
   Content,
   GroupFrame,
   InvitationFrame,
@@ -19,8 +22,8 @@ import type {
   Notification,
   ReadFrame,
   RecalledFrame,
+  Sendable,
   ServerFrame,
-  Signal,
   TypingFrame,
   Version,
 } from "./protocol.js";
@@ -40,11 +43,46 @@ import { firstIdAt } from "./ulid.js";
  * - `replaced`: disconnected. The user opened more connections than allowed, and this one was the oldest. `connect`
  *   connects again, and closes the connection that is then the oldest. Sends wait.
  * - `banned`: disconnected. The operator has banned the user. `connect` tries again. Sends reject.
- * - `closed`: closed for good.
+ * - `closed`: closed. `connect` connects again.
  */
 export type State = "idle" | "connecting" | "catching_up" | "online" | "waiting" | "replaced" | "banned" | "closed";
 
-export interface ClientOptions {
+/** A message that this client sends, with its result so far. */
+export interface Outgoing<C extends AnyContent = Content> {
+  requestId: string;
+  to: Address;
+  content: C;
+  /** When the application sent it, in milliseconds since the Unix epoch, by this machine's clock. */
+  at: number;
+  state: "sending" | "sent" | "failed";
+  /** With `sent`: what the server says. */
+  receipt?: Receipt;
+  /**
+   * With `failed`: why. After `closed`, a message in the `store` is sent by the next connection. After
+   * `unacknowledged`, it stays in the store and fails again after each reload, until `store.forget`. After
+   * `sent_elsewhere`, another tab has sent it.
+   */
+  error?: ChatError;
+}
+
+/** What a client tells, by the names for `on`. The callback of `message` is the option `onMessage`, and so on. */
+export interface ChatEvents<C extends AnyContent = Content> {
+  message: Message<C>;
+  recalled: RecalledFrame;
+  read: ReadFrame;
+  typing: TypingFrame;
+  invitation: InvitationFrame;
+  group: GroupFrame;
+  notification: Notification;
+  outgoing: Outgoing<C>;
+  error: ChatError;
+  state: State;
+}
+
+/** A function that is told something. Only those of `message` and `recalled` are waited for. */
+export type Listener<T> = (value: T) => void | Promise<void>;
+
+export interface ClientOptions<C extends AnyContent = Content> {
   /** The public address, such as `https://chat.example.com`. It is the base of `/api` and `/ws`. */
   url: string;
   /** The address of the WebSocket, if it is not below `url`. */
@@ -63,8 +101,9 @@ export interface ClientOptions {
    * Called for each message once, one at a time. The next message waits for the promise, and missed messages are
    * dropped on the server only then. If this throws or rejects, the message is given again later, and the others wait.
    * In version 2, the messages that the user sends from other devices while this client is connected are among them.
+   * Without this and without a listener, messages count as taken.
    */
-  onMessage: (message: Message) => void | Promise<void>;
+  onMessage?: (message: Message<C>) => void | Promise<void>;
   /**
    * Called when a message was recalled, under the same conditions and in turn with `onMessage`. A message whose recall
    * has come is not given any more, so the application may not have it.
@@ -80,6 +119,8 @@ export interface ClientOptions {
   onGroup?: (change: GroupFrame) => void;
   /** A notification from the host application. */
   onNotification?: (notification: Notification) => void;
+  /** Called when a send begins and when it has a result, also for sends of the `store`. */
+  onOutgoing?: (outgoing: Outgoing<C>) => void;
   /** Called for errors that no promise reports. The client continues by itself. */
   onError?: (error: ChatError) => void;
   /** Called when the state changes. */
@@ -90,6 +131,15 @@ export interface ClientOptions {
    * only missed messages are read.
    */
   stored?: Iterable<string>;
+  /**
+   * Keeps unsent messages, so that they survive a reload. One store is for one user. `serverless-chat-client/store` has
+   * one for browsers.
+   */
+  store?: ChatStore;
+  /**
+   * Tells what the client does, without tokens and contents: `true` for the console, or a function that takes each line.
+   */
+  debug?: boolean | ((line: string) => void);
   /**
    * The number of ids that are remembered to drop duplicates, 20,000 by default. More ids than this must not come in
    * half a minute.
@@ -103,8 +153,13 @@ export interface ClientOptions {
   fetch?: typeof fetch;
   /** Replaces the clock of the machine. */
   clock?: Clock;
-  /** Replaces `Math.random`. */
+  /** Replaces `Math.random`, which chooses the moments of repeats. */
   random?: () => number;
+  /**
+   * Returns a `requestId`: 128 random bits as text, by `crypto` by default. Pass one of your own if the runtime has no
+   * `crypto`, as React Native.
+   */
+  randomId?: () => string;
 }
 
 /** The options of a send. */
@@ -121,11 +176,23 @@ export interface SendOptions {
 const DATE_SLACK_MS = 2_000;
 const CLOCK_SLACK_MS = 60_000;
 
-/** A connection to the chat, for one user. */
-export class ChatClient {
+/** Messages and recalls are given to these, one entry at a time. */
+interface Given {
+  entry: LogEntry;
+  /** Who has taken it. If another one throws, these do not get it again. */
+  takers: Set<unknown>;
+}
+
+/** A connection to the chat, for one user. `C` is the type of the contents. */
+export class ChatClient<C extends AnyContent = Content> {
   /** The calls of the REST API. */
-  readonly api: ChatApi;
-  readonly #options: ClientOptions;
+  readonly api: ChatApi<C>;
+  /** The option `store`. */
+  readonly store: ChatStore | undefined;
+  readonly #options: ClientOptions<C>;
+  readonly #listeners = new Map<string, Set<Listener<never>>>();
+  readonly #url: string;
+  readonly #debug: ((line: string) => void) | undefined;
   readonly #timing: Timing;
   readonly #clock: Clock;
   readonly #random: () => number;
@@ -138,8 +205,11 @@ export class ChatClient {
   readonly #outbox: Outbox;
   readonly #echoes = new Echoes();
   readonly #typist: Typist;
-  /** Aborted when the client is closed. */
-  readonly #life = new AbortController();
+  /** Aborted when the client is closed. `connect` then begins another one. */
+  #life = new AbortController();
+  #given: Given | undefined;
+  /** Resolves when the messages of the store wait to be sent. */
+  #restored: Promise<void> | undefined;
   #state: State = "idle";
   #connection: Connection | undefined;
   /** Aborted when the connection ends, with everything that belongs to it. */
@@ -147,41 +217,56 @@ export class ChatClient {
   #wait: Timer | undefined;
   #attempt = 0;
   #openedAt = 0;
+  #hasOpened = false;
   #dialledAt: number | undefined;
   /** Whether an earlier connection may have received messages that the application never got. */
   #resumes: boolean;
   /** The error by which the server has refused a banned user. `connect` forgets it. */
   #ban: ChatError | undefined;
-  /** Whether a call asks whether the user is banned. */
-  #asksForBan = false;
+  /** Whether a call asks why handshakes fail. */
+  #asksWhy = false;
+  /** The last answer to that. It is told once. */
+  #reason = "";
   #closing: Promise<void> | undefined;
 
-  /** @throws TypeError if the runtime has no WebSocket and none is given, or if the url is invalid. */
-  constructor(options: ClientOptions) {
+  /** @throws TypeError if the runtime has no WebSocket and none is given, or if `url` or `token` is invalid. */
+  constructor(options: ClientOptions<C>) {
     const webSocket = options.webSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
-    if (webSocket === undefined) throw new TypeError("this runtime has no WebSocket: pass the option webSocket");
+    if (webSocket === undefined) {
+      throw new TypeError("this runtime has no WebSocket: pass one as the option webSocket, such as that of package ws");
+    }
+    if (typeof options.token !== "function") throw new TypeError("the option token must be a function");
     this.#options = options;
+    this.store = options.store;
+    const { debug } = options;
+    this.#debug = debug === true ? (line) => console.debug(`chat: ${line}`) : debug || undefined;
     this.#webSocket = webSocket;
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#version = options.version ?? 2;
     if (!/^https?:/.test(options.url)) throw new TypeError(`${options.url} is no address of http or https`);
-    const url = new URL(options.url).href.replace(/\/+$/, "");
+    const url = (this.#url = new URL(options.url).href.replace(/\/+$/, ""));
     this.#socketUrl = options.socketUrl ?? `${url.replace(/^http/, "ws")}/ws`;
+    const signal = () => this.#life.signal;
     this.#tokens = new Tokens({
       ask: options.token,
       clock: this.#clock,
       answerMs: this.#timing.requestMs,
-      signal: this.#life.signal,
+      get signal() {
+        return signal();
+      },
     });
     this.#delivery = new Delivery({
       take: (entry) => this.#take(entry),
+      dropped: (entry) => this.#inbox.forget(entry),
       failed: (thrown) => this.#tell(ChatError.because("handler", thrown)),
       backoff: this.#timing.backoff,
       clock: this.#clock,
       random: this.#random,
-      signal: this.#life.signal,
+      get signal() {
+        return signal();
+      },
     });
     this.#inbox = new Inbox({
       remember: options.remember ?? 20_000,
@@ -196,9 +281,10 @@ export class ChatClient {
       clock: this.#clock,
       random: this.#random,
       limited: (error) => this.#tell(error),
+      begin: this.store && ((id, now) => this.#kept(this.store!.tried(id, now), now)),
     });
     this.#typist = new Typist({ clock: this.#clock, everyMs: this.#timing.typingEveryMs });
-    this.api = new ChatApi({
+    this.api = new ChatApi<C>({
       url,
       tokens: this.#tokens,
       clock: this.#clock,
@@ -206,6 +292,7 @@ export class ChatClient {
       fetch: options.fetch ?? ((input, init) => fetch(input, init)),
       serverTime: (ms) => this.#begin(ms, DATE_SLACK_MS),
       refused: (error) => this.#refused(error),
+      debug: this.#debug,
     });
   }
 
@@ -232,13 +319,37 @@ export class ChatClient {
   }
 
   /**
+   * Adds a listener, beside the callback of the options and other listeners. Returns a function that removes it. A
+   * message is given to one after the other, and again only to those that threw or rejected. Add the listeners of
+   * `message` and `recalled` before you call `connect`: a message that came before is not given to later ones.
+   */
+  on<E extends keyof ChatEvents<C>>(event: E, listener: Listener<ChatEvents<C>[E]>): () => void {
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners.add(listener));
+    return () => this.off(event, listener);
+  }
+
+  /** Removes a listener. */
+  off<E extends keyof ChatEvents<C>>(event: E, listener: Listener<ChatEvents<C>[E]>): void {
+    this.#listeners.get(event)?.delete(listener);
+  }
+
+  /**
    * Connects, and stays connected until `close`, or until the client is `replaced` or `banned`. Then this connects
    * again.
    */
   connect(): void {
-    if (!["idle", "replaced", "banned"].includes(this.#state)) return;
+    if (!["idle", "replaced", "banned", "closed"].includes(this.#state)) return;
+    if (this.#isClosed()) {
+      this.#life = new AbortController();
+      this.#closing = undefined;
+      this.#state = "idle";
+    }
     this.#ban = undefined;
+    this.#reason = "";
     globalThis.addEventListener?.("online", this.#online);
+    globalThis.document?.addEventListener?.("visibilitychange", this.#shown);
+    if (this.store) void this.#restore();
     void this.#dial();
   }
 
@@ -246,12 +357,12 @@ export class ChatClient {
    * Sends a private message. Resolves when the server has stored it, even if the connection changes meanwhile. Rejects
    * with a `ChatError` if the server refuses it. Messages to one user are accepted in the order of these calls.
    */
-  sendToUser(receiverId: string, content: Content, options: SendOptions = {}): Promise<Receipt> {
+  sendToUser(receiverId: string, content: Sendable<C>, options: SendOptions = {}): Promise<Receipt> {
     return this.#send({ receiverId }, content, options);
   }
 
   /** Sends a message to a group, under the same conditions. */
-  sendToGroup(groupId: string, content: Content, options: SendOptions = {}): Promise<Receipt> {
+  sendToGroup(groupId: string, content: Sendable<C>, options: SendOptions = {}): Promise<Receipt> {
     return this.#send({ groupId }, content, options);
   }
 
@@ -259,10 +370,11 @@ export class ChatClient {
    * Sends a message without a connection, so `connect` need not be called. It is repeated like other sends, but does
    * not wait for them, nor for an earlier one of these.
    */
-  sendByRest(to: Address, content: Content, { requestId = randomId() }: SendOptions = {}): Promise<Receipt> {
+  sendByRest(to: Address, content: Sendable<C>, { requestId = this.#newId() }: SendOptions = {}): Promise<Receipt> {
     const { api } = this;
     const by = { api, timing: this.#timing, clock: this.#clock, random: this.#random, signal: this.#life.signal };
-    return this.#follow(to, content, async () => post(by, encode(to, content, requestId)));
+    const send = async () => post(by, encode(to, content as Content, requestId));
+    return this.#follow({ requestId, to, content: content as Content, at: this.#clock.now() }, send);
   }
 
   /**
@@ -289,8 +401,8 @@ export class ChatClient {
   }
 
   /**
-   * Closes for good. Nothing more is read or sent, and sends without acknowledgement reject. Messages that have arrived
-   * are given, once each. Resolves when `onMessage` has handled them, so `onMessage` must not wait for it.
+   * Closes. Nothing more is read or sent until `connect`, and sends without acknowledgement reject. Those in a `store`
+   * are sent by the next connection. Messages that have arrived are given, once each. Resolves when `onMessage` has handled them, so `onMessage` must not wait for it.
    */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown();
@@ -299,43 +411,153 @@ export class ChatClient {
 
   async #shutDown(): Promise<void> {
     globalThis.removeEventListener?.("online", this.#online);
+    globalThis.document?.removeEventListener?.("visibilitychange", this.#shown);
     this.#wait?.cancel();
     this.#session.abort();
+    const connection = this.#connection;
+    this.#connection = undefined;
+    // What it had received may be lost. The next connection reads it again.
+    this.#resumes ||= this.#dialledAt !== undefined;
+    this.#attempt = 0;
+    this.#openedAt = 0;
+    this.#restored = undefined;
     for (const message of this.#echoes.release()) this.#inbox.push(message);
     this.#inbox.flush();
     this.#setState("closed");
     this.#life.abort();
     this.#outbox.close(new ChatError("closed", "the client was closed"));
-    await Promise.all([this.#connection?.close(), this.#delivery.settled()]);
+    this.#inbox.interrupt();
+    await Promise.all([connection?.close(), this.#delivery.settled()]);
   }
 
   readonly #online = () => this.checkNow();
 
-  #send(to: Address, content: Content, { requestId = randomId() }: SendOptions): Promise<Receipt> {
-    return this.#follow(to, content, async () => {
-      if (this.#ban) throw this.#ban;
-      return this.#outbox.send(to, content, requestId);
+  /** The page is shown again. A connection may have died while it was hidden. */
+  readonly #shown = () => {
+    if (globalThis.document.visibilityState !== "visible") return;
+    if (this.#state === "waiting") this.checkNow();
+    else this.#connection?.probeAfter(this.#timing.hiddenMs);
+  };
+
+  /** The calls of the REST API, for code that does not look at contents. */
+  get #anyApi(): ChatApi {
+    return this.api as unknown as ChatApi;
+  }
+
+  #newId(): string {
+    return (this.#options.randomId ?? randomId)();
+  }
+
+  #send(to: Address, content: Sendable<C>, { requestId = this.#newId() }: SendOptions): Promise<Receipt> {
+    const unsent = { requestId, to, content: content as Content, at: this.#clock.now() };
+    return this.#follow(unsent, () => this.#submit(unsent));
+  }
+
+  /** Sends by the outbox. With a store, keeps the message until it has a result. */
+  async #submit(unsent: Unsent): Promise<Receipt> {
+    const { signal } = this.#life;
+    const { store } = this;
+    if (store) {
+      // Messages of an earlier time were sent before.
+      await this.#restore();
+      if (signal.aborted) throw closed();
+      encode(unsent.to, unsent.content, unsent.requestId);
+      void this.#kept(store.keep(unsent), undefined);
+    }
+    return this.#queue(unsent);
+  }
+
+  async #queue({ to, content, requestId }: Unsent): Promise<Receipt> {
+    if (this.#ban) throw this.#ban;
+    return this.#outbox.send(to, content, requestId);
+  }
+
+  /** Sends what the store has kept, once in a life. */
+  #restore(): Promise<void> {
+    this.#restored ??= this.#readUnsent();
+    return this.#restored;
+  }
+
+  async #readUnsent(): Promise<void> {
+    const { signal } = this.#life;
+    const all = await this.#kept(this.store!.unsent(), []);
+    // No promise of the application reports these.
+    for (const unsent of signal.aborted ? [] : all) void this.#kept(this.#follow(unsent, () => this.#queue(unsent)), unsent);
+  }
+
+  /** Waits for the store. A message that cannot be kept is sent all the same. */
+  #kept<T, Else>(work: Promise<T>, instead: Else): Promise<T | Else> {
+    return work.catch((thrown: unknown) => {
+      this.#report(thrown, "store");
+      return instead;
     });
   }
 
-  /** Sends, and takes care that the application is not given its own message. */
-  async #follow(to: Address, content: Content, send: () => Promise<Receipt>): Promise<Receipt> {
-    if (this.#isClosed()) throw new ChatError("closed", "the client was closed");
-    if (this.#version === 1) return send();
-    const release = this.#echoes.expect(to, content);
+  /** Sends, tells the progress, and takes care that the application is not given its own message. */
+  async #follow(unsent: Unsent, send: () => Promise<Receipt>): Promise<Receipt> {
+    if (this.#isClosed()) throw closed();
+    const tell = (more: Pick<Outgoing, "state" | "receipt" | "error">) => {
+      this.#emit("outgoing", { ...unsent, ...more } as Outgoing<C>);
+    };
+    tell({ state: "sending" });
+    const release = this.#version === 1 ? () => [] : this.#echoes.expect(unsent.to, unsent.content);
     try {
       const receipt = await send();
-      this.#inbox.ignore(receipt.id);
+      if (this.#version !== 1) this.#inbox.ignore(receipt.id);
+      this.#forget(unsent);
+      tell({ state: "sent", receipt });
       return receipt;
+    } catch (thrown) {
+      const error = thrown instanceof ChatError ? thrown : ChatError.because("bad_request", thrown);
+      // The application decides about one that may have been accepted.
+      if (error.code !== "closed" && error.code !== "unacknowledged") this.#forget(unsent);
+      tell({ state: "failed", error });
+      throw thrown;
     } finally {
       for (const message of release()) this.#inbox.push(message);
     }
   }
 
+  #forget({ requestId }: Unsent): void {
+    if (this.store) void this.#kept(this.store.forget(requestId), undefined);
+  }
+
   /** Gives an entry to the application. A message may have been recalled while it waited. */
-  #take(entry: LogEntry): void | Promise<void> {
-    if (entry.type === "RECALLED") return this.#options.onRecalled?.(entry);
-    if (!this.#inbox.isRecalled(entry.id)) return this.#options.onMessage(entry);
+  async #take(entry: LogEntry): Promise<void> {
+    if (this.#given?.entry !== entry) this.#given = { entry, takers: new Set() };
+    const { takers } = this.#given;
+    const isRecall = entry.type === "RECALLED";
+    let failure: { thrown: unknown } | undefined;
+    for (const take of this.#handlers(isRecall ? "recalled" : "message")) {
+      if (takers.has(take)) continue;
+      if (!isRecall && this.#inbox.isRecalled(entry.id)) return;
+      try {
+        await take(entry as never);
+        takers.add(take);
+      } catch (thrown) {
+        failure ??= { thrown };
+      }
+    }
+    if (failure) throw failure.thrown;
+  }
+
+  /** The callback and the listeners of an event. */
+  #handlers<E extends keyof ChatEvents<C>>(event: E): Listener<ChatEvents<C>[E]>[] {
+    const name = `on${event.charAt(0).toUpperCase()}${event.slice(1)}` as keyof ClientOptions<C>;
+    const own = this.#options[name] as Listener<ChatEvents<C>[E]> | undefined;
+    const listeners = this.#listeners.get(event) as Set<Listener<ChatEvents<C>[E]>> | undefined;
+    return [...(own ? [own] : []), ...(listeners ?? [])];
+  }
+
+  /** Tells the application. An error that it throws is reported and stops nothing. */
+  #emit<E extends keyof ChatEvents<C>>(event: E, value: ChatEvents<C>[E]): void {
+    for (const handle of this.#handlers(event)) {
+      try {
+        void handle(value);
+      } catch (thrown) {
+        this.#tell(ChatError.because("handler", thrown));
+      }
+    }
   }
 
   async #dial(): Promise<void> {
@@ -355,6 +577,7 @@ export class ChatClient {
         opened: () => void this.#opened(),
         received: (frame) => this.#received(frame),
         ended: (why, last) => this.#ended(why, last),
+        debug: this.#debug,
       });
     } catch (error) {
       if (signal.aborted) return;
@@ -367,6 +590,8 @@ export class ChatClient {
     if (this.#connection === undefined) return;
     const { signal } = this.#session;
     this.#openedAt = this.#clock.now();
+    this.#hasOpened = true;
+    this.#reason = "";
     this.#outbox.connected(this.#connection);
     const resumes = this.#resumes;
     if (resumes) this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
@@ -386,12 +611,13 @@ export class ChatClient {
    * received older messages, so everything is read again.
    */
   async #look(signal: AbortSignal): Promise<void> {
-    const dropper = new Dropper(this.api, signal);
-    let page = await this.api.pull({ signal });
+    const api = this.#anyApi;
+    const dropper = new Dropper(api, signal);
+    let page = await api.pull({ signal });
     while (page.messages.length === 0) {
       await dropper.add(page);
       if (page.next === undefined) return;
-      page = await this.api.pull({ after: page.next, signal });
+      page = await api.pull({ after: page.next, signal });
     }
     if (signal.aborted) return;
     this.#begin(this.#clock.now(), CLOCK_SLACK_MS);
@@ -403,7 +629,7 @@ export class ChatClient {
   async #catchUp(resumes: boolean, signal: AbortSignal): Promise<void> {
     await this.#untilDone(async () => {
       const since = resumes ? this.#inbox.resumePoint : undefined;
-      await catchUp({ api: this.api, inbox: this.#inbox, since, recalls: this.#version === 2, signal });
+      await catchUp({ api: this.#anyApi, inbox: this.#inbox, since, recalls: this.#version === 2, signal });
     }, signal);
     if (!signal.aborted) this.#inbox.caughtUp();
   }
@@ -448,23 +674,16 @@ export class ChatClient {
       case "ERROR":
         if (!this.#outbox.refused(frame)) this.#tell(ChatError.of(frame));
         return;
-      default:
-        this.#guard(() => this.#signalled(frame));
-    }
-  }
-
-  #signalled(frame: Notification | Signal): void {
-    switch (frame.type) {
       case "NOTIFICATION":
-        return this.#options.onNotification?.(frame);
+        return this.#emit("notification", frame);
       case "READ":
-        return this.#options.onRead?.(frame);
+        return this.#emit("read", frame);
       case "TYPING":
-        return this.#options.onTyping?.(frame);
+        return this.#emit("typing", frame);
       case "INVITATION":
-        return this.#options.onInvitation?.(frame);
+        return this.#emit("invitation", frame);
       case "GROUP":
-        return this.#options.onGroup?.(frame);
+        return this.#emit("group", frame);
     }
   }
 
@@ -484,7 +703,7 @@ export class ChatClient {
     // Connecting again would only replace another connection of the user.
     if (last !== undefined) return this.#setState("replaced");
     this.#dialLater();
-    if (!wasOpen) void this.#askForBan();
+    if (!wasOpen) void this.#askWhy();
   }
 
   /** Takes the error of any REST call. */
@@ -508,21 +727,43 @@ export class ChatClient {
   }
 
   /**
-   * WebSockets do not tell why a handshake failed. If the user is banned, a REST call is refused too, and says so. This
-   * pull returns no message.
+   * WebSockets do not tell why a handshake failed. A REST call tells whether the user is banned, the token is refused,
+   * or the address is wrong. This pull returns no message.
    */
-  async #askForBan(): Promise<void> {
-    if (this.#asksForBan) return;
-    this.#asksForBan = true;
-    const pull = this.api.pull({ after: firstIdAt(Infinity), signal: this.#life.signal });
-    // A ban was already handled. Other errors come with the next attempt to connect too.
-    await pull.catch(() => {});
-    this.#asksForBan = false;
+  async #askWhy(): Promise<void> {
+    if (this.#asksWhy) return;
+    this.#asksWhy = true;
+    const { signal } = this.#life;
+    const error = await this.api.pull({ after: firstIdAt(Infinity), signal }).then(() => undefined, (error) => error);
+    this.#asksWhy = false;
+    const reason = this.#reasonOf(error);
+    if (signal.aborted || this.#connection?.isOpen || reason === undefined || reason.message === this.#reason) return;
+    this.#reason = reason.message;
+    this.#tell(reason);
+  }
+
+  /** The reason why handshakes fail, by the answer to a REST call. Undefined if that tells nothing, or was handled. */
+  #reasonOf(error: unknown): ChatError | undefined {
+    if (!(error instanceof ChatError)) {
+      // One handshake may fail by chance.
+      if (this.#dialledAt === undefined || this.#attempt < 2 || this.#hasOpened) return undefined;
+      return new ChatError("address", `${this.#socketUrl} accepts no WebSocket: check socketUrl and the allowed origins`);
+    }
+    const { code, status, message } = error;
+    if (code === "unauthorized" || code === "forbidden") {
+      return new ChatError(code, `the server refuses the token: ${message}`, { status });
+    }
+    if (code === "not_found" || code === "rejected" || (code === "network" && status !== undefined)) {
+      return new ChatError("address", `${this.#url} is no chat server: check the option url`, { status });
+    }
+    if (code !== "network") return undefined;
+    return new ChatError(code, `${this.#url} does not answer: check the network, the option url and the allowed origins`);
   }
 
   #dialLater(): void {
     if (this.#isClosed()) return;
     const ms = backoffMs(this.#timing.backoff, this.#attempt++, this.#random);
+    this.#debug?.(`connects again in ${Math.round(ms)} ms`);
     this.#wait = this.#clock.after(ms, () => void this.#dial());
     this.#setState("waiting");
   }
@@ -532,29 +773,25 @@ export class ChatClient {
   }
 
   #tell(error: ChatError): void {
-    try {
-      this.#options.onError?.(error);
-    } catch (thrown) {
-      // There is no handler left for this error, so it becomes an uncaught error.
-      queueMicrotask(() => {
-        throw thrown;
-      });
+    // Its text may be of the application, so it may have a token.
+    this.#debug?.(`error ${error.code}`);
+    for (const handle of this.#handlers("error")) {
+      try {
+        void handle(error);
+      } catch (thrown) {
+        // There is no handler left for this error, so it becomes an uncaught error.
+        (globalThis.queueMicrotask ?? setTimeout)(() => {
+          throw thrown;
+        });
+      }
     }
   }
 
   #setState(state: State): void {
     if (this.#state === state || this.#isClosed()) return;
     this.#state = state;
-    this.#guard(() => this.#options.onState?.(state));
-  }
-
-  /** Calls the application. An error that it throws is reported and stops nothing. */
-  #guard(call: () => void): void {
-    try {
-      call();
-    } catch (thrown) {
-      this.#tell(ChatError.because("handler", thrown));
-    }
+    this.#debug?.(`is ${state}`);
+    this.#emit("state", state);
   }
 
   #isClosed(): boolean {
@@ -562,7 +799,6 @@ export class ChatClient {
   }
 }
 
-/** 128 random bits. `crypto.randomUUID` exists only on pages served over https. */
-function randomId(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+function closed(): ChatError {
+  return new ChatError("closed", "the client was closed");
 }

@@ -5,6 +5,8 @@ import { backoffMs, sleep, type Backoff, type Clock } from "./clock.js";
 export interface DeliverySettings<Entry> {
   /** The callback of the application. If it throws or rejects, the application does not have the entry. */
   take: (entry: Entry) => void | Promise<void>;
+  /** Called with an entry that is given no more, although the application does not have it. */
+  dropped: (entry: Entry) => void;
   /** Called with what `take` threw. It must not throw. */
   failed: (thrown: unknown) => void;
   /** The waits before an entry is given again. */
@@ -36,14 +38,14 @@ export class Delivery<Entry> {
   }
 
   async #untilTaken(entry: Entry): Promise<void> {
-    const { take, failed, backoff, clock, random, signal } = this.#settings;
+    const { take, failed, dropped, backoff, clock, random, signal } = this.#settings;
     for (let attempt = 0; ; attempt++) {
       try {
         return await take(entry);
       } catch (thrown) {
         failed(thrown);
       }
-      if (signal.aborted) return;
+      if (signal.aborted) return dropped(entry);
       await sleep(clock, backoffMs(backoff, attempt, random), signal);
     }
   }

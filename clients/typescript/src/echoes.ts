@@ -30,7 +30,8 @@ export class Echoes {
     return () => {
       alike.sends -= 1;
       if (alike.sends > 0) return [];
-      this.#sends.delete(key);
+      // After a release, another one may have this key.
+      if (this.#sends.get(key) === alike) this.#sends.delete(key);
       return alike.held;
     };
   }

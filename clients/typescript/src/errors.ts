@@ -10,6 +10,7 @@ import type { ErrorFrame } from "./protocol.js";
  * - `not_found`, `rejected`: any other refusal of a REST call; see `status`.
  * - `unavailable`: the service failed or is too busy. A repeat may succeed. `retryAfterMs` says when, if it is known.
  * - `network`: no answer came.
+ * - `address`: something answers at the address, but not a chat server: the option `url` or `socketUrl` is wrong.
  * - `token`: the application's `token` callback failed or took too long.
  * - `token_expired`: the token expired while its connection was open. The client connects again with a new one.
  * - `too_many_connections`: the user opened more connections than allowed, and this one was the oldest. The client does
@@ -21,6 +22,8 @@ import type { ErrorFrame } from "./protocol.js";
  *   client repeats sends. They reject with this code only if they were refused until they were given up.
  * - `request_id_reused`: another send of the user has the same `requestId`. Nothing was stored. Send with a new one.
  * - `unacknowledged`: a send was not acknowledged while repeating it was safe. It may or may not have been accepted.
+ * - `sent_elsewhere`: another tab has sent this message of the `store`. Its `onMessage` has it, or the history.
+ * - `store`: the `store` failed. The client continues without it.
  * - `handler`: the application's `onMessage`, `onState` or another handler threw.
  * - `closed`: the client was closed.
  * Codes of `ERROR` frames that a later server may add are passed on unchanged.
@@ -33,6 +36,7 @@ export type ErrorCode =
   | "rejected"
   | "unavailable"
   | "network"
+  | "address"
   | "token"
   | "token_expired"
   | "too_many_connections"
@@ -41,13 +45,15 @@ export type ErrorCode =
   | "rate_limited"
   | "request_id_reused"
   | "unacknowledged"
+  | "sent_elsewhere"
+  | "store"
   | "handler"
   | "closed"
   | (string & {});
 
 /** What else is known about an error. */
 interface Details {
-  status?: number;
+  status?: number | undefined;
   /** As the server sends it, so it may be anything. */
   retryAfterMs?: unknown;
   until?: unknown;

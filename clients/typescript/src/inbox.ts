@@ -63,7 +63,7 @@ export class Inbox {
   knows(ids: Iterable<string>): void {
     const sorted = [...ids].sort();
     for (const id of sorted) this.#seen.add(id);
-    const greatest = sorted.at(-1);
+    const greatest = sorted[sorted.length - 1];
     if (greatest !== undefined) this.startAt(this.#before(greatest));
   }
 
@@ -103,7 +103,8 @@ export class Inbox {
     const { clock, timing } = this.#settings;
     const dueAt = clock.now() + (this.#complete ? timing.orderMs : timing.holdMs);
     const place = placeOf(entry);
-    const index = this.#held.findLastIndex((held) => held.place <= place) + 1;
+    let index = this.#held.length;
+    while (index > 0 && this.#held[index - 1]!.place > place) index -= 1;
     this.#held.splice(index, 0, { entry, place, dueAt });
     this.#giveDue();
   }
@@ -135,10 +136,19 @@ export class Inbox {
     this.#alarm?.cancel();
   }
 
+  /** The application has refused this entry, and is not asked again. The next resumption reads and delivers it. */
+  forget(entry: LogEntry): void {
+    (entry.type === "RECALLED" ? this.#recalled : this.#seen).delete(entry.id);
+    const place = placeOf(entry);
+    if (this.#position > place) this.#position = place;
+    if (this.#highest > place) this.#highest = place;
+  }
+
   /** Delivers entries that have waited long enough, and older ones. */
   #giveDue(): void {
     const { clock } = this.#settings;
-    const last = this.#held.findLast(({ dueAt }) => dueAt <= clock.now());
+    const due = this.#held.filter(({ dueAt }) => dueAt <= clock.now());
+    const last = due[due.length - 1];
     if (last !== undefined) this.#giveHeld(({ place }) => place <= last.place);
     this.#alarm?.cancel();
     if (this.#held.length === 0) return;

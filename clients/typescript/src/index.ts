@@ -8,12 +8,22 @@ export {
   type Page,
   type PullOptions,
 } from "./api.js";
-export { ChatClient, type ClientOptions, type SendOptions, type State } from "./client.js";
+export {
+  ChatClient,
+  type ChatEvents,
+  type ClientOptions,
+  type Listener,
+  type Outgoing,
+  type SendOptions,
+  type State,
+} from "./client.js";
 export type { Backoff, Clock, Timer } from "./clock.js";
-export type { WebSocketConstructor } from "./connection.js";
+export type { WebSocketConstructor, WebSocketLike } from "./connection.js";
 export { ChatError, type ErrorCode } from "./errors.js";
+export type { ChatStore, Unsent } from "./kept.js";
 export type { Receipt } from "./outbox.js";
 export type {
+  AnyContent,
   Content,
   Conversation,
   ConversationAddress,
@@ -33,6 +43,7 @@ export type {
   RecalledFrame,
   RecalledGroupMessage,
   RecalledPrivateMessage,
+  Sendable,
   TypingFrame,
   Version,
 } from "./protocol.js";

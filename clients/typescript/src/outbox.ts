@@ -29,6 +29,11 @@ export interface OutboxSettings {
   timing: Timing;
   clock: Clock;
   random: () => number;
+  /**
+   * Called before the first attempt of a send. Resolves with the time of its first attempt, which may have been made
+   * before a reload, or undefined if it was sent elsewhere. Never rejects.
+   */
+  begin?: ((requestId: string, now: number) => Promise<number | undefined>) | undefined;
   /** Called when sends begin to wait, because the user has sent too much. */
   limited: (error: ChatError) => void;
 }
@@ -44,6 +49,8 @@ interface Pending {
   /** The last refusal, if no attempt may have been accepted. */
   refusal?: ChatError | undefined;
   sentAt: number;
+  /** Whether the first attempt may be made, if `begin` must be asked. */
+  begun?: "asked" | "yes";
   retry?: Timer;
   expiry?: Timer;
   resolve(receipt: Receipt): void;
@@ -188,6 +195,7 @@ export class Outbox {
     const { clock, timing } = this.#settings;
     const transport = this.#transport;
     if (transport === undefined || this.#limit !== undefined || this.#underWay.size >= this.#room) return;
+    if (this.#settings.begin && pending.begun !== "yes") return this.#begin(pending);
     this.#underWay.add(pending);
     pending.expiry ??= clock.after(timing.idempotentMs, () => {
       pending.reject(pending.refusal ?? unacknowledged());
@@ -198,6 +206,23 @@ export class Outbox {
     this.#repeatAfter(pending, timing.ackMs * 2 ** Math.min(pending.attempts, 3), true);
     pending.attempts += 1;
     transport.send(pending.text);
+  }
+
+  /** Asks whether the first attempt may be made, and makes it. */
+  #begin(pending: Pending): void {
+    const { begin, clock, timing } = this.#settings;
+    if (begin === undefined || pending.begun === "asked") return;
+    pending.begun = "asked";
+    void begin(pending.requestId, clock.now()).then((firstAt) => {
+      if (this.#byRequest.get(pending.requestId) !== pending) return;
+      if (firstAt === undefined) return pending.reject(new ChatError("sent_elsewhere", "another tab has sent it"));
+      const leftMs = firstAt + timing.idempotentMs - clock.now();
+      // The clock may have been set back, so a time in the future says nothing.
+      if (leftMs <= 0 || leftMs > timing.idempotentMs) return pending.reject(unacknowledged());
+      pending.begun = "yes";
+      pending.expiry = clock.after(leftMs, () => pending.reject(pending.refusal ?? unacknowledged()));
+      this.#transmit(pending);
+    });
   }
 
   #repeatAfter(pending: Pending, ms: number, ifUnanswered = false): void {

@@ -9,32 +9,38 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 /** The content of a message: any JSON value but null. */
 export type Content = Exclude<Json, null>;
 
+/** What can be a content: a type of the application, for example an interface. */
+export type AnyContent = string | number | boolean | object;
+
+/** What a client of these contents can send. Without a type of its own, it also takes the interfaces of others. */
+export type Sendable<C extends AnyContent> = Content extends C ? C | object : C;
+
 /** A private message. */
-export interface PrivateMessage {
+export interface PrivateMessage<C extends AnyContent = Content> {
   type: "unicast";
   /** A ULID: unique, and sorted by time. */
   id: string;
   senderId: string;
   receiverId: string;
-  content: Content;
+  content: C;
   /** When the message reached the server, in milliseconds since the Unix epoch. */
   timestamp: number;
 }
 
 /** A message to a group. */
-export interface GroupMessage {
+export interface GroupMessage<C extends AnyContent = Content> {
   type: "multicast";
   /** A ULID: unique, and sorted by time. */
   id: string;
   senderId: string;
   groupId: string;
-  content: Content;
+  content: C;
   /** When the message reached the server, in milliseconds since the Unix epoch. */
   timestamp: number;
 }
 
 /** A message to the user, or in version 2 also one from the user. */
-export type Message = PrivateMessage | GroupMessage;
+export type Message<C extends AnyContent = Content> = PrivateMessage<C> | GroupMessage<C>;
 
 interface Recalled {
   /** A recalled message has no content any more. */
@@ -50,14 +56,17 @@ export interface RecalledPrivateMessage extends Omit<PrivateMessage, "content">,
 export interface RecalledGroupMessage extends Omit<GroupMessage, "content">, Recalled {}
 
 /** A message in a history. If it has `recalledAt`, it was recalled. */
-export type HistoryMessage = (Message & { recalledAt?: never }) | RecalledPrivateMessage | RecalledGroupMessage;
+export type HistoryMessage<C extends AnyContent = Content> =
+  | (Message<C> & { recalledAt?: never })
+  | RecalledPrivateMessage
+  | RecalledGroupMessage;
 
 /** The conversation with another user, or that of a group. */
 export type ConversationAddress = { userId: string } | { groupId: string };
 
-interface ConversationState {
+interface ConversationState<C extends AnyContent> {
   /** The last message. Left out if nothing was said. */
-  last?: HistoryMessage;
+  last?: HistoryMessage<C>;
   /** The number of messages of others after `readUntil`, 0 to 100. */
   unread: number;
   /** There may be more unread messages than were counted. */
@@ -67,7 +76,7 @@ interface ConversationState {
 }
 
 /** A conversation with a friend. */
-export interface PrivateConversation extends ConversationState {
+export interface PrivateConversation<C extends AnyContent = Content> extends ConversationState<C> {
   type: "unicast";
   userId: string;
   /** The last message that the friend has read. */
@@ -75,14 +84,14 @@ export interface PrivateConversation extends ConversationState {
 }
 
 /** A conversation of a group. */
-export interface GroupConversation extends ConversationState {
+export interface GroupConversation<C extends AnyContent = Content> extends ConversationState<C> {
   type: "multicast";
   groupId: string;
   name: string;
 }
 
 /** A conversation in the list of conversations. */
-export type Conversation = PrivateConversation | GroupConversation;
+export type Conversation<C extends AnyContent = Content> = PrivateConversation<C> | GroupConversation<C>;
 
 /** A notification of the host application to online users. It is never stored and never repeated. */
 export interface Notification {

@@ -14,6 +14,11 @@ export class Seen {
     return this.#ids.has(id);
   }
 
+  /** Forgets an id, as if it never came. */
+  delete(id: string): void {
+    this.#ids.delete(id);
+  }
+
   /** Remembers an id. Returns false if it is known. The oldest id is forgotten if there is no more room. */
   add(id: string): boolean {
     if (this.#ids.has(id)) return false;

@@ -28,6 +28,12 @@ export function encode(to: Address, content: Content, requestId: string): string
   return text;
 }
 
+/** The bytes of a text in UTF-8. Some versions of React Native have no TextEncoder. */
 function bytesOf(text: string): number {
-  return new TextEncoder().encode(text).length;
+  let bytes = 0;
+  for (const character of text) {
+    const code = character.codePointAt(0) ?? 0;
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  }
+  return bytes;
 }

@@ -4,10 +4,12 @@ import type { Backoff } from "./clock.js";
 
 /** The waits of a client. The defaults suit API Gateway, which ends a connection after 10 idle minutes. */
 export interface Timing {
-  /** How often an open connection is pinged. A ping causes no function call. */
+  /** A connection on which nothing was sent for this long is pinged. A ping causes no function call. */
   pingEveryMs: number;
-  /** After this long without a frame, the server is probed for one. Pings are never answered. */
+  /** After this long without a frame, a probe replaces the ping. Pings are never answered. */
   silenceMs: number;
+  /** When a page is shown again after this long without a frame, the server is probed. */
+  hiddenMs: number;
   /** A connection that does not answer within this time is dead. */
   answerMs: number;
   /** The time limit of a handshake. */
@@ -37,8 +39,11 @@ export interface Timing {
 }
 
 export const DEFAULT_TIMING: Timing = {
-  pingEveryMs: 60_000,
-  silenceMs: 300_000,
+  // Browsers let timers of hidden pages wait for another minute.
+  pingEveryMs: 510_000,
+  // The time of two pings, so that a probe replaces the second.
+  silenceMs: 1_020_000,
+  hiddenMs: 60_000,
   answerMs: 10_000,
   handshakeMs: 15_000,
   requestMs: 30_000,
@@ -49,7 +54,7 @@ export const DEFAULT_TIMING: Timing = {
   holdMs: 10_000,
   orderMs: 100,
   settleMs: 20_000,
-  pullEveryMs: 600_000,
+  pullEveryMs: 1_800_000,
   overlapMs: 660_000,
   typingEveryMs: 3_000,
 };

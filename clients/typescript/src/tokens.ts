@@ -48,11 +48,19 @@ export class Tokens {
       const deadline = clock.after(answerMs, () => reject(new Error("no token came in time")));
       const cancel = () => deadline.cancel();
       signal.addEventListener("abort", cancel);
-      const answered = Promise.resolve().then(ask).then(resolve, reject);
+      const answered = Promise.resolve().then(ask).then(checked).then(resolve, reject);
       void answered.then(() => {
         cancel();
         signal.removeEventListener("abort", cancel);
       });
     });
   }
+}
+
+/** Returns the answer of the application if it may be a token. Otherwise says what is wrong with it. */
+function checked(answer: unknown): string {
+  if (!answer) throw new Error("the option token returned no token");
+  // A WebSocket carries the token as a subprotocol, which has these characters only.
+  if (typeof answer === "string" && /^[\w.!#$%&'*+^`|~-]+$/.test(answer)) return answer;
+  throw new Error("the option token must return the JWT alone, without Bearer, quotes and spaces");
 }

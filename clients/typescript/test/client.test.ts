@@ -313,7 +313,8 @@ test("each connection has a new token, and waits grow until one is stable", asyn
   world.sockets.last.end();
   await world.clock.pass(500);
   assert.equal(world.sockets.all.length, 11);
-  assert.equal(new Set(world.codes).size, 1);
+  assert.deepEqual(new Set(world.codes), new Set(["network", "address"]));
+  assert.equal(world.codes.filter((code) => code === "address").length, 1);
 });
 
 for (const [way, token] of [
@@ -823,7 +824,7 @@ test("handshakes that fail for another reason are repeated, and one question at 
   world.sockets.last.end();
   await world.clock.pass(4_000);
   assert.deepEqual([world.sockets.all.length, world.asked().length], [5, 1]);
-  assert.deepEqual(new Set(world.codes), new Set(["network"]));
+  assert.deepEqual(new Set(world.codes), new Set(["network", "forbidden"]));
   world.instead = () => undefined;
   await world.opened();
   assert.equal(world.client.state, "online");
@@ -1282,12 +1283,215 @@ async function assertOver(world: World): Promise<void> {
   assert.equal(world.states.at(-1), "closed");
 }
 
-test("a client closed before connect never connects", async () => {
+test("a client closed before connect connects later", async () => {
   const world = new World();
   await assertOver(world);
+  await world.connected();
+  assert.equal(world.client.state, "online");
+  await assertOver(world);
+});
+
+test("a client connects after close, as under StrictMode", async () => {
+  const world = new World();
   world.client.connect();
+  const closed = world.client.close();
+  world.client.connect();
+  await closed;
+  await world.dialled();
+  await world.opened();
+  assert.equal(world.sockets.all.length, 1);
+  assert.deepEqual(world.states, ["connecting", "closed", "connecting", "catching_up", "online"]);
+  assert.notEqual(world.client.close(), closed);
+  await assertOver(world);
+});
+
+test("after close and connect, nothing is lost and nothing comes twice", async () => {
+  const world = await World.online();
+  await world.push(message(1));
+  const old = world.sockets.last;
+  await world.closed();
+  const sent = world.client.sendToUser("ann", "too early");
+  await assert.rejects(sent, { code: "closed" });
+  world.log.push(message(1), message(2));
+  old.say(message(9));
+  await world.connected();
+  assert.deepEqual(numbers(world.given), [1, 2]);
+  const send = world.client.sendToUser("ann", "now");
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ACK", requestId, id: idOf(3), timestamp: EPOCH_MS });
+  assert.equal((await send).id, idOf(3));
+  await assertOver(world);
+});
+
+test("a message that the application refused until close comes again after connect", async () => {
+  let refuses = true;
+  const given: Message[] = [];
+  const world = await World.online({
+    onMessage: (one) => {
+      if (refuses) throw new Error("not yet");
+      given.push(one);
+    },
+  });
+  await world.push(message(1));
+  await world.push(message(2));
+  await world.closed();
+  refuses = false;
+  world.log.push(message(1), message(2));
+  await world.connected();
+  assert.deepEqual(numbers(given), [1, 2]);
+  await assertOver(world);
+});
+
+test("a send that was refused by close does not end the hold of the same content later", async () => {
+  const world = await World.online();
+  const first = world.client.sendToUser("ann", "same");
+  void world.client.close();
+  world.client.connect();
+  const second = world.client.sendToUser("ann", "same");
+  await assert.rejects(first, { code: "closed" });
+  await world.dialled();
+  await world.opened();
+  const own = { ...message(5, "same"), senderId: "ben", receiverId: "ann" };
+  world.sockets.last.say(own);
+  await world.clock.pass(1_000);
+  const { requestId } = world.sockets.last.requests[0]!;
+  world.sockets.last.say({ type: "ACK", requestId, id: own.id, timestamp: own.timestamp });
+  await second;
+  await world.clock.pass(1_000);
+  assert.deepEqual(world.given, []);
+  await world.closed();
+});
+
+test("listeners get what the callback gets, and end with off", async () => {
+  const world = new World();
+  const [a, b]: [Message[], Message[]] = [[], []];
+  const states: State[] = [];
+  const toB = (one: Message) => void b.push(one);
+  const endA = world.client.on("message", (one) => void a.push(one));
+  world.client.on("message", toB);
+  world.client.on("state", (state) => void states.push(state));
+  await world.connected();
+  await world.push(message(1));
+  await world.clock.pass(TIMING.orderMs);
+  endA();
+  await world.push(message(2));
+  await world.clock.pass(TIMING.orderMs);
+  world.client.off("message", toB);
+  await world.push(message(3));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual([numbers(world.given), numbers(a), numbers(b)], [[1, 2, 3], [1], [1, 2]]);
+  assert.deepEqual(states, world.states);
+  await world.closed();
+});
+
+test("a message is given again only to the listener that threw", async () => {
+  const world = new World();
+  let failures = 2;
+  const later: Message[] = [];
+  world.client.on("message", () => {
+    if (failures-- > 0) throw new Error("not yet");
+  });
+  world.client.on("message", (one) => void later.push(one));
+  await world.connected();
+  await world.push(message(1));
+  await world.clock.pass(2_000);
+  await world.push(message(2));
+  await world.clock.pass(TIMING.orderMs);
+  assert.deepEqual([numbers(world.given), numbers(later)], [[1, 2], [1, 2]]);
+  assert.deepEqual(world.codes, ["handler", "handler"]);
+  assert.equal(failures, -2);
+  await world.closed();
+});
+
+test("a listener that throws does not stop the others", async () => {
+  const world = await World.online();
+  const seen: string[] = [];
+  world.client.on("notification", () => {
+    throw new Error("no");
+  });
+  world.client.on("notification", ({ notificationType }) => void seen.push(notificationType));
+  world.sockets.last.say({ type: "NOTIFICATION", notificationType: "sale", content: 1 });
+  assert.deepEqual([seen, world.codes], [["sale"], ["handler"]]);
+  await world.closed();
+});
+
+test("debug says what the client does, without tokens and contents", async () => {
+  const lines: string[] = [];
+  const world = await World.online({ debug: (line) => lines.push(line), token: () => "SECRET-TOKEN" });
+  const send = world.client.sendToUser("ann", { text: "SECRET-CONTENT" }, { requestId: "r1" });
+  world.sockets.last.say({ type: "ACK", requestId: "r1", id: idOf(1), timestamp: EPOCH_MS });
+  await send;
+  await world.push(message(2, "SECRET-CONTENT"));
+  world.sockets.last.end();
+  await world.closed();
+  const text = lines.join("\n");
+  for (const part of ["is connecting", "GET /api/message: status 200", "requestId=r1", "type=ACK", "connects again in", "is closed"]) {
+    assert(text.includes(part), `${part}: ${text}`);
+  }
+  assert(!text.includes("SECRET"), text);
+});
+
+// Why nothing connects.
+
+for (const [what, answer, code, text] of [
+  ["a refused token", { status: 401, json: { detail: "it has expired" } }, "unauthorized", /refuses the token: it has/],
+  ["an address of something else", { status: 404, text: "<html>" }, "address", /is no chat server: check the option url/],
+  ["a page instead of an answer", { text: "<html>" }, "address", /chat\.example\.com is no chat server/],
+] as const) {
+  test(`${what} is told once`, async () => {
+    const world = new World();
+    world.instead = () => answer;
+    world.client.connect();
+    for (let n = 0; n < 4; n++) {
+      await world.dialled();
+      world.sockets.last.end();
+      await world.clock.pass(10_000);
+    }
+    const told = world.errors.filter((error) => error.code === code);
+    assert.equal(told.length, 1, world.codes.join());
+    assert.match(told[0]!.message, text);
+    await world.closed();
+  });
+}
+
+test("an address without an answer is told", async () => {
+  const world = new World();
+  world.instead = () => Promise.reject(new TypeError("fetch failed"));
+  world.client.connect();
+  await world.dialled();
+  world.sockets.last.end();
   await settle();
-  assert.equal(world.sockets.all.length, 0);
+  assert.match(world.errors.map(({ message }) => message).join(), /chat\.example\.com does not answer/);
+  await world.closed();
+});
+
+test("an option without sense is refused at once", () => {
+  const options = { url: "https://chat.example.com", webSocket: new FakeSockets().constructorFor };
+  assert.throws(() => new ChatClient({ ...options } as unknown as ClientOptions), /option token/);
+  assert.throws(() => new ChatClient({ ...options, url: "chat.example.com", token: () => "t" }), /http or https/);
+});
+
+test("a page that is shown again looks whether a silent connection is alive", async (context) => {
+  const page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  Object.assign(globalThis, { document: page });
+  context.after(() => delete (globalThis as { document?: unknown }).document);
+  const show = () => page.dispatchEvent(new Event("visibilitychange"));
+  const world = await World.online();
+  await world.clock.pass(59_000);
+  show();
+  assert.equal(world.sockets.last.probes, 0, "it was heard a moment ago");
+  await world.clock.pass(1_000);
+  page.visibilityState = "hidden";
+  show();
+  assert.equal(world.sockets.last.probes, 0, "it is hidden");
+  page.visibilityState = "visible";
+  show();
+  assert.equal(world.sockets.last.probes, 1);
+  world.sockets.last.end();
+  assert.equal(world.client.state, "waiting");
+  show();
+  assert.equal(world.client.state, "connecting");
+  await world.closed();
 });
 
 test("a client closed while it requests a token opens no connection", async () => {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Connection } from "../src/connection.js";
 import type { ServerFrame, Version } from "../src/protocol.js";
-import { DEFAULT_TIMING } from "../src/timing.js";
+import { DEFAULT_TIMING, type Timing } from "../src/timing.js";
 import { FakeSockets, message } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
@@ -11,7 +11,7 @@ const TIMING = { ...DEFAULT_TIMING, pingEveryMs: 60, silenceMs: 300, answerMs: 1
 const PROBED = { type: "ERROR", code: "bad_request", message: "receiverId is missing", requestId: "client-probe" };
 
 /** A connection under test, and its events. */
-function dialled(version: Version = 2) {
+function dialled(version: Version = 2, timing: Partial<Timing> = {}) {
   const clock = new FakeClock();
   const sockets = new FakeSockets();
   const frames: ServerFrame[] = [];
@@ -20,7 +20,7 @@ function dialled(version: Version = 2) {
     url: "wss://chat.example.com/ws",
     token: "t",
     version,
-    timing: TIMING,
+    timing: { ...TIMING, ...timing },
     clock,
     webSocket: sockets.constructorFor,
     opened: () => said.push("opened"),
@@ -30,8 +30,8 @@ function dialled(version: Version = 2) {
   return { connection, clock, socket: sockets.last, frames, said };
 }
 
-function opened() {
-  const all = dialled();
+function opened(timing: Partial<Timing> = {}) {
+  const all = dialled(2, timing);
   all.socket.open();
   return all;
 }
@@ -86,6 +86,39 @@ test("an open connection is pinged", async () => {
   assert.equal(socket.pings, 0);
   await clock.pass(121);
   assert.equal(socket.pings, 3);
+});
+
+test("a connection on which frames are sent needs no ping", async () => {
+  const { connection, clock, socket } = opened({ pingEveryMs: 510_000, silenceMs: 3_600_000 });
+  for (let n = 0; n < 3; n++) {
+    await clock.pass(400_000);
+    connection.send('{"a":1}');
+  }
+  assert.equal(socket.pings, 0);
+  // A timer of a hidden page may be late by a minute, and the gateway waits for ten.
+  await clock.pass(540_000);
+  assert.equal(socket.pings, 1);
+});
+
+test("an idle connection costs a ping, a probe and its answer in 17 minutes, as docs/clients.md says", async () => {
+  const { clock, socket, said } = opened(DEFAULT_TIMING);
+  const sent: string[] = [];
+  for (let second = 1; second <= 2_040; second++) {
+    await clock.pass(1_000);
+    for (const { type, requestId } of socket.sent.splice(0)) {
+      sent.push(`${second} ${requestId ?? type}`);
+      if (requestId !== undefined) socket.say(PROBED);
+    }
+  }
+  assert.deepEqual(sent, ["510 ping", "1020 client-probe", "1530 ping", "2040 client-probe"]);
+  assert.deepEqual(said, ["opened"]);
+});
+
+test("a machine that has slept looks whether the connection is alive", async () => {
+  const { clock, socket } = opened({ pingEveryMs: 510_000, silenceMs: 3_600_000 });
+  await clock.sleep(180_000);
+  await clock.pass(30_000);
+  assert.deepEqual([socket.probes, socket.pings], [1, 0]);
 });
 
 test("a silent connection is probed, and ends without an answer", async () => {

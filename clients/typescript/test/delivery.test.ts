@@ -12,18 +12,20 @@ function delivery(take: (message: Message) => void | Promise<void> = () => {}) {
   const end = new AbortController();
   const given: Message[] = [];
   const failures: unknown[] = [];
+  const dropped: Message[] = [];
   const these = new Delivery<Message>({
     take: (one) => {
       given.push(one);
       return take(one);
     },
+    dropped: (one) => void dropped.push(one),
     failed: (thrown) => failures.push(thrown),
     backoff: { baseMs: 100, maxMs: 400 },
     clock,
     random: () => 1,
     signal: end.signal,
   });
-  return { delivery: these, clock, end, given, failures };
+  return { delivery: these, clock, end, given, failures, dropped };
 }
 
 test("messages are given one at a time and in order", async () => {
@@ -65,12 +67,13 @@ for (const [way, fail] of [
 }
 
 test("after the abort a failed message is given once more only", async () => {
-  const { delivery: these, clock, end, given } = delivery(() => { throw new Error("never"); });
+  const { delivery: these, clock, end, given, dropped } = delivery(() => { throw new Error("never"); });
   void these.give(message(1));
   void these.give(message(2));
   await settle();
   end.abort();
   await these.settled();
   assert.deepEqual(numbers(given), [1, 1, 2]);
+  assert.deepEqual(numbers(dropped), [1, 2]);
   assert.equal(clock.pending, 0);
 });

@@ -301,10 +301,29 @@ describe("the client and the local stack", { concurrency: true }, () => {
   }
 
   test("only a valid token connects", async () => {
-    const tokens = ["forged", tokenOf("ann4", -60), tokenOf("ann4")];
-    const ann = await new Person("ann4", { token: () => tokens.shift() ?? tokenOf("ann4") }).online();
-    assert.deepEqual(ann.errors.map(({ code }) => code), ["network", "network"]);
-    await ann.client.close();
+    for (const wrong of ["forged", tokenOf("ann4", -60)]) {
+      let token = wrong;
+      const ann = new Person("ann4", { token: () => token });
+      ann.client.connect();
+      await until(() => ann.errors.some(({ code }) => code === "unauthorized"));
+      assert.deepEqual(new Set(ann.errors.map(({ code }) => code)), new Set(["network", "unauthorized"]));
+      token = tokenOf("ann4");
+      await ann.online();
+      await ann.client.close();
+    }
+  });
+
+  test("a wrong address is told", async () => {
+    const wrong: [string, string, RegExp][] = [
+      [stack.internalUrl, "address", /check the option url/],
+      ["http://127.0.0.1:9", "network", /127\.0\.0\.1:9 does not answer/],
+    ];
+    for (const [url, code, text] of wrong) {
+      const ann = new Person("ann4", { url });
+      ann.client.connect();
+      await until(() => ann.errors.some((error) => error.code === code && text.test(error.message)));
+      await ann.client.close();
+    }
   });
 
   test("an expired token is renewed while connected, and the send arrives", async () => {

@@ -36,10 +36,10 @@ test("the package can be installed and imported, and has its types", { timeout: 
   for (const name of ["README.md", "package.json", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {
     assert(names.includes(name), name);
   }
-  assert(names.every((name: string) => /^(README\.md|package\.json|(dist|src)\/)/.test(name)), names.join(" "));
+  assert(names.every((name: string) => /^(README\.md|REFERENCE\.md|package\.json|(dist|src|react|store)\/)/.test(name)), names.join(" "));
 
   await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
-  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", filename], { cwd: folder });
+  await run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", filename], { cwd: folder });
   const program = 'import * as all from "serverless-chat-client"; console.log(Object.keys(all).join());';
   const imported = await run(process.execPath, ["--input-type=module", "--eval", program], { cwd: folder });
   assert.equal(imported.stdout, "ChatApi,ChatClient,ChatError\n");

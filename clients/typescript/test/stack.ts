@@ -21,8 +21,8 @@ export interface Stack {
 
 /** Starts a local stack. Resolves when it is ready. */
 export async function startStack(options: string[] = [], environment: Record<string, string> = {}): Promise<Stack> {
-  const free = ["--public-port", "0", "--internal-port", "0", "--dynamodb-port", "0"];
-  const child = spawn(PROGRAM, [...free, ...options], {
+  const ports = ["--public-port", "--internal-port", "--dynamodb-port"].filter((name) => !options.includes(name));
+  const child = spawn(PROGRAM, [...ports.flatMap((name) => [name, "0"]), ...options], {
     env: { PATH: process.env["PATH"], JWT_SECRET: SECRET, JWT_LEEWAY_SECONDS: "0", ...environment },
     stdio: ["ignore", "pipe", "ignore"],
   });

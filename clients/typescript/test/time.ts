@@ -49,6 +49,12 @@ export class FakeClock implements Clock {
     return this.#alarms.size;
   }
 
+  /** The machine sleeps: its clock goes on, and its timers do not. */
+  async sleep(ms: number): Promise<void> {
+    this.#now += ms;
+    for (const alarm of this.#alarms) alarm.at += ms;
+  }
+
   /** Lets time pass. Timers fire in order, and promises settle in between. */
   async pass(ms: number): Promise<void> {
     const end = this.#now + ms;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import type { ChatError } from "../src/errors.js";
 import { Tokens } from "../src/tokens.js";
 import { Later } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
@@ -74,3 +75,17 @@ test("no timer is left after the abort", async () => {
   end.abort();
   assert.equal(clock.pending, 0);
 });
+
+for (const [what, answer, text] of [
+  ["no token", undefined, /no token/],
+  ["an empty text", "", /no token/],
+  ["an object", { token: "t" }, /the JWT alone/],
+  ["a header", "Bearer t", /without Bearer/],
+  ["a text with a line break", "t\n", /quotes and spaces/],
+] as const) {
+  test(`${what} is named as the mistake`, async () => {
+    const { signal } = new AbortController();
+    const tokens = new Tokens({ ask: () => answer as string, clock: new FakeClock(), answerMs: 100, signal });
+    await assert.rejects(tokens.current(), (error: ChatError) => error.code === "token" && text.test(error.message));
+  });
+}

@@ -1,0 +1,206 @@
+/** What survives a reload: the client with a store in IndexedDB. */
+
+import "fake-indexeddb/auto";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ChatClient, type ChatError, type ChatStore, type ClientOptions, type Outgoing } from "../src/index.js";
+import { indexedDbStore } from "../src/store.js";
+import { EPOCH_MS, FakeFetch, FakeSockets, idOf, page, type FakeSocket } from "./fakes.js";
+import { FakeClock, until } from "./time.js";
+
+let users = 0;
+
+/** A store of a new user. */
+function newStore(): ChatStore {
+  return indexedDbStore(`user${++users}`);
+}
+
+/** A tab of a browser. Its network is controlled by the test, and its store is real. */
+class Tab {
+  readonly sockets = new FakeSockets();
+  readonly outgoing: Outgoing[] = [];
+  readonly errors: ChatError[] = [];
+  readonly client: ChatClient;
+
+  constructor(store: ChatStore, readonly clock = new FakeClock(), options: Partial<ClientOptions> = {}) {
+    this.client = new ChatClient({
+      url: "https://chat.example.com",
+      token: () => "t",
+      store,
+      webSocket: this.sockets.constructorFor,
+      fetch: new FakeFetch(() => page([])).fetch,
+      clock,
+      random: () => 1,
+      onOutgoing: (outgoing) => this.outgoing.push(outgoing),
+      onError: (error) => this.errors.push(error),
+      ...options,
+    });
+  }
+
+  async online(): Promise<FakeSocket> {
+    this.client.connect();
+    await until(() => this.sockets.all.length > 0);
+    this.sockets.last.open();
+    return this.sockets.last;
+  }
+
+  /** Waits for the first n sends on the network, and returns their contents. */
+  async sent(n: number): Promise<unknown[]> {
+    await until(() => this.sockets.last.requests.length >= n);
+    return this.sockets.last.requests.map(({ content }) => content);
+  }
+
+  acknowledge(requestId: unknown, n: number): void {
+    this.sockets.last.say({ type: "ACK", requestId, id: idOf(n), timestamp: EPOCH_MS + n });
+  }
+
+  async close(): Promise<void> {
+    const closed = this.client.close();
+    await this.clock.pass(1_000);
+    await closed;
+  }
+
+  /** The states of sends that were told, with their contents. */
+  get told(): string[] {
+    return this.outgoing.map(({ content, state, error }) => [content, state, error?.code].filter(Boolean).join(" "));
+  }
+}
+
+/** Sends, and does not wait. */
+function say(tab: Tab, content: string, requestId: string): void {
+  tab.client.sendToUser("ann", content, { requestId }).catch(() => {});
+}
+
+const kept = async (store: ChatStore) => (await store.unsent()).map(({ requestId }) => requestId);
+
+/** Waits until the store has these sends. */
+async function keeps(store: ChatStore, ids: string[]): Promise<void> {
+  for (const start = Date.now(); ; ) {
+    const now = await kept(store);
+    if (now.join() === ids.join()) return;
+    assert(Date.now() - start < 5_000, `${now} instead of ${ids}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+test("messages that were not sent survive a reload, with their ids and in order", async () => {
+  const store = newStore();
+  const before = new Tab(store);
+  say(before, "one", "r1");
+  say(before, "two", "r2");
+  await keeps(store, ["r1", "r2"]);
+  const after = new Tab(store);
+  const socket = await after.online();
+  say(after, "three", "r3");
+  assert.deepEqual(await after.sent(1), ["one"]);
+  after.acknowledge("r1", 1);
+  await after.sent(2);
+  after.acknowledge("r2", 2);
+  await after.sent(3);
+  after.acknowledge("r3", 3);
+  await keeps(store, []);
+  assert.deepEqual(socket.requests.map(({ requestId }) => requestId), ["r1", "r2", "r3"]);
+  assert.deepEqual(after.told, ["one sending", "two sending", "three sending", "one sent", "two sent", "three sent"]);
+  await after.close();
+});
+
+test("a message with a result is kept no more, and one that close has stopped is sent later", async () => {
+  const store = newStore();
+  const tab = new Tab(store);
+  await tab.online();
+  say(tab, "wrong", "r1");
+  await tab.sent(1);
+  tab.sockets.last.say({ type: "ERROR", code: "bad_request", message: "no", requestId: "r1" });
+  await keeps(store, []);
+  say(tab, "stopped", "r2");
+  await tab.sent(2);
+  await tab.close();
+  assert.deepEqual(tab.told, ["wrong sending", "wrong failed bad_request", "stopped sending", "stopped failed closed"]);
+  await keeps(store, ["r2"]);
+  const { length } = tab.sockets.all;
+  tab.client.connect();
+  await until(() => tab.sockets.all.length > length);
+  tab.sockets.last.open();
+  await tab.sent(1);
+  assert.equal(tab.sockets.last.requests[0]!["requestId"], "r2");
+  tab.acknowledge("r2", 2);
+  await keeps(store, []);
+  await tab.close();
+});
+
+test("a message that was tried is repeated for nine minutes, and not later", async () => {
+  const store = newStore();
+  const first = new Tab(store);
+  await first.online();
+  say(first, "tried", "r1");
+  await first.sent(1);
+  for (const [ms, expected] of [[8 * 60_000, "tried sending"], [9 * 60_000, "tried failed unacknowledged"]] as const) {
+    const clock = new FakeClock();
+    await clock.pass(ms);
+    const later = new Tab(store, clock);
+    await later.online();
+    if (ms < 9 * 60_000) await later.sent(1);
+    await until(() => later.told.at(-1) === expected, 5_000, () => later.told.join());
+    assert.equal(later.sockets.last.requests.length, ms < 9 * 60_000 ? 1 : 0);
+    // As a browser ends a tab, without a close.
+    later.sockets.last.readyState = 3;
+  }
+  await keeps(store, ["r1"]);
+  await store.forget("r1");
+  await keeps(store, []);
+});
+
+test("a message that was never tried is sent after any time", async () => {
+  const store = newStore();
+  say(new Tab(store), "late", "r1");
+  await keeps(store, ["r1"]);
+  const clock = new FakeClock();
+  await clock.pass(86_400_000);
+  const later = new Tab(store, clock);
+  await later.online();
+  assert.deepEqual(await later.sent(1), ["late"]);
+  await later.close();
+});
+
+test("two tabs send a message with one id, and one that another tab has sent is not sent again", async () => {
+  const store = newStore();
+  const [a, b] = [new Tab(store), new Tab(store)];
+  say(a, "once", "r1");
+  await keeps(store, ["r1"]);
+  b.client.connect();
+  await until(() => b.told.length === 1);
+  await a.online();
+  await a.sent(1);
+  a.acknowledge("r1", 1);
+  await keeps(store, []);
+  await until(() => b.sockets.all.length > 0);
+  b.sockets.last.open();
+  await until(() => b.told.length === 2);
+  assert.deepEqual(b.told, ["once sending", "once failed sent_elsewhere"]);
+  assert.equal(b.sockets.last.requests.length, 0);
+  await Promise.all([a.close(), b.close()]);
+});
+
+test("without a working store, messages are sent all the same", async () => {
+  const broken = new Proxy({}, { get: () => () => Promise.reject(new Error("no room")) }) as ChatStore;
+  const tab = new Tab(broken);
+  await tab.online();
+  const send = tab.client.sendToUser("ann", "hi", { requestId: "r1" });
+  await tab.sent(1);
+  tab.acknowledge("r1", 1);
+  assert.equal((await send).id, idOf(1));
+  assert.deepEqual(new Set(tab.errors.map(({ code }) => code)), new Set(["store"]));
+  await tab.close();
+});
+
+test("a content is repeated with the same bytes, and values are kept until they are cleared", async () => {
+  const store = newStore();
+  const content = { b: [-0, 1e21, "é"], 2: "x", 1: { __proto__: null, at: new Date(0) } };
+  await store.keep({ requestId: "r1", to: { groupId: "g" }, content: content as never, at: 1 });
+  assert.equal(JSON.stringify((await store.unsent())[0]!.content), JSON.stringify(content));
+  await store.set("list", [1]);
+  assert.deepEqual(await store.get("list"), [1]);
+  await store.clear();
+  assert.deepEqual([await store.get("list"), await store.unsent()], [undefined, []]);
+});
