@@ -48,21 +48,22 @@ export class Chat {
     this.name.value = isGroup(key) ? "" : idOf(key);
   }
 
-  /** Takes what the server's list says. */
-  listed(conversation: Conversation): void {
+  /** Takes what the server's list says. Returns whether the user has read more than the server knows. */
+  listed(conversation: Conversation): boolean {
+    const { last, unread, readUntil = "" } = conversation;
+    const isAhead = readUntil < this.readUntil.peek();
     batch(() => {
-      const { last, unread, readUntil = "" } = conversation;
       if (conversation.type === "multicast") this.name.value = conversation.name;
       else this.peerReads(conversation.peerReadUntil ?? "");
       this.isStranger = false;
       if (last !== undefined && last.id >= this.activity.peek()) this.last.value = last;
-      // A mark of this page may be on its way to the server.
-      if (readUntil < this.readUntil.peek()) return;
+      if (isAhead) return;
       this.readUntil.value = readUntil;
       this.#countedUntil = last?.id ?? "";
       this.unread.value = unread;
       this.unreadMore.value = conversation.unreadMore === true;
     });
+    return isAhead;
   }
 
   /** Takes a message that was just sent or received. */
@@ -92,7 +93,7 @@ export class Chat {
       this.#insert(messages);
       if (this.hasOlder.peek() === undefined || isGap || end === undefined || (first && first.id < end)) {
         this.hasOlder.value = hasMore;
-        this.olderFrom = next;
+        this.olderFrom = first === undefined || first.id === oldest(this.log.peek())?.id ? next : undefined;
       }
       this.isStale = false;
     });

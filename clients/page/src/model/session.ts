@@ -306,7 +306,9 @@ export class Session {
     };
     for (const conversation of conversations) {
       const key = conversation.type === "multicast" ? ofGroup(conversation.groupId) : withUser(conversation.userId);
-      put(key).listed(conversation);
+      const chat = put(key);
+      // A mark may have failed, or a reload was faster.
+      if (chat.listed(conversation)) this.#markLater(key, chat.readUntil.peek());
     }
     for (const user of this.relations.peek().blocks) put(withUser(user));
     // These are in no list: who is no friend, such as a bot, and has written; and the open chat with a former friend.
@@ -392,7 +394,11 @@ export class Session {
   /** The user has seen a message on the screen, and so all before it. */
   seen(chat: Chat, until: string): void {
     if (chat.unread.peek() === 0 || !chat.read(until)) return;
-    this.#marks.set(chat.key, until);
+    this.#markLater(chat.key, until);
+  }
+
+  #markLater(key: ChatKey, until: string): void {
+    this.#marks.set(key, until);
     if (this.#marking === 0) this.#marking = window.setTimeout(() => this.#mark(), READ_EVERY_MS);
   }
 

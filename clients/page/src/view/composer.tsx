@@ -15,7 +15,7 @@ const FITS_CHARACTERS = 5_000;
 const REQUEST_ID = "0".repeat(32);
 
 export function Composer({ session, chat }: ChatProps) {
-  const { messageTo, send, replyTo, cancelReply, tooLong, youBlock } = words();
+  const { message, messageTo, send, replyTo, cancelReply, tooLong, youBlock } = words();
   const field = useRef<HTMLTextAreaElement>(null);
   const { text, quote } = session.draft(chat.key).value;
   const isBlocked = useComputed(() => !isGroup(chat.key) && session.isBlocked(idOf(chat.key))).value;
@@ -87,7 +87,7 @@ export function Composer({ session, chat }: ChatProps) {
           value={text}
           dir="auto"
           aria-label={messageTo(chat.name.value)}
-          placeholder={messageTo(chat.name.value)}
+          placeholder={message}
           aria-invalid={isTooLong}
           aria-describedby={isTooLong ? "too-long" : undefined}
           onInput={(event) => written(event.currentTarget.value)}

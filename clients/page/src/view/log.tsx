@@ -61,9 +61,6 @@ export function LogView({ session, chat }: ChatProps) {
     count.current = pending.length;
   }, [pending.length]);
 
-  // A new message may change no size, where there is room for it.
-  useLayoutEffect(() => scroller.current?.settle(), [log, pending]);
-
   const jump = useCallback(async (id: string) => {
     if (!(await session.loadUntil(chat, id))) return notices.show(words().quoteNotFound);
     const element = await drawn(content.current!, id);

@@ -23,6 +23,7 @@ export class Scroller {
   readonly #content: HTMLElement;
   readonly #events: ScrollerEvents;
   readonly #resizes: ResizeObserver;
+  readonly #changes: MutationObserver;
   readonly #end = new AbortController();
   #isAtEnd = true;
   #anchor: { element: Element; top: number } | undefined;
@@ -34,31 +35,35 @@ export class Scroller {
     const { signal } = this.#end;
     container.addEventListener("scroll", () => this.#scrolled(), { signal, passive: true });
     document.addEventListener("visibilitychange", () => this.#look(), { signal });
-    this.#resizes = new ResizeObserver(() => this.settle());
+    this.#resizes = new ResizeObserver(() => this.#settle());
     this.#resizes.observe(content);
     this.#resizes.observe(container);
+    // A new message, or a part that is drawn again, may change no size.
+    this.#changes = new MutationObserver(() => this.#settle());
+    this.#changes.observe(content, { childList: true, subtree: true });
   }
 
   close(): void {
     this.#end.abort();
     this.#resizes.disconnect();
+    this.#changes.disconnect();
   }
 
   toEnd(): void {
     this.#setAtEnd(true);
-    this.settle();
+    this.#settle();
   }
 
   /** Shows an element at this distance below the top. */
   show(element: Element, below: number): void {
-    this.#isAtEnd = false;
+    this.#setAtEnd(false);
     this.#anchor = { element, top: below };
-    this.settle();
+    this.#settle();
     this.#scrolled();
   }
 
-  /** Restores the place after a change. Changes of sizes call this by themselves. */
-  settle(): void {
+  /** Restores the place after a change. */
+  #settle(): void {
     const { scrollHeight } = this.#container;
     if (this.#isAtEnd) {
       this.#container.scrollTop = scrollHeight;
