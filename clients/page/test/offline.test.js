@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  befriend, choose, close, cut, cuttable, heard, line, messages, newUser, online, open, picture, say, signIn, startStack,
-  stored, tab, tabs, texts, until, write,
+  befriend, choose, close, cut, cuttable, heard, line, messages, newUser, online, open, picture, say, signIn,
+  startStack, stored, tab, tabs, texts, until, write,
 } from "./support.js";
 
 const back = (page) => page.evaluate(() => globalThis.dispatchEvent(new Event("online")));

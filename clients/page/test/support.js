@@ -53,7 +53,8 @@ export async function tab(options = {}, address = stack.address, prepare = async
   const context = await browser.newContext({ locale: "en-GB", viewport: { width: 1100, height: 700 }, ...options });
   context.setDefaultTimeout(PATIENCE_MS);
   if (process.env.BUILT !== undefined) {
-    const files = { "/": "clients/page/src/index.html", "/page.css": "clients/page/src/page.css", "/page.js": "localstack/src/page.js" };
+    const source = "clients/page/src";
+    const files = { "/": `${source}/index.html`, "/page.css": `${source}/page.css`, "/page.js": "localstack/src/page.js" };
     const isFile = ({ pathname }) => pathname in files;
     await context.route(isFile, async (route) => {
       // With the headers of the local stack, such as its content security policy.
@@ -154,11 +155,11 @@ export async function friend(page, name) {
   const user = newUser(name);
   const response = await fetch(`${stack.internal}/relationship/${page.user}/friends/${user}`, { method: "PUT" });
   assert(response.ok);
-  return { user, send: (content) => send(user, page.user, content) };
+  return { user, send: (content) => sendAs(user, page.user, content) };
 }
 
 /** Sends a message in the name of a user, as a back end does. */
-async function send(from, receiverId, content) {
+export async function sendAs(from, receiverId, content) {
   const body = JSON.stringify({ from, type: "unicast", receiverId, content });
   const headers = { "content-type": "application/json" };
   const response = await fetch(`${stack.internal}/message`, { method: "POST", headers, body });
@@ -183,7 +184,8 @@ export async function assertAccessible(page) {
 export async function assertFits(page) {
   const wide = await page.evaluate(() => {
     const isWide = (node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== "hidden";
-    const nodes = [document.documentElement, ...document.querySelectorAll("button, .bubble, header, #log, .lists, dialog")];
+    const parts = document.querySelectorAll("button, .bubble, header, #log, .lists, dialog");
+    const nodes = [document.documentElement, ...parts];
     return nodes.filter((node) => node.clientWidth > 0 && isWide(node)).map((node) => node.outerHTML.slice(0, 200));
   });
   assert.deepEqual(wide, []);
@@ -192,7 +194,7 @@ export async function assertFits(page) {
 /** Waits until a condition holds in the page. */
 export const until = (page, condition, argument) => page.waitForFunction(condition, argument, { timeout: PATIENCE_MS });
 
-/** Cuts the page off from the server, as a lost network does. The page itself can still be loaded. Returns the repair. */
+/** Cuts the page off from the server, as a lost network does. Its files can still be loaded. Returns the repair. */
 export async function cut(page) {
   const context = page.context();
   const refuse = (route) => route.abort("internetdisconnected");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   act, befriend, choose, close, closeDialog, device, friend, gather, heard, line, messages, newUser, online, open,
-  picture, say, signIn, stack, startStack, stored, tab, tabs, texts, until, write,
+  picture, say, sendAs, signIn, startStack, stored, tab, tabs, texts, until, write,
 } from "./support.js";
 
 test("two users chat: unread, read, typing, and who has written last", async () => {
@@ -261,11 +261,10 @@ test("signing out forgets the user, and warns before it loses a message", async 
   await close(alice);
 });
 
-test("an invitation from before the sign-in is there, and a stranger's message makes a chat", async () => {
+test("the message of a bot that is no friend makes a chat", async () => {
   const [alice] = await tabs(["alice"]);
   const bot = newUser("bot");
-  const body = JSON.stringify({ from: bot, type: "unicast", receiverId: alice.user, content: { order: 7, state: "sent" } });
-  await fetch(`${stack.internal}/message`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  await sendAs(bot, alice.user, { order: 7, state: "sent" });
   await open(alice, bot);
   await alice.locator("#log figure", { hasText: '"order": 7' }).waitFor();
   await close(alice);

@@ -108,7 +108,16 @@ function followAddress(): void {
     if (location.hash === hash) return;
     // One entry of the browser's history for the list, and one for the open chat.
     const wasOpen = location.hash !== "";
-    if (wasOpen) history.replaceState(null, "", location.pathname + hash);
-    else history.pushState(null, "", location.pathname + hash);
+    if (wasOpen) history.replaceState(open === undefined ? null : history.state, "", location.pathname + hash);
+    else history.pushState(OF_CHAT, "", location.pathname + hash);
   });
+}
+
+/** Marks the entry of the browser's history that the page has made for an open chat. */
+const OF_CHAT = "chat";
+
+/** Goes back to the list, as the browser's own button does. */
+export function leaveChat(): void {
+  if (history.state === OF_CHAT) history.back();
+  else session.peek()?.show(undefined);
 }

@@ -79,8 +79,9 @@ export interface Part {
 }
 
 /** Only http and https. A link ends before spaces, quotes, direction marks, and the letters of Chinese and its like. */
-const LINK =
-  /\bhttps?:\/\/[^\s<>"'`\p{Cc}\p{Cf}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\u3000-\u303f\uff00-\uffef]+/giu;
+const LETTERS_WITHOUT_SPACES = String.raw`\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}`;
+const NOT_IN_LINKS = String.raw`\s<>"'\x60\p{Cc}\p{Cf}${LETTERS_WITHOUT_SPACES}\u3000-\u303f\uff00-\uffef`;
+const LINK = new RegExp(String.raw`\bhttps?:\/\/[^${NOT_IN_LINKS}]+`, "giu");
 
 /** Splits a text at its links. */
 export function linksIn(text: string): Part[] {

@@ -23,8 +23,15 @@ export function textOfError(error: unknown): string {
   return textOfCode(error);
 }
 
+/** The part of an error that the outbox keeps. */
+export interface Refusal {
+  code: string;
+  message: string;
+  until?: number | undefined;
+}
+
 /** Says why the server has refused something. */
-export function textOfCode({ code, message, until }: { code: string; message: string; until?: number | undefined }): string {
+export function textOfCode({ code, message, until }: Refusal): string {
   const { errors, until: untilWhen } = words();
   const known: string | undefined = (errors as Record<string, string>)[code];
   // The server's own words name the field that is wrong.

@@ -15,7 +15,6 @@ const CHUNK_LENGTH = 50;
 
 export const oldest = (log: Log): HistoryMessage | undefined => log[0]?.[0];
 export const newest = (log: Log): HistoryMessage | undefined => log.at(-1)?.at(-1);
-export const all = (log: Log): HistoryMessage[] => log.flat();
 
 /**
  * Adds messages that are sorted by id. A message that is there already is replaced only by its recall. Returns the same

@@ -5,6 +5,7 @@
 
 import { signal, type ReadonlySignal } from "@preact/signals";
 import { ChatError, type ChatApi, type ChatClient, type Content, type HistoryMessage } from "serverless-chat-client";
+import type { Refusal } from "./errors.js";
 import { addressOf, conversationOf, type ChatKey } from "./key.js";
 import type { Storage } from "./storage.js";
 
@@ -27,7 +28,7 @@ export interface Item {
   /** The last message of the chat that was known then. If the server has the item, it comes after this. */
   readonly after?: string | undefined;
   /** Why it was refused. */
-  readonly error?: { code: string; message: string; until?: number | undefined } | undefined;
+  readonly error?: Refusal | undefined;
 }
 
 /** The server forgets a `requestId` after ten minutes. */
@@ -133,7 +134,8 @@ export class Outbox {
     const { client, lastOf } = this.#settings;
     if (item.sentAt !== undefined && Date.now() - item.sentAt > IDEMPOTENT_MS) return this.#settle(item);
     const { key, content, requestId } = item;
-    const sent = { ...item, status: "sending" as const, sentAt: item.sentAt ?? Date.now(), after: item.after ?? lastOf(key) };
+    const { sentAt = Date.now(), after = lastOf(key) } = item;
+    const sent: Item = { ...item, status: "sending", sentAt, after };
     this.#put(sent);
     const to = addressOf(key);
     try {

@@ -17,7 +17,7 @@ import { contentOf, type Quote } from "./content.js";
 import { isUnreachable, textOfError } from "./errors.js";
 import * as host from "./host.js";
 import { addressOf, conversationOf, idOf, isGroup, keyOf, ofGroup, withUser, type ChatKey } from "./key.js";
-import { find, newest, oldest, type Log } from "./log.js";
+import { find, oldest, type Log } from "./log.js";
 import { notices } from "./notices.js";
 import { Outbox, type Item } from "./outbox.js";
 import { Storage } from "./storage.js";
@@ -446,8 +446,8 @@ export class Session {
     if (isGroup(key) || this.relations.peek().friends.includes(other) || this.#told.has(key)) return;
     this.#told.add(key);
     console.warn(
-      `${this.me} and ${other} are not friends, so ${other} does not get messages from ${this.me}. Make them friends: ` +
-        `PUT /relationship/${this.me}/friends/${other} at the internal address.`,
+      `${this.me} and ${other} are not friends, so ${other} does not get messages from ${this.me}. ` +
+        `Make them friends: PUT /relationship/${this.me}/friends/${other} at the internal address.`,
     );
   }
 
@@ -527,6 +527,3 @@ export class Session {
     this.storage.set("snapshot", { conversations, open: open?.key, log } satisfies Snapshot);
   }
 }
-
-/** The last message that is on no screen yet is the newest of the log. */
-export const newestOf = (chat: Chat): string => newest(chat.log.value)?.id ?? "";

@@ -33,7 +33,8 @@ export class Storage {
   names(beginning: string): string[] {
     try {
       const start = this.#prefix + beginning;
-      return Object.keys(localStorage).filter((key) => key.startsWith(start)).map((key) => key.slice(this.#prefix.length));
+      const keys = Object.keys(localStorage).filter((key) => key.startsWith(start));
+      return keys.map((key) => key.slice(this.#prefix.length));
     } catch {
       return [];
     }

@@ -18,7 +18,9 @@ export function App() {
   const now = session.value;
   useSignalEffect(() => {
     const unread = session.value?.unread.value ?? 0;
-    document.title = `${unread > 0 ? `(${unread}) ` : ""}${session.value ? `${session.value.me} · ` : ""}${words().welcome}`;
+    const count = unread > 0 ? `(${unread}) ` : "";
+    const who = session.value ? `${session.value.me} · ` : "";
+    document.title = count + who + words().welcome;
   });
   return now === undefined ? <SignIn /> : <SignedIn key={now.me} session={now} />;
 }

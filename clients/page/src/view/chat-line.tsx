@@ -25,7 +25,12 @@ export function ChatLine({ session, chat }: { session: Session; chat: Chat }) {
   const isRead = !isGroup(key) && (last?.id ?? "") <= chat.peerReadUntil.value;
   return (
     <li>
-      <button type="button" class="chat-line" aria-current={isOpen ? "true" : undefined} onClick={() => session.show(key)}>
+      <button
+        type="button"
+        class="chat-line"
+        aria-current={isOpen ? "true" : undefined}
+        onClick={() => session.show(key)}
+      >
         <Avatar id={key} name={chat.name.value} isGroup={isGroup(key)} />
         <span class="name" dir="auto">
           {chat.name.value}

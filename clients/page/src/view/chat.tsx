@@ -2,6 +2,7 @@
 
 import { useComputed } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { leaveChat } from "../model/app.js";
 import * as host from "../model/host.js";
 import type { Chat } from "../model/chat.js";
 import { idOf, isGroup } from "../model/key.js";
@@ -34,7 +35,7 @@ export function ChatView({ session, chat }: ChatProps) {
   return (
     <section id="chat" aria-labelledby="chat-title">
       <header>
-        <button type="button" id="back" class="icon-button" aria-label={back} title={back} onClick={() => session.show(undefined)}>
+        <button type="button" id="back" class="icon-button" aria-label={back} title={back} onClick={leaveChat}>
           <Icon name="back" />
         </button>
         <Avatar id={chat.key} name={chat.name.value} isGroup={isGroup(chat.key)} />
@@ -44,7 +45,11 @@ export function ChatView({ session, chat }: ChatProps) {
           </h2>
           <Below session={session} chat={chat} />
         </div>
-        <Menu label={actions} icon="more" actions={isGroup(chat.key) ? ofGroup(session, chat) : ofUser(session, chat)} />
+        <Menu
+          label={actions}
+          icon="more"
+          actions={isGroup(chat.key) ? ofGroup(session, chat) : ofUser(session, chat)}
+        />
       </header>
       <LogView session={session} chat={chat} />
       <Composer session={session} chat={chat} />

@@ -78,7 +78,16 @@ export function Menu({ label, icon, actions, tabIndex = 0 }: MenuProps) {
       >
         <Icon name={icon} />
       </button>
-      <div ref={list} id={id} class="menu" role="menu" aria-label={label} popover="auto" onToggle={toggled} onKeyDown={pressed}>
+      <div
+        ref={list}
+        id={id}
+        class="menu"
+        role="menu"
+        aria-label={label}
+        popover="auto"
+        onToggle={toggled}
+        onKeyDown={pressed}
+      >
         {actions.map((action) => (
           <button
             type="button"

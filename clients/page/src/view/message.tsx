@@ -1,7 +1,6 @@
 /** One message. */
 
 import { useComputed } from "@preact/signals";
-import { useRef } from "preact/hooks";
 import type { HistoryMessage } from "serverless-chat-client";
 import { excerpt, isFewEmoji, quoteOf, shownOf, type Quote } from "../model/content.js";
 import { dateTime, time } from "../model/dates.js";
@@ -32,10 +31,8 @@ export function MessageView({ session, chat, message, isTogether, jump }: Messag
   const isInGroup = isGroup(chat.key);
   const isRead = useComputed(() => isOwn && !isInGroup && id <= chat.peerReadUntil.value).value;
   const isNamed = isInGroup && !isOwn && !isTogether;
-  const element = useRef<HTMLDivElement>(null);
   return (
     <div
-      ref={element}
       class={`message ${isOwn ? "own" : ""} ${isTogether ? "together" : ""}`}
       data-id={id}
       tabIndex={-1}
@@ -43,8 +40,10 @@ export function MessageView({ session, chat, message, isTogether, jump }: Messag
     >
       {isInGroup && !isOwn && <Avatar id={`user:${senderId}`} name={senderId} />}
       <div class="bubble">
-        {isNamed ? <strong class="sender">{senderId}</strong> : <span class="hidden">{isOwn ? you : `${senderId}:`}</span>}
-        {content === undefined ? <Recalled isOwn={isOwn} senderId={senderId} /> : <Body content={content} jump={jump} />}
+        {isNamed && <strong class="sender">{senderId}</strong>}
+        {!isNamed && <span class="hidden">{isOwn ? you : `${senderId}:`}</span>}
+        {content === undefined && <Recalled isOwn={isOwn} senderId={senderId} />}
+        {content !== undefined && <Body content={content} jump={jump} />}
         <span class="when">
           <time dateTime={new Date(timestamp).toISOString()} title={dateTime(timestamp)}>
             {time(timestamp)}
@@ -112,10 +111,9 @@ function MessageMenu({ session, chat, message }: ChatProps & { message: HistoryM
   const recall = async () => {
     if (await confirm(all.recallTitle, all.recallText, all.recall)) await session.recall(chat.key, id, senderId);
   };
-  const actions: Action[] = [
-    { text: all.reply, act: reply },
-    { text: all.copy, act: () => void attempt(copy) },
-  ];
+  const actions: Action[] = [{ text: all.reply, act: reply }];
+  // Browsers have no clipboard on pages that are not of this machine and served over http.
+  if (navigator.clipboard !== undefined) actions.push({ text: all.copy, act: () => void attempt(copy) });
   if (senderId === session.me || isManager) {
     actions.push({ text: all.recall, act: () => void attempt(recall), isDangerous: true });
   }

@@ -1,6 +1,6 @@
 /**
- * Keeps the place of a scrolled log. While its end is on the screen, the end stays there. Otherwise the first message on
- * the screen stays where it is, whatever is added, loaded, hidden or resized above or below it.
+ * Keeps the place of a scrolled log. While its end is on the screen, the end stays there. Otherwise the first message
+ * on the screen stays where it is, whatever is added, loaded, hidden or resized above or below it.
  */
 
 export interface ScrollerEvents {

@@ -18,10 +18,8 @@ export const english = {
   chats: "Chats",
   menu: "Menu",
   newChat: "New chat",
-  addFriendTitle: "Talk to somebody",
   userName: "Their name",
   addFriend: "Add friend",
-  createGroupTitle: "Start a group",
   groupName: "Name of the group",
   createGroup: "Create group",
   noChats: "You have no chats yet.",
@@ -102,7 +100,6 @@ export const english = {
   groupInfo: "Members and settings",
   manager: "manager",
   itsYou: "you",
-  whoToInvite: "Name of the user",
   invite: "Invite",
   inviteTitle: "Invite somebody",
   invited: (user: string) => `You invited ${user}.`,
@@ -166,8 +163,8 @@ export const english = {
     unavailable: "The server has failed or is too busy. Try again in a minute.",
     unacknowledged: "The server did not confirm this message in time. It may have arrived.",
     noToken:
-      "You get no token here. Open the page at http://localhost or http://127.0.0.1, and start the local stack without " +
-      "a JWT_SECRET of your own.",
+      "You get no token here. Open the page at http://localhost or http://127.0.0.1, and start the local stack " +
+      "without a JWT_SECRET of your own.",
     other: "This failed. Try again.",
   },
 };

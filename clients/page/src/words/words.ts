@@ -16,4 +16,5 @@ export const language = signal<Language>(navigator.language.startsWith("zh") ? "
 export const words = (): Words => LANGUAGES[language.value];
 
 /** The locale of dates: that of the browser, if it is of the current language. */
-export const locale = (): string => (navigator.language.startsWith(language.value) ? navigator.language : language.value);
+export const locale = (): string =>
+  navigator.language.startsWith(language.value) ? navigator.language : language.value;
