@@ -19,13 +19,13 @@ async function friends(address) {
   return [alice, bob];
 }
 
-/** Changes the kept messages of a page, as time does. */
+/** Changes the kept message of a page, as time does. Returns its requestId. */
 const age = (page, minutes) =>
   page.evaluate((ms) => {
-    for (const key of Object.keys(localStorage).filter((key) => key.includes("/outbox/"))) {
-      const item = JSON.parse(localStorage.getItem(key));
-      localStorage.setItem(key, JSON.stringify({ ...item, sentAt: item.sentAt - ms }));
-    }
+    const key = Object.keys(localStorage).find((key) => key.includes("/outbox/"));
+    const item = JSON.parse(localStorage.getItem(key));
+    localStorage.setItem(key, JSON.stringify({ ...item, sentAt: item.sentAt - ms }));
+    return item.requestId;
   }, minutes * 60_000);
 
 test("drafts are kept per chat, and the open chat is remembered", async () => {
@@ -103,21 +103,26 @@ test("after the ten minutes of its requestId, the history tells whether a messag
   await heard(bob, "stored");
   alice.isDeaf = true;
   await age(alice, 13);
+  alice.frames.length = 0;
   await alice.reload();
   alice.isMute = alice.isDeaf = false;
   await back(alice);
   await stored(alice, "stored");
   await until(alice, () => document.querySelectorAll("#log .pending").length === 0);
+  const requestIds = (text) => alice.frames.filter(({ content }) => content === text).map(({ requestId }) => requestId);
+  // This server has not forgotten the requestId yet. Others would store the message twice.
+  assert.deepEqual(requestIds("stored"), []);
   // This one is lost on its way to the server.
   alice.isDeaf = true;
   await write(alice, "lost");
   await alice.keyboard.press("Enter");
   await alice.locator("#log .sending").waitFor();
-  await age(alice, 13);
+  const lost = await age(alice, 13);
   await alice.reload();
   alice.isDeaf = false;
   await back(alice);
   await heard(bob, "lost");
+  assert.notEqual(requestIds("lost").at(-1), lost);
   await say(alice, "after");
   await heard(bob, "after");
   for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["before", "stored", "lost", "after"]);

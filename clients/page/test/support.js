@@ -183,7 +183,7 @@ export async function assertAccessible(page) {
 /** Asserts that nothing is wider than the screen, and that no text is wider than its button. */
 export async function assertFits(page) {
   const wide = await page.evaluate(() => {
-    const isWide = (node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== "hidden";
+    const isWide = (node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).textOverflow !== "ellipsis";
     const parts = document.querySelectorAll("button, .bubble, header, #log, .lists, dialog");
     const nodes = [document.documentElement, ...parts];
     return nodes.filter((node) => node.clientWidth > 0 && isWide(node)).map((node) => node.outerHTML.slice(0, 200));

@@ -31,11 +31,15 @@ export interface Draft {
 
 /** What a reload shows before the server has answered. */
 interface Snapshot {
+  version: number;
   conversations: Conversation[];
   /** The open chat, and the end of its log. */
   open?: ChatKey | undefined;
   log: Log;
 }
+
+/** To be raised when the form of snapshots changes. Others are ignored. */
+const SNAPSHOT_VERSION = 1;
 
 /** How often the server is told at most that a chat was read. */
 const READ_EVERY_MS = 1_000;
@@ -507,9 +511,9 @@ export class Session {
   // ---------------------------------------------------------------------------------------------------- snapshot
   #restore(): void {
     const snapshot = this.storage.get<Snapshot>("snapshot");
-    if (snapshot !== undefined) this.#listed(snapshot.conversations);
-    if (snapshot?.open === undefined) return;
-    const chat = this.chat(snapshot.open);
+    if (snapshot?.version !== SNAPSHOT_VERSION) return;
+    this.#listed(snapshot.conversations);
+    const chat = snapshot.open === undefined ? undefined : this.chat(snapshot.open);
     if (chat !== undefined) chat.log.value = snapshot.log;
   }
 
@@ -524,6 +528,7 @@ export class Session {
     });
     const open = this.openChat.peek();
     const log = open?.log.peek().slice(-2) ?? [];
-    this.storage.set("snapshot", { conversations, open: open?.key, log } satisfies Snapshot);
+    const snapshot: Snapshot = { version: SNAPSHOT_VERSION, conversations, open: open?.key, log };
+    this.storage.set("snapshot", snapshot);
   }
 }

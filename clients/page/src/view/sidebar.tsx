@@ -19,7 +19,7 @@ export function Sidebar({ session }: { session: Session }) {
   return (
     <nav id="sidebar" aria-label={chats}>
       <header>
-        <Avatar id={session.me} name={session.me} />
+        <Avatar id={`user:${session.me}`} name={session.me} />
         <div class="who">
           <h1 id="me">{session.me}</h1>
           <State session={session} />

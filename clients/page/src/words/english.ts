@@ -45,7 +45,8 @@ export const english = {
   loadOlder: "Load older messages",
   messages: "Messages",
   newMessages: "New messages",
-  jumpToNew: (count: number) => (count === 0 ? "Jump to the newest message" : `Jump to ${count} new messages`),
+  jumpToNew: (count: number) =>
+    count === 0 ? "Jump to the newest message" : `Jump to ${count} new ${count === 1 ? "message" : "messages"}`,
   recalledByYou: "You recalled this message",
   recalledBy: (user: string) => `${user} recalled this message`,
   otherContent: "Content of another application",
