@@ -195,6 +195,24 @@ test("the page reconnects when the server is back, and sends what waits", async 
   await close(alice, bob);
 });
 
+test("signing out keeps nothing, not even a message that is being sent", async () => {
+  const [alice, bob] = await friends();
+  alice.isDeaf = true;
+  await write(alice, "being sent");
+  await alice.keyboard.press("Enter");
+  await alice.locator("#log .sending").waitFor();
+  await choose(alice, menu(alice), "Sign out");
+  await alice.getByRole("alertdialog").getByRole("button", { name: "Sign out" }).click();
+  await alice.locator("#sign-in input").waitFor();
+  alice.isDeaf = false;
+  await signIn(alice, alice.user);
+  await open(alice, bob.user);
+  await say(alice, "another");
+  await heard(bob, "another");
+  for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["another"]);
+  await close(alice, bob);
+});
+
 test("a text that is too long is neither cut nor sent", async () => {
   const [alice, bob] = await friends();
   await write(alice, `begin ${"x".repeat(12_000)} end`);

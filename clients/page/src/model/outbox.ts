@@ -63,6 +63,8 @@ export class Outbox {
   /** The messages that were found for items. An equal item is another message. */
   readonly #found = new Set<string>();
   readonly #forget: () => void;
+  /** The user has signed out. What the client still reports must not be kept. */
+  #isClosed = false;
 
   constructor(settings: OutboxSettings) {
     this.#settings = settings;
@@ -125,8 +127,9 @@ export class Outbox {
     this.pump();
   }
 
-  /** Stops watching other tabs. */
+  /** Stops watching other tabs, and keeps nothing any more. */
   close(): void {
+    this.#isClosed = true;
     this.#forget();
   }
 
@@ -178,7 +181,7 @@ export class Outbox {
   }
 
   #put(item: Item): void {
-    this.#settings.storage.set(PREFIX + item.requestId, item);
+    if (!this.#isClosed) this.#settings.storage.set(PREFIX + item.requestId, item);
     const others = this.#items.peek().filter(({ requestId }) => requestId !== item.requestId);
     this.#items.value = [...others, item].sort((a, b) => a.createdAt - b.createdAt);
   }

@@ -149,7 +149,7 @@ export class Session {
     await this.#client.close();
   }
 
-  /** Ends the session. `forget`: also removes what the browser keeps for this user. */
+  /** Ends the session, and removes what the browser keeps for this user. */
   async end(): Promise<void> {
     this.#listeners.abort();
     this.#stopSaving();
