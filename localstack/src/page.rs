@@ -24,9 +24,10 @@ use crate::gateway::Gateway;
 /// How long the page's tokens are valid.
 const LIFETIME_SECONDS: u64 = 8 * 60 * 60;
 
-/// The content security policy of the page: it may call this address only.
+/// The content security policy of the page: it may call this address only, and runs no inline script or style. Pictures
+/// may be anywhere: the page loads one that a message links to when the user clicks it.
 const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; style-src 'self'; script-src 'self'; \
-     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     img-src data: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The header in which browsers name the relation between the calling page and this address.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

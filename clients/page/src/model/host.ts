@@ -9,6 +9,12 @@ export interface Relations {
   blocks: string[];
 }
 
+/** The notification by which this host application tells users that their friends have changed. */
+export const FRIENDS = "friends";
+
+/** The notification of the page's menu. */
+export const GREETING = "greeting";
+
 /** A refusal by the local stack, with its message. */
 export class HostError extends Error {
   constructor(readonly status: number, message: string) {
@@ -39,14 +45,25 @@ export const tokenOf = (user: string): Promise<string> => answer(`/dev/token?use
 export const relationsOf = async (userId: string): Promise<Relations> =>
   JSON.parse(await invoke("relationship", { method: "GET", userId }));
 
-/** Makes two users friends, or ends their friendship. */
-export const befriend = (userId: string, friendId: string, on = true): Promise<string> =>
-  invoke("relationship", { method: on ? "PUT" : "DELETE", userId, friendId });
+/** Makes two users friends, or ends their friendship. Then notifies both, so that their pages show it. */
+export async function befriend(userId: string, friendId: string, on = true): Promise<void> {
+  await invoke("relationship", { method: on ? "PUT" : "DELETE", userId, friendId });
+  await Promise.all([userId, friendId].map((to) => notify("unicast", to, FRIENDS, { userId, friendId }, userId)));
+}
 
-/** Blocks a user for another user, or unblocks them. */
-export const block = (userId: string, blockedId: string, on = true): Promise<string> =>
-  invoke("relationship", { method: on ? "PUT" : "DELETE", userId, blockedId });
+/** Blocks a user for another user, or unblocks them. Then notifies the blocking user's other devices. */
+export async function block(userId: string, blockedId: string, on = true): Promise<void> {
+  await invoke("relationship", { method: on ? "PUT" : "DELETE", userId, blockedId });
+  await notify("unicast", userId, FRIENDS, {}, userId);
+}
 
-/** Notifies a user or the members of a group, if they are online. */
-export const notify = (type: "unicast" | "multicast", to: string, content: string): Promise<string> =>
-  invoke("notification", { type, to, notificationType: "greeting", content });
+/** Notifies a user or the members of a group, if they are online. Users who block `from` do not get it. */
+export async function notify(
+  type: "unicast" | "multicast",
+  to: string,
+  notificationType: string,
+  content: unknown,
+  from: string,
+): Promise<void> {
+  await invoke("notification", { type, to, from, notificationType, content });
+}

@@ -1,0 +1,56 @@
+/**
+ * What the browser keeps for a user. All tabs of the user share it, so that a draft survives the end of its tab. If the
+ * storage is full or forbidden, the page works, and a reload forgets more.
+ */
+
+/** The part of the browser's storage that belongs to one user. */
+export class Storage {
+  readonly #prefix: string;
+
+  constructor(user: string) {
+    this.#prefix = `chat/${user}/`;
+  }
+
+  get<T>(name: string): T | undefined {
+    try {
+      return JSON.parse(localStorage.getItem(this.#prefix + name) ?? "null") ?? undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Stores a value, or removes it if it is undefined. */
+  set(name: string, value: unknown): void {
+    try {
+      if (value === undefined) localStorage.removeItem(this.#prefix + name);
+      else localStorage.setItem(this.#prefix + name, JSON.stringify(value));
+    } catch {
+      // Full or forbidden.
+    }
+  }
+
+  /** The names that begin so. */
+  names(beginning: string): string[] {
+    try {
+      const start = this.#prefix + beginning;
+      const keys = Object.keys(localStorage).filter((key) => key.startsWith(start));
+      return keys.map((key) => key.slice(this.#prefix.length));
+    } catch {
+      return [];
+    }
+  }
+
+  /** Removes everything of the user. */
+  clear(): void {
+    for (const name of this.names("")) this.set(name, undefined);
+  }
+
+  /** Calls when another tab has changed a value whose name begins so. Returns the function that ends it. */
+  onChange(beginning: string, call: (name: string) => void): () => void {
+    const listener = ({ key }: StorageEvent) => {
+      if (key?.startsWith(this.#prefix + beginning)) call(key.slice(this.#prefix.length));
+    };
+    addEventListener("storage", listener);
+    return () => removeEventListener("storage", listener);
+  }
+}
