@@ -5,7 +5,9 @@ engine that is embedded in the local stack.
     tests/engine.py cargo test -p tests private::
 
 The command gets its address as DYNAMODB_URL, by which the suite's shared local stack uses it. The first run downloads it to
-.venv/dynamodb-local. Its licence allows to use it, and not to pass it on. It needs Java and npm.
+.venv/dynamodb-local. Its licence allows to use it, and not to pass it on. It needs Java and npm. It listens at all addresses of
+the machine, and each access key has a database of its own. The capacity that it reports for transactions is wrong, so
+costs are counted with the embedded engine.
 """
 
 import os

@@ -112,7 +112,14 @@ fn every_alarm_is_in_the_runbook_and_watches_a_known_metric() {
         let math = queries(alarm).into_iter().map(|query| query["MetricStat"]["Metric"].clone());
         math.chain([(*alarm).clone()]).filter(|metric| !metric["MetricName"].is_null())
     });
-    for metric in metrics {
+    let metrics: Vec<Value> = metrics.collect();
+    // CloudWatch charges for each metric of an alarm, and for each metric of the stack.
+    let costs = read(&root().join("docs/costs.md"));
+    let (watched, own) = (metrics.len() as f64 * 0.1, counted.len() as f64 * 0.3);
+    for cost in [format!("{watched:.2} for alarms"), format!("{own:.2} for all {}", counted.len())] {
+        assert!(costs.contains(&cost), "docs/costs.md must say: {cost}");
+    }
+    for metric in &metrics {
         let (namespace, name) = (text(&metric["Namespace"]), text(&metric["MetricName"]));
         assert!(namespace.starts_with("AWS/") || counted.contains(name), "{name} is not counted");
     }

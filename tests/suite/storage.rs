@@ -29,7 +29,7 @@ impl Storage {
             None => engine::variables(stack.dynamodb_url(), "local"),
         };
         let variable = |name: &str| match name {
-            "TABLE_NAME" => Some("chat".to_owned()),
+            "TABLE_NAME" => Some(engine::TABLE.to_owned()),
             "AWS_SECRET_ACCESS_KEY" => Some("local".to_owned()),
             // A group of three has three shards.
             "ROSTER_SHARD" => Some("1".to_owned()),

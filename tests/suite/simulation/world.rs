@@ -30,8 +30,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::history::Taken;
+pub(crate) use crate::world::engine::TABLE;
+use crate::world::engine::creation;
 
-pub(crate) const TABLE: &str = "chat";
 pub(crate) const DYNAMODB: &str = "http://dynamodb.simulated";
 pub(crate) const SQS: &str = "http://sqs.simulated";
 pub(crate) const EVENTS: &str = "http://events.simulated";
@@ -180,26 +181,6 @@ impl std::fmt::Debug for World {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no holder of the lock panics")
-}
-
-/// Returns the call that creates the table.
-pub(crate) fn creation() -> Value {
-    json!({
-        "TableName": TABLE,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
-            { "AttributeName": "conversation", "AttributeType": "S" }, { "AttributeName": "id", "AttributeType": "S" },
-        ],
-        "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": "conversation",
-            "KeySchema": [
-                { "AttributeName": "conversation", "KeyType": "HASH" }, { "AttributeName": "id", "KeyType": "RANGE" },
-            ],
-            "Projection": { "ProjectionType": "ALL" },
-        }],
-    })
 }
 
 impl World {

@@ -1,6 +1,9 @@
 //! Another engine in place of the embedded one, such as DynamoDB Local, for the local stack that tests share.
 
-use crate::simulation::world::creation;
+use serde_json::{Value, json};
+
+/// The name of the table.
+pub(crate) const TABLE: &str = "chat";
 
 /// Returns the address of the engine, if the environment has one.
 pub(crate) fn address() -> Option<String> {
@@ -26,4 +29,24 @@ pub(crate) async fn fresh(url: &str) -> [(String, String); 2] {
 /// Returns the variables with which functions use an engine.
 pub(crate) fn variables(url: &str, key: &str) -> [(String, String); 2] {
     [("AWS_ENDPOINT_URL_DYNAMODB", url), ("AWS_ACCESS_KEY_ID", key)].map(|(name, value)| (name.into(), value.into()))
+}
+
+/// Returns the call that creates the table.
+pub(crate) fn creation() -> Value {
+    json!({
+        "TableName": TABLE,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            { "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
+            { "AttributeName": "conversation", "AttributeType": "S" }, { "AttributeName": "id", "AttributeType": "S" },
+        ],
+        "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "conversation",
+            "KeySchema": [
+                { "AttributeName": "conversation", "KeyType": "HASH" }, { "AttributeName": "id", "KeyType": "RANGE" },
+            ],
+            "Projection": { "ProjectionType": "ALL" },
+        }],
+    })
 }
