@@ -328,10 +328,10 @@ test("an idle page asks for nothing", async () => {
   await alice.clock.runFor(19_000);
   await look;
   asked.length = frames = 0;
-  await alice.clock.runFor(4 * 60_000);
+  await alice.clock.runFor(3 * 60_000);
   await say(alice, "still here");
   assert.deepEqual(asked, []);
-  assert(frames <= 6, `${frames} frames: the message, the signal that the user types, and a ping each minute at most`);
+  assert(frames <= 5, `${frames} frames: the message, the signal that the user types, and a ping each minute at most`);
   await close(alice);
 });
 

@@ -75,7 +75,7 @@ function Body({ content, jump }: { content: NonNullable<HistoryMessage["content"
     return (
       <figure>
         <figcaption>{otherContent}</figcaption>
-        <pre dir="ltr">{text}</pre>
+        <Text text={text} isLarge={false} />
       </figure>
     );
   }
