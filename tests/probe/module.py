@@ -1,6 +1,7 @@
 """The rows that are asked through the deployed module: what its users and its table see."""
 
 import contextlib
+import http.client
 import json
 import statistics
 import threading
@@ -406,7 +407,7 @@ def authorization_passes(target):
 
 
 # -------------------------------------------------------------------------------------------- policies, bus, settings
-@row("leading-keys-mixed", "LeadingKeys is checked for each part of a transaction by itself")
+@row("leading-keys-mixed", "without a condition on keys, a transaction may mix partitions of users and groups")
 def leading_keys_mixed(target):
     manager, member = target.friends("keys")
     group, _ = new_group(target, manager)
@@ -416,6 +417,23 @@ def leading_keys_mixed(target):
     asked.append(member.call("DELETE", f"/api/group/{group}")[0])
     asked.append(manager.call("DELETE", f"/api/group/{group}")[0])
     return holds(asked == [200] * 4, f"invite, accept, leave, dissolve: {asked}")
+
+
+@row("greeting", "an endpoint answers GET / and keeps the connection open")
+def greeting(target):
+    services = ["dynamodb", "apigatewaymanagementapi"]
+    if target.kind == "aws":
+        services += ["sqs", "events"]
+    told = {}
+    for service in services:
+        address = urllib.parse.urlsplit(target.client(service).meta.endpoint_url)
+        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        with contextlib.closing(kind(address.hostname, address.port, timeout=PATIENCE)) as connection:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+            told[service] = f"status {answer.status}, {'closed' if connection.sock is None else 'open'}"
+    return holds(all(one.endswith("open") for one in told.values()), str(told))
 
 
 @row("unknown-bus", "PutEvents to a bus that does not exist is taken without an error")
@@ -440,6 +458,11 @@ def route_settings(target):
 @row("concurrent-changes", "routes and integrations that are made at the same time may conflict")
 def concurrent_changes(target):
     return skip("only a deployment shows it, and not each time")
+
+
+@row("init-processor", "a new process has a whole processor until it asks for its first event")
+def init_processor(target):
+    return skip("no call tells the share of a processor; the field init_ms in the log shows its effect")
 
 
 @row("clock-skew", "clocks of two functions differ by less than 5 ms")

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use shared::aws;
+use shared::aws::{Clients, http_client};
 use shared::clock::{Clock, SystemClock};
 use shared::config::Config;
 use shared::id::{GroupId, Ids, UserId};
-use shared::metrics::Metrics;
 use shared::table::Table;
 
 use crate::stack::{Local, with};
@@ -36,8 +35,8 @@ impl Storage {
             _ => variables.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone()),
         };
         let config = Config::read(variable).expect("the variables are right");
-        let client = aws::dynamodb(&config, aws::http_client(), &Arc::new(Metrics::default()));
-        let table = Table::new(client, &config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()));
+        let clients = Clients { config: &config, http: http_client(), metrics: &Arc::default() };
+        let table = Table::new(clients.dynamodb(), &config, Arc::new(SystemClock), Arc::new(Ids::unpredictable()));
         Some(Self { table, stack: url.is_none().then_some(stack) })
     }
 
