@@ -59,6 +59,10 @@ pub(crate) struct Token {
     /// How many seconds the token is valid
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub(crate) expires: u64,
+    /// Print the address of the page at this address that signs in with the token, such as http://192.168.1.2:3000. On a
+    /// terminal, draw it for the camera of a phone too
+    #[arg(long, value_name = "URL")]
+    pub(crate) page: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -69,7 +69,14 @@ fn warn_of_the_network(url: Option<&str>) {
         "other machines reach the public address, without encryption: whoever listens on this network can read tokens \
          and messages; use it for tests only"
     );
-    if let Some(drawing) = url.filter(|_| std::io::stderr().is_terminal()).and_then(qr_code) {
+    if let Some(url) = url {
+        draw(url);
+    }
+}
+
+/// Draws an address for the camera of a phone, on a terminal.
+fn draw(address: &str) {
+    if let Some(drawing) = Some(address).filter(|_| std::io::stderr().is_terminal()).and_then(qr_code) {
         eprintln!("\n{drawing}\n");
     }
 }
@@ -107,6 +114,14 @@ fn print_token(token: &Token) -> Result<(), String> {
     let config = Config::read(variable).map_err(|error| error.to_string())?;
     let tokens = config.tokens.ok_or_else(|| "JWT_SECRET is not set".to_owned())?;
     let text = sign(&tokens, &token.user, SystemClock.now_ms(), token.expires);
-    println!("{}", text.map_err(|error| error.problem().detail)?);
+    let text = text.map_err(|error| error.problem().detail)?;
+    let Some(page) = &token.page else {
+        println!("{text}");
+        return Ok(());
+    };
+    // What follows # stays in the browser.
+    let address = format!("{}/#token={text}", page.trim_end_matches('/'));
+    println!("{address}");
+    draw(&address);
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Serves the page at `/`, a small chat client, and the calls that it makes beside the protocol: get a token for any
-//! user, set friends and blocks, and notify. In AWS, the host application does this. None of this is deployed to AWS.
+//! Serves the page at `/`, a chat client, and the calls that it makes beside the protocol: get a token for any user, set
+//! friends and blocks, notify, and tell the log that a message reaches nobody. In AWS, the host application does this.
+//! None of this is deployed to AWS.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ pub(crate) fn host_application() -> Router<Arc<Gateway>> {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     });
-    Router::new().route("/dev/token", get(token)).route("/dev/{function}", post(host)).layer(unread)
+    let routes = Router::new().route("/dev/token", get(token)).route("/dev/unheard", post(unheard));
+    routes.route("/dev/{function}", post(host)).layer(unread)
 }
 
 /// Handles `GET /dev/token?user=…`: a token for any user, for the page of this address and programs of this machine.
@@ -74,6 +76,24 @@ async fn token(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery, h
     match token {
         Ok(token) => ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], token).into_response(),
         Err(why) => message(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+/// Handles `POST /dev/unheard?sender=…&receiver=…`: the page sends a message to a user who is no friend. The sender gets
+/// the same answers as if it arrived, so the log tells the developer why it does not.
+async fn unheard(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    if development_tokens(&gateway, &headers).is_none() {
+        return message(StatusCode::NOT_FOUND, "Not Found");
+    }
+    match (user("sender", query.as_deref()), user("receiver", query.as_deref())) {
+        (Ok(sender), Ok(receiver)) => {
+            tracing::info!(
+                "{receiver} gets no messages of {sender}: they are not friends. Make them friends: PUT \
+                 /relationship/{sender}/friends/{receiver} at the internal address."
+            );
+            StatusCode::NO_CONTENT.into_response()
+        }
+        (Err(why), _) | (_, Err(why)) => message(StatusCode::BAD_REQUEST, &why),
     }
 }
 

@@ -281,6 +281,9 @@ async fn it_prints_a_valid_token() {
     let alice = User::with_id(&Deployment::shared(), "alice").with_token(token.trim_end().to_owned());
     let group = alice.create_group("walkers").await;
     assert_eq!(alice.group(&group).await.manager_id, "alice");
+    let output = run(&["token", "alice", "--page", "http://192.0.2.1:3000/"]).await;
+    let address = String::from_utf8(output.stdout).unwrap();
+    assert!(address.starts_with("http://192.0.2.1:3000/#token=ey") && address.lines().count() == 1, "{address}");
     assert_refused(&run(&["token", "not an id"]).await, "not an id");
 }
 

@@ -372,6 +372,9 @@ async fn only_the_own_page_may_call_dev_endpoints() {
         (Some(own.as_str()), "connect", BEFRIEND, 404),
         (Some(own.as_str()), "relationship", "{}", 400),
         (Some(own.as_str()), "notification", "[", 400),
+        (Some("https://evil.example"), "unheard?sender=alice&receiver=bob", "", 404),
+        (Some(own.as_str()), "unheard?sender=alice&receiver=bob", "", 204),
+        (Some(own.as_str()), "unheard?sender=alice&receiver=%0A", "", 400),
     ] {
         assert_eq!(dev_status(&local, origin, path, payload).await, status, "{origin:?} {path} {payload}");
     }
@@ -414,6 +417,7 @@ async fn with_an_own_secret_there_are_no_dev_endpoints() {
     };
     let own = local.deployment().public.clone();
     assert_eq!(dev_status(&local, Some(&own), "relationship", BEFRIEND).await, 404);
+    assert_eq!(dev_status(&local, Some(&own), "unheard?sender=alice&receiver=bob", "").await, 404);
     let token = reqwest::get(format!("{own}/dev/token?user=alice")).await.expect("it answers");
     assert_eq!(token.status(), 404);
     local.stop().await;

@@ -3,6 +3,7 @@
 // none are taken. BUILT: if set, the page that `npm run build` has written is tested, and not the embedded one.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -24,14 +25,19 @@ export async function startStack(options = [], environment = {}) {
   const free = ["--public-port", "--internal-port", "--dynamodb-port"].filter((option) => !options.includes(option));
   const child = spawn(PROGRAM, [...free.flatMap((option) => [option, "0"]), ...options], {
     env: { PATH: process.env.PATH, ...environment },
-    stdio: ["ignore", "pipe", "ignore"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
+  let log = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (log += text));
+  const logged = async (text) => {
+    while (!log.includes(text)) await once(child.stderr, "data", { signal: AbortSignal.timeout(PATIENCE_MS) });
+  };
   const [line] = await Promise.race([
     once(createInterface(child.stdout), "line"),
     once(child, "exit").then(() => Promise.reject(new Error("the local stack ended"))),
   ]);
   const [, address, internal] = /^ready public=(\S+) internal=(\S+)/.exec(line);
-  return { address, internal, stop: () => child.kill("SIGTERM") };
+  return { address, internal, logged, stop: () => child.kill("SIGTERM") };
 }
 
 before(async () => {
@@ -233,4 +239,11 @@ export async function close(...pages) {
     assert.deepEqual(page.complaints, [], page.user);
     await page.context().close();
   }
+}
+
+/** A token of a user, signed with a secret. */
+export function signed(user, secret) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp: 4_000_000_000 })}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }

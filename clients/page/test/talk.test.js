@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   act, befriend, choose, close, closeDialog, device, friend, gather, heard, line, messages, newUser, online, open,
-  picture, say, sendAs, signIn, startStack, stored, tab, tabs, texts, until, write,
+  picture, say, sendAs, signed, signIn, stack, startStack, stored, tab, tabs, texts, until, write,
 } from "./support.js";
 
 test("two users chat: unread, read, typing, and who has written last", async () => {
@@ -167,7 +167,7 @@ test("a block is invisible to the sender, and ends with the unblock", async () =
   await close(alice, bob);
 });
 
-test("the developer is told in the console that two users are not friends, and the user is not", async () => {
+test("the console and the log tell the developer that two users are not friends, and the user is not told", async () => {
   const [alice, bob] = await tabs(["alice", "bob"]);
   const warned = alice.waitForEvent("console", (line) => line.type() === "warning");
   await befriend(alice, bob);
@@ -176,6 +176,7 @@ test("the developer is told in the console that two users are not friends, and t
   await line(bob, alice.user).waitFor({ state: "detached" });
   await say(alice, "does it arrive?");
   assert.match((await warned).text(), new RegExp(`PUT /relationship/${alice.user}/friends/${bob.user}`));
+  await stack.logged(`${bob.user} gets no messages of ${alice.user}: they are not friends`);
   assert.equal(await alice.locator(".notices .error").count(), 0);
   await close(alice, bob);
 });
@@ -231,10 +232,38 @@ test("without tokens the page says what to do", async () => {
   const page = await tab({}, other.address);
   await page.locator("#sign-in input").fill("alice");
   await page.keyboard.press("Enter");
-  await page.getByRole("alert").filter({ hasText: "start the local stack without a JWT_SECRET" }).waitFor();
+  await page.getByRole("alert").filter({ hasText: "without a JWT_SECRET" }).waitFor();
   page.complaints.length = 0;
   await close(page);
   other.stop();
+});
+
+test("an address with a token signs in, also after a reload, and the token leaves the address", async () => {
+  const secret = "the-secret-of-the-tests-of-the-page";
+  const other = await startStack([], { JWT_SECRET: secret });
+  const [alice, bob] = ["alice", "bob"].map((user) => signed(user, secret));
+  await fetch(`${other.internal}/relationship/alice/friends/bob`, { method: "PUT" });
+  const page = await tab({}, `${other.address}/#token=${alice}`);
+  await line(page, "bob").waitFor();
+  assert.equal(new URL(page.url()).hash, "");
+  await page.reload();
+  await open(page, "bob");
+  await say(page, "hello");
+  await page.locator("#log .mark-stored").waitFor();
+  const pulled = await fetch(`${other.address}/api/message?access_token=${bob}`);
+  assert.deepEqual((await pulled.json()).map(({ content }) => content), ["hello"]);
+  // The local stack does not tell this page of relations.
+  page.complaints.length = 0;
+  await close(page);
+  other.stop();
+});
+
+test("an address that is not one of the page's is ignored", async () => {
+  for (const hash of ["#%E0%A4%A", "#token=none", "#token=a.b.c", "#nobody"]) {
+    const page = await tab({}, `${stack.address}/${hash}`);
+    await page.locator("#sign-in").waitFor();
+    await close(page);
+  }
 });
 
 test("signing out forgets the user, and warns before it loses a message", async () => {

@@ -107,16 +107,19 @@ impl StoredSecret {
                 };
             }
         };
-        match answer.secret_string().map(str::trim) {
-            Some(secret) if secret.len() < MIN_SECRET_BYTES => {
-                Err(Error::unavailable("GetSecretValue", format!("{stage} is shorter than {MIN_SECRET_BYTES} bytes")))
-            }
-            Some(DEVELOPMENT_SECRET) => {
-                Err(Error::unavailable("GetSecretValue", format!("{stage} is a public secret")))
-            }
-            Some(secret) => Ok(Some(Secret::of(secret))),
-            None => Err(Error::unavailable("GetSecretValue", format!("{stage} is not text"))),
+        let why = match answer.secret_string().map(str::trim) {
+            Some(secret) if secret.len() < MIN_SECRET_BYTES => format!("is shorter than {MIN_SECRET_BYTES} bytes"),
+            Some(DEVELOPMENT_SECRET) => "is a public secret".to_owned(),
+            Some(secret) => return Ok(Some(Secret::of(secret))),
+            None => "is not text".to_owned(),
+        };
+        let why = format!("{stage} {why}");
+        if stage == STAGES[0] {
+            return Err(Error::unavailable("GetSecretValue", why));
         }
+        // It was never used, so nothing is lost without it. It must not keep the current one from being used.
+        tracing::warn!(why, "the previous secret of the tokens is left out");
+        Ok(None)
     }
 }
 
@@ -260,6 +263,10 @@ mod tests {
             let (verifier, stored) = service().await;
             stored.lock().unwrap().versions = [Some(secret), None];
             assert!(accepts(&verifier, DEVELOPMENT_SECRET, 0).await.unwrap_err().is_ours(), "{secret}");
+            // A good one in its place is used, and the bad one still is not.
+            stored.lock().unwrap().versions = [Some(NEW), Some(secret)];
+            assert!(accepts(&verifier, NEW, PAUSE_MS).await.unwrap());
+            assert!(!accepts(&verifier, DEVELOPMENT_SECRET, PAUSE_MS).await.unwrap(), "{secret}");
         }
     }
 }

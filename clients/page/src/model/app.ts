@@ -45,6 +45,7 @@ export async function signIn(me: string): Promise<void> {
 export async function signOut(): Promise<void> {
   const ended = session.peek();
   write(tab, "me", undefined);
+  write(tab, "token", undefined);
   session.value = undefined;
   notices.clear();
   history.replaceState(null, "", location.pathname);
@@ -68,10 +69,26 @@ function begin(me: string): void {
 }
 
 /** The chat that the page's address names. */
-const keyInAddress = (): string | undefined => {
-  const key = decodeURIComponent(location.hash.slice(1));
-  return isKey(key) ? key : undefined;
-};
+function keyInAddress(): string | undefined {
+  try {
+    const key = decodeURIComponent(location.hash.slice(1));
+    return isKey(key) ? key : undefined;
+  } catch {
+    // Somebody has changed the address.
+    return undefined;
+  }
+}
+
+/** Signs in with the token that the address brings, and removes it from there. A reload uses it again. */
+function signInByAddress(): void {
+  const brought = new URLSearchParams(location.hash.slice(1)).get("token");
+  const token = brought ?? read(tab, "token");
+  const me = token === null ? undefined : host.useToken(token);
+  if (brought === null || token === null || me === undefined || !isKey(`user:${me}`)) return;
+  history.replaceState(null, "", location.pathname);
+  write(tab, "token", token);
+  write(tab, "me", me);
+}
 
 /** Takes up what this tab did before a reload. */
 export function start(): void {
@@ -83,6 +100,7 @@ export function start(): void {
     document.documentElement.lang = language.value === "zh" ? "zh-CN" : "en";
     document.documentElement.dataset["theme"] = theme.value;
   });
+  signInByAddress();
   const me = read(tab, "me");
   if (me !== null && isKey(`user:${me}`)) begin(me);
   addEventListener("popstate", () => session.peek()?.show(keyInAddress()));

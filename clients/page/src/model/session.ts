@@ -279,7 +279,9 @@ export class Session {
         this.api.invitations(),
       ]);
       batch(() => {
-        this.relations.value = relations;
+        // Everybody in the list of conversations is a friend.
+        const friends = conversations.flatMap((one) => (one.type === "unicast" ? [one.userId] : []));
+        this.relations.value = relations ?? { friends, blocks: [] };
         this.invitations.value = invitations;
         this.#listed(conversations);
         this.isLoaded.value = true;
@@ -449,6 +451,8 @@ export class Session {
     const other = idOf(key);
     if (isGroup(key) || this.relations.peek().friends.includes(other) || this.#told.has(key)) return;
     this.#told.add(key);
+    // If this fails, the console still tells.
+    host.tellDeveloper(this.me, other).catch(() => undefined);
     console.warn(
       `${this.me} and ${other} are not friends, so ${other} does not get messages from ${this.me}. ` +
         `Make them friends: PUT /relationship/${this.me}/friends/${other} at the internal address.`,

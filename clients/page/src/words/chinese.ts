@@ -151,7 +151,7 @@ export const chinese: Words = {
     banned: "你已被禁止使用此聊天。",
     unavailable: "服务器出现故障或繁忙。请一分钟后重试。",
     unacknowledged: "服务器没有及时确认这条消息。对方可能已收到。",
-    noToken: "在这里无法获取令牌。请通过 http://localhost 或 http://127.0.0.1 打开此页面，并且启动本地服务时不要设置 JWT_SECRET。",
+    noToken: "本地服务只在 http://localhost 或 http://127.0.0.1 上、且没有设置 JWT_SECRET 时提供此功能。要在别处登录，请在此页面的地址后加上 #token= 和一个令牌。",
     other: "操作失败。请重试。",
   },
 };

@@ -164,8 +164,8 @@ export const english = {
     unavailable: "The server has failed or is too busy. Try again in a minute.",
     unacknowledged: "The server did not confirm this message in time. It may have arrived.",
     noToken:
-      "You get no token here. Open the page at http://localhost or http://127.0.0.1, and start the local stack " +
-      "without a JWT_SECRET of your own.",
+      "The local stack does this only at http://localhost or http://127.0.0.1, and without a JWT_SECRET of your own. " +
+      "To sign in elsewhere, add #token= and a token to the address of this page.",
     other: "This failed. Try again.",
   },
 };
