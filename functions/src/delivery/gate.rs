@@ -72,7 +72,7 @@ fn refusal(app: &App, retry_after_ms: Ms) -> Error {
     Error::RateLimited { retry_after_ms }
 }
 
-/// Refuses a frame of a user who has sent too much, if this process remembers it. So a flood costs no reads. A user
+/// Refuses a message of a user who has sent too much, if this process remembers it. So a flood costs no reads. A user
 /// who is banned in the same minute may be told this instead, over a connection that the gateway has not closed yet.
 pub(crate) fn require_no_remembered_limit(app: &App, user: &UserId) -> Result<()> {
     let now = app.clock.now_ms();

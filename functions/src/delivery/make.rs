@@ -64,7 +64,7 @@ pub(crate) async fn make(app: &App, group: &GroupId, mut wanted: Draft, users: &
         }
         _ => {
             let numbered: Vec<(u32, &UserId)> = (0..).zip(users).collect();
-            app.table.put_members(group, &numbered, posted).await?;
+            app.table.put_members(group, &wanted, &numbered, posted).await?;
             wanted.members = count(users);
             if !app.table.finish_draft(group, &wanted).await? {
                 return outcome(app, group, &wanted).await;
@@ -156,7 +156,7 @@ pub(crate) async fn write_part(app: &App, part: &Making) -> Result<()> {
         let has_place = |(_, user): &(u32, &UserId)| **user == draft.manager || !full.contains(*user);
         // A number stays that of the user, whoever is left out.
         let users: Vec<(u32, &UserId)> = (part.first..).zip(&part.users).filter(has_place).collect();
-        app.table.put_members(&part.group, &users, part.posted).await?;
+        app.table.put_members(&part.group, &draft, &users, part.posted).await?;
         app.table.finish_part(&part.group, part.part, count(&users)).await?;
     }
     let complete = pending_draft(app, &part.group).await?.is_some_and(|draft| draft.is_complete());

@@ -109,7 +109,7 @@ pub(crate) async fn send<T>(
     answer: impl AsyncFnOnce(Accepted) -> Result<T>,
 ) -> Result<T> {
     let Sending { sender, author, connection, arrived, submission, pushes } = sending;
-    if connection.is_some() {
+    if author == Author::User {
         gate::require_no_remembered_limit(app, sender)?;
     }
     let request = submission.request_id.as_ref();

@@ -23,6 +23,10 @@ use crate::id::{GroupId, UserId};
 /// How long a draft is kept. Dead letters are kept for 14 days, and may be sent back until then.
 const LIFETIME_MS: Ms = 15 * 24 * 60 * 60 * 1000;
 
+/// How long pulls keep the memberships that a call writes, if it never finishes the group. A repeat writes them again. It is much
+/// longer than jobs of a repeat need: the first call may write after them.
+const LIFETIME_IN_CALL_MS: Ms = 15 * 60 * 1000;
+
 /// The most users whose groups are counted at once.
 const MAX_COUNTS: usize = 32;
 
@@ -75,14 +79,21 @@ impl Draft {
 }
 
 impl Table {
-    /// Writes members of a draft, each with a number. They get messages from `joined` on. Pulls keep their memberships as long
-    /// as the draft.
-    pub async fn put_members(&self, group: &GroupId, users: &[(u32, &UserId)], joined: Ms) -> Result<()> {
+    /// Writes members of a draft, each with a number. They get messages from `joined` on. Pulls keep their memberships until
+    /// whoever makes the group has ended for certain.
+    pub async fn put_members(
+        &self,
+        group: &GroupId,
+        draft: &Draft,
+        users: &[(u32, &UserId)],
+        joined: Ms,
+    ) -> Result<()> {
+        let kept_until = joined.saturating_add(if draft.is_in_call { LIFETIME_IN_CALL_MS } else { LIFETIME_MS });
         let mut items = Vec::with_capacity(2 * users.len());
         for (number, user) in users {
             let shard = self.shard_of_number(*number);
             let mut mine = joined_item(group, shard, user, joined);
-            mine.insert("keptUntil".to_owned(), item::number(joined.saturating_add(LIFETIME_MS)));
+            mine.insert("keptUntil".to_owned(), item::number(kept_until));
             items.extend([member_item(group, shard, user, joined), mine]);
         }
         self.put_all(items).await

@@ -26,6 +26,9 @@ const USABLE_MS: Ms = 24 * 60 * 60 * 1000;
 /// The shortest time between two fetches, so that forged key ids cannot flood the provider.
 const PAUSE_MS: Ms = 30 * 1000;
 
+/// The same as long as there are no keys to go on with.
+const FIRST_PAUSE_MS: Ms = 1_000;
+
 /// How long a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -60,7 +63,8 @@ impl Known {
     }
 
     fn may_ask(&self, now: Ms) -> bool {
-        self.asked.is_none_or(|at| now.saturating_sub(at) >= PAUSE_MS)
+        let pause = if self.fetched.is_some() { PAUSE_MS } else { FIRST_PAUSE_MS };
+        self.asked.is_none_or(|at| now.saturating_sub(at) >= pause)
     }
 
     fn find(&self, id: &str, algorithm: Algorithm) -> Option<DecodingKey> {
@@ -240,7 +244,7 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert!(matches!(keys.key("key", Algorithm::EdDSA, 0).await, Err(Error::Unavailable { .. })));
         assert!(began.elapsed() <= PATIENCE);
-        assert!(matches!(keys.key("key", Algorithm::EdDSA, PAUSE_MS - 1).await, Err(Error::Unavailable { .. })));
+        assert!(matches!(keys.key("key", Algorithm::EdDSA, FIRST_PAUSE_MS - 1).await, Err(Error::Unavailable { .. })));
         assert!(asked.load(Ordering::SeqCst) <= 1, "and not asked again so soon");
     }
 

@@ -19,6 +19,9 @@ const USABLE_MS: Ms = 24 * 60 * 60 * 1000;
 /// The shortest time between two reads, so that forged tokens cannot flood Secrets Manager.
 const PAUSE_MS: Ms = 30 * 1000;
 
+/// The same as long as there is no secret to go on with.
+const FIRST_PAUSE_MS: Ms = 1_000;
+
 /// The labels of the versions that are read.
 const STAGES: [&str; 2] = ["AWSCURRENT", "AWSPREVIOUS"];
 
@@ -77,7 +80,8 @@ impl StoredSecret {
 
     /// Reads the secrets, unless it has just been tried. Returns whether it did.
     async fn refresh(&self, known: &mut Known, now: Ms) -> bool {
-        if known.asked.is_some_and(|at| now.saturating_sub(at) < PAUSE_MS) {
+        let pause = if known.read.is_some() { PAUSE_MS } else { FIRST_PAUSE_MS };
+        if known.asked.is_some_and(|at| now.saturating_sub(at) < pause) {
             return false;
         }
         known.asked = Some(now);
@@ -250,11 +254,11 @@ mod tests {
         *stored.lock().unwrap() = Stored { is_down: true, ..Stored::default() };
         assert!(accepts(&verifier, NEW, 0).await.unwrap_err().is_ours());
         *stored.lock().unwrap() = Stored { versions: [Some(NEW), None], ..Stored::default() };
-        assert!(accepts(&verifier, NEW, 0).await.unwrap_err().is_ours(), "not read again so soon");
-        assert!(accepts(&verifier, NEW, PAUSE_MS).await.unwrap());
+        assert!(accepts(&verifier, NEW, FIRST_PAUSE_MS - 1).await.unwrap_err().is_ours(), "not read again so soon");
+        assert!(accepts(&verifier, NEW, FIRST_PAUSE_MS).await.unwrap());
         stored.lock().unwrap().is_down = true;
-        assert!(accepts(&verifier, NEW, PAUSE_MS + FRESH_MS).await.unwrap());
-        assert!(accepts(&verifier, NEW, PAUSE_MS + USABLE_MS).await.unwrap_err().is_ours());
+        assert!(accepts(&verifier, NEW, FIRST_PAUSE_MS + FRESH_MS).await.unwrap());
+        assert!(accepts(&verifier, NEW, FIRST_PAUSE_MS + USABLE_MS).await.unwrap_err().is_ours());
     }
 
     #[tokio::test]
