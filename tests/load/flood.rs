@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::messages::{Field, Kind, acquaint};
+use crate::messages::{Field, Kind, Times, acquaint};
 use crate::process::machine;
 use crate::server::{NO_LIMIT, Server, Socket, open, open_each, user};
 use crate::{Failure, progress};
@@ -114,21 +114,16 @@ async fn measure(
     }
     progress(name);
     let (spent, began) = (server.processor_time()?, Instant::now());
-    let mut times = field.at_rate(quiet as f64, time).await?;
+    let times = Times::of(&field.at_rate(quiet as f64, time).await?);
     let processor = (server.processor_time()? - spent).as_secs_f64() / began.elapsed().as_secs_f64();
     stop.store(true, Relaxed);
     progress("");
-    times.sort_unstable();
-    let at = |share: f64| {
-        let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-        times.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
-    };
     let (flooded, arrived): (&AtomicU64, &AtomicU64) = (&flooded, &arrived);
     Ok(Measured {
         name: name.to_owned(),
-        p50: at(0.5),
-        p99: at(0.99),
-        max: at(1.0),
+        p50: times.at(0.5),
+        p99: times.at(0.99),
+        max: times.at(1.0),
         flooded: flooded.load(Relaxed),
         arrived: arrived.load(Relaxed),
         processor_percent: 100.0 * processor,

@@ -140,7 +140,7 @@ fn online(share: f64, members: usize) -> Result<usize, Failure> {
 async fn start(program: Option<&Path>) -> Result<Server, Failure> {
     let [members, fanout, shard] = [MOST_MEMBERS, FANOUT_MEMBERS, SHARD].map(|number| number.to_string());
     // Receivers must not be closed as idle while the others still connect.
-    let arguments = ["--max-connections", &places()?.to_string(), "--idle-timeout", "7200"];
+    let arguments = ["--max-connections", &places()?.to_string(), "--idle-timeout", "7200"].map(str::to_owned);
     let variables =
         [("MAX_GROUP_MEMBERS", &*members), ("FANOUT_MEMBERS", fanout.as_str()), ("ROSTER_SHARD", shard.as_str())];
     Server::start_with(program, &arguments, &variables).await

@@ -6,15 +6,19 @@
 mod api;
 mod audience;
 mod connections;
+mod directory;
 mod flood;
 mod groups;
 mod messages;
+mod peers;
 mod plot;
 mod process;
+mod pulls;
 mod recorder;
 mod roster;
 mod runtime;
 mod server;
+mod soak;
 mod weigh;
 
 use std::io::{IsTerminal, Write};
@@ -44,6 +48,9 @@ enum What {
     Connections(connections::Options),
     Groups(groups::Options),
     Flood(flood::Options),
+    Peers(peers::Options),
+    Pulls(pulls::Options),
+    Soak(soak::Options),
 }
 
 #[tokio::main]
@@ -54,6 +61,9 @@ async fn main() -> Result<(), Failure> {
         What::Messages(what) => messages::run(what, options.server.as_deref()).await,
         What::Connections(what) => connections::run(what, options.server.as_deref()).await,
         What::Flood(what) => flood::run(what, options.server.as_deref()).await,
+        What::Peers(what) => peers::run(what, options.server.as_deref()).await,
+        What::Pulls(what) => pulls::run(what, options.server.as_deref()).await,
+        What::Soak(what) => soak::run(what, options.server.as_deref()).await,
         What::Groups(what) => groups::run(what, options.server.as_deref()).await,
     }
 }

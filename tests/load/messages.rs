@@ -157,25 +157,37 @@ async fn measure(
 
     let rate = options.rate.unwrap_or(options.share * most_per_second);
     progress(&format!("{rate:.0} a second"));
-    let mut times = field.at_rate(rate, time).await?;
+    let times = Times::of(&field.at_rate(rate, time).await?);
     progress("");
-    times.sort_unstable();
-    let at = |share: f64| {
-        let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-        times.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
-    };
     Ok(Measured {
         kind,
         connections,
         most_per_second,
         processor_ms_each,
         rate,
-        p50: at(0.5),
-        p99: at(0.99),
-        p999: at(0.999),
-        max: at(1.0),
+        p50: times.at(0.5),
+        p99: times.at(0.99),
+        p999: times.at(0.999),
+        max: times.at(1.0),
         resident_mib: mib(server.resident_bytes()?),
     })
+}
+
+/// Sorted times in ms.
+pub(crate) struct Times(Vec<f64>);
+
+impl Times {
+    pub(crate) fn of(times: &[Duration]) -> Self {
+        let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        times.sort_by(f64::total_cmp);
+        Self(times)
+    }
+
+    /// Returns the time that this share of all times does not exceed.
+    pub(crate) fn at(&self, share: f64) -> f64 {
+        let index = ((self.0.len() as f64 * share) as usize).min(self.0.len().saturating_sub(1));
+        self.0.get(index).copied().unwrap_or_default()
+    }
 }
 
 /// Creates friendships or groups. Returns the address for the frames of each party.

@@ -14,10 +14,19 @@ pub(crate) fn peak_bytes(process: u32) -> Result<u64, Failure> {
     status(process, "VmHWM:")
 }
 
+/// The number of threads of a process.
+pub(crate) fn threads(process: u32) -> Result<u64, Failure> {
+    Ok(field(process, "Threads:")?.parse()?)
+}
+
 fn status(process: u32, name: &str) -> Result<u64, Failure> {
+    Ok(field(process, name)?.trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+fn field(process: u32, name: &str) -> Result<String, Failure> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    let field = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
+    Ok(field.trim().to_owned())
 }
 
 /// The processor time of a process, to 10 ms.

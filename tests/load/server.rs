@@ -39,7 +39,7 @@ impl Server {
     /// Starts the server with these arguments and variables in addition to the usual ones.
     pub(crate) async fn start_with(
         program: Option<&Path>,
-        arguments: &[&str],
+        arguments: &[String],
         variables: &[(&str, &str)],
     ) -> Result<Self, Failure> {
         let program = program.map_or_else(|| beside("localstack"), |program| Ok(program.to_owned()))?;
@@ -70,7 +70,13 @@ impl Server {
         process::processor_time(self.id()?)
     }
 
-    fn id(&self) -> Result<u32, Failure> {
+    /// The number of threads of the process.
+    pub(crate) fn threads(&self) -> Result<u64, Failure> {
+        process::threads(self.id()?)
+    }
+
+    /// The id of the process.
+    pub(crate) fn id(&self) -> Result<u32, Failure> {
         Ok(self.child.id().ok_or("the server ended")?)
     }
 }
@@ -109,7 +115,8 @@ pub(crate) async fn open_each(server: &Server, users: &[usize], at_once: usize) 
     Ok(clients)
 }
 
-async fn connect(server: &Server, n: usize) -> Result<Socket, Failure> {
+/// Opens a connection for a user.
+pub(crate) async fn connect(server: &Server, n: usize) -> Result<Socket, Failure> {
     let socket = TcpSocket::new_v4()?;
     // A client address has about 28,000 ports.
     socket.bind(([127, 0, 0, 1 + u8::try_from(n / 20_000)?], 0).into())?;
