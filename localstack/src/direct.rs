@@ -16,14 +16,14 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use axum::body::{Bytes, to_bytes};
 use axum::http::Method;
-use dynoxide::Database;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use crate::bus::{Bus, put_events};
+use crate::engine::Engine;
 use crate::gateway::Gateway;
+use crate::management;
 use crate::policies::{Policies, Refusal};
-use crate::{management, operations};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,7 +31,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Direct {
     /// The engine.
-    pub(crate) database: Database,
+    pub(crate) engine: Engine,
     /// The address of the database, as the SDK knows it.
     pub(crate) endpoint: String,
     /// The gateway. It is set later: the gateway needs the functions, and the functions need this client.
@@ -44,8 +44,6 @@ pub(crate) struct Direct {
     pub(crate) events: String,
     /// The policies of the functions.
     pub(crate) policies: Arc<Policies>,
-    /// Whether the database writes to a disk, which must not block other tasks of the thread.
-    pub(crate) on_disk: bool,
     /// The client for all other calls.
     pub(crate) beyond: SharedHttpClient,
 }
@@ -91,15 +89,14 @@ impl HttpConnector for Connector {
         if !request.uri().starts_with(&self.direct.endpoint) {
             return self.beyond.call(request);
         }
-        let (database, on_disk) = (self.direct.database.clone(), self.direct.on_disk);
+        let engine = self.direct.engine.clone();
         HttpConnectorFuture::new(async move {
-            if !on_disk {
-                // Without this, a function would keep its thread for milliseconds, and the sockets would wait.
-                tokio::task::yield_now().await;
-                return Ok(answer(&database, &request));
-            }
-            let answered = tokio::task::spawn_blocking(move || answer(&database, &request)).await;
-            answered.map_err(|panic| ConnectorError::other(panic.into(), None))
+            // Without this, a function would keep its thread for milliseconds, and the sockets would wait.
+            tokio::task::yield_now().await;
+            let (_, operation) = target(&request).unwrap_or_default();
+            let answer = engine.perform(operation, request.body().bytes().unwrap_or_default());
+            let (status, body) = engine.keep(operation, answer).await;
+            Ok(response(status, body))
         })
     }
 }
@@ -118,12 +115,6 @@ async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpR
         }
     }
     Ok(response)
-}
-
-fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
-    let (_, operation) = target(request).unwrap_or_default();
-    let (status, body) = operations::answer(database, operation, request.body().bytes().unwrap_or_default());
-    response(status, body)
 }
 
 /// Returns the service and the operation that a call names.
@@ -154,21 +145,20 @@ mod tests {
 
     use super::*;
     use crate::policies::run_as;
-    use crate::template::{BUS, Statement};
+    use crate::template::{BUS, Statement, TEMPLATE, Template};
 
     #[tokio::test]
     async fn a_function_puts_events_if_its_policy_allows_it() {
         let allowed = Statement { actions: vec!["events:PutEvents".to_owned()], on: vec![BUS.to_owned()] };
         let bus = Arc::new(Bus::new(Some("local".to_owned())));
         let direct = Direct {
-            database: Database::memory().unwrap(),
+            engine: Engine::start(None, "chat", &Template::parse(TEMPLATE).unwrap().table).unwrap(),
             endpoint: "http://127.0.0.1:1/".to_owned(),
             gateway: Arc::default(),
             connections: "http://127.0.0.1:2/@connections/".to_owned(),
             bus: bus.clone(),
             events: "http://127.0.0.1:2/".to_owned(),
             policies: Arc::new(Policies::new([("message".to_owned(), vec![allowed])].into())),
-            on_disk: false,
             beyond: aws::http_client(),
         };
         let variable = |name: &str| match name {

@@ -10,10 +10,10 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dynoxide::Database;
 
+use crate::answer;
+use crate::engine::Engine;
 use crate::event::request_id;
-use crate::{answer, operations};
 
 /// The largest request that DynamoDB accepts.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -28,22 +28,23 @@ const SERVICES: [&str; 2] = ["DynamoDB_20120810.", "DynamoDBStreams_20120810."];
 const JSON: &str = "application/x-amz-json-1.0";
 
 /// Returns the API over a database.
-pub(crate) fn router(database: Database) -> Router {
-    Router::new().fallback(call).with_state(database)
+pub(crate) fn router(engine: Engine) -> Router {
+    Router::new().fallback(call).with_state(engine)
 }
 
-async fn call(State(database): State<Database>, request: Request) -> Response {
+async fn call(State(engine): State<Engine>, request: Request) -> Response {
     let Some(operation) = operation(request.method(), request.headers()) else {
         return answer::message(StatusCode::FORBIDDEN, "Forbidden");
     };
     let Ok(body) = to_bytes(request.into_body(), MAX_BODY_BYTES).await else {
         return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
     };
-    // A separate thread, because a scan or a write to disk would block the sockets.
-    let answered = tokio::task::spawn_blocking(move || operations::answer(&database, &operation, &body)).await;
-    let Ok((status, body)) = answered else {
+    // A separate thread, because a scan would block the sockets.
+    let (blocking, name) = (engine.clone(), operation.clone());
+    let Ok(answered) = tokio::task::spawn_blocking(move || blocking.perform(&name, &body)).await else {
         return answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     };
+    let (status, body) = engine.keep(&operation, answered).await;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = [(CONTENT_TYPE, JSON.to_owned()), (REQUEST_ID, request_id())];
     (status, headers, body).into_response()

@@ -2,48 +2,173 @@
 //!
 //! It has no listener. Functions reach it through `direct`, other programs through `dynamodb`.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use dynoxide::Database;
 use dynoxide::errors::DynoxideError;
+use dynoxide::{Database, Item};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use shared::clock::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use crate::log::Log;
+use crate::operations;
 use crate::template::{IndexDefinition, TableDefinition};
 
-/// How often expired items are deleted.
+/// The pause between two passes over the table that delete expired items.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How many items a pass reads at once, and how long it then pauses: this many times as long as the read took, but at
+/// least `PAUSE`. So it takes one fiftieth of a core, however large the table is.
+const SWEEP_ITEMS: usize = 25;
+const SWEEP_PAUSES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The file in the data directory.
 const FILE: &str = "dynamodb.sqlite";
 
-/// Opens the database, in memory or in a directory. Creates the table if it does not exist.
-pub(crate) fn start(data: Option<&Path>, name: &str, table: &TableDefinition) -> Result<Database, String> {
-    let database = open(data)?;
-    create(&database, name, table)?;
-    Ok(database)
+/// The operations after which nothing has to reach the disk.
+const READS: [&str; 4] = ["BatchGetItem", "GetItem", "Query", "Scan"];
+
+/// The database, and the log of one on disk.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    /// The database.
+    pub(crate) database: Database,
+    log: Option<Arc<Log>>,
 }
 
-/// Deletes expired items at intervals until `stop` is cancelled.
-pub(crate) async fn sweep(database: Database, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        let swept = database.clone();
-        match tokio::task::spawn_blocking(move || swept.sweep_ttl()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "expired items could not be deleted"),
-            Err(_panic) => tracing::error!("the deletion of expired items panicked"),
+impl Engine {
+    /// Opens the database, in memory or in a directory. Creates the table if it does not exist.
+    pub(crate) fn start(data: Option<&Path>, name: &str, table: &TableDefinition) -> Result<Self, String> {
+        let (database, file) = match data {
+            Some(directory) => {
+                let (database, file) = open(directory)?;
+                (database, Some(file))
+            }
+            None => (Database::memory().map_err(|error| error.to_string())?, None),
+        };
+        create(&database, name, table)?;
+        let log = file.map(|file| Log::open(&file).map(Arc::new)).transpose();
+        Ok(Self { database, log: log.map_err(|error| format!("the log of the database: {error}"))? })
+    }
+
+    /// Performs an operation and returns the status and the body of the answer. What it wrote is not kept yet.
+    pub(crate) fn perform(&self, operation: &str, body: &[u8]) -> (u16, String) {
+        operations::answer(&self.database, operation, body)
+    }
+
+    /// Waits until the writes of an operation are on the disk, if the database is there. Returns its answer.
+    pub(crate) async fn keep(&self, operation: &str, answer: (u16, String)) -> (u16, String) {
+        let Some(log) = self.log.as_ref().filter(|_| answer.0 == 200 && !READS.contains(&operation)) else {
+            return answer;
+        };
+        match log.flush().await {
+            Ok(()) => answer,
+            Err(error) => {
+                let error = DynoxideError::InternalServerError(error.to_string());
+                (error.status_code(), error.to_json())
+            }
         }
     }
 }
 
-fn open(data: Option<&Path>) -> Result<Database, String> {
-    let Some(directory) = data else { return Database::memory().map_err(|error| error.to_string()) };
+/// Deletes expired items.
+///
+/// The engine has such a sweep too. But it reads the whole table without a pause, which takes seconds for a large table,
+/// and calls of functions wait meanwhile. Readers check `expiresAt` again, so late deletions do no harm.
+#[derive(Clone)]
+pub(crate) struct Sweeper {
+    database: Database,
+    table: String,
+    attribute: String,
+    keys: Vec<String>,
+}
+
+impl Sweeper {
+    /// Creates a sweeper, if the items of the table expire.
+    pub(crate) fn new(database: &Database, name: &str, table: &TableDefinition) -> Option<Self> {
+        let keys = table.keys.iter().map(|(key, _)| key.clone()).collect();
+        let (database, attribute) = (database.clone(), table.ttl.clone()?);
+        Some(Self { database, table: name.to_owned(), attribute, keys })
+    }
+
+    /// Passes over the table again and again until `stop` is cancelled.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let _ = stop
+            .run_until_cancelled(async {
+                loop {
+                    tokio::time::sleep(SWEEP).await;
+                    match self.pass().await {
+                        Ok(()) => {}
+                        Err(error) => tracing::warn!(error, "expired items could not be deleted"),
+                    }
+                }
+            })
+            .await;
+    }
+
+    /// Reads the whole table once, and deletes what has expired.
+    async fn pass(&self) -> Result<(), String> {
+        let mut start = None;
+        loop {
+            let (sweeper, began) = (self.clone(), Instant::now());
+            let read = tokio::task::spawn_blocking(move || sweeper.page(start)).await;
+            start = read.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+            if start.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE.max(began.elapsed() * SWEEP_PAUSES)).await;
+        }
+    }
+
+    /// Deletes what has expired of the items after `start`. Returns where the next page starts.
+    fn page(&self, start: Option<Item>) -> Result<Option<Item>, DynoxideError> {
+        let internal = DynoxideError::InternalServerError;
+        let now = (SystemClock.now_ms() / 1000).to_string();
+        let (ttl, values) = (json!({ "#ttl": self.attribute }), json!({ ":now": { "N": now } }));
+        let mut scan = json!({
+            "TableName": self.table,
+            "Limit": SWEEP_ITEMS,
+            "FilterExpression": "#ttl < :now",
+            "ExpressionAttributeNames": ttl,
+            "ExpressionAttributeValues": values,
+        });
+        if let Some(start) = start {
+            scan["ExclusiveStartKey"] = json!(start);
+        }
+        let scanned = self.database.scan(request(scan).map_err(internal)?)?;
+        for mut expired in scanned.items.unwrap_or_default() {
+            expired.retain(|attribute, _| self.keys.contains(attribute));
+            let delete = json!({
+                "TableName": self.table,
+                "Key": expired,
+                "ConditionExpression": "#ttl < :now",
+                "ExpressionAttributeNames": ttl,
+                "ExpressionAttributeValues": values,
+            });
+            match self.database.delete_item(request(delete).map_err(internal)?) {
+                // A function has just replaced it.
+                Err(DynoxideError::ConditionalCheckFailedException(..)) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(scanned.last_evaluated_key)
+    }
+}
+
+/// Opens the database in a directory. Returns its file too.
+fn open(directory: &Path) -> Result<(Database, PathBuf), String> {
     std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let file = directory.join(FILE);
     let path = file.to_str().ok_or_else(|| format!("{}: the name is not UTF-8", file.display()))?;
-    Database::new(path).map_err(|error| format!("{path}: {error}"))
+    let database = Database::new(path).map_err(|error| format!("{path}: {error}"))?;
+    // Despite its name, this only makes the engine wait for the disk at checkpoints (`synchronous = NORMAL`). The log
+    // is flushed after each write.
+    database.disable_bulk_loading().map_err(|error| format!("{path}: {error}"))?;
+    Ok((database, file))
 }
 
 fn create(database: &Database, name: &str, table: &TableDefinition) -> Result<(), String> {
@@ -97,4 +222,27 @@ fn check(database: &Database, name: &str, table: &TableDefinition) -> Result<(),
 
 fn request<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{TEMPLATE, Template};
+
+    #[tokio::test]
+    async fn expired_items_are_deleted() {
+        let table = Template::parse(TEMPLATE).unwrap().table;
+        let database = Engine::start(None, "chat", &table).unwrap().database;
+        let now = SystemClock.now_ms() / 1000;
+        for n in 0..3 * SWEEP_ITEMS {
+            let expires_at = if n % 2 == 0 { now - 1 } else { now + 1000 }.to_string();
+            let item = json!({ "pk": { "S": n.to_string() }, "sk": { "S": "x" }, "expiresAt": { "N": expires_at } });
+            database.put_item(request(json!({ "TableName": "chat", "Item": item })).unwrap()).unwrap();
+        }
+        Sweeper::new(&database, "chat", &table).unwrap().pass().await.unwrap();
+        let left = database.scan(request(json!({ "TableName": "chat" })).unwrap()).unwrap().items.unwrap();
+        assert_eq!(left.len(), 3 * SWEEP_ITEMS / 2);
+        let parity = |item: &Item| serde_json::to_value(&item["pk"]).unwrap()["S"].as_str().unwrap().parse::<u32>();
+        assert!(left.iter().all(|item| parity(item).unwrap() % 2 == 1));
+    }
 }

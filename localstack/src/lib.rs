@@ -24,6 +24,7 @@ mod event;
 mod gateway;
 mod invoke;
 mod listener;
+mod log;
 mod management;
 mod metrics;
 mod network;

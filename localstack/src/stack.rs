@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Bus, webhook};
 use crate::connections::Close;
 use crate::direct::Direct;
+use crate::engine::{Engine, Sweeper};
 use crate::gateway::{Gateway, Settings};
 use crate::listener::{self, Limits};
 use crate::policies::Policies;
 use crate::template::{QueueDefinition, TEMPLATE, Template};
 use crate::{
-    answer, documents, dynamodb, engine, event, invoke, management, metrics, network, page, queue, rest, services,
-    socket,
+    answer, documents, dynamodb, event, invoke, management, metrics, network, page, queue, rest, services, socket,
 };
 
 /// The address that only this machine reaches.
@@ -119,7 +119,7 @@ pub struct Stack {
     webhook: Option<JoinHandle<()>>,
     stop_webhook: CancellationToken,
     dynamodb: JoinHandle<()>,
-    sweeps: JoinHandle<()>,
+    sweeps: Option<JoinHandle<()>>,
 }
 
 impl Stack {
@@ -151,17 +151,17 @@ impl Stack {
         let events = options.events.as_deref().map(webhook::parse).transpose();
         let events = events.map_err(|why| StartError(format!("--events {why}")))?;
         let bus = Arc::new(Bus::new(config.event_bus.clone()));
-        let database = engine::start(options.data.as_deref(), TABLE, &template.table);
-        let database = database.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let engine = Engine::start(options.data.as_deref(), TABLE, &template.table);
+        let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
+        let sweeper = Sweeper::new(&engine.database, TABLE, &template.table);
         let direct = Direct {
-            database: database.clone(),
+            engine: engine.clone(),
             endpoint: format!("{dynamodb_url}/"),
             gateway: Arc::default(),
             connections: format!("{internal_url}/@connections/"),
             bus: bus.clone(),
             events: format!("{internal_url}/"),
             policies: policies.clone(),
-            on_disk: options.data.is_some(),
             beyond: aws::http_client(),
         };
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(Ids::unpredictable()));
@@ -190,8 +190,8 @@ impl Stack {
             gateway,
             webhook: events.map(|address| tokio::spawn(webhook::run(bus, address, stop_webhook.clone()))),
             stop_webhook,
-            dynamodb: serve(dynamodb, dynamodb::router(database.clone()), programs, stop_internal.clone())?,
-            sweeps: tokio::spawn(engine::sweep(database, stop_internal.clone())),
+            dynamodb: serve(dynamodb, dynamodb::router(engine), programs, stop_internal.clone())?,
+            sweeps: sweeper.map(|sweeper| tokio::spawn(sweeper.run(stop_internal.clone()))),
             stop_internal,
             stop_queues,
         })
@@ -250,7 +250,7 @@ impl Stack {
             let _ = webhook.await;
         }
         self.stop_internal.cancel();
-        for task in [self.public, self.internal, self.dynamodb, self.sweeps] {
+        for task in [self.public, self.internal, self.dynamodb].into_iter().chain(self.sweeps) {
             // A client that keeps its connection open does not delay the stop further.
             let abort = task.abort_handle();
             if tokio::time::timeout(Duration::from_secs(1), task).await.is_err() {
