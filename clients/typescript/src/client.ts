@@ -208,6 +208,8 @@ export class ChatClient<C extends AnyContent = Content> {
   /** Aborted when the client is closed. `connect` then begins another one. */
   #life = new AbortController();
   #given: Given | undefined;
+  /** Whether the store has taken the message of a `requestId`. Restored ones are not in here. */
+  readonly #keeps = new Map<string, Promise<boolean>>();
   /** Resolves when the messages of the store wait to be sent. */
   #restored: Promise<void> | undefined;
   #state: State = "idle";
@@ -281,7 +283,7 @@ export class ChatClient<C extends AnyContent = Content> {
       clock: this.#clock,
       random: this.#random,
       limited: (error) => this.#tell(error),
-      begin: this.store && ((id, now) => this.#kept(this.store!.tried(id, now), now)),
+      begin: this.store && ((id, now) => this.#tried(id, now)),
     });
     this.#typist = new Typist({ clock: this.#clock, everyMs: this.#timing.typingEveryMs });
     this.api = new ChatApi<C>({
@@ -373,7 +375,12 @@ export class ChatClient<C extends AnyContent = Content> {
   sendByRest(to: Address, content: Sendable<C>, { requestId = this.#newId() }: SendOptions = {}): Promise<Receipt> {
     const { api } = this;
     const by = { api, timing: this.#timing, clock: this.#clock, random: this.#random, signal: this.#life.signal };
-    const send = async () => post(by, encode(to, content as Content, requestId));
+    const send = async () => {
+      const receipt = await post(by, encode(to, content as Content, requestId));
+      // An earlier send may have left it in the store.
+      if (!this.#outbox.has(requestId)) this.#forget(requestId);
+      return receipt;
+    };
     return this.#follow({ requestId, to, content: content as Content, at: this.#clock.now() }, send);
   }
 
@@ -455,21 +462,42 @@ export class ChatClient<C extends AnyContent = Content> {
 
   /** Sends by the outbox. With a store, keeps the message until it has a result. */
   async #submit(unsent: Unsent): Promise<Receipt> {
+    const { to, content, requestId } = unsent;
     const { signal } = this.#life;
     const { store } = this;
     if (store) {
       // Messages of an earlier time were sent before.
       await this.#restore();
       if (signal.aborted) throw closed();
-      encode(unsent.to, unsent.content, unsent.requestId);
-      void this.#kept(store.keep(unsent), undefined);
+      // What is refused must not replace, or later forget, a message that waits under the same id.
+      this.#outbox.check(to, content, requestId);
+      this.#keeps.set(requestId, this.#kept(store.keep(unsent).then(() => true), false));
     }
     return this.#queue(unsent);
   }
 
   async #queue({ to, content, requestId }: Unsent): Promise<Receipt> {
-    if (this.#ban) throw this.#ban;
-    return this.#outbox.send(to, content, requestId);
+    try {
+      if (this.#ban) throw this.#ban;
+      const receipt = await this.#outbox.send(to, content, requestId);
+      this.#forget(requestId);
+      return receipt;
+    } catch (thrown) {
+      // The application decides about one that may have been accepted.
+      if (!/^(closed|unacknowledged)$/.test((thrown as ChatError).code)) this.#forget(requestId);
+      throw thrown;
+    } finally {
+      this.#keeps.delete(requestId);
+    }
+  }
+
+  /**
+   * Returns when a message was first tried. Undefined if the store does not have it any more, because another tab has
+   * sent it. One that the store never had is tried now.
+   */
+  async #tried(requestId: string, now: number): Promise<number | undefined> {
+    const instead = (await this.#keeps.get(requestId)) === false ? now : undefined;
+    return (await this.#kept(this.store!.tried(requestId, now), now)) ?? instead;
   }
 
   /** Sends what the store has kept, once in a life. */
@@ -482,7 +510,9 @@ export class ChatClient<C extends AnyContent = Content> {
     const { signal } = this.#life;
     const all = await this.#kept(this.store!.unsent(), []);
     // No promise of the application reports these.
-    for (const unsent of signal.aborted ? [] : all) void this.#kept(this.#follow(unsent, () => this.#queue(unsent)), unsent);
+    for (const unsent of signal.aborted ? [] : all) {
+      if (!this.#outbox.has(unsent.requestId)) void this.#kept(this.#follow(unsent, () => this.#queue(unsent)), unsent);
+    }
   }
 
   /** Waits for the store. A message that cannot be kept is sent all the same. */
@@ -504,13 +534,10 @@ export class ChatClient<C extends AnyContent = Content> {
     try {
       const receipt = await send();
       if (this.#version !== 1) this.#inbox.ignore(receipt.id);
-      this.#forget(unsent);
       tell({ state: "sent", receipt });
       return receipt;
     } catch (thrown) {
       const error = thrown instanceof ChatError ? thrown : ChatError.because("bad_request", thrown);
-      // The application decides about one that may have been accepted.
-      if (error.code !== "closed" && error.code !== "unacknowledged") this.#forget(unsent);
       tell({ state: "failed", error });
       throw thrown;
     } finally {
@@ -518,7 +545,7 @@ export class ChatClient<C extends AnyContent = Content> {
     }
   }
 
-  #forget({ requestId }: Unsent): void {
+  #forget(requestId: string): void {
     if (this.store) void this.#kept(this.store.forget(requestId), undefined);
   }
 

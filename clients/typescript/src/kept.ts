@@ -20,7 +20,7 @@ export interface ChatStore {
   set(key: string, value: unknown): Promise<void>;
   /** Returns the unsent messages, the oldest first. */
   unsent(): Promise<Unsent[]>;
-  /** Keeps a message until it is forgotten. */
+  /** Keeps a message until it is forgotten, in place of one with the same `requestId`. */
   keep(unsent: Unsent): Promise<void>;
   /**
    * Notes the first attempt before it is made, since the server recognises a repeat only for ten minutes. Returns when

@@ -74,6 +74,9 @@ export interface Chat<C extends AnyContent> {
 /** How many messages are read at once, and kept in the store. */
 const PAGE = 50;
 
+/** The list is loaded for a conversation that it does not have once in this time. */
+const UNLISTED_MS = 60_000;
+
 /** A friend is shown as typing for this long. */
 const TYPING_MS = 5_000;
 
@@ -89,6 +92,13 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
   let list: Conversations<C> = NO_CONVERSATIONS;
   /** Whether a component has shown the list. */
   let isListed = false;
+  let isLoadingList = false;
+  /** Whether the list must be loaded once more. */
+  let isStale = false;
+  /** When the list was loaded for conversations that it did not have. */
+  const unlisted = new Map<string, number>();
+  /** Whether the user may have signed out. */
+  let hasEnded = false;
   const chats = new Map<string, Chat<C>>();
   const typing = new Map<string, ReturnType<typeof setTimeout>>();
   const subscribers = new Set<() => void>();
@@ -101,7 +111,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
     client.store?.get<T>(key).then((value) => value && show(value), () => {});
   };
   const keep = (key: string, value: unknown) => {
-    client.store?.set(key, value).catch(() => {});
+    // The application may have cleared the store.
+    if (!hasEnded) client.store?.set(key, value).catch(() => {});
   };
 
   const show = (chat: Chat<C>, more?: Partial<Messages<C>>) => {
@@ -153,9 +164,10 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
           // The list shows the failure.
           sent.catch(() => {});
         },
-        retry: ({ id, content }) => {
+        retry: ({ id, content, error }) => {
           drop(made, id);
-          client.store?.forget(id).catch(() => {});
+          // A refused one is not kept. Another message may wait under its id.
+          if (error?.code !== "bad_request") client.store?.forget(id).catch(() => {});
           first.send(content as Sendable<C>);
         },
         loadOlder: async () => {
@@ -185,19 +197,28 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
     changed();
   };
 
+  /** Loads the list. While it is loaded, any number of calls loads it once more. */
   const loadList = async () => {
-    if (!isConnected() || !isListed) return;
-    try {
-      const all: Conversation<C>[] = [];
-      for (let after: string | undefined = ""; after !== undefined; ) {
-        const page: ConversationsPage<C> = await client.api.conversations(after ? { after } : {});
-        all.push(...page.conversations);
-        after = page.next;
+    isStale = true;
+    if (isLoadingList) return;
+    isLoadingList = true;
+    while (isStale && isListed && isConnected()) {
+      isStale = false;
+      try {
+        const all = new Map<string, Conversation<C>>();
+        for (let after: string | undefined = ""; after !== undefined; ) {
+          const page: ConversationsPage<C> = await client.api.conversations(after ? { after } : {});
+          for (const one of page.conversations) all.set(keyOf(one), one);
+          after = page.next;
+        }
+        for (const key of all.keys()) unlisted.delete(key);
+        for (const one of list.conversations) if (unlisted.has(keyOf(one))) all.set(keyOf(one), one);
+        showList([...all.values()], false);
+      } catch {
+        // The next connection asks again.
       }
-      showList(all, false);
-    } catch {
-      // The next connection asks again.
     }
+    isLoadingList = false;
   };
 
   /** Changes a conversation of the list. Returns whether it is there. */
@@ -221,13 +242,23 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
     const chat = chatOf(message);
     types(senderId, false);
     add(chat, [message]);
-    const isListed = patch(chat.of, ({ last, unread }) => ({
+    const isThere = patch(chat.of, ({ last, unread }) => ({
       last: last && last.id > id ? last : message,
       unread: isOwn ? unread : unread + 1,
       // Who answers has read what came before.
       ...(isOwn || message.type === "multicast" ? {} : { peerReadUntil: id }),
     }));
-    if (!isListed) void loadList();
+    if (isThere) return;
+    // The server may never list a user, since the back end sends for anybody. Only the server knows a group's name.
+    if ("userId" in chat.of && !list.isLoading) {
+      const added = { type: "unicast", userId: chat.of.userId, unread: isOwn ? 0 : 1, last: message } as const;
+      showList([...list.conversations, added], false);
+    }
+    const key = keyOf(chat.of);
+    const now = Date.now();
+    if (now - (unlisted.get(key) ?? -Infinity) < UNLISTED_MS) return;
+    unlisted.set(key, now);
+    void loadList();
   };
 
   const outgoing = ({ requestId: id, to, content, at, receipt, error }: Outgoing<C>) => {
@@ -285,8 +316,10 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
           changed();
         }),
       ];
+      hasEnded = false;
       client.connect();
       return () => {
+        hasEnded = true;
         for (const end of ends) end();
         void client.close();
       };

@@ -109,11 +109,21 @@ export class Outbox {
     limited(error);
   }
 
+  /** Whether a send with this id has no result yet. */
+  has(requestId: string): boolean {
+    return this.#byRequest.has(requestId);
+  }
+
+  /** Returns the text of a message. @throws ChatError of code `bad_request` if `send` would refuse it. */
+  check(to: Address, content: Content, requestId: string): string {
+    if (this.has(requestId)) throw new ChatError("bad_request", `requestId ${requestId} is under way`);
+    return encode(to, content, requestId);
+  }
+
   /** Sends as soon as there is a connection and earlier messages to the same addressee have a result. */
   send(to: Address, content: Content, requestId: string): Promise<Receipt> {
     return new Promise((resolve, reject) => {
-      const text = encode(to, content, requestId);
-      if (this.#byRequest.has(requestId)) throw new ChatError("bad_request", `requestId ${requestId} is under way`);
+      const text = this.check(to, content, requestId);
       const key = "groupId" in to ? `group ${to.groupId}` : `user ${to.receiverId}`;
       const lane = this.#lanes.get(key) ?? [];
       this.#lanes.set(key, lane);

@@ -38,7 +38,10 @@ export function storeOver(values: Values): ChatStore {
       return all.map(({ requestId, to, text, at }) => ({ requestId, to, content: JSON.parse(text) as Content, at }));
     },
     keep({ content, ...unsent }) {
-      return change((all) => [...all, { ...unsent, text: JSON.stringify(content) }]);
+      return change((all) => [
+        ...all.filter(({ requestId }) => requestId !== unsent.requestId),
+        { ...unsent, text: JSON.stringify(content) },
+      ]);
     },
     async tried(requestId, now) {
       let triedAt: number | undefined;

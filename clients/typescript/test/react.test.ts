@@ -5,10 +5,11 @@ import { test } from "node:test";
 import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 
-import { ChatClient, type Content } from "../src/index.js";
+import { ChatClient, type ChatStore, type Content } from "../src/index.js";
 import { createModel } from "../src/model.js";
 import { ChatProvider, useChat, useConversations, useMessages, useTyping } from "../src/react.js";
-import { FakeFetch, FakeSockets, idOf, message, page, recall, type FakeAnswer, type FakeRequest } from "./fakes.js";
+import { storeOver } from "../src/store.js";
+import { FakeFetch, FakeSockets, idOf, Later, message, page, recall, type FakeAnswer, type FakeRequest } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
 /** The model of Ben, whose server answers as the test says. */
@@ -19,6 +20,15 @@ class World {
   history: object[] = [];
   conversations: object[] = [];
   pageSize = 50;
+  /** What the store keeps. */
+  readonly values = new Map<string, unknown>();
+  readonly store: ChatStore = storeOver({
+    get: async (key) => this.values.get(key) as never,
+    update: async (key, change) => void this.values.set(key, change(this.values.get(key) as never)),
+    clear: async () => this.values.clear(),
+  });
+  /** Answers to lists and histories wait for this. */
+  held: Promise<unknown> | undefined;
   readonly server = new FakeFetch((request) => this.#answer(request));
   readonly client = new ChatClient<Content>({
     url: "https://chat.example.com",
@@ -27,12 +37,16 @@ class World {
     fetch: this.server.fetch,
     clock: this.clock,
     random: () => 1,
+    store: this.store,
   });
   readonly model = createModel(this.client, "ben");
   readonly chat = this.model.chatWith({ userId: "ann" });
+  stop = () => {};
 
-  #answer({ path, query }: FakeRequest): FakeAnswer {
-    if (path === "/api/conversation") return { json: this.conversations };
+  async #answer({ path, query }: FakeRequest): Promise<FakeAnswer> {
+    const { conversations } = this;
+    if (path === "/api/conversation" || path === "/api/history") await this.held;
+    if (path === "/api/conversation") return { json: conversations };
     if (path !== "/api/history") return page([]);
     const before = query.get("before") ?? "Z";
     const all = this.history.filter((one) => (one as { id: string }).id < before);
@@ -58,6 +72,16 @@ class World {
     await closed;
   }
 
+  /** The list, with the number of unread messages of each. */
+  get listed(): string[] {
+    return this.model.list().conversations.map((one) => `${"groupId" in one ? one.groupId : one.userId} ${one.unread}`);
+  }
+
+  /** How often the list was asked for. */
+  get lists(): number {
+    return this.server.requests.filter(({ path }) => path === "/api/conversation").length;
+  }
+
   get shown(): string[] {
     return this.chat.view.messages.map(({ content, recalledAt, state }) => [recalledAt ? "-" : content, state].join(""));
   }
@@ -65,12 +89,15 @@ class World {
 
 async function world(change: Partial<World> = {}): Promise<World> {
   const made = Object.assign(new World(), change);
-  made.model.start();
+  made.stop = made.model.start();
   made.model.watchList();
   made.model.watch(made.chat);
   await made.connect();
   return made;
 }
+
+/** The signal after which the list is loaded. */
+const GROUP = { type: "GROUP", groupId: "old", event: "dissolved" };
 
 const answered = (n: number, content: string) => ({ ...message(n, content), senderId: "ben", receiverId: "ann" });
 
@@ -146,20 +173,106 @@ test("the list is sorted by the last message, and counts what is unread", async 
     { type: "multicast", groupId: "g", name: "Team", unread: 2, last: { ...message(2), groupId: "g" } },
   ];
   const here = await world({ conversations });
-  const list = () => here.model.list().conversations.map((one) => `${"groupId" in one ? one.groupId : one.userId} ${one.unread}`);
-  assert.deepEqual(list(), ["g 2", "ann 0"]);
+  assert.deepEqual(here.listed, ["g 2", "ann 0"]);
   const before = here.server.requests.length;
   await here.push(message(3));
-  assert.deepEqual(list(), ["ann 1", "g 2"]);
+  assert.deepEqual(here.listed, ["ann 1", "g 2"]);
   await here.push({ type: "READ", readerId: "ben", userId: "ann", until: idOf(3) });
-  assert.deepEqual(list(), ["ann 0", "g 2"]);
+  assert.deepEqual(here.listed, ["ann 0", "g 2"]);
   await here.push(answered(4, "from another device"));
-  assert.deepEqual(list(), ["ann 0", "g 2"]);
+  assert.deepEqual(here.listed, ["ann 0", "g 2"]);
   await here.push({ type: "READ", readerId: "ann", userId: "ann", until: idOf(4) });
   assert.deepEqual(here.model.list().conversations[0], { ...conversations[0], last: answered(4, "from another device"), readUntil: idOf(3), peerReadUntil: idOf(4) });
   assert.equal(here.server.requests.length, before, "nothing was asked");
   await here.push({ ...message(5), senderId: "cara" });
   assert.equal(here.server.lines.at(-1), "GET /api/conversation", "cara is not in the list");
+  await here.close();
+});
+
+test("many messages outside the list load it once at a time, and once more", async () => {
+  const conversations = Array.from({ length: 200 }, (_, n) => ({ type: "unicast", userId: `user${n}`, unread: 1 }));
+  const here = await world();
+  const before = here.lists;
+  const held = new Later<void>();
+  here.held = held.promise;
+  for (let n = 0; n < 1_000; n++) here.sockets.last.say({ ...message(n + 1), senderId: `user${n % 200}` });
+  await here.clock.pass(1_000);
+  assert.equal(here.lists - before, 1);
+  here.conversations = conversations;
+  held.resolve();
+  await settle();
+  await settle();
+  assert.equal(here.lists - before, 2);
+  assert.equal(here.listed.length, 200);
+  await here.close();
+});
+
+test("a sender whom the server does not list is shown, and asked for once, a group once a minute", async (context) => {
+  context.mock.timers.enable({ apis: ["Date"] });
+  const here = await world({ conversations: [{ type: "unicast", userId: "ann", unread: 0, last: message(1) }] });
+  const before = here.lists;
+  const say = (n: number) => here.push({ ...message(n), senderId: "shop" });
+  for (let n = 2; n < 12; n++) await say(n);
+  assert.equal(here.lists - before, 1);
+  assert.deepEqual(here.listed, ["shop 10", "ann 0"]);
+  await here.push(GROUP);
+  assert.equal(here.lists - before, 2);
+  assert.deepEqual(here.listed, ["shop 10", "ann 0"], "after a load for another reason");
+  here.conversations = [{ type: "unicast", userId: "shop", unread: 7, last: message(21) }];
+  await here.push(GROUP);
+  assert.deepEqual(here.listed, ["shop 7"], "the server has listed it");
+  here.conversations = [];
+  await here.push(GROUP);
+  assert.deepEqual(here.listed, [], "the server lists it no more");
+  const asked = here.lists;
+  for (const loads of [1, 2]) {
+    for (const n of [22, 23, 24]) await here.push({ ...message(loads * 10 + n), type: "multicast", groupId: "new" });
+    assert.equal(here.lists - asked, loads);
+    context.mock.timers.tick(60_000);
+  }
+  assert.deepEqual(here.listed, [], "the name of a group is known by the server alone");
+  await here.close();
+});
+
+for (const how of ["resolve", "reject"] as const) {
+  test(`a question under way at the end keeps nothing when it is answered: ${how}`, async () => {
+    const here = await world();
+    await here.push(message(1));
+    assert.deepEqual([...here.values.keys()].sort(), ["list", "user ann"]);
+    const held = new Later<void>();
+    here.held = held.promise;
+    here.sockets.last.say(GROUP);
+    here.model.watch(here.chat);
+    await settle();
+    const asked = here.server.requests.slice(-2).map(({ method, path }) => `${method} ${path}`);
+    assert.deepEqual(asked, ["GET /api/conversation", "GET /api/history"], "both are under way");
+    here.stop();
+    await here.store.clear();
+    held[how](undefined!);
+    await here.clock.pass(1_000);
+    assert.deepEqual([...here.values.keys()], []);
+    // As React does in development.
+    here.held = undefined;
+    here.stop = here.model.start();
+    await here.connect();
+    assert.deepEqual([...here.values.keys()].sort(), ["list", "user ann"]);
+    await here.close();
+  });
+}
+
+test("to retry a message whose requestId was refused does not stop the one that waits", async () => {
+  const here = await world();
+  here.sockets.last.end();
+  const first = here.client.sendToUser("ann", "one", { requestId: "r1" });
+  await assert.rejects(here.client.sendToUser("ann", "two", { requestId: "r1" }), { code: "bad_request" });
+  assert.deepEqual(here.shown, ["twofailed"]);
+  here.chat.view.retry(here.chat.view.messages[0]!);
+  await here.clock.pass(1_000);
+  here.sockets.last.open();
+  await settle();
+  await here.push({ type: "ACK", requestId: "r1", id: idOf(6), timestamp: 0 });
+  assert.equal((await first).id, idOf(6));
+  assert.deepEqual(here.sockets.last.requests.map(({ content }) => content), ["one", "two"]);
   await here.close();
 });
 

@@ -194,6 +194,84 @@ test("without a working store, messages are sent all the same", async () => {
   await tab.close();
 });
 
+for (const [name, fail] of [
+  ["at once", () => Promise.reject(new Error("no room"))],
+  ["late", () => new Promise<never>((_, reject) => setTimeout(() => reject(new Error("no room")), 20))],
+] as const) {
+  test(`a message is sent although only its keep fails, ${name}`, async () => {
+    const store = newStore();
+    const tab = new Tab({ ...store, keep: fail });
+    await tab.online();
+    const send = tab.client.sendToUser("ann", "hi", { requestId: "r1" });
+    await until(() => tab.sockets.last.requests.length > 0 || tab.outgoing.length > 1);
+    assert.deepEqual(tab.told, ["hi sending"]);
+    tab.acknowledge("r1", 1);
+    assert.equal((await send).id, idOf(1));
+    await tab.close();
+  });
+}
+
+const invalid: [string, string][] = [["another content", "two"], ["a content that is too long", "x".repeat(40_000)]];
+for (const [name, content] of invalid) {
+  for (const restored of [false, true]) {
+    test(`a second send with ${name} does not stop ${restored ? "a restored" : "the first"} one`, async () => {
+      const store = newStore();
+      say(new Tab(store), "one", "r1");
+      await keeps(store, ["r1"]);
+      const tab = new Tab(restored ? store : newStore());
+      if (!restored) say(tab, "one", "r1");
+      await assert.rejects(tab.client.sendToUser("ann", content, { requestId: "r1" }), { code: "bad_request" });
+      await keeps(tab.client.store!, ["r1"]);
+      await tab.online();
+      await until(() => tab.sockets.last.requests.length > 0 || tab.outgoing.length > 3);
+      assert.deepEqual(await tab.sent(1), ["one"]);
+      tab.acknowledge("r1", 1);
+      await keeps(tab.client.store!, []);
+      await until(() => tab.told.at(-1) === "one sent");
+      await tab.close();
+    });
+  }
+}
+
+test("a send by REST forgets a kept message only if it is sent and not under way", async () => {
+  const store = newStore();
+  let status = 400;
+  const { fetch } = new FakeFetch(({ method }) => {
+    if (method !== "POST") return page([]);
+    return { status, json: status === 200 ? { id: idOf(1), timestamp: EPOCH_MS } : { detail: "no" } };
+  });
+  const tab = new Tab(store, undefined, { fetch });
+  const byRest = () => tab.client.sendByRest({ receiverId: "ann" }, "one", { requestId: "r1" });
+  await store.keep({ requestId: "r1", to: { receiverId: "ann" }, content: "one", at: 1 });
+  await assert.rejects(byRest(), { code: "bad_request" });
+  assert.deepEqual(await kept(store), ["r1"]);
+  status = 200;
+  await byRest();
+  await keeps(store, []);
+  say(tab, "one", "r1");
+  await keeps(store, ["r1"]);
+  await byRest();
+  await tab.online();
+  assert.deepEqual(await tab.sent(1), ["one"]);
+  await tab.close();
+});
+
+test("a message that is kept twice is sent once", async () => {
+  const store = newStore();
+  const one = { requestId: "r1", to: { receiverId: "ann" }, content: "one", at: 1 };
+  await store.keep(one);
+  await store.keep(one);
+  assert.deepEqual(await kept(store), ["r1"]);
+  // A store of the application may not care.
+  const tab = new Tab({ ...store, unsent: async () => [one, { ...one, content: "two" }] });
+  await tab.online();
+  assert.deepEqual(await tab.sent(1), ["one"]);
+  tab.acknowledge("r1", 1);
+  await keeps(store, []);
+  assert.deepEqual(tab.told, ["one sending", "one sent"]);
+  await tab.close();
+});
+
 test("a content is repeated with the same bytes, and values are kept until they are cleared", async () => {
   const store = newStore();
   const content = { b: [-0, 1e21, "é"], 2: "x", 1: { __proto__: null, at: new Date(0) } };
