@@ -87,7 +87,7 @@ impl StoredSecret {
         known.asked = Some(now);
         match futures::try_join!(self.version(STAGES[0]), self.version(STAGES[1])) {
             Ok((None, _)) => {
-                tracing::error!("there is no secret of the tokens with that ARN or name, or it has no current version")
+                tracing::error!("there is no secret of the tokens with that ARN or name, or it has no current version");
             }
             Ok((current, previous)) => {
                 known.secrets = current.into_iter().chain(previous).collect();
