@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  befriend, choose, close, cut, cuttable, heard, line, messages, newUser, online, open, picture, say, signIn,
-  startStack, stored, tab, tabs, texts, until, write,
+  back, befriend, choose, close, cut, cutSocket, cuttable, heard, line, messages, newUser, online, open, picture, say,
+  sibling, signIn, startStack, stored, tab, tabs, texts, until, write,
 } from "./support.js";
 
-const back = (page) => page.evaluate(() => globalThis.dispatchEvent(new Event("online")));
 const menu = (page) => page.locator("#sidebar > header [aria-haspopup]");
 const waiting = (page) => page.locator("#log .message.waiting");
 
@@ -27,6 +26,26 @@ const age = (page, minutes) =>
     localStorage.setItem(key, JSON.stringify({ ...item, sentAt: item.sentAt - ms }));
     return item.requestId;
   }, minutes * 60_000);
+
+/** Lets the page work on a copy of the browser's storage, as if the changes of other tabs came late. */
+const seeNoOtherTab = (page) =>
+  page.evaluate(() => {
+    const methods = {
+      getItem(key) {
+        return this[key] ?? null;
+      },
+      setItem(key, value) {
+        this[key] = value;
+      },
+      removeItem(key) {
+        delete this[key];
+      },
+    };
+    const copy = Object.assign(Object.create(methods), { ...localStorage });
+    Object.defineProperty(globalThis, "localStorage", { value: copy });
+  });
+
+const nothingPending = (page) => until(page, () => document.querySelectorAll("#log .pending").length === 0);
 
 test("drafts are kept per chat, and the open chat is remembered", async () => {
   const [alice, bob, carol] = await tabs(["alice", "bob", "carol"]);
@@ -84,7 +103,7 @@ test("a message whose acknowledgement was lost is sent again after a reload, and
   alice.isMute = false;
   await back(alice);
   await stored(alice, "only once");
-  await until(alice, () => document.querySelectorAll("#log .pending").length === 0);
+  await nothingPending(alice);
   const sent = alice.frames.filter(({ content }) => content === "only once");
   assert(sent.length >= 2 && new Set(sent.map(({ requestId }) => requestId)).size === 1);
   await say(alice, "then another");
@@ -108,7 +127,7 @@ test("after the ten minutes of its requestId, the history tells whether a messag
   alice.isMute = alice.isDeaf = false;
   await back(alice);
   await stored(alice, "stored");
-  await until(alice, () => document.querySelectorAll("#log .pending").length === 0);
+  await nothingPending(alice);
   const requestIds = (text) => alice.frames.filter(({ content }) => content === text).map(({ requestId }) => requestId);
   // This server has not forgotten the requestId yet. Others would store the message twice.
   assert.deepEqual(requestIds("stored"), []);
@@ -148,6 +167,82 @@ test("another tab of the user sends what a closed one has left, once", async () 
   await say(alice, "then");
   await heard(bob, "then");
   for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["left behind", "then"]);
+  await close(alice, bob);
+});
+
+test("two tabs that find a message lost at the same moment send it once", async () => {
+  const [alice, bob] = await friends();
+  const mine = [alice, await sibling(alice)];
+  alice.isDeaf = true;
+  await write(alice, "lost");
+  await alice.keyboard.press("Enter");
+  await alice.locator("#log .sending").waitFor();
+  const lost = await age(alice, 13);
+  const repairs = await Promise.all(mine.map(cutSocket));
+  for (const page of mine) {
+    await page.reload();
+    await waiting(page).waitFor();
+    await seeNoOtherTab(page);
+  }
+  alice.isDeaf = false;
+  // Neither gets the history before both have asked for it.
+  let asked = 0;
+  let answer;
+  const bothAsked = new Promise((resolve) => (answer = resolve));
+  await alice.context().route(/\/history\?.*limit=100/, async (route) => {
+    const response = await route.fetch();
+    if (++asked === 2) answer();
+    await bothAsked;
+    await route.fulfill({ response });
+  });
+  for (const repair of repairs) await repair();
+  await heard(bob, "lost");
+  for (const page of mine) await nothingPending(page);
+  await say(alice, "after");
+  await heard(bob, "after");
+  assert.deepEqual(await texts(bob), ["lost", "after"]);
+  const sent = mine.flatMap(({ frames }) => frames.filter(({ content }) => content === "lost"));
+  const again = new Set(sent.map(({ requestId }) => requestId).filter((id) => id !== lost));
+  assert.equal(again.size, 1);
+  await close(...mine, bob);
+});
+
+test("a tab asks the history for a message that a closed tab has sent long ago", async () => {
+  const [alice, bob] = await friends();
+  const repair = await cutSocket(alice);
+  await write(alice, "once");
+  await alice.keyboard.press("Enter");
+  await waiting(alice).waitFor();
+  const other = await sibling(alice, { isMute: true });
+  await heard(bob, "once");
+  await other.close();
+  await until(alice, () => Object.values(localStorage).some((value) => value.includes('"sentAt"')));
+  await age(alice, 13);
+  alice.frames.length = 0;
+  await repair();
+  await stored(alice, "once");
+  await nothingPending(alice);
+  assert.deepEqual(alice.frames.filter(({ content }) => content === "once"), []);
+  for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["once"]);
+  await close(alice, bob);
+});
+
+test("a tab does not send what another tab has deleted unnoticed", async () => {
+  const [alice, bob] = await friends();
+  const repair = await cutSocket(alice);
+  await write(alice, "deleted");
+  await alice.keyboard.press("Enter");
+  await waiting(alice).waitFor();
+  // A tab gets no event of its own changes.
+  await alice.evaluate(() => {
+    for (const key of Object.keys(localStorage)) if (key.includes("/outbox/")) localStorage.removeItem(key);
+  });
+  await repair();
+  await online(alice);
+  await nothingPending(alice);
+  await say(alice, "then");
+  await heard(bob, "then");
+  for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["then"]);
   await close(alice, bob);
 });
 
@@ -211,6 +306,42 @@ test("signing out keeps nothing, not even a message that is being sent", async (
   await heard(bob, "another");
   for (const page of [alice, bob]) assert.deepEqual(await texts(page), ["another"]);
   await close(alice, bob);
+});
+
+test("signing out warns of what other tabs have not sent, and signs them out too", async () => {
+  const [alice, bob] = await friends();
+  const other = await sibling(alice);
+  await open(other, bob.user);
+  await choose(other, menu(other), "Go offline");
+  await other.locator("#state[data-state=closed]").waitFor();
+  const writeIn = async (page, text) => {
+    await write(page, text);
+    await page.keyboard.press("Enter");
+    await waiting(page).filter({ hasText: text }).waitFor();
+  };
+  await writeIn(other, "one");
+  const question = alice.getByRole("alertdialog");
+  const yes = question.getByRole("button", { name: "Sign out" });
+  await choose(alice, menu(alice), "Sign out");
+  await question.getByText("One message is not sent yet.").waitFor();
+  await writeIn(other, "two");
+  await yes.click();
+  await question.getByText("2 messages are not sent yet.").waitFor();
+  // The other tab may have a dialog open.
+  await choose(other, menu(other), "Sign out");
+  await other.getByRole("alertdialog").waitFor();
+  await yes.click();
+  for (const page of [alice, other]) await page.locator("#sign-in input").waitFor();
+  await other.getByText("You signed out in another tab.").waitFor();
+  const kept = () => [...Object.keys(localStorage), ...Object.keys(sessionStorage)];
+  for (const page of [alice, other]) assert.deepEqual(await page.evaluate(kept), []);
+  // Nothing of the ended session is left in the other tab.
+  await signIn(other, alice.user);
+  await open(other, bob.user);
+  await say(other, "later");
+  await heard(bob, "later");
+  for (const page of [other, bob]) assert.deepEqual(await texts(page), ["later"]);
+  await close(alice, other, bob);
 });
 
 test("a text that is too long is neither cut nor sent", async () => {

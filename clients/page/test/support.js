@@ -68,6 +68,10 @@ export async function tab(options = {}, address = stack.address, prepare = async
       await route.fulfill({ response, path: file(files[new URL(route.request().url()).pathname]) });
     });
   }
+  return load(context, address, prepare);
+}
+
+async function load(context, address, prepare) {
   const page = await context.newPage();
   page.complaints = [];
   page.on("pageerror", (error) => page.complaints.push(error.message));
@@ -91,6 +95,13 @@ export async function signIn(page, user) {
 /** Opens a tab for each name, and signs in as new users of these names. */
 export const tabs = (names, options, address) =>
   Promise.all(names.map(async (name) => signIn(await tab(options, address), newUser(name))));
+
+/** Opens another tab of a user in the same browser. Its socket can be cut. */
+export async function sibling(page, settings = {}) {
+  const prepare = (other) => cuttable(Object.assign(other, settings));
+  const other = await load(page.context(), new URL(page.url()).origin, prepare);
+  return signIn(other, page.user);
+}
 
 /** Opens another tab of a user, with a storage of its own, as on another device. */
 export const device = async ({ user }, options) => signIn(await tab(options), user);
@@ -214,6 +225,20 @@ export async function cut(page) {
     page.complaints.length = 0;
   };
 }
+
+/** Cuts only this tab's socket. Returns the repair, which does not wait for the connection. */
+export async function cutSocket(page) {
+  page.isCut = true;
+  page.cutSockets();
+  await page.locator("#state[data-state=waiting]").waitFor();
+  return () => {
+    page.isCut = false;
+    return back(page);
+  };
+}
+
+/** Tells the page that the network is back. It then connects at once. */
+export const back = (page) => page.evaluate(() => globalThis.dispatchEvent(new Event("online")));
 
 /** Lets `cut` end the page's sockets. To be passed to `tab`. */
 export async function cuttable(page) {

@@ -5,7 +5,7 @@ import * as host from "./host.js";
 import { isKey } from "./key.js";
 import { notices } from "./notices.js";
 import { Session } from "./session.js";
-import { language, type Language } from "../words/words.js";
+import { language, words, type Language } from "../words/words.js";
 
 export type Theme = "system" | "light" | "dark";
 
@@ -42,7 +42,16 @@ export async function signIn(me: string): Promise<void> {
   begin(me);
 }
 
+/** Signs the user out in all tabs of this browser. */
 export async function signOut(): Promise<void> {
+  const ended = session.peek();
+  const isEnded = leave();
+  ended?.forget();
+  await isEnded;
+}
+
+/** Ends the session of this tab. */
+async function leave(): Promise<void> {
   const ended = session.peek();
   write(tab, "me", undefined);
   write(tab, "token", undefined);
@@ -63,7 +72,11 @@ export function setTheme(to: Theme): void {
 }
 
 function begin(me: string): void {
-  const begun = new Session(me);
+  // The other tab has removed what the browser kept. The user may have signed in there again, so this removes nothing.
+  const begun = new Session(me, () => {
+    void leave();
+    notices.show(words().signedOut);
+  });
   session.value = begun;
   begun.connect();
 }

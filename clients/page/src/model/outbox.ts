@@ -1,6 +1,7 @@
 /**
  * The messages that this user has written and the server has not confirmed. They survive being offline, a reload, and
- * the end of the tab. Each has one `requestId` for all attempts, so it is stored once.
+ * the end of the tab. Each has one `requestId` for all attempts, so it is stored once. All tabs of the user share them,
+ * and learn of each other's changes late. So tabs that send the same item at the same moment use the same `requestId`.
  */
 
 import { signal, type ReadonlySignal } from "@preact/signals";
@@ -62,6 +63,8 @@ export class Outbox {
   readonly #items = signal<readonly Item[]>([]);
   /** The messages that were found for items. An equal item is another message. */
   readonly #found = new Set<string>();
+  /** The items that the browser has kept. If it has one no more, another tab has sent or deleted it. */
+  readonly #kept = new Set<string>();
   readonly #forget: () => void;
   /** The user has signed out. What the client still reports must not be kept. */
   #isClosed = false;
@@ -82,10 +85,19 @@ export class Outbox {
     const { storage } = this.#settings;
     for (const name of storage.names(PREFIX)) {
       const item = storage.get<Item>(name);
-      if (item === undefined || this.#find(item.requestId)) continue;
-      // The client that it was given to may be gone.
-      this.#put(item.status === "sending" ? { ...item, status: "waiting" } : item);
+      if (item !== undefined && !this.#find(item.requestId)) this.#adopt(item);
     }
+  }
+
+  #adopt(item: Item): void {
+    // The client that it was given to may be gone.
+    this.#put(item.status === "sending" ? { ...item, status: "waiting" } : item);
+  }
+
+  /** The items that are lost if the browser forgets them: those of this tab, and those that others have added since. */
+  unsent(): string[] {
+    const kept = this.#settings.storage.names(PREFIX).map((name) => name.slice(PREFIX.length));
+    return [...new Set([...kept, ...this.#items.peek().map(({ requestId }) => requestId)])];
   }
 
   /** The items of all chats, the oldest first. */
@@ -110,15 +122,25 @@ export class Outbox {
     const busy = new Set(this.#items.peek().filter(({ status }) => status === "sending").map(({ key }) => key));
     for (const item of this.#items.peek()) {
       if (item.status !== "waiting" || busy.has(item.key)) continue;
+      const current = this.#current(item);
+      if (current === undefined) {
+        this.#drop(item.requestId);
+        continue;
+      }
       busy.add(item.key);
-      void this.#send(item);
+      void this.#send(current);
     }
   }
 
-  /** Sends a refused item again. It was not stored, or the user accepts that it comes twice. */
+  /** Sends a refused item again, by a new id. It was not stored, or the user accepts that it comes twice. */
   again(item: Item): void {
     this.#drop(item.requestId);
-    this.#put({ ...item, requestId: newRequestId(), status: "waiting", sentAt: undefined, error: undefined });
+    const requestId = nextRequestId(item.requestId);
+    if (this.#find(requestId) === undefined) {
+      // Another tab may already have sent it again.
+      const there = this.#settings.storage.get<Item>(PREFIX + requestId);
+      this.#adopt(there ?? { ...item, requestId, status: "waiting", sentAt: undefined, error: undefined });
+    }
     this.pump();
   }
 
@@ -171,6 +193,7 @@ export class Outbox {
     const isNew = ({ id, senderId }: HistoryMessage) => senderId === me && !this.#found.has(id);
     const found = await findIn(client().api, item, isNew).catch(() => undefined);
     if (found === undefined || this.#find(item.requestId) === undefined) return;
+    if (this.#current(item) === undefined) return this.#drop(item.requestId);
     if (found !== "nowhere") {
       this.#found.add(found.id);
       this.#drop(item.requestId);
@@ -180,14 +203,27 @@ export class Outbox {
     }
   }
 
+  /**
+   * The item with the time at which the first tab has sent it. Undefined if another tab has sent or deleted it. An event
+   * does not tell this if the tab was asleep.
+   */
+  #current(item: Item): Item | undefined {
+    const kept = this.#settings.storage.get<Item>(PREFIX + item.requestId);
+    if (kept === undefined) return this.#kept.has(item.requestId) ? undefined : item;
+    const { sentAt, after } = (kept.sentAt ?? Infinity) < (item.sentAt ?? Infinity) ? kept : item;
+    return { ...item, sentAt, after };
+  }
+
   #put(item: Item): void {
-    if (!this.#isClosed) this.#settings.storage.set(PREFIX + item.requestId, item);
-    const others = this.#items.peek().filter(({ requestId }) => requestId !== item.requestId);
+    const { requestId } = item;
+    if (!this.#isClosed && this.#settings.storage.set(PREFIX + requestId, item)) this.#kept.add(requestId);
+    const others = this.#items.peek().filter((other) => other.requestId !== requestId);
     this.#items.value = [...others, item].sort((a, b) => a.createdAt - b.createdAt);
   }
 
   #drop(requestId: string): void {
     this.#settings.storage.set(PREFIX + requestId, undefined);
+    this.#kept.delete(requestId);
     this.#items.value = this.#items.peek().filter((other) => other.requestId !== requestId);
   }
 
@@ -216,4 +252,10 @@ async function findIn(
 /** 128 random bits. */
 function newRequestId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The id of the next attempt. All tabs derive the same one, so if two of them send it, the server stores it once. */
+function nextRequestId(requestId: string): string {
+  const [first, attempt = "1"] = requestId.split("-");
+  return `${first}-${Number(attempt) + 1}`;
 }

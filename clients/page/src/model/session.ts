@@ -41,6 +41,9 @@ interface Snapshot {
 /** To be raised when the form of snapshots changes. Others are ignored. */
 const SNAPSHOT_VERSION = 1;
 
+/** Set for a moment, to tell the other tabs of the user. */
+const SIGNED_OUT = "signed-out";
+
 /** How often the server is told at most that a chat was read. */
 const READ_EVERY_MS = 1_000;
 
@@ -77,9 +80,10 @@ export class Session {
   /** Chats whose older messages are being loaded. */
   readonly #loading = new Map<ChatKey, Promise<void>>();
   readonly #told = new Set<ChatKey>();
-  readonly #stopSaving: () => void;
+  readonly #stop: () => void;
 
-  constructor(me: string) {
+  /** `signedOut` is called when the user has signed out in another tab. */
+  constructor(me: string, signedOut: () => void) {
     this.me = me;
     this.storage = new Storage(me);
     this.#client = this.#newClient();
@@ -97,10 +101,14 @@ export class Session {
     addEventListener("online", network, options);
     addEventListener("offline", network, options);
     addEventListener("pagehide", () => this.#save(), options);
-    const pumping = effect(() => {
+    const stopPumping = effect(() => {
       if (this.isConnected.value) this.outbox.pump();
     });
-    this.#stopSaving = pumping;
+    const stopWatching = this.storage.onChange(SIGNED_OUT, signedOut);
+    this.#stop = () => {
+      stopPumping();
+      stopWatching();
+    };
   }
 
   /** Whether messages can be sent now. */
@@ -149,14 +157,20 @@ export class Session {
     await this.#client.close();
   }
 
-  /** Ends the session, and removes what the browser keeps for this user. */
+  /** Ends the session in this tab. */
   async end(): Promise<void> {
     this.#listeners.abort();
-    this.#stopSaving();
+    this.#stop();
     this.outbox.close();
     clearTimeout(this.#marking);
-    this.storage.clear();
     await this.#client.close();
+  }
+
+  /** Removes what the browser keeps for this user, and signs out their other tabs. */
+  forget(): void {
+    this.storage.clear();
+    this.storage.set(SIGNED_OUT, true);
+    this.storage.set(SIGNED_OUT, undefined);
   }
 
   #newClient(): ChatClient {

@@ -19,13 +19,15 @@ export class Storage {
     }
   }
 
-  /** Stores a value, or removes it if it is undefined. */
-  set(name: string, value: unknown): void {
+  /** Stores a value, or removes it if it is undefined. Returns whether that succeeded. */
+  set(name: string, value: unknown): boolean {
     try {
       if (value === undefined) localStorage.removeItem(this.#prefix + name);
       else localStorage.setItem(this.#prefix + name, JSON.stringify(value));
+      return true;
     } catch {
       // Full or forbidden.
+      return false;
     }
   }
 

@@ -1,11 +1,12 @@
 /** The page. */
 
 import { useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { session, start } from "../model/app.js";
 import type { Session } from "../model/session.js";
 import { words } from "../words/words.js";
 import { ChatView } from "./chat.js";
-import { isDialogOpen, openDialog, QuestionDialog } from "./dialog.js";
+import { closeAll, isDialogOpen, openDialog, QuestionDialog } from "./dialog.js";
 import { GroupDialog } from "./group.js";
 import { NewChatDialog } from "./new-chat.js";
 import { Notices } from "./notices.js";
@@ -28,6 +29,7 @@ export function App() {
 function SignedIn({ session }: { session: Session }) {
   const chat = session.openChat.value;
   const dialog = openDialog.value;
+  useEffect(() => closeAll, []);
   return (
     <>
       <Replaced session={session} />

@@ -15,6 +15,12 @@ export const closeDialog = (): void => {
   openDialog.value = undefined;
 };
 
+/** Closes the dialog and the question, whose answer is no. */
+export const closeAll = (): void => {
+  closeDialog();
+  question.peek()?.answer(false);
+};
+
 interface Question {
   title: string;
   text: string;
@@ -33,10 +39,12 @@ export function confirm(title: string, text: string, yes: string): Promise<boole
   question.peek()?.answer(false);
   return new Promise((resolve) => {
     const answer = (isYes: boolean) => {
-      question.value = undefined;
+      // The browser reports late that the dialog is closed. Another question may be open then.
+      if (question.peek() === asked) question.value = undefined;
       resolve(isYes);
     };
-    question.value = { title, text, yes, answer };
+    const asked = { title, text, yes, answer };
+    question.value = asked;
   });
 }
 

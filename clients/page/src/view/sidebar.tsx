@@ -126,9 +126,16 @@ function actions(session: Session): Action[] {
 /** Signs out, and asks first if that loses something. */
 async function leave(session: Session): Promise<void> {
   const { signOut: title, signOutUnsent, signOutDrafts } = words();
-  const unsent = session.outbox.items.peek().length;
-  const hasDrafts = session.storage.names("draft/").length > 0;
-  const warnings = [...(unsent > 0 ? [signOutUnsent(unsent)] : []), ...(hasDrafts ? [signOutDrafts] : [])];
-  if (warnings.length > 0 && !(await confirm(`${title}?`, warnings.join(" "), title))) return;
+  const accepted = new Set<string>();
+  // While this asks, the user may write more in another tab.
+  for (;;) {
+    const unsent = session.outbox.unsent();
+    const drafts = session.storage.names("draft/");
+    const lost = [...unsent, ...drafts];
+    if (lost.every((name) => accepted.has(name))) break;
+    const warnings = [unsent.length > 0 && signOutUnsent(unsent.length), drafts.length > 0 && signOutDrafts];
+    if (!(await confirm(`${title}?`, warnings.filter(Boolean).join(" "), title))) return;
+    for (const name of lost) accepted.add(name);
+  }
   if (signedIn.peek() === session) await signOut();
 }

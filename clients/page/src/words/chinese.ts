@@ -12,6 +12,7 @@ export const chinese: Words = {
   signOut: "退出登录",
   signOutUnsent: (count) => `有 ${count} 条消息尚未发送。如果退出登录，对方将收不到。`,
   signOutDrafts: "此浏览器中的草稿将被删除。",
+  signedOut: "你已在另一个标签页退出登录。",
   chats: "会话",
   menu: "菜单",
   newChat: "新会话",

@@ -14,6 +14,7 @@ export const english = {
     `${count === 1 ? "One message is" : `${count} messages are`} not sent yet. If you sign out, nobody gets ` +
     `${count === 1 ? "it" : "them"}.`,
   signOutDrafts: "Your drafts in this browser will be deleted.",
+  signedOut: "You signed out in another tab.",
   // The list
   chats: "Chats",
   menu: "Menu",
