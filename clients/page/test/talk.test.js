@@ -251,7 +251,8 @@ test("an address with a token signs in, also after a reload, and the token leave
   await say(page, "hello");
   await page.locator("#log .mark-stored").waitFor();
   const pulled = await fetch(`${other.address}/api/message?access_token=${bob}`);
-  assert.deepEqual((await pulled.json()).map(({ content }) => content), ["hello"]);
+  const said = (await pulled.json()).flatMap(({ messages }) => messages.map(({ content }) => content));
+  assert.deepEqual(said, ["hello"]);
   // The local stack does not tell this page of relations.
   page.complaints.length = 0;
   await close(page);
