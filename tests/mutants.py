@@ -84,7 +84,8 @@ def build():
 
 def hunt(binary, mutant, seeds):
     """The first seed that fails with a mutant, and which promise it breaks; or None."""
-    environment = {**os.environ, "MUTANT": mutant, "SIMULATION_SEEDS": seeds}
+    # All mutants are in one build, which makes futures larger. They do not fit on the stack of a test then.
+    environment = {**os.environ, "MUTANT": mutant, "SIMULATION_SEEDS": seeds, "RUST_MIN_STACK": str(8 << 20)}
     command = [binary, SIMULATION, "--exact", "--nocapture"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         for line in run.stdout:

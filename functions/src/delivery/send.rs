@@ -134,11 +134,12 @@ pub(crate) async fn send<T>(
             Some((id, record)) => app.table.record_send(sender, author, id, record).await,
         }
     };
-    let (ground, first) = futures::join!(ground(app, sender, author, &message.to), recording);
+    let (ground, first) = Box::pin(async { futures::join!(ground(app, sender, author, &message.to), recording) }).await;
     let is_first = matches!(first, Ok(None));
     let dispatch = Dispatch { app, message, author, request, connection, is_repeat: false, pushes };
     let outcome = match ground {
-        Ok(ground) => dispatch.send(&ground, first?, answer).await,
+        // Boxed, so that the future of a send is not moved with all of its parts.
+        Ok(ground) => Box::pin(dispatch.send(&ground, first?, answer)).await,
         Err(error) => Err(error),
     };
     match (&outcome, request) {
