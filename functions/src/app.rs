@@ -263,7 +263,8 @@ impl App {
 
     /// Returns the verifier of tokens. [`crate::serve`] makes sure that a function that verifies has one.
     pub(crate) fn verifier(&self) -> Result<&Verifier> {
-        let unset = || Error::unavailable("verifying a token", "neither JWT_SECRET nor JWKS_URL is set");
+        let unset =
+            || Error::unavailable("verifying a token", "none of JWT_SECRET_ARN, JWT_SECRET and JWKS_URL is set");
         self.verifier.as_ref().ok_or_else(unset)
     }
 }

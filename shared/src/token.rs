@@ -4,6 +4,7 @@
 //! (JWKS). The algorithm alone decides between secret and key set, and only these four are accepted. So a public key is
 //! never used as a secret, and `none` is refused. HS256 signatures are compared in constant time.
 
+mod fetches;
 mod key_set;
 mod stored_secret;
 

@@ -1,8 +1,8 @@
 //! Groups of the back end, without invitations. All calls are idempotent, apart from a `POST` without `requestId`.
 //!
 //! - `POST /group`, body `{"name", "managerId", "usersId", "requestId"?}`: makes a group. 200: its id. 202, with its id: jobs
-//!   make it, since it has more than 1,000 members, or this call repeats one that had not ended. 409: users have reached the limit of groups, or the `requestId` was used
-//!   for another group.
+//!   make it, since it has more than 1,000 members, or this call repeats one that had not ended. 409: users have reached the
+//!   limit of groups, or the `requestId` was used for another group.
 //! - `GET /group/{groupId}` → `{id, name, managerId, members, making?, usersId?}`. `usersId` is left out while the group is
 //!   being made, and if it is too long for one answer.
 //! - `PUT /group/{groupId}?name=` renames a group; with `managerId` instead, it hands it to that member.

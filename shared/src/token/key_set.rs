@@ -14,20 +14,12 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use super::fetches::{Fetches, USABLE_MS};
 use crate::clock::Ms;
 use crate::error::{Cause, Error, Result};
 
 /// How long keys are used without another fetch.
 const FRESH_MS: Ms = 60 * 60 * 1000;
-
-/// How long keys are used while the provider cannot be reached.
-const USABLE_MS: Ms = 24 * 60 * 60 * 1000;
-
-/// The shortest time between two fetches, so that forged key ids cannot flood the provider.
-const PAUSE_MS: Ms = 30 * 1000;
-
-/// The same as long as there are no keys to go on with.
-const FIRST_PAUSE_MS: Ms = 1_000;
 
 /// How long a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,26 +39,16 @@ pub(super) struct KeySet {
 #[derive(Default)]
 struct Known {
     keys: HashMap<String, (Algorithm, DecodingKey)>,
-    fetched: Option<Ms>,
-    asked: Option<Ms>,
+    fetches: Fetches,
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known").field("keys", &self.keys.len()).field("fetched", &self.fetched).finish()
+        f.debug_struct("Known").field("keys", &self.keys.len()).field("fetches", &self.fetches).finish()
     }
 }
 
 impl Known {
-    fn younger_than(&self, age: Ms, now: Ms) -> bool {
-        self.fetched.is_some_and(|at| now.saturating_sub(at) < age)
-    }
-
-    fn may_ask(&self, now: Ms) -> bool {
-        let pause = if self.fetched.is_some() { PAUSE_MS } else { FIRST_PAUSE_MS };
-        self.asked.is_none_or(|at| now.saturating_sub(at) >= pause)
-    }
-
     fn find(&self, id: &str, algorithm: Algorithm) -> Option<DecodingKey> {
         self.keys.get(id).filter(|(known, _)| *known == algorithm).map(|(_, key)| key.clone())
     }
@@ -88,11 +70,11 @@ impl KeySet {
     pub(super) async fn key(&self, id: &str, algorithm: Algorithm, now: Ms) -> Result<DecodingKey> {
         let mut known = self.known.lock().await;
         let key = known.find(id, algorithm);
-        if let (Some(key), true) = (&key, known.younger_than(FRESH_MS, now)) {
+        if let (Some(key), true) = (&key, known.fetches.is_younger_than(FRESH_MS, now)) {
             return Ok(key.clone());
         }
         self.refresh(&mut known, now).await;
-        if !known.younger_than(USABLE_MS, now) {
+        if !known.fetches.is_younger_than(USABLE_MS, now) {
             return Err(Error::unavailable("fetching the key set", "no usable keys"));
         }
         known.find(id, algorithm).ok_or_else(|| Error::Unauthorized("the token's key is not known".to_owned()))
@@ -105,10 +87,12 @@ impl KeySet {
 
     /// Fetches the keys, unless it has just been tried.
     async fn refresh(&self, known: &mut Known, now: Ms) {
-        if known.may_ask(now) {
-            known.asked = Some(now);
+        if known.fetches.begin(now) {
             match self.fetch().await {
-                Ok(keys) => (known.keys, known.fetched) = (keys, Some(now)),
+                Ok(keys) => {
+                    known.keys = keys;
+                    known.fetches.succeed(now);
+                }
                 Err(error) => tracing::warn!(error = %error.chain(), "the key set could not be fetched"),
             }
         }
@@ -178,6 +162,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::fetches::{FIRST_PAUSE_MS, PAUSE_MS};
     use super::*;
 
     /// Starts a provider that answers each request with the next of `answers`, and repeats the last. It counts

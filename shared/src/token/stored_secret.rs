@@ -6,21 +6,13 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use tokio::sync::Mutex;
 
 use super::Secret;
+use super::fetches::{Fetches, USABLE_MS};
 use crate::clock::Ms;
 use crate::config::{DEVELOPMENT_SECRET, MIN_SECRET_BYTES};
 use crate::error::{Error, Result};
 
 /// How long secrets are used without another read.
 const FRESH_MS: Ms = 15 * 60 * 1000;
-
-/// How long secrets are used while Secrets Manager cannot be reached.
-const USABLE_MS: Ms = 24 * 60 * 60 * 1000;
-
-/// The shortest time between two reads, so that forged tokens cannot flood Secrets Manager.
-const PAUSE_MS: Ms = 30 * 1000;
-
-/// The same as long as there is no secret to go on with.
-const FIRST_PAUSE_MS: Ms = 1_000;
 
 /// The labels of the versions that are read.
 const STAGES: [&str; 2] = ["AWSCURRENT", "AWSPREVIOUS"];
@@ -36,14 +28,7 @@ pub(super) struct StoredSecret {
 #[derive(Debug, Default)]
 struct Known {
     secrets: Vec<Secret>,
-    read: Option<Ms>,
-    asked: Option<Ms>,
-}
-
-impl Known {
-    fn is_younger_than(&self, age: Ms, now: Ms) -> bool {
-        self.read.is_some_and(|at| now.saturating_sub(at) < age)
-    }
+    fetches: Fetches,
 }
 
 impl StoredSecret {
@@ -63,10 +48,10 @@ impl StoredSecret {
     /// [`Error::Unavailable`] if none could be read.
     pub(super) async fn secrets(&self, now: Ms) -> Result<Vec<Secret>> {
         let mut known = self.known.lock().await;
-        if !known.is_younger_than(FRESH_MS, now) {
+        if !known.fetches.is_younger_than(FRESH_MS, now) {
             self.refresh(&mut known, now).await;
         }
-        match known.is_younger_than(USABLE_MS, now) {
+        match known.fetches.is_younger_than(USABLE_MS, now) {
             true => Ok(known.secrets.clone()),
             false => Err(Error::unavailable("reading the secret of the tokens", "it could not be read")),
         }
@@ -80,18 +65,16 @@ impl StoredSecret {
 
     /// Reads the secrets, unless it has just been tried. Returns whether it did.
     async fn refresh(&self, known: &mut Known, now: Ms) -> bool {
-        let pause = if known.read.is_some() { PAUSE_MS } else { FIRST_PAUSE_MS };
-        if known.asked.is_some_and(|at| now.saturating_sub(at) < pause) {
+        if !known.fetches.begin(now) {
             return false;
         }
-        known.asked = Some(now);
         match futures::try_join!(self.version(STAGES[0]), self.version(STAGES[1])) {
             Ok((None, _)) => {
                 tracing::error!("there is no secret of the tokens with that ARN or name, or it has no current version");
             }
             Ok((current, previous)) => {
                 known.secrets = current.into_iter().chain(previous).collect();
-                known.read = Some(now);
+                known.fetches.succeed(now);
                 return true;
             }
             Err(error) => tracing::error!(error = %error.chain(), "the secret of the tokens could not be read"),
@@ -141,6 +124,7 @@ mod tests {
     use crate::id::UserId;
     use crate::token::{Verifier, sign};
 
+    use super::super::fetches::{FIRST_PAUSE_MS, PAUSE_MS};
     use super::*;
 
     const OLD: &str = "the secret of the last year, which is long";
