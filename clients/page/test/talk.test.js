@@ -128,6 +128,40 @@ test("a group: invitations, members, mute, a new manager, renaming, leaving", as
   await close(alice, bob, carol);
 });
 
+test("what is typed while a form is sent stays, and can be sent too", async () => {
+  const [alice, bob, carol] = await tabs(["alice", "bob", "carol"]);
+  await gather(alice, "Walkers", []);
+  let answer;
+  const isAnswered = new Promise((resolve) => (answer = resolve));
+  const invites = [];
+  await alice.route(/\/request$/, async (route) => {
+    invites.push(route.request().postData());
+    if (invites.length === 1) await isAnswered;
+    await route.continue();
+  });
+  await alice.locator("#chat .below").click();
+  const field = alice.getByLabel("Invite somebody");
+  await field.fill(bob.user);
+  await field.press("Enter");
+  await field.press("Enter");
+  await field.fill(carol.user);
+  await field.press("Enter");
+  await carol.getByText("invites you to “Walkers”").waitFor();
+  assert.equal(invites.length, 2, "the repeated Enter sent nothing");
+  await field.fill("dave");
+  answer();
+  await bob.getByText("invites you to “Walkers”").waitFor();
+  await alice.getByText(`You invited ${bob.user}.`).waitFor();
+  assert.equal(await field.inputValue(), "dave");
+
+  const name = alice.getByLabel("Rename the group");
+  await name.fill("Hikers");
+  await name.press("Enter");
+  await alice.locator("#chat-title", { hasText: "Hikers" }).waitFor();
+  assert.equal(await name.inputValue(), "Hikers");
+  await close(alice, bob, carol);
+});
+
 test("a group is dissolved only after a confirmation, and members are told", async () => {
   const [alice, bob, carol] = await tabs(["alice", "bob", "carol"]);
   await gather(alice, "Walkers", [bob, carol]);

@@ -1,7 +1,7 @@
 /** A form of one field and one button. */
 
 import { useSignal } from "@preact/signals";
-import { useId } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { attempt } from "../model/notices.js";
 
 interface FormProps {
@@ -9,6 +9,7 @@ interface FormProps {
   button: string;
   /** Whether the field takes the id of a user. */
   isUser?: boolean;
+  /** What stands in the field before the user types. */
   value?: string;
   hint?: string;
   /** Whether the button stands out. */
@@ -20,16 +21,24 @@ interface FormProps {
 export function Form({ label, button, isUser = false, value = "", hint, isMain = false, submit }: FormProps) {
   const id = useId();
   const text = useSignal(value);
-  const isBusy = useSignal(false);
+  const initial = useRef(value);
+  const pending = useRef(new Set<string>());
   const idOfHint = hint === undefined ? undefined : `${id}-hint`;
+
+  useLayoutEffect(() => {
+    if (text.peek() === initial.current) text.value = value;
+    initial.current = value;
+  }, [value]);
 
   async function submitted(event: Event): Promise<void> {
     event.preventDefault();
-    if (isBusy.value) return;
-    isBusy.value = true;
-    const isDone = await attempt(() => submit(text.value.trim()));
-    isBusy.value = false;
-    if (isDone) text.value = value;
+    const sent = text.value.trim();
+    if (pending.current.has(sent)) return;
+    pending.current.add(sent);
+    const isDone = await attempt(() => submit(sent));
+    pending.current.delete(sent);
+    // Meanwhile the user may have typed something else.
+    if (isDone && text.value.trim() === sent) text.value = initial.current;
   }
 
   return (

@@ -43,13 +43,7 @@ export function GroupDialog({ session, chat }: ChatProps) {
       {group !== undefined && <Members session={session} group={group} reload={() => session.loadGroup(chat)} />}
       <Form label={all.inviteTitle} button={all.invite} isUser isMain submit={invite} />
       {group?.managerId === session.me && (
-        <Form
-          key={chat.name.value}
-          label={all.renameTitle}
-          button={all.rename}
-          value={chat.name.value}
-          submit={rename}
-        />
+        <Form label={all.renameTitle} button={all.rename} value={chat.name.value} submit={rename} />
       )}
       <div class="buttons">
         <button type="button" class="dangerous" onClick={end.act}>
