@@ -6,6 +6,10 @@
 //! functions) · the folders of functions · `delivery` (pushes, jobs) · [`function`] (the definition of a function) ·
 //! `call` (the kinds of calls) · [`App`] (the context of a handler) · [`failure`]. No function imports another.
 
+/// glibc's allocator runs more instructions, and takes locks between the threads of the local stack.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod app;
 mod call;
 mod delivery;

@@ -15,10 +15,6 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, Serve, Token};
 
-/// glibc's allocator takes locks between the threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Exit code for a wrong option, variable or template.
 const USAGE: u8 = 2;
 

@@ -316,6 +316,7 @@ fn configure(
         _ => from_environment(name),
     };
     let mut config = Config::read(variable).map_err(|error| StartError(error.to_string()))?;
+    config.in_process = vec![dynamodb_url.to_owned(), internal_url.to_owned()];
     // Every page could use this public secret. So only pages of this machine may call, unless ALLOWED_ORIGINS is set.
     if development_tokens(&config).is_some() && !has("ALLOWED_ORIGINS") {
         config.allowed_origins = Origins::Loopback;

@@ -24,6 +24,8 @@ pub struct Config {
     pub region: String,
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
     pub credentials: Credentials,
+    /// The addresses at which this process answers itself, so that calls need no signature. No variable sets them.
+    pub in_process: Vec<String>,
     /// `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`: the address of DynamoDB, if it is not at AWS.
     pub dynamodb_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`: the address of SQS, if it is not at AWS.
@@ -177,6 +179,7 @@ impl Config {
             table: text("TABLE_NAME").ok_or_else(|| wrong("TABLE_NAME", "is not set"))?,
             region: text("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
             credentials: credentials(&text)?,
+            in_process: Vec::new(),
             dynamodb_endpoint: url("AWS_ENDPOINT_URL_DYNAMODB", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             sqs_endpoint: url("AWS_ENDPOINT_URL_SQS", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
             eventbridge_endpoint: url("AWS_ENDPOINT_URL_EVENTBRIDGE", &text)?.or(url("AWS_ENDPOINT_URL", &text)?),
