@@ -4,17 +4,7 @@ import type { ChatApi, Page } from "./api.js";
 import { closed, type ChatError } from "./errors.js";
 import type { Inbox } from "./inbox.js";
 import { byPlace, placeOf } from "./place.js";
-import type { LogEntry } from "./protocol.js";
-
-export interface CatchUp {
-  api: Pick<ChatApi, "pull" | "drop">;
-  inbox: Inbox;
-  /** Also read everything after this id, missed or not. If undefined, only missed messages are read. */
-  since: string | undefined;
-  /** Also read recalls, in their places among the messages after `since`. */
-  recalls: boolean;
-  signal: AbortSignal;
-}
+import type { LogEntry, Version } from "./protocol.js";
 
 /** The number of pages that one call drops at most. */
 const MAX_PAGES = 20;
@@ -45,15 +35,23 @@ export function createDropper(api: Pick<ChatApi, "drop">, signal: AbortSignal) {
 }
 
 /**
+ * Reads missed messages, and with `since` also everything after this id, with recalls if `version` has them.
+ *
  * Reads both sources page by page, and delivers messages in the order of ids. A page of missed messages is dropped when
  * the application has all its messages. Rejects if a call fails or the signal is aborted. Then nothing more is
  * delivered, and delivered messages may be read again.
  */
-export async function catchUp({ api, inbox, since, recalls, signal }: CatchUp): Promise<void> {
+export async function catchUp(
+  api: Pick<ChatApi, "pull" | "drop">,
+  inbox: Inbox,
+  since: string | undefined,
+  version: Version,
+  signal: AbortSignal,
+): Promise<void> {
   // Missed messages are read first. Everything older than a missed message is then in the log.
   const sources = [entries(undefined, (after) => api.pull({ after, signal }), createDropper(api, signal))];
   if (since !== undefined) {
-    const read = (since: string | undefined) => api.pull({ since, recalls, signal });
+    const read = (since: string | undefined) => api.pull({ since, recalls: version === 2, signal });
     sources.push(entries(since, read, async ({ next }, last) => inbox.advance(next ?? (last ? placeOf(last) : ""))));
   }
   /** The next entry of each source that has one. */

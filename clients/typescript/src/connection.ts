@@ -20,8 +20,6 @@ export interface WebSocketLike {
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
 export interface ConnectionSettings {
-  url: string;
-  token: string;
   version: Version;
   timing: Timing;
   clock: Clock;
@@ -61,7 +59,7 @@ const GOODBYE_MS = 1_000;
 export type Connection = ReturnType<typeof createConnection>;
 
 /** Opens a connection. @throws what the WebSocket's constructor throws, for example for an invalid address. */
-export function createConnection(settings: ConnectionSettings) {
+export function createConnection(settings: ConnectionSettings, url: string, token: string) {
   const { clock, timing, debug, webSocket: Socket } = settings;
   let heardAt = clock.now();
   /** When the last frame was sent. */
@@ -70,7 +68,7 @@ export function createConnection(settings: ConnectionSettings) {
   let tick: Timer | undefined;
   /** Aborted when the socket is closed. */
   const gone = new AbortController();
-  const socket = new Socket(settings.url, [SUBPROTOCOLS[settings.version], settings.token]);
+  const socket = new Socket(url, [SUBPROTOCOLS[settings.version], token]);
 
   const isOpen = () => socket.readyState === 1;
 

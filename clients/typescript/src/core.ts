@@ -261,7 +261,7 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
   const readMissed = async (resumes: boolean, signal: AbortSignal): Promise<void> => {
     await untilDone(() => {
       const since = resumes ? inbox.resumePoint : undefined;
-      return catchUp({ api, inbox, since, recalls: version === 2, signal });
+      return catchUp(api, inbox, since, version, signal);
     }, signal);
     if (!signal.aborted) inbox.caughtUp();
   };
@@ -294,7 +294,7 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
       const token = await tokens.renew();
       if (signal.aborted) return;
       dialledAt ??= clock.now();
-      connection = createConnection({ ...by, url: socketUrl, token, opened, received, ended });
+      connection = createConnection({ ...by, opened, received, ended }, socketUrl, token);
     } catch (error) {
       if (signal.aborted) return;
       report(error, "token");

@@ -5,6 +5,7 @@ import type { Page, PullOptions } from "../src/api.js";
 import { catchUp } from "../src/catchup.js";
 import { ChatError } from "../src/errors.js";
 import { createInbox } from "../src/inbox.js";
+import type { Version } from "../src/protocol.js";
 import { DEFAULT_TIMING } from "../src/timing.js";
 import { idOf, Later, message, recall } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
@@ -54,9 +55,9 @@ class World {
     drop: async (tokens: readonly string[]): Promise<void> => this.#call(`drop ${tokens.join(", ")}`),
   };
 
-  run(since?: number, recalls = true): Promise<void> {
+  run(since?: number, version: Version = 2): Promise<void> {
     const { api, inbox, abort: { signal } } = this;
-    return catchUp({ api, inbox, since: since === undefined ? undefined : idOf(since), recalls, signal });
+    return catchUp(api, inbox, since === undefined ? undefined : idOf(since), version, signal);
   }
 }
 
@@ -193,7 +194,7 @@ test("a resumption gives recalls in their places", async () => {
 test("recalls are not asked for in version 1", async () => {
   const world = new World();
   world.pages.set("since 10", { numbers: [12], recalls: [[5, 14]] });
-  await world.run(10, false);
+  await world.run(10, 1);
   assert.deepEqual(world.story, ["missed", "since 10", "give 12"]);
 });
 

@@ -17,8 +17,6 @@ function dialled(version: Version = 2, timing: Partial<Timing> = {}) {
   const frames: ServerFrame[] = [];
   const said: string[] = [];
   const connection = createConnection({
-    url: "wss://chat.example.com/ws",
-    token: "t",
     version,
     timing: { ...TIMING, ...timing },
     clock,
@@ -26,7 +24,7 @@ function dialled(version: Version = 2, timing: Partial<Timing> = {}) {
     opened: () => said.push("opened"),
     received: (frame) => frames.push(frame),
     ended: (why, last) => said.push(last === undefined ? why : `${last.code} ${last.until}: ${why}`),
-  });
+  }, "wss://chat.example.com/ws", "t");
   return { connection, clock, socket: sockets.last, frames, said };
 }
 
