@@ -1,6 +1,6 @@
 /** The REST API. */
 
-import type { Clock } from "./clock.js";
+import { within, type Clock } from "./clock.js";
 import { ChatError, type ErrorCode } from "./errors.js";
 import type { Receipt } from "./outbox.js";
 import { byPlace } from "./place.js";
@@ -18,7 +18,8 @@ import {
   type Message,
   type RecalledFrame,
 } from "./protocol.js";
-import type { Address } from "./submission.js";
+import { escaped, type Address } from "./submission.js";
+import type { Timing } from "./timing.js";
 import type { Tokens } from "./tokens.js";
 
 export interface ApiSettings {
@@ -26,7 +27,7 @@ export interface ApiSettings {
   url: string;
   tokens: Tokens;
   clock: Clock;
-  requestMs: number;
+  timing: Pick<Timing, "requestMs">;
   fetch: typeof fetch;
   /** Called with the server's time, in milliseconds since the Unix epoch, for each answer that has it. */
   serverTime?: (ms: number) => void;
@@ -50,9 +51,9 @@ export interface Page<C extends AnyContent = Content> {
 /** Selects the messages of a pull: `after`, `since`, or neither. */
 export interface PullOptions {
   /** Returns missed messages after this id. */
-  after?: string;
+  after?: string | undefined;
   /** Returns all messages after this id, missed or not. */
-  since?: string;
+  since?: string | undefined;
   /** With `since`: returns recalls too. Needs version 2 of the protocol. */
   recalls?: boolean;
   signal?: AbortSignal;
@@ -84,15 +85,16 @@ export interface ConversationsPage<C extends AnyContent = Content> extends More 
 }
 
 /** The parameters of a call. A parameter with an array is repeated, once for each value. */
-type Query = Record<string, string | readonly string[] | undefined>;
+type Query = Record<string, string | number | readonly string[] | undefined>;
 
-interface Call {
-  query?: Query;
-  body?: unknown;
-  /** A body that is JSON already. */
-  text?: string;
-  signal?: AbortSignal | undefined;
-}
+/** One call. Its body is JSON. */
+type Call = [
+  method: string,
+  path: string[],
+  query?: Query,
+  body?: string | null | undefined,
+  signal?: AbortSignal | undefined,
+];
 
 /** The problem document of the server, or what API Gateway answers in its place. */
 interface Problem {
@@ -105,272 +107,201 @@ interface Problem {
 
 interface Answer {
   text: string;
-  headers: Headers;
+  /** Where the next page begins. */
+  next: string | undefined;
+  /** The token that drops this page. */
+  token: string | undefined;
 }
 
+/** The codes of errors whose problem document has none. */
+const CODES: Record<number, ErrorCode> = {
+  400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
+};
+
 /** The calls of the REST API. Every method rejects with a `ChatError`. No method repeats a failed call. */
-export class ChatApi<C extends AnyContent = Content> {
-  readonly #settings: ApiSettings;
+export type ChatApi<C extends AnyContent = Content> = ReturnType<typeof createApi<C>>;
 
-  constructor(settings: ApiSettings) {
-    this.#settings = settings;
-  }
+export function createApi<C extends AnyContent = Content>(settings: ApiSettings) {
+  const { tokens, clock, debug } = settings;
 
-  /** Creates a group, and returns its id. The caller is its manager and first member. */
-  createGroup(name: string): Promise<string> {
-    return this.#json("POST", ["group"], { query: { name } });
-  }
-
-  /** Renames a group. Only its manager may. */
-  renameGroup(groupId: string, name: string): Promise<void> {
-    return this.#void("PUT", ["group", groupId], { query: { name } });
-  }
-
-  /** Hands a group over to a member, who is then its manager. Only its manager may. */
-  handOver(groupId: string, managerId: string): Promise<void> {
-    return this.#void("PUT", ["group", groupId], { query: { managerId } });
-  }
-
-  /**
-   * Refuses the messages of a member to a group for 1 to 43,200 minutes. Only the manager may. The sends of the member
-   * reject with `muted`.
-   */
-  mute(groupId: string, userId: string, minutes: number): Promise<void> {
-    return this.#void("PUT", ["group", groupId, "mute"], { query: { userId, minutes: String(minutes) } });
-  }
-
-  /** Ends a mute. Only the manager of the group may. */
-  unmute(groupId: string, userId: string): Promise<void> {
-    return this.#void("DELETE", ["group", groupId, "mute"], { query: { userId } });
-  }
-
-  /** Returns a group of the caller. */
-  group(groupId: string): Promise<Group> {
-    return this.#json("GET", ["group", groupId]);
-  }
-
-  /** Returns the groups of the caller. */
-  groups(): Promise<Group[]> {
-    return this.#json("GET", ["group"]);
-  }
-
-  /** Returns the ids of the caller's groups. */
-  groupIds(): Promise<string[]> {
-    return this.#json("GET", ["group"], { query: { detailed: "false" } });
-  }
-
-  /** Leaves a group. If the manager leaves, the group is dissolved. */
-  leaveGroup(groupId: string): Promise<void> {
-    return this.#void("DELETE", ["group", groupId]);
-  }
-
-  /** Removes a member from a group. Only its manager may. */
-  removeMember(groupId: string, userId: string): Promise<void> {
-    return this.#void("DELETE", ["group", groupId], { query: { userId } });
-  }
-
-  /** Invites a user to a group of the caller. */
-  invite(groupId: string, userId: string): Promise<void> {
-    return this.#void("POST", ["request"], { body: { groupId, userId } });
-  }
-
-  /** Returns the invitations to the caller. */
-  invitations(): Promise<Invitation[]> {
-    return this.#json("GET", ["request"]);
-  }
-
-  /** Accepts an invitation. The caller is then a member. */
-  acceptInvitation(invitationId: string): Promise<void> {
-    return this.#void("PUT", ["request", invitationId]);
-  }
-
-  /** Declines an invitation. */
-  declineInvitation(invitationId: string): Promise<void> {
-    return this.#void("DELETE", ["request", invitationId]);
-  }
-
-  /** Returns what was said in a conversation, the caller's own messages among it. */
-  async history(of: ConversationAddress, { before, after, limit }: HistoryOptions = {}): Promise<HistoryPage<C>> {
-    const query = { ...of, before, after, limit: limit?.toString() };
-    const answer = await this.#call("GET", ["history"], { query });
-    return { messages: parse<HistoryMessage<C>[]>(answer.text), ...more(answer) };
-  }
-
-  /** Returns up to 100 conversations: with the caller's friends, and of the caller's groups. */
-  async conversations({ after }: { after?: string | undefined } = {}): Promise<ConversationsPage<C>> {
-    const answer = await this.#call("GET", ["conversation"], { query: { after } });
-    return { conversations: parse<Conversation<C>[]>(answer.text), ...more(answer) };
-  }
-
-  /** Marks a conversation as read up to a message, on all devices of the caller. An earlier mark changes nothing. */
-  markRead(of: ConversationAddress, until: string): Promise<void> {
-    return this.#void("PUT", ["read"], { query: { ...of, until } });
-  }
-
-  /**
-   * Recalls a message, for everybody. Its sender may for some time, and the manager of its group at any time. A message
-   * that was recalled before is no error.
-   */
-  recall(id: string, to: Address): Promise<void> {
-    return this.#void("DELETE", ["message", id], { query: { ...to } });
-  }
-
-  /** Sends an encoded message once. `ChatClient.sendByRest` encodes and repeats. */
-  postMessage(text: string, signal?: AbortSignal): Promise<Receipt> {
-    return this.#json("POST", ["message"], { text, signal });
-  }
-
-  /**
-   * Returns a page of messages. They stay on the server until the page is dropped. The client calls this by itself. The
-   * page has a token if it has messages or a next page. Pages for `since`, and those of older servers, have none.
-   */
-  async pull({ after, since, recalls: withRecalls = false, signal }: PullOptions = {}): Promise<Page<C>> {
-    const query = { drop: "false", after, since, version: withRecalls ? "2" : undefined };
-    const { text, headers } = await this.#call("GET", ["message"], { query, signal });
-    const senders = parse<FromSender[]>(text);
-    const all: unknown[] = Array.isArray(senders) ? senders.flatMap((sender) => sender?.messages) : [undefined];
-    // The answer is sorted by time, and grouped by sender.
-    const messages = all.filter(isMessage).sort(byPlace) as Message<C>[];
-    const recalls = all.filter(isRecalled).sort(byPlace);
-    if (messages.length + recalls.length < all.length) {
-      throw new ChatError("network", "the answer to a pull is not a list of messages", { status: 200 });
-    }
-    const token = headers.get("x-page") || undefined;
-    if (headers.get("x-has-more") !== "true") return { messages, recalls, next: undefined, token };
-    // Without `X-Next`, as from an older server, the next page begins after the last message.
-    const next = headers.get("x-next") ?? messages[messages.length - 1]?.id ?? "";
-    if (next <= (after ?? since ?? "")) throw new ChatError("network", "the answer to a pull has no valid next page");
-    return { messages, recalls, next, token };
-  }
-
-  /**
-   * Drops the messages of these pages, and no others. Takes the tokens of 1 to 20 pages, in the order of their pulls.
-   * The client calls this by itself. Rejects with status 403 if a token is wrong or expired, and with 409 if earlier
-   * pages must be dropped first. Then no page is dropped.
-   */
-  drop(tokens: readonly string[], signal?: AbortSignal): Promise<void> {
-    return this.#void("DELETE", ["message"], { query: { page: tokens }, signal });
-  }
-
-  async #json<T>(method: string, path: string[], call: Call = {}): Promise<T> {
-    return parse<T>((await this.#call(method, path, call)).text);
-  }
-
-  async #void(method: string, path: string[], call: Call = {}): Promise<void> {
-    await this.#call(method, path, call);
-  }
-
-  /** Calls the API. If the token is refused, calls once more with a new one. */
-  async #call(method: string, path: string[], call: Call): Promise<Answer> {
-    const { tokens } = this.#settings;
-    const token = await tokens.current();
-    try {
-      return await this.#attempt(method, path, call, token);
-    } catch (error) {
-      if (!(error instanceof ChatError && error.code === "unauthorized")) throw error;
-    }
-    return this.#attempt(method, path, call, await tokens.instead(token));
-  }
-
-  async #attempt(method: string, path: string[], call: Call, token: string): Promise<Answer> {
-    const { clock, requestMs, fetch, serverTime, refused, debug } = this.#settings;
+  const attempt = async (token: string, ...[method, path, query = {}, body = null, signal]: Call): Promise<Answer> => {
     // Never the query: it has names, and tokens of pages.
     const what = `${method} /api/${path.join("/")}`;
     const startedAt = clock.now();
+    const told = (how: string) => debug?.(`${what}: ${how} after ${clock.now() - startedAt} ms`);
     const abort = new AbortController();
-    const cancel = () => abort.abort();
-    call.signal?.addEventListener("abort", cancel);
-    const deadline = clock.after(requestMs, cancel);
+    const cancel = within(clock, settings.timing.requestMs, signal, () => abort.abort());
     try {
-      if (call.signal?.aborted) throw new Error("the call was cancelled");
-      const headers: Record<string, string> = { authorization: `Bearer ${token}` };
-      const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
-      const body = call.text ?? JSON.stringify(call.body);
-      if (body !== undefined) {
-        headers["content-type"] = "application/json";
-        init.body = body;
-      }
-      const response = await fetch(this.#address(path, call.query ?? {}), init);
+      // React Native's URLSearchParams takes no pairs.
+      const pairs = Object.entries(query).flatMap(([name, value = []]) =>
+        [value].flat().map((one) => `${name}=${escaped(one)}`),
+      );
+      const address = [settings.url, "api", ...path.map(escaped)].join("/");
+      const response = await settings.fetch(pairs.length ? `${address}?${pairs.join("&")}` : address, {
+        method,
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        body,
+        signal: abort.signal,
+        cache: "no-store",
+      });
       const text = await response.text();
-      debug?.(`${what}: status ${response.status} after ${clock.now() - startedAt} ms`);
-      const date = Date.parse(response.headers.get("date") ?? "");
-      if (!Number.isNaN(date)) serverTime?.(date);
-      if (response.ok) return { text, headers: response.headers };
-      const error = refusal(response.status, text, waitMs(response.headers, clock.now()));
-      refused?.(error);
+      const { status } = response;
+      told(`status ${status}`);
+      const header = (name: string) => response.headers.get(name) ?? "";
+      const date = Date.parse(header("date"));
+      if (date) settings.serverTime?.(date);
+      if (response.ok) {
+        const next = header("x-has-more") === "true" ? header("x-next") : undefined;
+        if (next === "") throw invalid();
+        return { text, next, token: header("x-page") || undefined };
+      }
+      let problem: Partial<Problem> = {};
+      try {
+        problem = JSON.parse(text) ?? {};
+      } catch {
+        // A proxy on the way answered in another format.
+      }
+      const { code, until, detail, message = `status ${status}` } = problem;
+      // The header has seconds, or a time by the server's clock.
+      const wait = header("retry-after");
+      const waitMs = Math.max(Number(wait) * 1_000 || Date.parse(wait) - (date || clock.now()), 0);
+      const error = new ChatError(
+        typeof code === "string" ? code : (CODES[status] ?? (status >= 500 ? "unavailable" : "rejected")),
+        detail ?? message,
+        { status, until, retryAfterMs: problem.retryAfterMs ?? waitMs },
+      );
+      settings.refused?.(error);
       throw error;
-    } catch (thrown) {
-      if (thrown instanceof ChatError) throw thrown;
-      debug?.(`${what}: no answer after ${clock.now() - startedAt} ms`);
-      throw new ChatError("network", `${method} /api/${path[0]} was not answered`, { cause: thrown });
+    } catch (cause) {
+      if (cause instanceof ChatError) throw cause;
+      told("no answer");
+      throw new ChatError("network", `${what} was not answered`, { cause });
     } finally {
-      deadline.cancel();
-      call.signal?.removeEventListener("abort", cancel);
+      cancel();
     }
-  }
-
-  #address(path: string[], query: Query): string {
-    // React Native's URLSearchParams takes no pairs.
-    const pairs = Object.entries(query).flatMap(([name, value = []]) =>
-      [value].flat().map((one) => `${name}=${encode(one)}`),
-    );
-    const address = [this.#settings.url, "api", ...path.map(encode)].join("/");
-    return pairs.length === 0 ? address : `${address}?${pairs.join("&")}`;
-  }
-}
-
-function encode(text: string): string {
-  try {
-    return encodeURIComponent(text);
-  } catch {
-    throw new ChatError("bad_request", "an id or a name has half of a surrogate pair: do not cut text within an emoji");
-  }
-}
-
-/** Returns where a list goes on after this answer. */
-function more({ headers }: Answer): More {
-  if (headers.get("x-has-more") !== "true") return { hasMore: false, next: undefined };
-  const next = headers.get("x-next");
-  if (next === null) throw new ChatError("network", "the answer has more, but does not say where");
-  return { hasMore: true, next };
-}
-
-/**
- * Returns the error for an answer that is not 2xx. Its text comes from the problem document, and so does its code where
- * the document has one.
- */
-function refusal(status: number, text: string, waitMs: number | undefined): ChatError {
-  const codes: Record<number, ErrorCode> = {
-    400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "unavailable",
   };
-  let problem: Partial<Problem> = {};
-  try {
-    problem = JSON.parse(text) ?? {};
-  } catch {
-    // A proxy on the way answered in another format.
-  }
-  const { until, retryAfterMs = waitMs } = problem;
-  const byStatus = codes[status] ?? (status >= 500 ? "unavailable" : "rejected");
-  const code = typeof problem.code === "string" ? problem.code : byStatus;
-  return new ChatError(code, problem.detail ?? problem.message ?? `status ${status}`, { status, retryAfterMs, until });
-}
 
-/**
- * Returns the wait that `Retry-After` asks for. The header has seconds, or a time by the server's clock. NaN if it is
- * neither.
- */
-function waitMs(headers: Headers, now: number): number | undefined {
-  const text = headers.get("retry-after");
-  if (text === null) return undefined;
-  const seconds = Number(text);
-  const ms = Number.isNaN(seconds) ? Date.parse(text) - (Date.parse(headers.get("date") ?? "") || now) : seconds * 1000;
-  return Math.max(ms, 0);
+  /** Calls the API. If the token is refused, calls once more with a new one. */
+  const request = async (...call: Call): Promise<Answer> => {
+    const token = await tokens.current();
+    try {
+      return await attempt(token, ...call);
+    } catch (error) {
+      if ((error as ChatError).code !== "unauthorized") throw error;
+    }
+    return attempt(await tokens.instead(token), ...call);
+  };
+
+  const json = async <T>(...call: Call): Promise<T> => parse<T>((await request(...call)).text);
+
+  const list = async <T extends More>(name: Exclude<keyof T, keyof More>, ...call: Call): Promise<T> => {
+    const { text, next } = await request(...call);
+    return { [name]: parse(text), hasMore: !!next, next } as unknown as T;
+  };
+
+  const done = async (...call: Call): Promise<void> => void (await request(...call));
+
+  return {
+    /** Creates a group, and returns its id. The caller is its manager and first member. */
+    createGroup: (name: string) => json<string>("POST", ["group"], { name }),
+
+    /** Renames a group. Only its manager may. */
+    renameGroup: (groupId: string, name: string) => done("PUT", ["group", groupId], { name }),
+
+    /** Hands a group over to a member, who is then its manager. Only its manager may. */
+    handOver: (groupId: string, managerId: string) => done("PUT", ["group", groupId], { managerId }),
+
+    /**
+     * Refuses the messages of a member to a group for 1 to 43,200 minutes. Only the manager may. The sends of the
+     * member reject with `muted`.
+     */
+    mute: (groupId: string, userId: string, minutes: number) =>
+      done("PUT", ["group", groupId, "mute"], { userId, minutes }),
+
+    /** Ends a mute. Only the manager of the group may. */
+    unmute: (groupId: string, userId: string) => done("DELETE", ["group", groupId, "mute"], { userId }),
+
+    /** Returns a group of the caller. */
+    group: (groupId: string) => json<Group>("GET", ["group", groupId]),
+
+    /** Returns the groups of the caller. */
+    groups: () => json<Group[]>("GET", ["group"]),
+
+    /** Returns the ids of the caller's groups. */
+    groupIds: () => json<string[]>("GET", ["group"], { detailed: "false" }),
+
+    /** Leaves a group. If the manager leaves, the group is dissolved. */
+    leaveGroup: (groupId: string) => done("DELETE", ["group", groupId]),
+
+    /** Removes a member from a group. Only its manager may. */
+    removeMember: (groupId: string, userId: string) => done("DELETE", ["group", groupId], { userId }),
+
+    /** Invites a user to a group of the caller. */
+    invite: (groupId: string, userId: string) => done("POST", ["request"], {}, JSON.stringify({ groupId, userId })),
+
+    /** Returns the invitations to the caller. */
+    invitations: () => json<Invitation[]>("GET", ["request"]),
+
+    /** Accepts an invitation. The caller is then a member. */
+    acceptInvitation: (invitationId: string) => done("PUT", ["request", invitationId]),
+
+    /** Declines an invitation. */
+    declineInvitation: (invitationId: string) => done("DELETE", ["request", invitationId]),
+
+    /** Returns what was said in a conversation, the caller's own messages among it. */
+    history: (of: ConversationAddress, options: HistoryOptions = {}) =>
+      list<HistoryPage<C>>("messages", "GET", ["history"], { ...of, ...options }),
+
+    /** Returns up to 100 conversations: with the caller's friends, and of the caller's groups. */
+    conversations: (options: { after?: string | undefined } = {}) =>
+      list<ConversationsPage<C>>("conversations", "GET", ["conversation"], options),
+
+    /** Marks a conversation as read up to a message, on all devices of the caller. An earlier mark changes nothing. */
+    markRead: (of: ConversationAddress, until: string) => done("PUT", ["read"], { ...of, until }),
+
+    /**
+     * Recalls a message, for everybody. Its sender may for some time, and the manager of its group at any time. A
+     * message that was recalled before is no error.
+     */
+    recall: (id: string, to: Address) => done("DELETE", ["message", id], to),
+
+    /** Sends an encoded message once. `ChatClient.sendByRest` encodes and repeats. */
+    postMessage: (text: string, signal?: AbortSignal) => json<Receipt>("POST", ["message"], {}, text, signal),
+
+    /**
+     * Returns a page of messages. They stay on the server until the page is dropped. The client calls this by itself.
+     * The page has a token if it has messages or a next page. Pages for `since` have none.
+     */
+    async pull({ after, since, recalls: withRecalls, signal }: PullOptions = {}): Promise<Page<C>> {
+      const query = { drop: "false", after, since, version: withRecalls ? 2 : undefined };
+      const { text, next, token } = await request("GET", ["message"], query, undefined, signal);
+      const all = [parse<FromSender[]>(text)].flat().flatMap((sender): unknown => sender?.messages);
+      // The answer is sorted by time, and grouped by sender.
+      const messages = all.filter(isMessage).sort(byPlace) as Message<C>[];
+      const recalls = all.filter(isRecalled).sort(byPlace);
+      if (messages.length + recalls.length < all.length) throw invalid();
+      if (next !== undefined && next <= (after ?? since ?? "")) throw invalid();
+      return { messages, recalls, next, token };
+    },
+
+    /**
+     * Drops the messages of these pages, and no others. Takes the tokens of 1 to 20 pages, in the order of their pulls.
+     * The client calls this by itself. Rejects with status 403 if a token is wrong or expired, and with 409 if earlier
+     * pages must be dropped first. Then no page is dropped.
+     */
+    drop: (page: readonly string[], signal?: AbortSignal) => done("DELETE", ["message"], { page }, undefined, signal),
+  };
 }
 
 function parse<T>(text: string): T {
   try {
     return JSON.parse(text) as T;
   } catch (cause) {
-    throw new ChatError("network", "the answer is not JSON", { cause, status: 200 });
+    throw invalid(cause);
   }
+}
+
+/** The error of an answer with status 2xx that does not come from a chat server. */
+function invalid(cause?: unknown): ChatError {
+  return new ChatError("network", "the answer is not what a chat server says", { cause, status: 200 });
 }

@@ -31,22 +31,38 @@ export interface Backoff {
   maxMs: number;
 }
 
+/** What the wait before a repeat depends on. */
+export interface Repeats {
+  timing: { backoff: Backoff };
+  random: () => number;
+}
+
 /** The wait before a repeat, between half of the full wait and all of it. `attempt` 0 is the first repeat. */
-export function backoffMs({ baseMs, maxMs }: Backoff, attempt: number, random: () => number): number {
-  const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
+export function backoffMs({ timing: { backoff }, random }: Repeats, attempt: number): number {
+  const full = Math.min(backoff.maxMs, backoff.baseMs * 2 ** attempt);
   return full * (0.5 + random() / 2);
+}
+
+/**
+ * Calls `end` once: after this long, or when the signal is aborted. Returns the function that prevents this, and leaves
+ * no timer and no listener.
+ */
+export function within(clock: Clock, ms: number, signal: AbortSignal | undefined, end: () => void): () => void {
+  const timer = clock.after(ms, ended);
+  signal?.addEventListener("abort", ended);
+  if (signal?.aborted) ended();
+  function cancel(): void {
+    timer.cancel();
+    signal?.removeEventListener("abort", ended);
+  }
+  function ended(): void {
+    cancel();
+    end();
+  }
+  return cancel;
 }
 
 /** Resolves after this long, or when the signal is aborted. */
 export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const timer = clock.after(ms, done);
-    signal.addEventListener("abort", done);
-    function done(): void {
-      timer.cancel();
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
+  return new Promise((resolve) => within(clock, ms, signal, resolve));
 }

@@ -1,8 +1,7 @@
 /** One WebSocket, from its handshake to its end. It is kept alive, and checked for being dead. */
 
-import type { Clock, Timer } from "./clock.js";
+import { sleep, type Clock, type Timer } from "./clock.js";
 import { ChatError } from "./errors.js";
-import type { Transport } from "./outbox.js";
 import { readFrame, type ServerFrame, type Version } from "./protocol.js";
 import type { Timing } from "./timing.js";
 
@@ -21,8 +20,6 @@ export interface WebSocketLike {
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
 export interface ConnectionSettings {
-  url: string;
-  token: string;
   version: Version;
   timing: Timing;
   clock: Clock;
@@ -42,7 +39,7 @@ export interface ConnectionSettings {
 const SUBPROTOCOLS: Record<Version, string> = { 1: "chat", 2: "chat.2" };
 
 /** The codes of errors after which the client must not connect again by itself. */
-const FINAL = new Set(["too_many_connections", "banned"]);
+const FINAL = /^(too_many_connections|banned)$/;
 
 const PING = JSON.stringify({ type: "ping" });
 
@@ -59,128 +56,112 @@ const SLEPT_MS = 120_000;
 /** The time limit of a close. */
 const GOODBYE_MS = 1_000;
 
-export class Connection implements Transport {
-  heardAt: number;
+export type Connection = ReturnType<typeof createConnection>;
+
+/** Opens a connection. @throws what the WebSocket's constructor throws, for example for an invalid address. */
+export function createConnection(settings: ConnectionSettings, url: string, token: string) {
+  const { clock, timing, debug, webSocket: Socket } = settings;
+  let heardAt = clock.now();
   /** When the last frame was sent. */
-  #saidAt: number;
-  readonly #settings: ConnectionSettings;
-  readonly #socket: WebSocketLike;
-  #deadline: Timer | undefined;
-  #tick: Timer | undefined;
-  #over = false;
-  #goodbye: (() => void) | undefined;
+  let saidAt = heardAt;
+  let isOver = false;
+  let tick: Timer | undefined;
+  /** Aborted when the socket is closed. */
+  const gone = new AbortController();
+  const socket = new Socket(url, [SUBPROTOCOLS[settings.version], token]);
 
-  /** @throws what the WebSocket's constructor throws, for example for a token that cannot be a subprotocol. */
-  constructor(settings: ConnectionSettings) {
-    const { clock, timing, webSocket: Socket } = settings;
-    this.#settings = settings;
-    this.heardAt = this.#saidAt = clock.now();
-    this.#socket = new Socket(settings.url, [SUBPROTOCOLS[settings.version], settings.token]);
-    this.#deadline = clock.after(timing.handshakeMs, () => this.end("the handshake took too long"));
-    this.#socket.onopen = () => this.#opened();
-    this.#socket.onmessage = (event: { data: unknown }) => this.#received(event.data);
-    this.#socket.onclose = (event: { code: number }) => this.end(`closed with code ${event.code}`);
-    this.#socket.onerror = () => this.end("the connection failed");
-  }
+  const isOpen = () => socket.readyState === 1;
 
-  /** Whether frames can be sent. */
-  get isOpen(): boolean {
-    return this.#socket.readyState === 1;
-  }
+  const send = (text: string): void => {
+    if (!isOpen()) return;
+    saidAt = clock.now();
+    debug?.(`sends ${described(JSON.parse(text))}`);
+    socket.send(text);
+  };
 
-  send(text: string): void {
-    if (!this.isOpen) return;
-    this.#saidAt = this.#settings.clock.now();
-    this.#settings.debug?.(`sends ${described(JSON.parse(text))}`);
-    this.#socket.send(text);
-  }
-
-  probe(): void {
-    if (this.#over || this.#deadline !== undefined) return;
-    this.send(PROBE);
-    this.#deadline = this.#settings.clock.after(this.#settings.timing.answerMs, () => this.end("no answer"));
-  }
-
-  /** Checks whether the server is still there, if no frame came for this long. */
-  probeAfter(silenceMs: number): void {
-    if (this.#settings.clock.now() - this.heardAt >= silenceMs) this.probe();
-  }
+  const stop = (): void => {
+    isOver = true;
+    deadline?.cancel();
+    tick?.cancel();
+  };
 
   /** Ends the connection, and does not wait for the other side. */
-  end(why: string, last?: ChatError): void {
-    this.#goodbye?.();
-    if (this.#over) return;
-    this.#settings.debug?.(`the connection ended: ${why}`);
-    this.#stop();
+  const end = (why: string, last?: ChatError): void => {
+    gone.abort();
+    if (isOver) return;
+    debug?.(`the connection ended: ${why}`);
+    stop();
     // A dead connection may take long to close. Nothing waits for it.
-    this.#socket.close();
-    this.#settings.ended(why, last);
-  }
+    socket.close();
+    settings.ended(why, last);
+  };
 
-  /** Closes the connection. Resolves when that is done or has taken too long. */
-  close(): Promise<void> {
-    if (this.#over) return Promise.resolve();
-    this.#stop();
-    return new Promise((resolve) => {
-      const timer = this.#settings.clock.after(GOODBYE_MS, resolve);
-      this.#goodbye = () => {
-        timer.cancel();
-        resolve();
-      };
-      this.#socket.close(1000);
-    });
-  }
+  let deadline: Timer | undefined = clock.after(timing.handshakeMs, () => end("the handshake took too long"));
 
-  #opened(): void {
-    if (this.#over) return;
-    this.#heard();
-    this.#keepAlive();
-    this.#settings.opened();
-  }
+  /** Checks whether the server is still there, if no frame came for this long. Ends the connection if it is not. */
+  const probe = (silenceMs = -Infinity): void => {
+    if (isOver || deadline || clock.now() - heardAt < silenceMs) return;
+    send(PROBE);
+    deadline = clock.after(timing.answerMs, () => end("no answer"));
+  };
 
-  #received(data: unknown): void {
-    if (this.#over) return;
-    this.#heard();
-    const frame = readFrame(data);
-    if (frame === undefined) return;
-    this.#settings.debug?.(`gets ${described(frame)}`);
-    if (frame.type !== "ERROR") return this.#settings.received(frame);
-    // The server also closes the connection, but the close may get lost.
-    if (FINAL.has(frame.code)) return this.end(frame.message, ChatError.of(frame));
-    if (frame.requestId !== PROBE_ID) this.#settings.received(frame);
-    if (frame.code === "token_expired") this.end("the token expired");
-  }
+  const heard = (): void => {
+    heardAt = clock.now();
+    deadline?.cancel();
+    deadline = undefined;
+  };
 
-  #heard(): void {
-    this.heardAt = this.#settings.clock.now();
-    this.#deadline?.cancel();
-    this.#deadline = undefined;
-  }
-
-  #keepAlive(): void {
-    const { clock, timing } = this.#settings;
+  const keepAlive = (): void => {
     const watchMs = Math.min(WATCH_MS, timing.pingEveryMs);
     const startedAt = clock.now();
-    this.#tick = clock.after(watchMs, () => {
+    tick = clock.after(watchMs, () => {
       const now = clock.now();
       // Nobody else tells that a machine was asleep. Its connections seldom survive that.
-      const hasSlept = now - startedAt > watchMs + SLEPT_MS;
-      if (hasSlept || now - this.heardAt >= timing.silenceMs) this.probe();
-      else if (now - this.#saidAt > timing.pingEveryMs - watchMs) this.send(PING);
-      this.#keepAlive();
+      if (now - startedAt > watchMs + SLEPT_MS || now - heardAt >= timing.silenceMs) probe();
+      else if (now - saidAt > timing.pingEveryMs - watchMs) send(PING);
+      keepAlive();
     });
-  }
+  };
 
-  #stop(): void {
-    this.#over = true;
-    this.#deadline?.cancel();
-    this.#tick?.cancel();
-  }
+  socket.onopen = () => {
+    if (isOver) return;
+    heard();
+    keepAlive();
+    settings.opened();
+  };
+  socket.onmessage = ({ data }: { data: unknown }) => {
+    if (isOver) return;
+    heard();
+    const frame = readFrame(data);
+    if (!frame) return;
+    debug?.(`gets ${described({ ...frame })}`);
+    if (frame.type !== "ERROR") return settings.received(frame);
+    // The server also closes the connection, but the close may get lost.
+    if (FINAL.test(frame.code)) return end(frame.message, new ChatError(frame.code, frame.message, frame));
+    if (frame.requestId !== PROBE_ID) settings.received(frame);
+    if (frame.code === "token_expired") end("the token expired");
+  };
+  socket.onclose = ({ code }: { code: number }) => end(`closed with code ${code}`);
+  socket.onerror = () => end("the connection failed");
+
+  return {
+    /** Whether frames can be sent. */
+    isOpen,
+    send,
+    end,
+    probe,
+
+    /** Closes the connection. Resolves when that is done or has taken too long. */
+    async close(): Promise<void> {
+      if (isOver) return;
+      stop();
+      socket.close(1000);
+      await sleep(clock, GOODBYE_MS, gone.signal);
+    },
+  };
 }
 
 /** Describes a frame without its content. */
-function described(frame: object): string {
-  const { type, id, code, requestId } = frame as Record<string, unknown>;
-  const parts = { type, id, code, requestId };
-  return Object.entries(parts).filter(([, value]) => value !== undefined).map((pair) => pair.join("=")).join(" ");
+function described({ type, id, code, requestId }: Record<string, unknown>): string {
+  return JSON.stringify({ type, id, code, requestId });
 }

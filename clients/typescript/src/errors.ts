@@ -1,7 +1,5 @@
 /** The error class of this client. */
 
-import type { ErrorFrame } from "./protocol.js";
-
 /**
  * The codes of errors:
  * - `bad_request`: the server or this client refuses the request. The same request will be refused again.
@@ -67,35 +65,35 @@ const MAX_RETRY_AFTER_MS = 3_600_000;
 export class ChatError extends Error {
   override readonly name = "ChatError";
   /** A code for programs. */
-  readonly code: ErrorCode;
+  declare readonly code: ErrorCode;
   /** The HTTP status, if a REST call was answered. */
-  readonly status: number | undefined;
+  declare readonly status: number | undefined;
   /** How long the server asks to wait before a repeat, in milliseconds, if it says so. */
-  readonly retryAfterMs: number | undefined;
+  declare readonly retryAfterMs: number | undefined;
   /** When the reason ends, in milliseconds since the Unix epoch, if the server says so: for `muted` and `banned`. */
-  readonly until: number | undefined;
+  declare readonly until: number | undefined;
 
   constructor(code: ErrorCode, message: string, more: Details = {}) {
-    super(message, "cause" in more ? { cause: more.cause } : undefined);
+    super(message, more);
     this.code = code;
-    this.status = more.status;
-    const { retryAfterMs: ms, until } = more;
+    const { status, retryAfterMs: ms, until } = more;
+    this.status = status;
     this.retryAfterMs = typeof ms === "number" && ms >= 0 ? Math.min(ms, MAX_RETRY_AFTER_MS) : undefined;
     this.until = typeof until === "number" ? until : undefined;
-  }
-
-  /** An error of this code, caused by what was thrown. */
-  static because(code: ErrorCode, thrown: unknown): ChatError {
-    return new ChatError(code, thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
-  }
-
-  /** The error of an `ERROR` frame. */
-  static of({ code, message, retryAfterMs, until }: ErrorFrame): ChatError {
-    return new ChatError(code, message, { retryAfterMs, until });
   }
 
   /** Whether the same request may succeed a little later, because the service failed or is too busy. */
   get isTemporary(): boolean {
     return this.code === "unavailable" || this.code === "rate_limited";
   }
+}
+
+/** The error of what a close ends. */
+export function closed(): ChatError {
+  return new ChatError("closed", "the client was closed");
+}
+
+/** The error of this code, caused by what was thrown. */
+export function because(code: ErrorCode, cause: unknown): ChatError {
+  return new ChatError(code, cause instanceof Error ? cause.message : String(cause), { cause });
 }

@@ -1,13 +1,6 @@
 /** A client of the serverless chat module. Start with `ChatClient`. */
 
-export {
-  ChatApi,
-  type ConversationsPage,
-  type HistoryOptions,
-  type HistoryPage,
-  type Page,
-  type PullOptions,
-} from "./api.js";
+export type { ChatApi, ConversationsPage, HistoryOptions, HistoryPage, Page, PullOptions } from "./api.js";
 export {
   ChatClient,
   type ChatEvents,

@@ -1,7 +1,7 @@
 /** What the React hooks show: conversations and messages as values that are replaced when they change. */
 
 import type { ConversationsPage } from "./api.js";
-import type { ChatClient, Outgoing } from "./client.js";
+import type { ChatClient, ChatEvents, Listener } from "./client.js";
 import type { ChatError } from "./errors.js";
 import type {
   AnyContent,
@@ -10,6 +10,7 @@ import type {
   ConversationAddress,
   HistoryMessage,
   Message,
+  RecalledFrame,
   Sendable,
 } from "./protocol.js";
 
@@ -26,7 +27,7 @@ export interface ShownMessage<C extends AnyContent = Content> {
   /** Left out if the message is stored. */
   state?: "sending" | "failed";
   /** Why it failed. */
-  error?: ChatError;
+  error?: ChatError | undefined;
 }
 
 /** The messages of a conversation, the oldest first, and what can be done with them. */
@@ -48,31 +49,40 @@ export interface Messages<C extends AnyContent = Content> {
   markRead(): void;
 }
 
-/** The conversations, the one with the newest message first. */
+/** A conversation, as the hooks show it. */
+export type ListedConversation<C extends AnyContent = Content> = Conversation<C> & {
+  /** Whether the server does not list it: a message came from a user who is no friend. */
+  isUnlisted?: boolean;
+};
+
+/** The conversations, the one with the newest message first. The 1,000 newest are shown. */
 export interface Conversations<C extends AnyContent = Content> {
-  conversations: readonly Conversation<C>[];
+  conversations: readonly ListedConversation<C>[];
   /** Whether the server has not answered yet. Kept conversations are shown meanwhile. */
   isLoading: boolean;
 }
 
 /** One conversation. */
-export interface Chat<C extends AnyContent> {
-  of: ConversationAddress;
+interface Chat<C extends AnyContent> {
   /** What a server shows, and a page that it has rendered shows at first. */
-  first: Messages<C>;
-  view: Messages<C>;
-  /** Sorted by id. */
-  stored: ShownMessage<C>[];
-  /** Messages of this user without an id, in the order of their sends. */
-  unsent: ShownMessage<C>[];
-  /** The number of components that show it. */
-  watchers: number;
-  /** The newest message that was marked as read. */
-  readUntil: string;
+  readonly first: Messages<C>;
+  readonly view: Messages<C>;
+  /** Adds a stored message. */
+  add(message: Message<C>): void;
+  recall(recalled: RecalledFrame): void;
+  /** Replaces a message of this user without an id, or removes it. */
+  replace(id: string, instead?: ShownMessage<C>): void;
+  /** Reads the newest messages, or those before an id. */
+  load(before?: string): Promise<void>;
+  /** Loads it, and again with each connection. Returns a function that ends that. */
+  watch(): () => void;
 }
 
-/** How many messages are read at once, and kept in the store. */
+/** How many messages are read at once, kept in the store, and remembered while no component shows them. */
 const PAGE = 50;
+
+/** How many conversations are shown at most, and how many messages before a new one replaces the oldest. */
+const MAX_SHOWN = 1_000;
 
 /** The list is loaded for a conversation that it does not have once in this time. */
 const UNLISTED_MS = 60_000;
@@ -84,22 +94,30 @@ export const NO_CONVERSATIONS: Conversations<never> = { conversations: [], isLoa
 
 const keyOf = (of: ConversationAddress) => ("groupId" in of ? `group ${of.groupId}` : `user ${of.userId}`);
 const lastId = ({ last }: Conversation<AnyContent>) => last?.id ?? "";
+const ignore = () => {};
+
+/** Recalls a message if it is this one. */
+const recalledBy = ({ id, timestamp }: RecalledFrame) => <M extends { id: string }>(one: M): M =>
+  one.id === id ? { ...one, content: undefined, recalledAt: timestamp } : one;
 
 export type Model<C extends AnyContent> = ReturnType<typeof createModel<C>>;
 
 /** Makes the model of a user. A function with variables is a third smaller than a class with fields. */
 export function createModel<C extends AnyContent>(client: ChatClient<C>, userId: string) {
+  const { store } = client;
   let list: Conversations<C> = NO_CONVERSATIONS;
   /** Whether a component has shown the list. */
   let isListed = false;
-  let isLoadingList = false;
-  /** Whether the list must be loaded once more. */
+  /** Resolves when the list is not being loaded. */
+  let loaded = Promise.resolve();
+  /** Whether the list will be loaded. */
   let isStale = false;
-  /** When the list was loaded for conversations that it did not have. */
-  const unlisted = new Map<string, number>();
+  /** When the list was last loaded for a conversation that it did not have. */
+  let askedAt = -UNLISTED_MS;
   /** Whether the user may have signed out. */
   let hasEnded = false;
   const chats = new Map<string, Chat<C>>();
+  /** The timers that end the typing of friends. */
   const typing = new Map<string, ReturnType<typeof setTimeout>>();
   const subscribers = new Set<() => void>();
 
@@ -108,171 +126,239 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
 
   /** Reads a kept value. A store that fails is reported by the client. */
   const kept = <T>(key: string, show: (kept: T) => void) => {
-    client.store?.get<T>(key).then((value) => value && show(value), () => {});
+    store?.get<T>(key).then((value) => value && show(value), ignore);
   };
   const keep = (key: string, value: unknown) => {
     // The application may have cleared the store.
-    if (!hasEnded) client.store?.set(key, value).catch(() => {});
+    if (!hasEnded) store?.set(key, value).catch(ignore);
   };
 
-  const show = (chat: Chat<C>, more?: Partial<Messages<C>>) => {
-    chat.view = { ...chat.view, ...more, messages: [...chat.stored, ...chat.unsent] };
-    // Before the server was asked, these may be a part of what is kept.
-    if (!chat.view.isLoading) keep(keyOf(chat.of), chat.stored.slice(-PAGE));
-    changed();
-  };
+  const createChat = (of: ConversationAddress): Chat<C> => {
+    const key = keyOf(of);
+    /** Sorted by id. */
+    let stored: ShownMessage<C>[] = [];
+    /** Messages of this user without an id, in the order of their sends. */
+    let unsent: ShownMessage<C>[] = [];
+    /** The number of components that show it. */
+    let watchers = 0;
+    /** The newest message that was marked as read. */
+    let readUntil = "";
 
-  const drop = (chat: Chat<C>, id: string) => (chat.unsent = chat.unsent.filter((one) => one.id !== id));
+    const show = (more?: Partial<Messages<C>>) => {
+      view = { ...view, ...more, messages: [...stored, ...unsent] };
+      // Before the server was asked, these may be a part of what is kept.
+      if (!view.isLoading) keep(key, stored.slice(-PAGE));
+      changed();
+    };
 
-  /** Adds stored messages. What was recalled stays so. */
-  const add = (
-    chat: Chat<C>,
-    messages: readonly (ShownMessage<C> | HistoryMessage<C>)[],
-    more?: Partial<Messages<C>>,
-  ) => {
-    const all = new Map(chat.stored.map((one) => [one.id, one]));
-    for (const one of messages as ShownMessage<C>[]) if (!all.get(one.id)?.recalledAt) all.set(one.id, one);
-    chat.stored = [...all.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
-    show(chat, more);
-  };
+    /** Adds stored messages. What was recalled stays so. */
+    const add = (messages: readonly (ShownMessage<C> | HistoryMessage<C>)[], more?: Partial<Messages<C>>) => {
+      const all = new Map(stored.map((one) => [one.id, one]));
+      for (const one of messages as ShownMessage<C>[]) if (!all.get(one.id)?.recalledAt) all.set(one.id, one);
+      stored = [...all.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+      show(more);
+    };
 
-  const load = async (chat: Chat<C>, before?: string) => {
-    if (!isConnected() || !chat.watchers) return;
-    try {
-      const { messages, hasMore } = await client.api.history(chat.of, { before, limit: PAGE });
-      const first = messages[0]?.id ?? "";
-      // After a long time without connection, messages between the known ones and these are unknown.
-      if (!before && hasMore && !chat.stored.some(({ id }) => id >= first)) chat.stored = [];
-      const isKnown = !before && (chat.stored[0]?.id ?? first) < first;
-      const hasOlder = isKnown ? chat.view.hasOlder : hasMore;
-      add(chat, messages, { isLoading: false, hasOlder, error: undefined });
-    } catch (error) {
-      show(chat, { isLoading: false, error: error as ChatError });
-    }
+    const load = async (before?: string) => {
+      if (!isConnected() || !watchers) return;
+      try {
+        const { messages, hasMore } = await client.api.history(of, { before, limit: PAGE });
+        const first = messages[0]?.id ?? "";
+        // After a long time without connection, messages between the known ones and these are unknown.
+        if (!before && hasMore && !stored.some(({ id }) => id >= first)) stored = [];
+        const isKnown = !before && (stored[0]?.id ?? first) < first;
+        add(messages, { isLoading: false, hasOlder: isKnown ? view.hasOlder : hasMore, error: undefined });
+      } catch (error) {
+        show({ isLoading: false, error: error as ChatError });
+      }
+    };
+
+    const replace = (id: string, instead?: ShownMessage<C>) => {
+      unsent = unsent.filter((one) => one.id !== id);
+      if (instead) unsent.push(instead);
+      show();
+    };
+
+    const send = (content: Sendable<C>) => {
+      const sent = "groupId" in of ? client.sendToGroup(of.groupId, content) : client.sendToUser(of.userId, content);
+      // The list shows the failure.
+      sent.catch(ignore);
+    };
+
+    const first: Messages<C> = {
+      messages: [],
+      hasOlder: false,
+      isLoading: true,
+      send,
+      retry: ({ id, content, error }) => {
+        replace(id);
+        // A refused one is not kept. Another message may wait under its id.
+        if (error?.code !== "bad_request") store?.forget(id).catch(ignore);
+        send(content as Sendable<C>);
+      },
+      loadOlder: async () => {
+        if (view.hasOlder) await load(stored[0]?.id);
+      },
+      markRead: () => {
+        const newest = stored.filter(({ senderId }) => senderId !== userId).pop()?.id ?? "";
+        if (newest <= readUntil) return;
+        readUntil = newest;
+        // The next mark covers this one.
+        client.api.markRead(of, newest).catch(() => (readUntil = ""));
+      },
+    };
+    let view = first;
+
+    return {
+      first,
+      load,
+      replace,
+      get view() {
+        return view;
+      },
+      add(message) {
+        const max = watchers ? MAX_SHOWN : PAGE;
+        const hasOlder = view.hasOlder || stored.length >= max;
+        stored = stored.slice(1 - max);
+        add([message], { hasOlder });
+      },
+      recall(recalled) {
+        stored = stored.map(recalledBy(recalled));
+        show();
+      },
+      watch() {
+        watchers++;
+        kept<ShownMessage<C>[]>(key, (messages) => {
+          if (view.isLoading) add(messages, { hasOlder: messages.length === PAGE });
+        });
+        void load();
+        return () => void watchers--;
+      },
+    };
   };
 
   const chatWith = (of: ConversationAddress): Chat<C> => {
     const key = keyOf(of);
-    let chat = chats.get(key);
-    if (!chat) {
-      const first: Messages<C> = {
-        messages: [],
-        hasOlder: false,
-        isLoading: true,
-        send: (content) => {
-          const sent = "groupId" in of ? client.sendToGroup(of.groupId, content) : client.sendToUser(of.userId, content);
-          // The list shows the failure.
-          sent.catch(() => {});
-        },
-        retry: ({ id, content, error }) => {
-          drop(made, id);
-          // A refused one is not kept. Another message may wait under its id.
-          if (error?.code !== "bad_request") client.store?.forget(id).catch(() => {});
-          first.send(content as Sendable<C>);
-        },
-        loadOlder: async () => {
-          if (made.view.hasOlder) await load(made, made.stored[0]?.id);
-        },
-        markRead: () => {
-          const newest = made.stored.filter(({ senderId }) => senderId !== userId).pop()?.id ?? "";
-          if (newest <= made.readUntil) return;
-          made.readUntil = newest;
-          // The next mark covers this one.
-          client.api.markRead(of, newest).catch(() => (made.readUntil = ""));
-        },
-      };
-      const made: Chat<C> = { of, first, view: first, stored: [], unsent: [], watchers: 0, readUntil: "" };
-      chats.set(key, (chat = made));
-    }
+    const chat = chats.get(key) ?? createChat(of);
+    chats.set(key, chat);
     return chat;
   };
 
   /** The conversation of a message: a private one is with the other user. */
-  const chatOf = ({ senderId, groupId, receiverId }: { senderId: string; receiverId?: string; groupId?: string }) =>
-    chatWith(groupId === undefined ? { userId: senderId === userId ? receiverId! : senderId } : { groupId });
+  const addressOf = ({ senderId, groupId, receiverId }: MessageAddress): ConversationAddress =>
+    groupId ? { groupId } : { userId: senderId === userId ? receiverId! : senderId };
 
-  const showList = (conversations: readonly Conversation<C>[], isLoading: boolean) => {
-    list = { conversations: [...conversations].sort((a, b) => (lastId(a) < lastId(b) ? 1 : -1)), isLoading };
-    if (!isLoading) keep("list", list.conversations);
+  const showList = (conversations: readonly ListedConversation<C>[], isLoading: boolean) => {
+    const sorted = [...conversations].sort((a, b) => (lastId(a) < lastId(b) ? 1 : -1));
+    list = { conversations: sorted.slice(0, MAX_SHOWN), isLoading };
+    if (!isLoading) keep("list", sorted.slice(0, 2 * PAGE));
     changed();
   };
 
   /** Loads the list. While it is loaded, any number of calls loads it once more. */
-  const loadList = async () => {
+  const loadList = () => {
+    if (isStale) return;
     isStale = true;
-    if (isLoadingList) return;
-    isLoadingList = true;
-    while (isStale && isListed && isConnected()) {
+    loaded = loaded.then(async () => {
       isStale = false;
-      try {
-        const all = new Map<string, Conversation<C>>();
-        for (let after: string | undefined = ""; after !== undefined; ) {
-          const page: ConversationsPage<C> = await client.api.conversations(after ? { after } : {});
-          for (const one of page.conversations) all.set(keyOf(one), one);
-          after = page.next;
-        }
-        for (const key of all.keys()) unlisted.delete(key);
-        for (const one of list.conversations) if (unlisted.has(keyOf(one))) all.set(keyOf(one), one);
-        showList([...all.values()], false);
-      } catch {
-        // The next connection asks again.
-      }
-    }
-    isLoadingList = false;
+      if (!isListed || !isConnected()) return;
+      const all = new Map<string, ListedConversation<C>>();
+      let after: string | undefined;
+      do {
+        const page: ConversationsPage<C> = await client.api.conversations({ after });
+        for (const one of page.conversations) all.set(keyOf(one), one);
+        after = page.next;
+      } while (after);
+      showList([...list.conversations.filter((one) => one.isUnlisted && !all.has(keyOf(one))), ...all.values()], false);
+      // If that fails, the next connection asks again.
+    }).catch(ignore);
   };
 
   /** Changes a conversation of the list. Returns whether it is there. */
-  const patch = (of: ConversationAddress, change: (old: Conversation<C>) => object | undefined): boolean => {
-    const { conversations, isLoading } = list;
-    const old = conversations.find((one) => keyOf(one) === keyOf(of));
-    if (old) showList(conversations.map((one) => (one === old ? { ...old, ...change(old) } : one)), isLoading);
-    return !!old;
+  const patch = (of: ConversationAddress, change: (old: ListedConversation<C>) => object | undefined): boolean => {
+    let isThere = false;
+    const conversations = list.conversations.map((one) => {
+      if (keyOf(one) !== keyOf(of)) return one;
+      isThere = true;
+      return { ...one, ...change(one) };
+    });
+    if (isThere) showList(conversations, list.isLoading);
+    return isThere;
   };
 
-  const types = (user: string, isTyping: boolean) => {
+  const stopsTyping = (user: string) => {
     clearTimeout(typing.get(user));
-    if (isTyping) typing.set(user, setTimeout(() => types(user, false), TYPING_MS));
-    else if (!typing.delete(user)) return;
-    changed();
+    if (typing.delete(user)) changed();
   };
 
   const arrived = (message: Message<C>) => {
     const { senderId, id } = message;
-    const isOwn = senderId === userId;
-    const chat = chatOf(message);
-    types(senderId, false);
-    add(chat, [message]);
-    const isThere = patch(chat.of, ({ last, unread }) => ({
+    const news = senderId === userId ? 0 : 1;
+    const of = addressOf(message);
+    const key = keyOf(of);
+    stopsTyping(senderId);
+    // What no component has shown is read when it is shown.
+    chats.get(key)?.add(message);
+    const isThere = patch(of, ({ last, unread }) => ({
       last: last && last.id > id ? last : message,
-      unread: isOwn ? unread : unread + 1,
+      unread: unread + news,
       // Who answers has read what came before.
-      ...(isOwn || message.type === "multicast" ? {} : { peerReadUntil: id }),
+      ...(news && "userId" in of && { peerReadUntil: id }),
     }));
     if (isThere) return;
     // The server may never list a user, since the back end sends for anybody. Only the server knows a group's name.
-    if ("userId" in chat.of && !list.isLoading) {
-      const added = { type: "unicast", userId: chat.of.userId, unread: isOwn ? 0 : 1, last: message } as const;
+    if ("userId" in of && !list.isLoading) {
+      const added = { type: "unicast", ...of, unread: news, last: message, isUnlisted: true } as const;
       showList([...list.conversations, added], false);
+      return loadList();
     }
-    const key = keyOf(chat.of);
     const now = Date.now();
-    if (now - (unlisted.get(key) ?? -Infinity) < UNLISTED_MS) return;
-    unlisted.set(key, now);
-    void loadList();
+    if (now - askedAt < UNLISTED_MS) return;
+    askedAt = now;
+    loadList();
   };
 
-  const outgoing = ({ requestId: id, to, content, at, receipt, error }: Outgoing<C>) => {
-    const chat = chatOf({ senderId: userId, ...to });
-    drop(chat, id);
-    if (receipt) {
-      const type = "groupId" in to ? "multicast" : "unicast";
-      return arrived({ type, senderId: userId, content, ...to, ...receipt } as Message<C>);
-    }
-    if (error?.code !== "sent_elsewhere") {
+  /** What the client tells while it is connected. */
+  const listeners: { [E in keyof ChatEvents<C>]?: Listener<ChatEvents<C>[E]> } = {
+    message: arrived,
+
+    outgoing({ requestId: id, to, content, at, receipt, error }) {
+      const message = { senderId: userId, content: content as C, ...to };
+      const chat = chatWith(addressOf(message));
       const state = error ? "failed" : "sending";
-      chat.unsent.push({ id, senderId: userId, content, timestamp: at, state, ...(error && { error }) });
-    }
-    show(chat);
+      const isOver = receipt || error?.code === "sent_elsewhere";
+      chat.replace(id, isOver ? undefined : { id, ...message, timestamp: at, state, error });
+      if (receipt) arrived({ type: "groupId" in to ? "multicast" : "unicast", ...message, ...receipt } as Message<C>);
+    },
+
+    recalled(recalled) {
+      const of = addressOf(recalled);
+      chats.get(keyOf(of))?.recall(recalled);
+      patch(of, ({ last }) => last && { last: recalledBy(recalled)(last) });
+    },
+
+    read({ readerId, until, ...of }) {
+      patch(of, (old) => {
+        if (readerId !== userId) return { peerReadUntil: until };
+        return { readUntil: until, ...(until < lastId(old) ? {} : { unread: 0 }) };
+      });
+    },
+
+    typing({ senderId }) {
+      stopsTyping(senderId);
+      typing.set(senderId, setTimeout(stopsTyping, TYPING_MS, senderId));
+      changed();
+    },
+
+    group: loadList,
+
+    state(state) {
+      if (state === "catching_up") {
+        loadList();
+        chats.forEach((chat) => void chat.load());
+      }
+      changed();
+    },
   };
 
   return {
@@ -288,60 +374,30 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
 
     /** Connects. Returns a function that disconnects. */
     start() {
-      const ends = [
-        client.on("message", arrived),
-        client.on("outgoing", outgoing),
-        client.on("recalled", (recalled) => {
-          const chat = chatOf(recalled);
-          const recall = <M extends { id: string }>(one: M): M => {
-            return one.id === recalled.id ? { ...one, content: undefined, recalledAt: recalled.timestamp } : one;
-          };
-          chat.stored = chat.stored.map(recall);
-          show(chat);
-          patch(chat.of, ({ last }) => last && { last: recall(last) });
-        }),
-        client.on("read", ({ readerId, until, ...of }) => {
-          patch(of, (old) => {
-            if (readerId !== userId) return { peerReadUntil: until };
-            return { readUntil: until, ...(until < lastId(old) ? {} : { unread: 0 }) };
-          });
-        }),
-        client.on("typing", ({ senderId }) => types(senderId, true)),
-        client.on("group", () => void loadList()),
-        client.on("state", (state) => {
-          if (state === "catching_up") {
-            void loadList();
-            chats.forEach((chat) => void load(chat));
-          }
-          changed();
-        }),
-      ];
+      const ends: (() => void)[] = [];
+      for (const event in listeners) ends.push(client.on(event as "state", listeners[event as "state"]!));
       hasEnded = false;
       client.connect();
       return () => {
         hasEnded = true;
-        for (const end of ends) end();
+        ends.forEach((end) => end());
         void client.close();
       };
-    },
-
-    /** Loads a conversation, and again with each connection. Returns a function that ends that. */
-    watch(chat: Chat<C>) {
-      chat.watchers++;
-      kept<ShownMessage<C>[]>(keyOf(chat.of), (messages) => {
-        if (chat.view.isLoading) add(chat, messages, { hasOlder: messages.length === PAGE });
-      });
-      void load(chat);
-      return () => void chat.watchers--;
     },
 
     /** Loads the list of conversations, and again with each connection. */
     watchList() {
       isListed = true;
-      kept<Conversation<C>[]>("list", (conversations) => {
+      kept<ListedConversation<C>[]>("list", (conversations) => {
         if (list.isLoading) showList(conversations, true);
       });
-      void loadList();
+      loadList();
     },
   };
+}
+
+interface MessageAddress {
+  senderId: string;
+  receiverId?: string;
+  groupId?: string;
 }

@@ -4,7 +4,7 @@
 
 import { backoffMs, type Clock, type Timer } from "./clock.js";
 import { ChatError } from "./errors.js";
-import type { AckFrame, Content, ErrorFrame } from "./protocol.js";
+import type { AckFrame, Content } from "./protocol.js";
 import { encode, type Address } from "./submission.js";
 import type { Timing } from "./timing.js";
 
@@ -19,244 +19,264 @@ export interface Receipt {
 /** The part of a connection that sending needs. */
 export interface Transport {
   send(text: string): void;
-  /** When the last frame came. */
-  readonly heardAt: number;
-  /** Checks whether the server is still there, and ends the connection if it is not. */
-  probe(): void;
+  /** Checks whether the server is still there, if no frame came for this long. Ends the connection if it is not. */
+  probe(silenceMs: number): void;
 }
 
 export interface OutboxSettings {
   timing: Timing;
   clock: Clock;
   random: () => number;
-  /**
-   * Called before the first attempt of a send. Resolves with the time of its first attempt, which may have been made
-   * before a reload, or undefined if it was sent elsewhere. Never rejects.
-   */
-  begin?: ((requestId: string, now: number) => Promise<number | undefined>) | undefined;
-  /** Called when sends begin to wait, because the user has sent too much. */
-  limited: (error: ChatError) => void;
 }
 
+/**
+ * Called before the first attempt of a send. Resolves with the time of its first attempt, which may have been made
+ * before a reload, or undefined if it was sent elsewhere. Never rejects.
+ */
+export type Begin = (requestId: string, now: number) => Promise<number | undefined>;
+
+/** A send without a result. */
 interface Pending {
-  requestId: string;
-  /** Kept because a repeat must have exactly the same bytes. */
-  text: string;
-  lane: Pending[];
-  attempts: number;
-  /** The number of attempts that may have been accepted. */
-  doubts: number;
-  /** The last refusal, if no attempt may have been accepted. */
-  refusal?: ChatError | undefined;
-  sentAt: number;
-  /** Whether the first attempt may be made, if `begin` must be asked. */
-  begun?: "asked" | "yes";
-  retry?: Timer;
-  expiry?: Timer;
-  resolve(receipt: Receipt): void;
+  /** Sends the message, or does nothing if it must wait. `fill` sends it later. */
+  transmit(): void;
+  /** Repeats nothing before the next connection. */
+  pause(): void;
+  accepted(receipt: Receipt): void;
+  refused(error: ChatError): void;
   reject(error: ChatError): void;
 }
 
-export class Outbox {
-  readonly #settings: OutboxSettings;
+export type Outbox = ReturnType<typeof createOutbox>;
+
+/**
+ * Makes an outbox. `limited` is called when sends begin to wait, because the user has sent too much.
+ *
+ * A function with variables is smaller than a class with fields, here and in other modules.
+ */
+export function createOutbox(settings: OutboxSettings, limited: (error: ChatError) => void, begin?: Begin) {
+  const { timing, clock } = settings;
   /** The waiting messages of each addressee. Only the first is sent. */
-  readonly #lanes = new Map<string, Pending[]>();
-  readonly #byRequest = new Map<string, Pending>();
+  const lanes = new Map<string, Pending[]>();
+  const byRequest = new Map<string | undefined, Pending>();
   /** The sends that wait for an answer. */
-  readonly #underWay = new Set<Pending>();
+  const underWay = new Set<Pending>();
   /**
    * How many sends may be under way at once. After a limit it is one, and it grows by one with each acknowledgement. So
    * the sends that have waited do not exceed the limit again all at once.
    */
-  #room = Infinity;
+  let room = Infinity;
   /** Ends a limit. Nothing is sent before. */
-  #limit: Timer | undefined;
-  #limitedUntil = 0;
+  let waiting: Timer | undefined;
+  let limitedUntil = 0;
   /** The number of limits since the last acknowledgement. */
-  #limits = 0;
-  #transport: Transport | undefined;
-
-  constructor(settings: OutboxSettings) {
-    this.#settings = settings;
-  }
-
-  /** The number of sends without a result. */
-  get size(): number {
-    return this.#byRequest.size;
-  }
-
-  /** Until when nothing is sent, by this machine's clock. Undefined if there is no limit. */
-  get limitedUntil(): number | undefined {
-    return this.#limit && this.#limitedUntil;
-  }
+  let limits = 0;
+  let transport: Transport | undefined;
 
   /** The user has sent too much. Nothing is sent before the server takes more. */
-  limit(error: ChatError): void {
-    const { clock, timing, random, limited } = this.#settings;
+  const limit = (error: ChatError): void => {
     const until = clock.now() + (error.retryAfterMs ?? 0);
-    const isLimited = this.#limit !== undefined;
-    if (isLimited && until <= this.#limitedUntil) return;
-    this.#limit?.cancel();
-    this.#room = 1;
+    if (waiting && until <= limitedUntil) return;
+    room = 1;
     // Other devices of the user wait for the same moment.
-    this.#limitedUntil = until + backoffMs(timing.backoff, this.#limits, random);
-    this.#limit = clock.after(this.#limitedUntil - clock.now(), () => {
-      this.#limit = undefined;
-      this.#fill();
+    limitedUntil = until + backoffMs(settings, limits);
+    const isLimited = !!waiting;
+    waiting?.cancel();
+    waiting = clock.after(limitedUntil - clock.now(), () => {
+      waiting = undefined;
+      fill();
     });
     if (isLimited) return;
-    this.#limits += 1;
+    limits += 1;
     limited(error);
-  }
-
-  /** Whether a send with this id has no result yet. */
-  has(requestId: string): boolean {
-    return this.#byRequest.has(requestId);
-  }
-
-  /** Returns the text of a message. @throws ChatError of code `bad_request` if `send` would refuse it. */
-  check(to: Address, content: Content, requestId: string): string {
-    if (this.has(requestId)) throw new ChatError("bad_request", `requestId ${requestId} is under way`);
-    return encode(to, content, requestId);
-  }
-
-  /** Sends as soon as there is a connection and earlier messages to the same addressee have a result. */
-  send(to: Address, content: Content, requestId: string): Promise<Receipt> {
-    return new Promise((resolve, reject) => {
-      const text = this.check(to, content, requestId);
-      const key = "groupId" in to ? `group ${to.groupId}` : `user ${to.receiverId}`;
-      const lane = this.#lanes.get(key) ?? [];
-      this.#lanes.set(key, lane);
-      const settle = <T>(how: (value: T) => void) => (value: T) => {
-        this.#remove(pending, key);
-        how(value);
-      };
-      const pending: Pending = {
-        requestId, text, lane, attempts: 0, doubts: 0, sentAt: 0, resolve: settle(resolve), reject: settle(reject),
-      };
-      this.#byRequest.set(requestId, pending);
-      lane.push(pending);
-      if (lane[0] === pending) this.#transmit(pending);
-    });
-  }
-
-  /** Called when a connection is open. Sends the first message of each addressee again, unless there is a limit. */
-  connected(transport: Transport): void {
-    this.#transport = transport;
-    this.#underWay.clear();
-    this.#fill();
-  }
-
-  disconnected(): void {
-    this.#transport = undefined;
-    for (const pending of this.#byRequest.values()) pending.retry?.cancel();
-  }
-
-  acknowledged({ requestId, id, timestamp }: AckFrame): void {
-    const pending = this.#byRequest.get(requestId);
-    if (pending === undefined) return;
-    if (this.#limit === undefined) {
-      this.#limits = 0;
-      this.#room += 1;
-    }
-    pending.resolve({ id, timestamp });
-    if (this.#room > this.#lanes.size) this.#room = Infinity;
-  }
-
-  /** Returns whether the error is reported elsewhere: by the promise of its send, or as a limit. */
-  refused(frame: ErrorFrame): boolean {
-    const error = ChatError.of(frame);
-    const isLimit = error.code === "rate_limited";
-    if (isLimit) this.limit(error);
-    const pending = frame.requestId === undefined ? undefined : this.#byRequest.get(frame.requestId);
-    if (pending === undefined) return isLimit;
-    if (isLimit) {
-      pending.retry?.cancel();
-      pending.attempts = 0;
-      pending.doubts -= 1;
-      if (pending.doubts === 0) pending.refusal = error;
-      this.#underWay.delete(pending);
-    } else if (error.isTemporary) {
-      const waitMs = backoffMs(this.#settings.timing.backoff, pending.attempts, this.#settings.random);
-      this.#repeatAfter(pending, Math.max(waitMs, error.retryAfterMs ?? 0));
-    } else if (error.code !== "token_expired") {
-      pending.reject(error);
-    }
-    // After `token_expired` the connection ends. The next one has a new token.
-    return true;
-  }
-
-  /** Rejects all sends, and forgets the connection and the limit. */
-  close(error: ChatError): void {
-    this.#transport = undefined;
-    this.#limit?.cancel();
-    this.#limit = undefined;
-    this.#room = Infinity;
-    for (const pending of [...this.#byRequest.values()]) pending.reject(error);
-  }
+  };
 
   /** Sends the first message of each addressee that is not under way, while there is room. */
-  #fill(): void {
-    for (const [first] of this.#lanes.values()) if (first && !this.#underWay.has(first)) this.#transmit(first);
-  }
+  const fill = (): void => {
+    for (const [first] of lanes.values()) if (!underWay.has(first!)) first!.transmit();
+  };
 
-  /** Sends a message, or does nothing if it must wait. `#fill` sends it later. */
-  #transmit(pending: Pending): void {
-    const { clock, timing } = this.#settings;
-    const transport = this.#transport;
-    if (transport === undefined || this.#limit !== undefined || this.#underWay.size >= this.#room) return;
-    if (this.#settings.begin && pending.begun !== "yes") return this.#begin(pending);
-    this.#underWay.add(pending);
-    pending.expiry ??= clock.after(timing.idempotentMs, () => {
-      pending.reject(pending.refusal ?? unacknowledged());
-    });
-    pending.doubts += 1;
-    pending.refusal = undefined;
-    pending.sentAt = clock.now();
-    this.#repeatAfter(pending, timing.ackMs * 2 ** Math.min(pending.attempts, 3), true);
-    pending.attempts += 1;
-    transport.send(pending.text);
-  }
+  /** Returns the text of a message. @throws ChatError of code `bad_request` if `send` would refuse it. */
+  const check = (to: Address, content: Content, requestId: string): string => {
+    if (byRequest.has(requestId)) throw new ChatError("bad_request", `requestId ${requestId} is under way`);
+    return encode(to, content, requestId);
+  };
 
-  /** Asks whether the first attempt may be made, and makes it. */
-  #begin(pending: Pending): void {
-    const { begin, clock, timing } = this.#settings;
-    if (begin === undefined || pending.begun === "asked") return;
-    pending.begun = "asked";
-    void begin(pending.requestId, clock.now()).then((firstAt) => {
-      if (this.#byRequest.get(pending.requestId) !== pending) return;
+  /** Makes a send. A repeat has exactly the same text. */
+  const createPending = (
+    text: string,
+    requestId: string,
+    key: string,
+    resolve: (receipt: Receipt) => void,
+    reject: (error: ChatError) => void,
+  ): Pending => {
+    const lane = lanes.get(key) ?? [];
+    let attempts = 0;
+    /** The number of attempts that may have been accepted. */
+    let doubts = 0;
+    /** The last refusal, if no attempt may have been accepted. */
+    let refusal: ChatError | undefined;
+    let sentAt = 0;
+    /** Whether `begin` was asked. */
+    let isAsked = false;
+    let retry: Timer | undefined;
+    /** Gives the send up. Set with the first attempt. */
+    let expiry: Timer | undefined;
+
+    /** Removes the send, which has a result, and sends the next one to the same addressee. */
+    const end = (): void => {
+      retry?.cancel();
+      expiry?.cancel();
+      byRequest.delete(requestId);
+      underWay.delete(pending);
+      const index = lane.indexOf(pending);
+      lane.splice(index, 1);
+      if (!lane[0]) lanes.delete(key);
+      else if (index === 0) lane[0].transmit();
+      if (room < Infinity) fill();
+    };
+
+    const expireAfter = (ms: number): void => {
+      expiry = clock.after(ms, () => pending.reject(refusal ?? unacknowledged()));
+    };
+
+    const repeatAfter = (ms: number, ifUnanswered = false): void => {
+      retry?.cancel();
+      retry = clock.after(ms, () => {
+        if (ifUnanswered) transport?.probe(clock.now() - sentAt);
+        underWay.delete(pending);
+        pending.transmit();
+      });
+    };
+
+    const pending: Pending = {
+      transmit() {
+        if (!transport || waiting || underWay.size >= room) return;
+        if (!expiry) {
+          if (begin) {
+            if (!isAsked) void begin(requestId, clock.now()).then(begun);
+            isAsked = true;
+            return;
+          }
+          expireAfter(timing.idempotentMs);
+        }
+        underWay.add(pending);
+        refusal = undefined;
+        sentAt = clock.now();
+        repeatAfter(timing.ackMs * 2 ** Math.min(attempts, 3), true);
+        attempts += 1;
+        doubts += 1;
+        transport.send(text);
+      },
+
+      pause: () => retry?.cancel(),
+
+      accepted(receipt) {
+        end();
+        resolve(receipt);
+      },
+
+      refused(error) {
+        if (error.code === "rate_limited") {
+          retry?.cancel();
+          attempts = 0;
+          doubts -= 1;
+          if (!doubts) refusal = error;
+          underWay.delete(pending);
+        } else if (error.isTemporary) {
+          repeatAfter(Math.max(backoffMs(settings, attempts), error.retryAfterMs ?? 0));
+        } else if (error.code !== "token_expired") {
+          pending.reject(error);
+        }
+        // After `token_expired` the connection ends. The next one has a new token.
+      },
+
+      reject(error) {
+        end();
+        reject(error);
+      },
+    };
+
+    /** Makes the first attempt, or another one of a message that was tried before a reload. */
+    const begun = (firstAt: number | undefined): void => {
+      if (byRequest.get(requestId) !== pending) return;
       if (firstAt === undefined) return pending.reject(new ChatError("sent_elsewhere", "another tab has sent it"));
       const leftMs = firstAt + timing.idempotentMs - clock.now();
       // The clock may have been set back, so a time in the future says nothing.
       if (leftMs <= 0 || leftMs > timing.idempotentMs) return pending.reject(unacknowledged());
-      pending.begun = "yes";
-      pending.expiry = clock.after(leftMs, () => pending.reject(pending.refusal ?? unacknowledged()));
-      this.#transmit(pending);
-    });
-  }
+      expireAfter(leftMs);
+      pending.transmit();
+    };
 
-  #repeatAfter(pending: Pending, ms: number, ifUnanswered = false): void {
-    pending.retry?.cancel();
-    pending.retry = this.#settings.clock.after(ms, () => {
-      if (ifUnanswered && (this.#transport?.heardAt ?? 0) <= pending.sentAt) this.#transport?.probe();
-      this.#underWay.delete(pending);
-      this.#transmit(pending);
-    });
-  }
+    byRequest.set(requestId, pending);
+    lanes.set(key, lane);
+    if (lane.push(pending) === 1) pending.transmit();
+    return pending;
+  };
 
-  /** Removes a send that has a result, and sends the next one to the same addressee. */
-  #remove(pending: Pending, key: string): void {
-    pending.retry?.cancel();
-    pending.expiry?.cancel();
-    this.#byRequest.delete(pending.requestId);
-    this.#underWay.delete(pending);
-    const index = pending.lane.indexOf(pending);
-    pending.lane.splice(index, 1);
-    const next = pending.lane[0];
-    if (next === undefined) this.#lanes.delete(key);
-    else if (index === 0) this.#transmit(next);
-    if (this.#room < Infinity) this.#fill();
-  }
+  return {
+    limit,
+    check,
+
+    /** The number of sends without a result. */
+    get size(): number {
+      return byRequest.size;
+    },
+
+    /** Until when nothing is sent, by this machine's clock. Undefined if there is no limit. */
+    get limitedUntil(): number | undefined {
+      return waiting && limitedUntil;
+    },
+
+    /** Whether a send with this id has no result yet. */
+    has: (requestId: string) => byRequest.has(requestId),
+
+    /** Sends as soon as there is a connection and earlier messages to the same addressee have a result. */
+    send: (to: Address, content: Content, requestId: string) =>
+      new Promise<Receipt>((resolve, reject) => {
+        createPending(check(to, content, requestId), requestId, JSON.stringify(to), resolve, reject);
+      }),
+
+    /** Called when a connection is open. Sends the first message of each addressee again, unless there is a limit. */
+    connected(to: Transport): void {
+      transport = to;
+      underWay.clear();
+      fill();
+    },
+
+    disconnected(): void {
+      transport = undefined;
+      for (const pending of byRequest.values()) pending.pause();
+    },
+
+    acknowledged({ requestId, id, timestamp }: AckFrame): void {
+      const pending = byRequest.get(requestId);
+      if (!pending) return;
+      if (!waiting) {
+        limits = 0;
+        room += 1;
+      }
+      pending.accepted({ id, timestamp });
+      if (room > lanes.size) room = Infinity;
+    },
+
+    /** Returns whether the error is reported elsewhere: by the promise of its send, or as a limit. */
+    refused(error: ChatError, requestId: string | undefined): boolean {
+      const isLimit = error.code === "rate_limited";
+      if (isLimit) limit(error);
+      const pending = byRequest.get(requestId);
+      pending?.refused(error);
+      return isLimit || !!pending;
+    },
+
+    /** Rejects all sends, and forgets the connection and the limit. */
+    close(error: ChatError): void {
+      transport = undefined;
+      waiting?.cancel();
+      waiting = undefined;
+      room = Infinity;
+      for (const pending of [...byRequest.values()]) pending.reject(error);
+    },
+  };
 }
 
 /** The error of a send that was given up. */

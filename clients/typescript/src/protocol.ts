@@ -195,59 +195,48 @@ export const MAX_FRAME_BYTES = 32 * 1024;
 /** The longest `requestId` that the server accepts, in bytes. The `ERROR` for a longer one does not name it. */
 export const MAX_REQUEST_ID_BYTES = 64;
 
+/**
+ * The types of frames, and the fields that each has in any case. They are texts, but `timestamp` is a number. Of two
+ * names with `|` between them, one is enough.
+ */
+const FRAMES = [
+  "unicast id senderId receiverId timestamp",
+  "multicast id senderId groupId timestamp",
+  "RECALLED id senderId receiverId|groupId timestamp",
+  "ACK id requestId timestamp",
+  "ERROR code message",
+  "NOTIFICATION notificationType",
+  "READ readerId userId|groupId until",
+  "TYPING senderId",
+  "INVITATION id groupName groupId userId invitedBy",
+  "GROUP groupId event",
+];
+
 /** Parses a frame from the server. Returns undefined if it is not a frame of the protocol. */
 export function readFrame(text: unknown): ServerFrame | undefined {
-  if (typeof text !== "string") return undefined;
-  let frame: unknown;
   try {
-    frame = JSON.parse(text);
+    const frame: unknown = JSON.parse(text as string);
+    return isFrame(frame) ? frame : undefined;
   } catch {
     return undefined;
   }
-  if (isMessage(frame) || isRecalled(frame) || isAck(frame) || isError(frame)) return frame;
-  return isNotification(frame) || isSignal(frame) ? frame : undefined;
 }
 
 /** Whether a value is a message, as in a frame or a pull. */
 export function isMessage(value: unknown): value is Message {
-  if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
-  const addressee = { unicast: "receiverId", multicast: "groupId" }[String(value["type"])];
-  return addressee !== undefined && hasTexts(value, addressee);
+  return isFrame(value) && /cast$/.test(value.type);
 }
 
 /** Whether a value is the recall of a message, as in a frame or a pull. */
 export function isRecalled(value: unknown): value is RecalledFrame {
-  if (!hasTexts(value, "id", "senderId") || typeof value["timestamp"] !== "number") return false;
-  return value["type"] === "RECALLED" && (hasTexts(value, "receiverId") || hasTexts(value, "groupId"));
+  return isFrame(value) && value.type === "RECALLED";
 }
 
-/** The fields that a signal has in any case, by its type. */
-const SIGNALS = new Map<unknown, readonly string[]>([
-  ["READ", ["readerId", "until"]],
-  ["TYPING", ["senderId"]],
-  ["INVITATION", ["id", "groupName", "groupId", "userId", "invitedBy"]],
-  ["GROUP", ["groupId", "event"]],
-]);
-
-function isSignal(value: unknown): value is Signal {
-  const fields = hasTexts(value, "type") ? SIGNALS.get(value["type"]) : undefined;
-  if (fields === undefined || !hasTexts(value, ...fields)) return false;
-  return value["type"] !== "READ" || hasTexts(value, "userId") || hasTexts(value, "groupId");
-}
-
-function isAck(value: unknown): value is AckFrame {
-  return hasTexts(value, "requestId", "id") && value["type"] === "ACK" && typeof value["timestamp"] === "number";
-}
-
-function isError(value: unknown): value is ErrorFrame {
-  return hasTexts(value, "code", "message") && value["type"] === "ERROR";
-}
-
-function isNotification(value: unknown): value is Notification {
-  return hasTexts(value, "notificationType") && value["type"] === "NOTIFICATION";
-}
-
-function hasTexts(value: unknown, ...names: string[]): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  return names.every((name) => typeof (value as Record<string, unknown>)[name] === "string");
+function isFrame(value: unknown): value is ServerFrame {
+  const frame = Object(value) as Record<string, unknown>;
+  const has = (name: string) => typeof frame[name] === (name === "timestamp" ? "number" : "string");
+  return FRAMES.some((line) => {
+    const [type, ...fields] = line.split(" ");
+    return frame["type"] === type && fields.every((names) => names.split("|").some(has));
+  });
 }

@@ -9,13 +9,8 @@
  */
 export function randomId(): string {
   const { crypto } = globalThis as { crypto?: Crypto };
-  if (typeof crypto?.getRandomValues === "function") {
-    return Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join("");
-  }
-  const bytes = Array.from({ length: 16 }, () => Math.floor(Math.random() * 256));
-  return `${Date.now().toString(36)}-${bytes.map(hex).join("")}`;
-}
-
-function hex(byte: number): string {
-  return byte.toString(16).padStart(2, "0");
+  const random = crypto?.getRandomValues?.(new Uint8Array(16));
+  const bytes = random ?? new Uint8Array(16).map(() => Math.random() * 256);
+  const id = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return random ? id : `${Date.now().toString(36)}-${id}`;
 }

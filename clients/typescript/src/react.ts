@@ -14,7 +14,7 @@ import type { ChatClient, State } from "./client.js";
 import { createModel, NO_CONVERSATIONS, type Conversations, type Messages, type Model } from "./model.js";
 import type { AnyContent, Content, ConversationAddress } from "./protocol.js";
 
-export type { Conversations, Messages, ShownMessage } from "./model.js";
+export type { Conversations, ListedConversation, Messages, ShownMessage } from "./model.js";
 
 const Context = createContext<Model<any> | undefined>(undefined);
 
@@ -29,7 +29,7 @@ export interface ChatProviderProps {
 /** Connects a client while it is mounted, and gives it to the hooks below. */
 export function ChatProvider({ client, userId, children }: ChatProviderProps): ReactElement {
   const model = useMemo(() => createModel(client, userId), [client, userId]);
-  useEffect(() => model.start(), [model]);
+  useEffect(model.start, [model]);
   return createElement(Context.Provider, { value: model }, children);
 }
 
@@ -48,7 +48,7 @@ export function useChat<C extends AnyContent = Content>(): { client: ChatClient<
 /** Returns the conversations, the one with the newest message first. */
 export function useConversations<C extends AnyContent = Content>(): Conversations<C> {
   const model = useModel();
-  useEffect(() => model.watchList(), [model]);
+  useEffect(model.watchList, [model]);
   return useSyncExternalStore(model.subscribe, model.list, () => NO_CONVERSATIONS);
 }
 
@@ -56,7 +56,7 @@ export function useConversations<C extends AnyContent = Content>(): Conversation
 export function useMessages<C extends AnyContent = Content>(of: ConversationAddress): Messages<C> {
   const model = useModel();
   const chat = model.chatWith(of);
-  useEffect(() => model.watch(chat), [model, chat]);
+  useEffect(chat.watch, [chat]);
   return useSyncExternalStore(model.subscribe, () => chat.view, () => chat.first);
 }
 

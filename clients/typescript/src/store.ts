@@ -26,22 +26,63 @@ interface Kept extends Omit<Unsent, "content"> {
 /** The key of the unsent messages, in the order in which they were sent. */
 const UNSENT = "unsent";
 
+/** The key of the names of the values, the newest last. */
+const NAMES = "names";
+
+/** How many values are kept. Those of the React hooks are the list and the ends of conversations. */
+const MAX_VALUES = 100;
+
 /** Returns a store over values that are kept elsewhere, for example in React Native's storage. */
 export function storeOver(values: Values): ChatStore {
-  const change = (how: (all: Kept[]) => Kept[]) => values.update<Kept[]>(UNSENT, (all = []) => how(all));
+  /** The names that this store has noted as the newest. Replaced when all is forgotten. */
+  let known = new Set<string>();
+  /** Rejects also where the application's function throws. */
+  const update: Values["update"] = async (key, change) => values.update(key, change);
+  const change = (how: (all: Kept[]) => Kept[]) => update<Kept[]>(UNSENT, (all = []) => how(all));
+
+  /** Notes the newest name, if there is one, and forgets all values but so many of the newest. */
+  const forgetBut = async (count: number, ...newest: string[]) => {
+    const noted = known;
+    let old: string[] = [];
+    await update<string[]>(NAMES, (names = []) => {
+      const all = [...names.filter((name) => !newest.includes(name)), ...newest];
+      old = all.splice(0, all.length - count);
+      return all;
+    });
+    for (const name of old) {
+      noted.delete(name);
+      // Nothing is written after a `clear`.
+      if (noted === known) await update(name, () => undefined);
+    }
+  };
+
   return {
     get: (key) => values.get(key),
-    set: (key, value) => values.update(key, () => value),
-    clear: () => values.clear(),
+    async set(key, value) {
+      const noted = known.has(key) || forgetBut(MAX_VALUES, key);
+      known.add(key);
+      await Promise.all([noted, update(key, () => value)]);
+    },
+    clear() {
+      known = new Set();
+      return values.clear();
+    },
     async unsent() {
       const all = (await values.get<Kept[]>(UNSENT)) ?? [];
       return all.map(({ requestId, to, text, at }) => ({ requestId, to, content: JSON.parse(text) as Content, at }));
     },
-    keep({ content, ...unsent }) {
-      return change((all) => [
+    async keep({ content, ...unsent }) {
+      const add = (all: Kept[]) => [
         ...all.filter(({ requestId }) => requestId !== unsent.requestId),
         { ...unsent, text: JSON.stringify(content) },
-      ]);
+      ];
+      try {
+        await change(add);
+      } catch {
+        // There may be no room. What the user has written is worth more than what others have.
+        await forgetBut(0);
+        await change(add);
+      }
     },
     async tried(requestId, now) {
       let triedAt: number | undefined;

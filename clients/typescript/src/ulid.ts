@@ -6,13 +6,8 @@ const MAX_MS = 2 ** 48 - 1;
 
 /** The smallest id of a millisecond. Every later message has a greater one. */
 export function firstIdAt(ms: number): string {
-  let rest = Math.min(Math.max(Math.floor(ms), 0), MAX_MS);
-  let text = "";
-  for (let i = 0; i < TIME_CHARACTERS; i++) {
-    text = ALPHABET.charAt(rest % 32) + text;
-    rest = Math.floor(rest / 32);
-  }
-  return text + "0".repeat(16);
+  const digits = Math.min(Math.max(Math.floor(ms), 0), MAX_MS).toString(32).padStart(TIME_CHARACTERS, "0");
+  return digits.replace(/./g, (digit) => ALPHABET[parseInt(digit, 32)]!).padEnd(26, "0");
 }
 
 /** The time of an id, in milliseconds since the Unix epoch. */

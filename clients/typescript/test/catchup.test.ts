@@ -4,7 +4,8 @@ import { test } from "node:test";
 import type { Page, PullOptions } from "../src/api.js";
 import { catchUp } from "../src/catchup.js";
 import { ChatError } from "../src/errors.js";
-import { Inbox } from "../src/inbox.js";
+import { createInbox } from "../src/inbox.js";
+import type { Version } from "../src/protocol.js";
 import { DEFAULT_TIMING } from "../src/timing.js";
 import { idOf, Later, message, recall } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
@@ -24,15 +25,11 @@ class World {
   /** The call that fails. */
   failing = "";
   failure: Error = new Error("it fails");
-  readonly inbox = new Inbox({
-    remember: 100,
-    timing: { ...DEFAULT_TIMING, overlapMs: 0 },
-    clock: new FakeClock(),
-    deliver: async (one) => {
-      const n = numberOf(one.id)!;
-      this.story.push(`${one.type === "RECALLED" ? "recall" : "give"} ${n}`);
-      await this.taking(n);
-    },
+  readonly #timing = { ...DEFAULT_TIMING, overlapMs: 0 };
+  readonly inbox = createInbox({ timing: this.#timing, clock: new FakeClock() }, 100, async (one) => {
+    const n = numberOf(one.id)!;
+    this.story.push(`${one.type === "RECALLED" ? "recall" : "give"} ${n}`);
+    await this.taking(n);
   });
 
   #call(name: string): void {
@@ -58,9 +55,9 @@ class World {
     drop: async (tokens: readonly string[]): Promise<void> => this.#call(`drop ${tokens.join(", ")}`),
   };
 
-  run(since?: number, recalls = true): Promise<void> {
+  run(since?: number, version: Version = 2): Promise<void> {
     const { api, inbox, abort: { signal } } = this;
-    return catchUp({ api, inbox, since: since === undefined ? undefined : idOf(since), recalls, signal });
+    return catchUp(api, inbox, since === undefined ? undefined : idOf(since), version, signal);
   }
 }
 
@@ -197,7 +194,7 @@ test("a resumption gives recalls in their places", async () => {
 test("recalls are not asked for in version 1", async () => {
   const world = new World();
   world.pages.set("since 10", { numbers: [12], recalls: [[5, 14]] });
-  await world.run(10, false);
+  await world.run(10, 1);
   assert.deepEqual(world.story, ["missed", "since 10", "give 12"]);
 });
 
@@ -205,7 +202,7 @@ test("after the abort nothing is given or dropped", async () => {
   const world = new World();
   world.taking = (n) => (n === 1 ? world.abort.abort() : undefined);
   world.pages.set("missed", { numbers: [1, 2, 3] });
-  await assert.rejects(world.run(), /cancelled/);
+  await assert.rejects(world.run(), { code: "closed" });
   assert.deepEqual(world.story, ["missed", "give 1"]);
 });
 

@@ -27,7 +27,7 @@ import {
   type FakeAnswer,
   type FakeRequest,
 } from "./fakes.js";
-import { FakeClock, settle } from "./time.js";
+import { FakeClock, settle, until } from "./time.js";
 
 const TIMING = {
   settleMs: 20_000,
@@ -674,7 +674,7 @@ test("an error of onState is reported and stops nothing", async () => {
 
 test("an error of onError is uncaught and stops nothing", async (context) => {
   const uncaught: unknown[] = [];
-  context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
+  context.mock.method(globalThis, "setTimeout", (task: () => void) => {
     assert.throws(task, (thrown) => uncaught.push(thrown) > 0);
   });
   const trouble = new Error("no");
@@ -1425,10 +1425,29 @@ test("debug says what the client does, without tokens and contents", async () =>
   world.sockets.last.end();
   await world.closed();
   const text = lines.join("\n");
-  for (const part of ["is connecting", "GET /api/message: status 200", "requestId=r1", "type=ACK", "connects again in", "is closed"]) {
+  for (const part of ["is connecting", "GET /api/message: status 200", '"requestId":"r1"', '"type":"ACK"', "connects again in", "is closed"]) {
     assert(text.includes(part), `${part}: ${text}`);
   }
   assert(!text.includes("SECRET"), text);
+});
+
+test("if the application takes too little, messages wait on the server, and none is lost", async () => {
+  const taken = new Later<void>();
+  const world: World = await World.online({
+    timing: { orderMs: 0 },
+    onMessage: async (one) => (await taken.promise, void world.given.push(one)),
+  });
+  world.log = Array.from({ length: 6_000 }, (_, n) => message(n + 1));
+  const socket = world.sockets.last;
+  for (const one of world.log) socket.say(one);
+  assert.notEqual(socket.readyState, 1);
+  assert.deepEqual(world.errors.map(({ code, message }) => [code, message]), [["network", "onMessage is too slow"]]);
+  taken.resolve();
+  await world.clock.pass(1_000);
+  world.sockets.last.open();
+  await until(() => world.client.state === "online");
+  assert.deepEqual(numbers(world.given), numbers(world.log));
+  await world.closed();
 });
 
 // Why nothing connects.

@@ -4,16 +4,17 @@ import { test } from "node:test";
 import { backoffMs, sleep, systemClock } from "../src/clock.js";
 import { FakeClock, settle } from "./time.js";
 
-const BACKOFF = { baseMs: 100, maxMs: 1_000 };
+const TIMING = { backoff: { baseMs: 100, maxMs: 1_000 } };
+const waitMs = (attempt: number, random: () => number) => backoffMs({ timing: TIMING, random }, attempt);
 
 test("the wait doubles up to its limit", () => {
-  const full = [0, 1, 2, 3, 4, 1_000].map((attempt) => backoffMs(BACKOFF, attempt, () => 1));
+  const full = [0, 1, 2, 3, 4, 1_000].map((attempt) => waitMs(attempt, () => 1));
   assert.deepEqual(full, [100, 200, 400, 800, 1_000, 1_000]);
 });
 
 test("jitter takes up to half of the wait", () => {
-  assert.equal(backoffMs(BACKOFF, 0, () => 0), 50);
-  assert.equal(backoffMs(BACKOFF, 4, () => 0.5), 750);
+  assert.equal(waitMs(0, () => 0), 50);
+  assert.equal(waitMs(4, () => 0.5), 750);
 });
 
 test("a sleep ends at its time and leaves no timer", async () => {

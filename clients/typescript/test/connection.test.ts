@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Connection } from "../src/connection.js";
+import { createConnection } from "../src/connection.js";
 import type { ServerFrame, Version } from "../src/protocol.js";
 import { DEFAULT_TIMING, type Timing } from "../src/timing.js";
 import { FakeSockets, message } from "./fakes.js";
@@ -16,9 +16,7 @@ function dialled(version: Version = 2, timing: Partial<Timing> = {}) {
   const sockets = new FakeSockets();
   const frames: ServerFrame[] = [];
   const said: string[] = [];
-  const connection = new Connection({
-    url: "wss://chat.example.com/ws",
-    token: "t",
+  const connection = createConnection({
     version,
     timing: { ...TIMING, ...timing },
     clock,
@@ -26,7 +24,7 @@ function dialled(version: Version = 2, timing: Partial<Timing> = {}) {
     opened: () => said.push("opened"),
     received: (frame) => frames.push(frame),
     ended: (why, last) => said.push(last === undefined ? why : `${last.code} ${last.until}: ${why}`),
-  });
+  }, "wss://chat.example.com/ws", "t");
   return { connection, clock, socket: sockets.last, frames, said };
 }
 
@@ -48,11 +46,11 @@ for (const [version, subprotocol] of [[1, "chat"], [2, "chat.2"]] as const) {
 
 test("a connection is open from its handshake until it is closed", () => {
   const { connection, socket } = dialled();
-  assert.equal(connection.isOpen, false);
+  assert.equal(connection.isOpen(), false);
   socket.open();
-  assert.equal(connection.isOpen, true);
+  assert.equal(connection.isOpen(), true);
   socket.end();
-  assert.equal(connection.isOpen, false);
+  assert.equal(connection.isOpen(), false);
 });
 
 test("a handshake that takes too long ends, and a late opening is ignored", async () => {

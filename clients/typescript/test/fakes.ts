@@ -104,6 +104,7 @@ export class FakeFetch {
   readonly fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const url = new URL(String(input));
     const signal = init.signal as AbortSignal;
+    signal.throwIfAborted();
     const request: FakeRequest = {
       method: init.method ?? "GET",
       path: url.pathname,

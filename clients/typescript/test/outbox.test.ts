@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ChatError } from "../src/errors.js";
-import { Outbox, type Transport } from "../src/outbox.js";
-import type { Content, ErrorFrame } from "../src/protocol.js";
+import { createOutbox, type Outbox, type Transport } from "../src/outbox.js";
+import type { Content } from "../src/protocol.js";
 import { DEFAULT_TIMING } from "../src/timing.js";
 import { FakeClock, settle } from "./time.js";
 
@@ -16,12 +16,14 @@ class FakeTransport implements Transport {
   heardAt = 0;
   probes = 0;
 
+  constructor(readonly clock: FakeClock) {}
+
   send(text: string): void {
     this.texts.push(text);
   }
 
-  probe(): void {
-    this.probes += 1;
+  probe(silenceMs: number): void {
+    if (this.clock.now() - this.heardAt >= silenceMs) this.probes += 1;
   }
 
   /** The request ids of the sent frames. */
@@ -33,8 +35,8 @@ class FakeTransport implements Transport {
 function outbox() {
   const clock = new FakeClock();
   const limits: ChatError[] = [];
-  const these = new Outbox({ timing: TIMING, clock, random: () => 1, limited: (error) => limits.push(error) });
-  return { outbox: these, clock, transport: new FakeTransport(), limits };
+  const these = createOutbox({ timing: TIMING, clock, random: () => 1 }, (error) => limits.push(error));
+  return { outbox: these, clock, transport: new FakeTransport(clock), limits };
 }
 
 function connected() {
@@ -49,12 +51,11 @@ function acknowledge(these: Outbox, requestId: string): void {
 
 /** The server says that the user has sent too much. */
 function limit(these: Outbox, requestId: string, retryAfterMs?: unknown): boolean {
-  const frame = { type: "ERROR", code: "rate_limited", message: "too much", requestId, retryAfterMs };
-  return these.refused(frame as ErrorFrame);
+  return these.refused(new ChatError("rate_limited", "too much", { retryAfterMs }), requestId);
 }
 
 function refuse(these: Outbox, requestId: string | undefined, code: string): boolean {
-  return these.refused({ type: "ERROR", code, message: "no", ...(requestId === undefined ? {} : { requestId }) });
+  return these.refused(new ChatError(code, "no"), requestId);
 }
 
 test("a private message and a group message have the frames of the protocol", () => {
@@ -147,7 +148,7 @@ test("a new connection repeats sends under way at once with the same requestId",
   these.disconnected();
   await clock.pass(20_000);
   assert.deepEqual(transport.requests, ["r1"]);
-  const next = new FakeTransport();
+  const next = new FakeTransport(clock);
   these.connected(next);
   assert.deepEqual(next.texts, transport.texts);
   acknowledge(these, "r1");
@@ -165,7 +166,7 @@ for (const code of ["bad_request", "request_id_reused", "muted", "novel"]) {
     assert.deepEqual(transport.requests, ["r1", "r2"]);
     acknowledge(these, "r2");
     await second;
-    const next = new FakeTransport();
+    const next = new FakeTransport(clock);
     these.disconnected();
     these.connected(next);
     await clock.pass(TIMING.idempotentMs);
@@ -322,7 +323,7 @@ test("a limit outlasts its connection", async () => {
   for (const id of ["r1", "r2", "r3"]) void these.send({ receiverId: id }, 1, id);
   limit(these, "r1", 5_000);
   these.disconnected();
-  const next = new FakeTransport();
+  const next = new FakeTransport(clock);
   these.connected(next);
   await clock.pass(5_099);
   assert.deepEqual([transport.requests.length, next.requests.length], [3, 0]);
@@ -414,16 +415,16 @@ test("a send that waited for a limit without being sent has all its time", async
 test("a refusal says until when", async () => {
   const { outbox: these } = connected();
   const sent = these.send({ groupId: "g" }, 1, "r1");
-  these.refused({ type: "ERROR", code: "muted", message: "no", requestId: "r1", until: 7 });
+  these.refused(new ChatError("muted", "no", { until: 7 }), "r1");
   await assert.rejects(sent, { name: "ChatError", code: "muted", until: 7 });
 });
 
 test("after token_expired a send waits for the next connection", async () => {
-  const { outbox: these, transport } = connected();
+  const { outbox: these, transport, clock } = connected();
   const sent = these.send(BEN, 1, "r1");
   assert.equal(refuse(these, "r1", "token_expired"), true);
   these.disconnected();
-  const next = new FakeTransport();
+  const next = new FakeTransport(clock);
   these.connected(next);
   assert.deepEqual(next.texts, transport.texts);
   acknowledge(these, "r1");
@@ -502,14 +503,14 @@ test("at the end every send rejects and no timer is left", async () => {
 });
 
 test("after the end sends wait for another connection", async () => {
-  const { outbox: these, transport } = connected();
+  const { outbox: these, transport, clock } = connected();
   const refused = assert.rejects(these.send(BEN, 1, "r1"), { code: "banned" });
   limit(these, "r1", 5_000);
   these.close(new ChatError("banned", "no"));
   await refused;
   for (const id of ["r2", "r3"]) void these.send({ receiverId: id }, 1, id);
   assert.deepEqual(transport.requests, ["r1"]);
-  const next = new FakeTransport();
+  const next = new FakeTransport(clock);
   these.connected(next);
   assert.deepEqual(next.requests, ["r2", "r3"]);
 });

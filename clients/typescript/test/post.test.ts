@@ -14,13 +14,11 @@ function sending(...answers: (() => Promise<typeof RECEIPT>)[]) {
   const clock = new FakeClock();
   const end = new AbortController();
   const texts: string[] = [];
-  const api = {
-    postMessage: (text: string) => {
-      texts.push(text);
-      return answers[Math.min(texts.length, answers.length) - 1]!();
-    },
+  const send = (text: string) => {
+    texts.push(text);
+    return answers[Math.min(texts.length, answers.length) - 1]!();
   };
-  const sent = post({ api, timing: TIMING, clock, random: () => 1, signal: end.signal }, "text");
+  const sent = post({ timing: TIMING, clock, random: () => 1, signal: () => end.signal }, send, "text");
   return { sent, clock, end, texts };
 }
 

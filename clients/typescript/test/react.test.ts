@@ -22,9 +22,14 @@ class World {
   pageSize = 50;
   /** What the store keeps. */
   readonly values = new Map<string, unknown>();
+  isFull = false;
   readonly store: ChatStore = storeOver({
     get: async (key) => this.values.get(key) as never,
-    update: async (key, change) => void this.values.set(key, change(this.values.get(key) as never)),
+    update: (key, change) => {
+      if (this.isFull) throw new DOMException("no room", "QuotaExceededError");
+      this.values.set(key, change(this.values.get(key) as never));
+      return Promise.resolve();
+    },
     clear: async () => this.values.clear(),
   });
   /** Answers to lists and histories wait for this. */
@@ -91,7 +96,7 @@ async function world(change: Partial<World> = {}): Promise<World> {
   const made = Object.assign(new World(), change);
   made.stop = made.model.start();
   made.model.watchList();
-  made.model.watch(made.chat);
+  made.chat.watch();
   await made.connect();
   return made;
 }
@@ -238,14 +243,14 @@ for (const how of ["resolve", "reject"] as const) {
   test(`a question under way at the end keeps nothing when it is answered: ${how}`, async () => {
     const here = await world();
     await here.push(message(1));
-    assert.deepEqual([...here.values.keys()].sort(), ["list", "user ann"]);
+    assert.deepEqual([...here.values.keys()].sort(), ["list", "names", "user ann"]);
     const held = new Later<void>();
     here.held = held.promise;
     here.sockets.last.say(GROUP);
-    here.model.watch(here.chat);
+    here.chat.watch();
     await settle();
     const asked = here.server.requests.slice(-2).map(({ method, path }) => `${method} ${path}`);
-    assert.deepEqual(asked, ["GET /api/conversation", "GET /api/history"], "both are under way");
+    assert.deepEqual(asked.sort(), ["GET /api/conversation", "GET /api/history"], "both are under way");
     here.stop();
     await here.store.clear();
     held[how](undefined!);
@@ -255,7 +260,7 @@ for (const how of ["resolve", "reject"] as const) {
     here.held = undefined;
     here.stop = here.model.start();
     await here.connect();
-    assert.deepEqual([...here.values.keys()].sort(), ["list", "user ann"]);
+    assert.deepEqual([...here.values.keys()].sort(), ["list", "names", "user ann"]);
     await here.close();
   });
 }
@@ -273,6 +278,35 @@ test("to retry a message whose requestId was refused does not stop the one that 
   await here.push({ type: "ACK", requestId: "r1", id: idOf(6), timestamp: 0 });
   assert.equal((await first).id, idOf(6));
   assert.deepEqual(here.sockets.last.requests.map(({ content }) => content), ["one", "two"]);
+  await here.close();
+});
+
+test("of endless messages and senders the newest are shown", async (context) => {
+  context.mock.timers.enable({ apis: ["Date"] });
+  const here = await world({ conversations: [] });
+  const stop = here.chat.watch();
+  for (let n = 1; n <= 1_200; n++) here.sockets.last.say(message(n));
+  await here.clock.pass(1_000);
+  assert.deepEqual([here.shown.length, here.shown[0], here.shown.at(-1)], [1_000, "m201", "m1200"]);
+  assert.equal(here.chat.view.hasOlder, true);
+  for (let n = 1; n <= 1_200; n++) here.sockets.last.say({ ...message(1_200 + n), senderId: `user${n}` });
+  await here.clock.pass(1_000);
+  assert.deepEqual([here.listed.length, here.listed[0]], [1_000, "user1200 1"]);
+  assert.equal((here.values.get("list") as unknown[]).length, 100);
+  // What no component shows is not remembered.
+  assert.deepEqual(here.model.chatWith({ userId: "user1200" }).view.messages, []);
+  stop();
+  await here.close();
+});
+
+test("a full storage of the browser does not stop what is shown and sent", async () => {
+  const here = await world({ isFull: true });
+  await here.push(message(1));
+  here.chat.view.send("hello");
+  await settle();
+  const { requestId } = here.sockets.last.requests.at(-1)!;
+  await here.push({ type: "ACK", requestId, id: idOf(2), timestamp: 0 });
+  assert.deepEqual([here.shown, here.listed], [["m1", "hello"], ["ann 1"]]);
   await here.close();
 });
 

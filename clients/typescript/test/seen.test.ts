@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Seen } from "../src/seen.js";
+import { createSeen } from "../src/seen.js";
 
 test("an id is new once", () => {
-  const seen = new Seen(10);
+  const seen = createSeen(10);
   assert.equal(seen.add("a"), true);
   assert.equal(seen.add("a"), false);
   assert.equal(seen.add("b"), true);
 });
 
 test("beyond the capacity the oldest id is forgotten", () => {
-  const seen = new Seen(2);
+  const seen = createSeen(2);
   for (const id of ["a", "b", "c"]) seen.add(id);
   assert.equal(seen.add("b"), false);
   assert.equal(seen.add("c"), false);
@@ -19,7 +19,7 @@ test("beyond the capacity the oldest id is forgotten", () => {
 });
 
 test("the greatest forgotten id is known", () => {
-  const seen = new Seen(1);
+  const seen = createSeen(1);
   seen.add("b");
   assert.equal(seen.forgotten, "");
   seen.add("a");

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ChatClient, type ChatError, type ChatStore, type ClientOptions, type Outgoing } from "../src/index.js";
-import { indexedDbStore } from "../src/store.js";
+import { indexedDbStore, storeOver } from "../src/store.js";
 import { EPOCH_MS, FakeFetch, FakeSockets, idOf, page, type FakeSocket } from "./fakes.js";
 import { FakeClock, until } from "./time.js";
 
@@ -281,4 +281,53 @@ test("a content is repeated with the same bytes, and values are kept until they 
   assert.deepEqual(await store.get("list"), [1]);
   await store.clear();
   assert.deepEqual([await store.get("list"), await store.unsent()], [undefined, []]);
+});
+
+/** Values in memory, of which so many characters have room. */
+function valuesOf(room = Infinity) {
+  const all = new Map<string, unknown>();
+  const length = () => JSON.stringify([...all]).length;
+  return {
+    all,
+    get: async <T>(key: string) => all.get(key) as T | undefined,
+    async update<T>(key: string, change: (old: T | undefined) => T): Promise<void> {
+      const old = all.get(key);
+      all.set(key, change(old as T | undefined));
+      if (length() <= room) return;
+      all.set(key, old);
+      throw new DOMException("no room", "QuotaExceededError");
+    },
+    clear: async () => all.clear(),
+  };
+}
+
+test("of more than 100 values the newest are kept, also by the next store", async () => {
+  const values = valuesOf();
+  for (const half of [0, 1]) {
+    const store = storeOver(values);
+    for (let n = half * 75; n < half * 75 + 75; n++) await store.set(`user ${n}`, n);
+    await store.set("list", half);
+  }
+  const there = [...values.all].filter(([key, value]) => key !== "names" && value !== undefined).map(([key]) => key);
+  assert.equal(there.length, 100);
+  assert(there.includes("list") && there.includes("user 149") && !there.includes("user 50"), there.join());
+});
+
+test("if there is no room, an unsent message takes the place of values", async () => {
+  const values = valuesOf(2_000);
+  const store = storeOver(values);
+  await store.set("user ann", "x".repeat(1_500));
+  await store.keep({ requestId: "r1", to: { receiverId: "ann" }, content: "y".repeat(1_000), at: 1 });
+  assert.deepEqual(await kept(store), ["r1"]);
+  assert.equal(await store.get("user ann"), undefined);
+  await assert.rejects(store.set("user ann", "x".repeat(1_500)), { name: "QuotaExceededError" });
+});
+
+test("nothing is written after the values were cleared", async () => {
+  const values = valuesOf();
+  const store = storeOver(values);
+  for (let n = 0; n < 100; n++) await store.set(`user ${n}`, n);
+  const set = store.set("user 100", 100);
+  await Promise.all([set, store.clear()]);
+  assert.deepEqual([...values.all.keys()], []);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { ChatError } from "../src/errors.js";
-import { Tokens } from "../src/tokens.js";
+import { createTokens } from "../src/tokens.js";
 import { Later } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
@@ -10,7 +10,7 @@ import { FakeClock, settle } from "./time.js";
 function tokens(ask: () => string | Promise<string>) {
   const clock = new FakeClock();
   const end = new AbortController();
-  return { clock, end, tokens: new Tokens({ ask, clock, answerMs: 1_000, signal: end.signal }) };
+  return { clock, end, tokens: createTokens({ clock, timing: { requestMs: 1_000 }, signal: () => end.signal }, ask) };
 }
 
 /** Counted tokens: `t1`, `t2`, … */
@@ -80,12 +80,13 @@ for (const [what, answer, text] of [
   ["no token", undefined, /no token/],
   ["an empty text", "", /no token/],
   ["an object", { token: "t" }, /the JWT alone/],
-  ["a header", "Bearer t", /without Bearer/],
+  ["a header", "Bearer t", /leave out Bearer/],
   ["a text with a line break", "t\n", /quotes and spaces/],
 ] as const) {
   test(`${what} is named as the mistake`, async () => {
     const { signal } = new AbortController();
-    const tokens = new Tokens({ ask: () => answer as string, clock: new FakeClock(), answerMs: 100, signal });
+    const settings = { clock: new FakeClock(), timing: { requestMs: 100 }, signal: () => signal };
+    const tokens = createTokens(settings, () => answer as string);
     await assert.rejects(tokens.current(), (error: ChatError) => error.code === "token" && text.test(error.message));
   });
 }

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Typist } from "../src/typing.js";
+import { createTypist } from "../src/typing.js";
 import { FakeClock } from "./time.js";
 
 function typist() {
   const clock = new FakeClock();
   const told: string[] = [];
-  const these = new Typist({ clock, everyMs: 3_000 });
-  const tell = (to: string) => these.tell(to, (text) => told.push(JSON.parse(text).receiverId));
+  const these = createTypist({ clock, timing: { typingEveryMs: 3_000 } });
+  const tell = (to: string) => these(to, (text) => told.push(JSON.parse(text).receiverId));
   return { clock, told, tell };
 }
 

@@ -66,13 +66,19 @@ export class Chat {
     return isAhead;
   }
 
-  /** Takes a message that was just sent or received. */
-  add(message: HistoryMessage): void {
+  /** Takes a message that was just sent or received. The log then keeps so many chunks. */
+  add(message: HistoryMessage, maxChunks: number): void {
     batch(() => {
       const isNew = message.id > this.#countedUntil && message.id > this.readUntil.peek();
       const isKnown = insert(this.log.peek(), [message]) === this.log.peek();
       if (isKnown) return;
       this.#insert([message]);
+      const log = this.log.peek();
+      if (log.length > maxChunks) {
+        this.log.value = log.slice(-maxChunks);
+        this.hasOlder.value = true;
+        this.olderFrom = undefined;
+      }
       if (message.senderId === this.#me) return;
       this.peerReads(message.id);
       this.#heardAt = Date.now();

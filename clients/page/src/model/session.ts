@@ -17,10 +17,10 @@ import { contentOf, type Quote } from "./content.js";
 import { isUnreachable, textOfError } from "./errors.js";
 import * as host from "./host.js";
 import { addressOf, conversationOf, idOf, isGroup, keyOf, ofGroup, withUser, type ChatKey } from "./key.js";
-import { find, oldest, type Log } from "./log.js";
+import { find, insert, oldest, type Log } from "./log.js";
 import { notices } from "./notices.js";
 import { Outbox, type Item } from "./outbox.js";
-import { Storage } from "./storage.js";
+import { SNAPSHOT, Storage } from "./storage.js";
 import { words } from "../words/words.js";
 
 /** What the user has typed into a chat and not sent. */
@@ -52,6 +52,17 @@ const RETRY_MS = 3_000;
 
 /** The number of messages of a page of history. */
 const PAGE = 50;
+
+/** The length of each of the two lists of a snapshot, in characters of JSON. The browser keeps about 5 million. */
+const MAX_SNAPSHOT_LENGTH = 250_000;
+
+/** The numbers of chats with users who are no friends, and of invitations, that are shown. The newest are. */
+const MAX_STRANGERS = 100;
+const MAX_INVITATIONS = 100;
+
+/** The numbers of chunks of a log that are kept when a message comes: of the open chat, and of others. */
+const OPEN_CHUNKS = 400;
+const CLOSED_CHUNKS = 2;
 
 /** The number of pages that are loaded to find a quoted message. */
 const MAX_PAGES_TO_QUOTE = 40;
@@ -214,7 +225,7 @@ export class Session {
   #take(message: Message): void {
     const key = keyOf(this.me, message);
     const chat = this.chat(key) ?? this.#newChat(key);
-    chat.add(message);
+    chat.add(message, key === this.open.peek() ? OPEN_CHUNKS : CLOSED_CHUNKS);
   }
 
   #recalled(frame: RecalledFrame): void {
@@ -228,7 +239,7 @@ export class Session {
 
   #invited(invitation: Invitation): void {
     const others = this.invitations.peek().filter(({ id }) => id !== invitation.id);
-    this.invitations.value = [...others, invitation];
+    this.invitations.value = [...others, invitation].slice(-MAX_INVITATIONS);
   }
 
   #grouped(frame: GroupFrame): void {
@@ -296,7 +307,7 @@ export class Session {
         // Everybody in the list of conversations is a friend.
         const friends = conversations.flatMap((one) => (one.type === "unicast" ? [one.userId] : []));
         this.relations.value = relations ?? { friends, blocks: [] };
-        this.invitations.value = invitations;
+        this.invitations.value = invitations.slice(-MAX_INVITATIONS);
         this.#listed(conversations);
         this.isLoaded.value = true;
       });
@@ -344,7 +355,11 @@ export class Session {
   #newChat(key: ChatKey): Chat {
     const chat = new Chat(key, this.me);
     chat.isStranger = !isGroup(key);
-    this.#chats.value = new Map(this.#chats.peek()).set(key, chat);
+    const chats = new Map(this.#chats.peek());
+    const strangers = this.chats.peek().filter((one) => one.isStranger && one.key !== this.open.peek());
+    // In a moment the list tells which of them are friends.
+    for (const oldest of strangers.slice(MAX_STRANGERS - 1)) chats.delete(oldest.key);
+    this.#chats.value = chats.set(key, chat);
     // The list tells the name of a group, and since when the chat is read.
     this.refresh();
     return chat;
@@ -528,7 +543,7 @@ export class Session {
 
   // ---------------------------------------------------------------------------------------------------- snapshot
   #restore(): void {
-    const snapshot = this.storage.get<Snapshot>("snapshot");
+    const snapshot = this.storage.get<Snapshot>(SNAPSHOT);
     if (snapshot?.version !== SNAPSHOT_VERSION) return;
     this.#listed(snapshot.conversations);
     const chat = snapshot.open === undefined ? undefined : this.chat(snapshot.open);
@@ -545,8 +560,17 @@ export class Session {
       return { type: "unicast", userId: id, peerReadUntil: chat.peerReadUntil.peek(), ...state };
     });
     const open = this.openChat.peek();
-    const log = open?.log.peek().slice(-2) ?? [];
-    const snapshot: Snapshot = { version: SNAPSHOT_VERSION, conversations, open: open?.key, log };
-    this.storage.set("snapshot", snapshot);
+    const log = beginning(open?.log.peek().slice(-2).flat().reverse() ?? []).reverse();
+    const snapshot: Snapshot = {
+      version: SNAPSHOT_VERSION, conversations: beginning(conversations), open: open?.key, log: insert([], log),
+    };
+    this.storage.set(SNAPSHOT, snapshot);
   }
+}
+
+/** The beginning of a list that a snapshot has room for. */
+function beginning<T>(list: readonly T[]): T[] {
+  let room = MAX_SNAPSHOT_LENGTH;
+  const end = list.findIndex((one) => (room -= JSON.stringify(one).length) < 0);
+  return end < 0 ? [...list] : list.slice(0, end);
 }

@@ -3,6 +3,9 @@
  * storage is full or forbidden, the page works, and a reload forgets more.
  */
 
+/** What others fill. It makes room for what the user has written. */
+export const SNAPSHOT = "snapshot";
+
 /** The part of the browser's storage that belongs to one user. */
 export class Storage {
   readonly #prefix: string;
@@ -27,7 +30,8 @@ export class Storage {
       return true;
     } catch {
       // Full or forbidden.
-      return false;
+      if (name === SNAPSHOT || this.get(SNAPSHOT) === undefined) return false;
+      return this.set(SNAPSHOT, undefined) && this.set(name, value);
     }
   }
 

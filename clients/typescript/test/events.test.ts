@@ -1,38 +1,37 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Delivery } from "../src/delivery.js";
-import type { Message } from "../src/protocol.js";
+import { createEvents } from "../src/events.js";
+import type { Content, LogEntry, Message } from "../src/protocol.js";
 import { Later, message, numbers } from "./fakes.js";
 import { FakeClock, settle } from "./time.js";
 
-/** A delivery to `take`, with the messages that it gave and the errors. */
+/** Events with the callback `take`, and the messages that it was given, and the errors. */
 function delivery(take: (message: Message) => void | Promise<void> = () => {}) {
   const clock = new FakeClock();
   const end = new AbortController();
   const given: Message[] = [];
   const failures: unknown[] = [];
-  const dropped: Message[] = [];
-  const these = new Delivery<Message>({
-    take: (one) => {
+  const dropped: LogEntry[] = [];
+  const settings = {
+    timing: { backoff: { baseMs: 100, maxMs: 400 } }, clock, random: () => 1, signal: () => end.signal,
+  };
+  const events = createEvents<Content>(settings, {
+    onMessage: (one) => {
       given.push(one);
       return take(one);
     },
-    dropped: (one) => void dropped.push(one),
-    failed: (thrown) => failures.push(thrown),
-    backoff: { baseMs: 100, maxMs: 400 },
-    clock,
-    random: () => 1,
-    signal: end.signal,
+    onError: ({ code, cause }) => void failures.push(code === "handler" && cause),
   });
-  return { delivery: these, clock, end, given, failures, dropped };
+  const inbox = { isRecalled: () => false, forget: (one: LogEntry) => void dropped.push(one) };
+  return { delivery: (one: Message) => events.give(one, inbox), clock, end, given, failures, dropped };
 }
 
 test("messages are given one at a time and in order", async () => {
   const first = new Later<void>();
   const { delivery: these, given } = delivery((one) => (one.content === "m1" ? first.promise : undefined));
-  void these.give(message(1));
-  const second = these.give(message(2));
+  void these(message(1));
+  const second = these(message(2));
   await settle();
   assert.deepEqual(numbers(given), [1]);
   first.resolve();
@@ -52,8 +51,8 @@ for (const [way, fail] of [
       return trouble === undefined ? undefined : fail(trouble);
     });
     let taken = false;
-    void these.give(message(1)).then(() => (taken = true));
-    void these.give(message(2));
+    void these(message(1)).then(() => (taken = true));
+    void these(message(2));
     await settle();
     assert.deepEqual(numbers(given), [1]);
     await clock.pass(100);
@@ -68,11 +67,11 @@ for (const [way, fail] of [
 
 test("after the abort a failed message is given once more only", async () => {
   const { delivery: these, clock, end, given, dropped } = delivery(() => { throw new Error("never"); });
-  void these.give(message(1));
-  void these.give(message(2));
+  void these(message(1));
+  const last = these(message(2));
   await settle();
   end.abort();
-  await these.settled();
+  await last;
   assert.deepEqual(numbers(given), [1, 1, 2]);
   assert.deepEqual(numbers(dropped), [1, 2]);
   assert.equal(clock.pending, 0);
