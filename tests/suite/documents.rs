@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use functions::Route;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -118,6 +119,29 @@ async fn the_example_of_each_acknowledged_frame_is_accepted() {
         accepted += 1;
     }
     assert!(accepted >= 2, "{accepted}");
+}
+
+/// Whether a cell of the table in the overview names a method and a path, perhaps with a query.
+fn names(cell: &str, route: Route) -> bool {
+    let mut paths = cell.split(['`', ' ']).filter(|word| word.starts_with('/'));
+    let is_there = paths.any(|path| path.split('?').next() == Some(route.path));
+    is_there && cell.split(['`', ' ']).any(|word| word == route.method)
+}
+
+#[test]
+fn the_overview_names_every_call_and_every_frame() {
+    let overview = include_str!("../../docs/protocol.md");
+    let cells: Vec<_> = overview.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    for (_, route) in endpoints() {
+        assert!(cells.iter().any(|cell| names(cell, route)), "docs/protocol.md has no {} {}", route.method, route.path);
+    }
+    let messages = SOCKET.place("/components/messages").expect("there are messages").entries();
+    let examples = messages.iter().flat_map(|(_, message)| examples(message));
+    let kinds: BTreeSet<_> = examples.filter_map(|(_, example)| Some(example["type"].as_str()?.to_owned())).collect();
+    assert!(kinds.len() >= 10, "{kinds:?}");
+    for kind in kinds {
+        assert!(overview.contains(&format!("`{kind}`")), "docs/protocol.md has no frame {kind}");
+    }
 }
 
 #[test]
