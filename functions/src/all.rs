@@ -1,51 +1,43 @@
-//! The list of all functions. Tests, documents and the local stack iterate over it.
+//! The list of all functions, from the lists of the folders. Tests and the local stack iterate over it.
 
-use crate::back_end::{
-    erase_user, export_user, manage_group, manage_user, moderate_message, notification, relationship, send_as,
-};
-use crate::conversations::{get_history, list_conversations, mark_read};
 use crate::delivery::fanout;
 use crate::function::{Function, Route, Trigger};
-use crate::groups::{create_group, get_group, leave_group, list_groups, mute_member, rename_group, unmute_member};
-use crate::invitations::{accept_invite, decline_invite, invite, list_invites};
-use crate::messages::{drop_messages, pull_messages, recall_message, send_message};
-use crate::sockets::{authorize, connect, disconnect, message, typing};
+use crate::{back_end, conversations, groups, invitations, messages, sockets};
+
+/// The functions of each folder.
+const FOLDERS: [&[&Function]; 7] = [
+    sockets::FUNCTIONS,
+    messages::FUNCTIONS,
+    conversations::FUNCTIONS,
+    groups::FUNCTIONS,
+    invitations::FUNCTIONS,
+    back_end::FUNCTIONS,
+    &[&fanout::FUNCTION],
+];
+
+/// The number of functions.
+const COUNT: usize = {
+    let (mut count, mut folder) = (0, 0);
+    while folder < FOLDERS.len() {
+        count += FOLDERS[folder].len();
+        folder += 1;
+    }
+    count
+};
 
 /// Every function.
-pub static ALL: &[&Function] = &[
-    &authorize::FUNCTION,
-    &connect::FUNCTION,
-    &disconnect::FUNCTION,
-    &message::FUNCTION,
-    &typing::FUNCTION,
-    &pull_messages::FUNCTION,
-    &drop_messages::FUNCTION,
-    &send_message::FUNCTION,
-    &recall_message::FUNCTION,
-    &get_history::FUNCTION,
-    &list_conversations::FUNCTION,
-    &mark_read::FUNCTION,
-    &create_group::FUNCTION,
-    &rename_group::FUNCTION,
-    &get_group::FUNCTION,
-    &list_groups::FUNCTION,
-    &leave_group::FUNCTION,
-    &mute_member::FUNCTION,
-    &unmute_member::FUNCTION,
-    &invite::FUNCTION,
-    &list_invites::FUNCTION,
-    &accept_invite::FUNCTION,
-    &decline_invite::FUNCTION,
-    &notification::FUNCTION,
-    &relationship::FUNCTION,
-    &send_as::FUNCTION,
-    &moderate_message::FUNCTION,
-    &manage_group::FUNCTION,
-    &manage_user::FUNCTION,
-    &erase_user::FUNCTION,
-    &export_user::FUNCTION,
-    &fanout::FUNCTION,
-];
+pub static ALL: &[&Function] = &{
+    let (mut all, mut count, mut folder) = ([FOLDERS[0][0]; COUNT], 0, 0);
+    while folder < FOLDERS.len() {
+        let mut next = 0;
+        while next < FOLDERS[folder].len() {
+            all[count] = FOLDERS[folder][next];
+            (count, next) = (count + 1, next + 1);
+        }
+        folder += 1;
+    }
+    all
+};
 
 /// The routes of the public HTTP API. It is a constant, so that no binary contains the code of every function.
 const REST: [Option<Route>; ALL.len()] = {

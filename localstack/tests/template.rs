@@ -151,7 +151,6 @@ fn every_function_has_a_binary_a_module_and_a_route() {
     let functions: BTreeSet<String> = template.functions().into_keys().collect();
     let bin_files = stems(&root().join("functions/src/bin"));
     assert_same("functions/src/bin", &bin_files, &functions);
-    assert_same("a [[bin]] of functions/Cargo.toml", &declared_bins(), &functions);
     let listed = functions::ALL.iter().map(|function| function.name.to_owned()).collect();
     assert_same("functions::ALL", &listed, &functions);
     let mut reached: BTreeSet<String> = template.routes().into_iter().map(|[_, _, _, function]| function).collect();
@@ -448,18 +447,6 @@ fn text(value: &Value) -> &str {
         Value::Tagged(tagged) => text(&tagged.value),
         other => panic!("this is no text: {other:?}"),
     }
-}
-
-/// Returns the names of the `[[bin]]` tables in functions/Cargo.toml. Without any, cargo builds every file in `bin`.
-fn declared_bins() -> BTreeSet<String> {
-    let manifest = read(&root().join("functions/Cargo.toml"));
-    let tables = manifest.split("\n[[bin]]").skip(1);
-    let name = |table: &str| {
-        let line = table.lines().find_map(|line| line.trim().strip_prefix("name")).expect("a [[bin]] has a name");
-        line.trim_matches([' ', '=', '"']).to_owned()
-    };
-    let declared: BTreeSet<String> = tables.map(name).collect();
-    if declared.is_empty() { stems(&root().join("functions/src/bin")) } else { declared }
 }
 
 /// Converts `pull_messages` to `PullMessages`.

@@ -4,9 +4,10 @@
 use functions::Function;
 use serde_json::{Value, json};
 
-use crate::fuzz::strangers::{endpoints as public_endpoints, needed};
+use crate::fuzz::strangers::needed;
 use crate::inside::{Inside, Rest, call, escaped, socket_event};
 use crate::world::Deployment;
+use crate::world::example::endpoints as public_endpoints;
 
 /// The longest frame that a message function accepts, and the longest that the gateway passes on.
 const FRAME_BYTES: usize = 32 * 1024;
@@ -127,7 +128,7 @@ struct Endpoint {
 fn endpoints() -> Vec<Endpoint> {
     let public = public_endpoints().into_iter().map(|(function, route)| {
         let of_route = Rest::of(route, |_| "none".to_owned());
-        let mut call = call(route.method, "alice", &of_route.path, None, needed(function), None);
+        let mut call = call(route.method, "alice", &of_route.path, None, &needed(route), None);
         call.variables = of_route.variables;
         if function.name == "invite" {
             call.body = Some(json!({ "groupId": "none", "userId": "bob" }).to_string());

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use functions::Route;
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::config::Config;
@@ -14,6 +16,7 @@ use shared::rules::page::MAX_PAGE_BYTES;
 use crate::stack::Local;
 use crate::world::deployment::free_ports;
 use crate::world::document::{Document, INTERNAL, PUBLIC, Place, SOCKET};
+use crate::world::example::{Cast, endpoints, frames};
 use crate::world::{BackEnd, Deployment, User};
 
 /// The documents that the stack serves, and whether the public or the internal address serves them.
@@ -93,6 +96,52 @@ fn examples_match_their_schemas() {
         counted.push(examples.len());
     }
     assert!(counted.iter().all(|count| *count >= 10), "{counted:?}");
+}
+
+#[tokio::test]
+async fn the_example_of_each_call_succeeds() {
+    let example = async |route| {
+        let answer = Cast::at(&Deployment::shared()).await.call(route).await;
+        assert_eq!(answer.status, 200, "{route:?}: {answer:?}");
+    };
+    join_all(endpoints().into_iter().map(|(_, route)| example(route))).await;
+}
+
+#[tokio::test]
+async fn the_example_of_each_acknowledged_frame_is_accepted() {
+    let cast = Cast::at(&Deployment::shared()).await;
+    let mut device = cast.alice.connect_2().await;
+    let frames = frames().into_iter().map(|(_, _, frame)| cast.play(frame));
+    let mut accepted = 0;
+    for frame in frames.filter(|frame| frame["requestId"].is_string()) {
+        device.send_text(&frame.to_string()).await;
+        device.expect_ack(frame["requestId"].as_str().expect("a request id")).await;
+        accepted += 1;
+    }
+    assert!(accepted >= 2, "{accepted}");
+}
+
+/// Whether a cell of the table in the overview names a method and a path, perhaps with a query.
+fn names(cell: &str, route: Route) -> bool {
+    let mut paths = cell.split(['`', ' ']).filter(|word| word.starts_with('/'));
+    let is_there = paths.any(|path| path.split('?').next() == Some(route.path));
+    is_there && cell.split(['`', ' ']).any(|word| word == route.method)
+}
+
+#[test]
+fn the_overview_names_every_call_and_every_frame() {
+    let overview = include_str!("../../docs/protocol.md");
+    let cells: Vec<_> = overview.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    for (_, route) in endpoints() {
+        assert!(cells.iter().any(|cell| names(cell, route)), "docs/protocol.md has no {} {}", route.method, route.path);
+    }
+    let messages = SOCKET.place("/components/messages").expect("there are messages").entries();
+    let examples = messages.iter().flat_map(|(_, message)| examples(message));
+    let kinds: BTreeSet<_> = examples.filter_map(|(_, example)| Some(example["type"].as_str()?.to_owned())).collect();
+    assert!(kinds.len() >= 10, "{kinds:?}");
+    for kind in kinds {
+        assert!(overview.contains(&format!("`{kind}`")), "docs/protocol.md has no frame {kind}");
+    }
 }
 
 #[test]

@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join4;
+use futures::future::{join, join_all, join5};
 use localstack::Options;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::identity::{about_to_expire, until_expired, until_expired_by};
+use crate::identity::{about_to_expire, until_expired_by};
 use crate::stack::{Directory, Local, with};
 use crate::world::User;
 use crate::world::deployment::free_ports;
 use crate::world::device::unicast;
+use crate::world::example::{Cast, endpoints, frames};
 use crate::world::patience::within;
 use crate::world::scene::{friends_at, group_of};
 
@@ -53,7 +54,7 @@ async fn a_policy_allows_no_more_than_its_function_calls() {
     let allowed = local.unused_permissions();
     let rare: BTreeSet<String> = RARE.iter().map(|(permission, _)| (*permission).to_owned()).collect();
     assert!(rare.is_subset(&allowed), "no policy allows {:?}", rare.difference(&allowed));
-    join4(messages(&local), groups(&local), back_end(&local), business(&local)).await;
+    join5(documented(&local), messages(&local), groups(&local), back_end(&local), business(&local)).await;
     let too_much = || local.unused_permissions().difference(&rare).cloned().collect::<Vec<_>>();
     // Jobs run after the call that queued them is answered.
     let jobs = async {
@@ -90,6 +91,28 @@ async fn a_call_that_no_policy_allows_is_refused() {
     local.stop().await;
 }
 
+/// Every call and every frame that the documents show: delivered, withheld, and with an expired token.
+async fn documented(local: &Local) {
+    let call = async |route| {
+        let cast = Cast::at(local.deployment()).await;
+        cast.call(route).await.ok();
+        cast.call_with_more(route).await;
+    };
+    let send = async |frame: Value| {
+        let cast = Cast::at(local.deployment()).await;
+        let (mut sender, _receiver) = (cast.alice.connect_2().await, cast.bob.connect_2().await);
+        let text = cast.play(frame.clone()).to_string();
+        sender.send_text(&text).await;
+        cast.bob.block(&cast.alice).await;
+        sender.send_text(&text).await;
+        let mut expiring = about_to_expire(&local.user("erin")).connect_2().await;
+        let malformed = json!({ "type": frame["type"] }).to_string();
+        within("the token to expire", until_expired_by(&mut expiring, &malformed)).await;
+    };
+    let calls = join_all(endpoints().into_iter().map(|(_, route)| call(route)));
+    join(calls, join_all(frames().into_iter().map(|(.., frame)| send(frame)))).await;
+}
+
 /// Private messages: taken, missed, repeated, withheld; and too many connections.
 async fn messages(local: &Local) {
     let (alice, bob) = friends_at(local.deployment()).await;
@@ -119,8 +142,6 @@ async fn messages(local: &Local) {
     sender.send(&bob, "dropped").await;
     bob.pull().await;
     conversations(local).await;
-    let mut expiring = about_to_expire(&alice).connect().await;
-    within("the token to expire", until_expired(&mut expiring)).await;
 }
 
 /// Histories, read marks, recalls, typing, and messages by REST.
@@ -165,8 +186,6 @@ async fn conversations(local: &Local) {
     let frame = json!({ "type": "multicast", "groupId": large, "content": 1 });
     let message: serde_json::Value = alice.post_json("/api/message", &frame).await.json();
     alice.recall(message["id"].as_str().expect("an id"), ("groupId", &large)).await.empty();
-    let mut expiring = about_to_expire(&alice).connect_2().await;
-    within("the token to expire", until_expired_by(&mut expiring, r#"{"type":"typing"}"#)).await;
 }
 
 /// Groups from their founding to their end, in place and by the queue.

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use functions::{Failure, Function};
+use functions::{Failure, Function, Trigger};
 use futures::FutureExt;
 use serde_json::Value;
 
@@ -107,7 +107,7 @@ impl Findings {
             return Some(result);
         };
         self.count(function.name, status.to_string());
-        let is_socket = ["connect", "disconnect", "message"].contains(&function.name);
+        let is_socket = matches!(function.trigger, Trigger::Socket(_));
         let problem: Value = serde_json::from_str(result["body"].as_str().unwrap_or_default()).unwrap_or_default();
         if status >= 500 {
             self.fault(function.name, event, &format!("it answered {status}: {problem}"));

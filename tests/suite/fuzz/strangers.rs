@@ -1,57 +1,23 @@
 //! Inputs that any client can send: calls of the REST API, handshakes and frames, with the tokens of alice and bob, and
 //! without a token. They must not reveal or change what belongs to carol, dave and erin.
 
-use functions::{Function, Route, Trigger};
+use std::sync::LazyLock;
+
+use functions::{Function, Route};
 use serde_json::{Value, json};
 
 use super::mutate::Mutator;
 use super::parsers::frame;
 use super::{Findings, INPUTS};
 use crate::inside::{Inside, Rest, escaped, socket_event, token};
+use crate::world::example::{endpoints, frames, parameters, query_of};
 
-/// The functions of the public REST API, each with its route.
-pub(crate) fn endpoints() -> Vec<(&'static Function, Route)> {
-    let endpoint = |function: &&'static Function| match function.trigger {
-        Trigger::Rest(route) => Some((*function, route)),
-        _ => None,
-    };
-    functions::ALL.iter().filter_map(endpoint).collect()
-}
+/// The query parameters of all calls, with likely values.
+static PARAMETERS: LazyLock<Vec<(String, Vec<String>)>> = LazyLock::new(parameters);
 
-/// Parameters and likely values.
-const PARAMETERS: [(&str, &[&str]); 17] = [
-    ("sort", &["asc", "desc"]),
-    ("drop", &["true", "false"]),
-    ("type", &["all", "unicast", "multicast"]),
-    ("after", &["00000000000000000000000000"]),
-    ("since", &["00000000000000000000000000"]),
-    ("page", &["00000000-0000-4000-8000-000000000000"]),
-    ("name", &["walkers", "跑步"]),
-    ("detailed", &["true", "false"]),
-    ("version", &["1", "2"]),
-    ("before", &["7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
-    ("until", &["00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"]),
-    ("limit", &["1", "50", "100"]),
-    ("minutes", &["1", "43200"]),
-    ("receiverId", &["alice", "bob", "carol"]),
-    ("groupId", &["walkers"]),
-    ("managerId", &["alice", "bob", "carol"]),
-    OF_MEMBERS,
-];
-const OF_MEMBERS: (&str, &[&str]) = ("userId", &["alice", "bob", "carol"]);
-
-/// The required parameter of a call.
-pub(crate) fn needed(function: &Function) -> &'static str {
-    match function.name {
-        "create_group" | "rename_group" => "&name=runners",
-        "drop_messages" => "&page=00000000-0000-4000-8000-000000000000",
-        "get_history" => "&userId=bob",
-        "mark_read" => "&userId=bob&until=00000000000000000000000000",
-        "recall_message" => "&receiverId=bob",
-        "mute_member" => "&userId=bob&minutes=5",
-        "unmute_member" => "&userId=bob",
-        _ => "",
-    }
+/// The query of a call's example.
+pub(crate) fn needed(route: Route) -> String {
+    query_of(route).iter().map(|(name, value)| format!("&{name}={}", escaped(value))).collect()
 }
 
 /// The text of carol's and dave's messages, and the name of their group.
@@ -91,24 +57,25 @@ async fn belongings(inside: &Inside) -> Vec<Value> {
 /// A group of alice with bob invited, one of alice and bob, and a group of carol with dave in it and erin invited. Carol and dave each have a
 /// missed message.
 ///
-/// Returns the group of alice and bob.
-async fn arrange(inside: &Inside, mutator: &mut Mutator) -> String {
+/// Returns the group of alice and bob, and bob's invitation.
+async fn arrange(inside: &Inside, mutator: &mut Mutator) -> (String, String) {
     let create = call("POST", "/api/group", "alice", "&name=walkers", None);
     let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
     learn(mutator, &group);
     let invited: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
     let group = inside.rest(&functions::create_group::FUNCTION, &create).await;
     let joined: String = serde_json::from_str(group["body"].as_str().unwrap_or_default()).expect("an id");
+    let mut invitation = String::new();
     for group in [&joined, &invited] {
         let body = json!({ "groupId": group, "userId": "bob" });
         inside.rest(&functions::invite::FUNCTION, &call("POST", "/api/request", "alice", "", Some(body))).await;
         let list = inside.rest(&functions::list_invites::FUNCTION, &call("GET", "/api/request", "bob", "", None)).await;
         learn(mutator, &list);
+        let list: Value = serde_json::from_str(list["body"].as_str().unwrap_or_default()).expect("a list");
+        invitation = list[0]["id"].as_str().expect("an invitation").to_owned();
         if *group == joined {
-            let list: Value = serde_json::from_str(list["body"].as_str().unwrap_or_default()).expect("a list");
             let mut accept = call("PUT", "/api/request/", "bob", "", None);
-            let id = list[0]["id"].as_str().expect("an invitation").to_owned();
-            accept.variables = vec![("requestId".to_owned(), id)];
+            accept.variables = vec![("requestId".to_owned(), invitation.clone())];
             inside.rest(&functions::accept_invite::FUNCTION, &accept).await;
         }
     }
@@ -140,13 +107,15 @@ async fn arrange(inside: &Inside, mutator: &mut Mutator) -> String {
         let event = socket_event(kind, from, "nowhere", Some(&frame)).to_string();
         inside.invoke(&functions::message::FUNCTION, &event).await.expect("it is accepted");
     }
-    joined
+    (joined, invitation)
 }
 
 /// What the inputs may name.
 struct Arranged {
     /// A group of alice and bob.
     group: String,
+    /// An invitation of bob.
+    invitation: String,
     /// A message of alice to bob.
     message: String,
     /// The tokens of the pages that show messages of alice and bob.
@@ -154,7 +123,7 @@ struct Arranged {
 }
 
 /// Lets alice and bob miss a message of each other.
-async fn shown_pages(inside: &Inside, group: String) -> Arranged {
+async fn shown_pages(inside: &Inside, (group, invitation): (String, String)) -> Arranged {
     let (mut pages, mut message) = (Vec::new(), String::new());
     for (from, to) in [("alice", "bob"), ("bob", "alice")] {
         let frame = json!({ "type": "unicast", "receiverId": to, "content": 1 }).to_string();
@@ -168,13 +137,13 @@ async fn shown_pages(inside: &Inside, group: String) -> Arranged {
             message = page[0]["messages"][0]["id"].as_str().expect("an id").to_owned();
         }
     }
-    Arranged { group, message, pages }
+    Arranged { group, invitation, message, pages }
 }
 
 pub(super) async fn fuzz(seed: u64) -> Findings {
     let (inside, mut mutator, mut findings) = (Inside::new(seed), Mutator::new(seed), Findings::default());
-    let group = arrange(&inside, &mut mutator).await;
-    let arranged = shown_pages(&inside, group).await;
+    let made = arrange(&inside, &mut mutator).await;
+    let arranged = shown_pages(&inside, made).await;
     let before = belongings(&inside).await;
     assert!(before.len() == 5 && before[0].to_string().contains(PRIVATE), "{before:?}");
     let mut connections = Vec::new();
@@ -221,34 +190,37 @@ fn access(mutator: &mut Mutator) -> (String, bool) {
 }
 
 async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, arranged: &Arranged) {
-    // Some endpoints are picked more often: few of their calls are good.
-    let mut all = endpoints();
-    let rare = ["invite", "recall_message", "mute_member", "unmute_member"];
-    all.extend(endpoints().into_iter().filter(|(function, _)| rare.contains(&function.name)));
-    let (function, route) = *mutator.pick(&all);
+    let (function, route) = *mutator.pick(&endpoints());
     let (mut query, is_good) = access(mutator);
     if function.name == "drop_messages" && mutator.in_a_hundred(60) {
         query.push_str(&format!("&page={}", mutator.pick(&arranged.pages)));
     } else if mutator.in_a_hundred(60) {
-        query.push_str(needed(function));
+        query.push_str(&needed(route));
     }
     let mut is_misspelt = false;
     for _ in 0..mutator.below(3) {
         // This endpoint refuses all other parameters.
-        let is_only_one = function.name == "leave_group" && mutator.in_a_hundred(80);
-        let (name, likely) = if is_only_one { OF_MEMBERS } else { *mutator.pick(&PARAMETERS) };
+        if function.name == "leave_group" && mutator.in_a_hundred(80) {
+            break;
+        }
+        let (name, likely) = mutator.pick(&PARAMETERS);
         let misspelt = mutator.in_a_hundred(10).then(|| mutator.misspelling(name));
-        is_misspelt |= misspelt.is_some() && function.parameters().contains(&name);
-        let value = if mutator.in_a_hundred(70) { (*mutator.pick(likely)).to_owned() } else { mutator.word() };
+        is_misspelt |= misspelt.is_some() && function.parameters().contains(&name.as_str());
+        let value = match name.as_str() {
+            "groupId" if mutator.in_a_hundred(50) => arranged.group.clone(),
+            _ if mutator.in_a_hundred(70) => mutator.pick(likely).clone(),
+            _ => mutator.word(),
+        };
         let value = if mutator.in_a_hundred(90) { escaped(&value) } else { value };
         query.push_str(&format!("&{}={value}", misspelt.as_deref().unwrap_or(name)));
     }
     if mutator.in_a_hundred(3) {
         query.push_str(&format!("&x={}", mutator.hard_to_read()));
     }
-    let own = own_variable(function, arranged);
-    let variable = |_: &str| match own {
-        Some(own) if mutator.in_a_hundred(60) => own.clone(),
+    // A group that is dissolved or without bob is of little use for what follows.
+    let chance_of_own = if function.name == "leave_group" { 15 } else { 60 };
+    let variable = |name: &str| match own_variable(name, arranged) {
+        Some(own) if mutator.in_a_hundred(chance_of_own) => own.clone(),
         _ if mutator.in_a_hundred(80) => mutator.known(),
         _ => mutator.word(),
     };
@@ -258,7 +230,8 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, a
     } else if route.path == "/api/request" || mutator.in_a_hundred(10) {
         let users = ["alice", "bob", "erin"];
         let user = if mutator.in_a_hundred(50) { (*mutator.pick(&users)).to_owned() } else { mutator.word() };
-        let mut body = json!({ "groupId": mutator.word(), "userId": user });
+        let group = if mutator.in_a_hundred(50) { arranged.group.clone() } else { mutator.word() };
+        let mut body = json!({ "groupId": group, "userId": user });
         if mutator.in_a_hundred(20) {
             mutator.json(&mut body);
         }
@@ -297,11 +270,12 @@ async fn rest(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, a
     learn(mutator, &result);
 }
 
-/// The group or the message of alice, for functions of which few calls with other ids succeed.
-fn own_variable<'a>(function: &Function, arranged: &'a Arranged) -> Option<&'a String> {
-    match function.name {
-        "mute_member" | "unmute_member" => Some(&arranged.group),
-        "recall_message" => Some(&arranged.message),
+/// What alice or bob may name.
+fn own_variable<'a>(name: &str, arranged: &'a Arranged) -> Option<&'a String> {
+    match name {
+        "groupId" => Some(&arranged.group),
+        "id" => Some(&arranged.message),
+        "requestId" => Some(&arranged.invitation),
         _ => None,
     }
 }
@@ -346,18 +320,22 @@ async fn handshake(inside: &Inside, mutator: &mut Mutator, findings: &mut Findin
     }
 }
 
-/// A frame that tells of typing, sometimes mutated.
-fn typing(mutator: &mut Mutator) -> String {
-    let receiver = mutator.word();
-    let text = json!({ "type": "typing", "receiverId": receiver }).to_string();
-    if mutator.in_a_hundred(70) { text } else { mutator.text(&text) }
+/// A frame as docs/asyncapi.yaml shows it, to or about somebody, sometimes mutated.
+fn documented_frame(mutator: &mut Mutator) -> (&'static Function, String) {
+    let (function, _, mut frame) = mutator.pick(&frames()).clone();
+    for (_, value) in frame.as_object_mut().into_iter().flatten().filter(|(name, _)| *name != "type") {
+        if mutator.in_a_hundred(60) {
+            *value = json!(mutator.word());
+        }
+    }
+    let text = frame.to_string();
+    (function, if mutator.in_a_hundred(70) { text } else { mutator.text(&text) })
 }
 
 /// A frame on an open connection. At most one answer comes back: an acknowledgement or an error that blames the client.
 async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, user: &str, connection: &str) {
-    let is_typing = mutator.in_a_hundred(20);
-    let (function, frame) = match is_typing {
-        true => (&functions::typing::FUNCTION, typing(mutator)),
+    let (function, frame) = match mutator.in_a_hundred(30) {
+        true => documented_frame(mutator),
         false => (&functions::message::FUNCTION, frame(mutator)),
     };
     let mut event = socket_event("$default", user, connection, Some(&frame));
@@ -368,9 +346,9 @@ async fn send(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, u
     let answers: Vec<&Value> =
         frames[before..].iter().filter(|frame| frame["type"] == "ACK" || frame["type"] == "ERROR").collect();
     if answers.len() > 1 || answers.iter().any(|answer| answer["code"] == "unavailable") {
-        findings.fault("message", &frame, &format!("{answers:?}"));
+        findings.fault(function.name, &frame, &format!("{answers:?}"));
     }
     if frames[before..].iter().any(|frame| frame.get("senderId").is_some_and(|sender| sender != user)) {
-        findings.fault("message", &frame, "it names another sender");
+        findings.fault(function.name, &frame, "it names another sender");
     }
 }

@@ -206,12 +206,11 @@ async fn invoke_directly(inside: &Inside, mutator: &mut Mutator, findings: &mut 
 
 /// An event of a connection. The gateway sets the user and the connection. The client sets the rest.
 async fn socket(inside: &Inside, mutator: &mut Mutator, findings: &mut Findings, connection: &str) {
-    let (function, route): (&'static Function, _) = *mutator.pick(&[
-        (&functions::connect::FUNCTION, "$connect"),
-        (&functions::disconnect::FUNCTION, "$disconnect"),
-        (&functions::message::FUNCTION, "unicast"),
-        (&functions::typing::FUNCTION, "typing"),
-    ]);
+    let of_socket = |function: &&'static Function| match function.trigger {
+        Trigger::Socket(keys) => Some((*function, keys[0])),
+        _ => None,
+    };
+    let (function, route) = *mutator.pick(&functions::ALL.iter().filter_map(of_socket).collect::<Vec<_>>());
     let mut event = socket_event(route, "bob", connection, Some(&super::parsers::frame(mutator)));
     event["headers"] = json!({ "Host": "gateway.example", "Sec-WebSocket-Protocol": mutator.word() });
     if mutator.in_a_hundred(70) {

@@ -9,6 +9,7 @@ pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod document;
 pub(crate) mod engine;
+pub(crate) mod example;
 pub(crate) mod fill;
 pub(crate) mod frame;
 pub(crate) mod groups;
