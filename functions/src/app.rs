@@ -227,6 +227,9 @@ impl App {
         if error.is_ours() {
             self.metrics.count(Metric::Unavailable);
             tracing::error!(error = %error.chain(), "failed");
+        } else if let Error::Unauthorized(why) = error {
+            // With a target of its own, so that the local stack can show why. In the cloud, strangers would fill the log.
+            tracing::debug!(target: "refused_token", "answered 401: {why}");
         } else {
             tracing::debug!(error = %error.chain(), "refused");
         }

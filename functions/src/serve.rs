@@ -44,8 +44,8 @@ fn misconfigured(function: &Function, why: &str) -> ExitCode {
 
 fn log_as_json(level: &str) {
     let level: LevelFilter = level.parse().unwrap_or(LevelFilter::INFO);
-    let filter =
-        Targets::new().with_default(LevelFilter::WARN).with_target("functions", level).with_target("shared", level);
+    let ours = ["functions", "shared", "refused_token"].map(|target| (target, level));
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }

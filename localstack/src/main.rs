@@ -93,7 +93,10 @@ fn announce(stack: &Stack) {
 fn log() -> Result<(), String> {
     let level = std::env::var("LOG_LEVEL").ok().filter(|value| !value.trim().is_empty());
     let level = level.unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_new(format!("warn,localstack={level},functions={level},shared={level}"));
+    // A developer must learn why a token is refused. The caller does not.
+    let of_tokens = if level.eq_ignore_ascii_case("info") { "debug" } else { &level };
+    let targets = format!("warn,localstack={level},functions={level},shared={level},refused_token={of_tokens}");
+    let filter = EnvFilter::try_new(targets);
     let filter = filter.map_err(|error| format!("LOG_LEVEL: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

@@ -195,8 +195,17 @@ fn is_by_another_key(error: &jsonwebtoken::errors::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidSignature)
 }
 
+/// Says for the log why a token is refused.
 fn refused(error: jsonwebtoken::errors::Error) -> Error {
-    Error::Unauthorized(error.to_string())
+    Error::Unauthorized(match error.kind() {
+        ErrorKind::InvalidSignature => "the token was signed with another secret or key".to_owned(),
+        ErrorKind::ExpiredSignature => "the token has expired (exp)".to_owned(),
+        ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
+        ErrorKind::MissingRequiredClaim(claim) => format!("the token has no {claim}"),
+        ErrorKind::InvalidIssuer => "the token is of another issuer (iss)".to_owned(),
+        ErrorKind::InvalidAudience => "the token is for another audience (aud)".to_owned(),
+        _ => format!("the token cannot be read: {error}"),
+    })
 }
 
 /// Signs a token for `user` with the configured secret, valid for `lifetime_seconds`. The local stack uses it.

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::stack::Directory;
 use crate::world::device::Closed;
 use crate::world::scene::{friends_at, group_of};
+use crate::world::token::Claims;
 use crate::world::{Deployment, Device, User, within};
 
 /// The program, built with the same profile as this suite.
@@ -370,5 +371,32 @@ async fn no_log_holds_a_token_a_secret_or_a_content() {
     assert!(!log.is_empty(), "the log is read");
     for secret in [alice.token(), bob.token(), shared::config::DEVELOPMENT_SECRET, "a-content-to-be-found"] {
         assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_why_a_token_is_refused_and_the_answer_does_not() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let running = Running::start(&[]).await;
+    let secret = &running.deployment.secret;
+    let of_alice = || Claims::of("alice");
+    let reasons = [
+        (of_alice().signed("another-secret-of-at-least-32-bytes"), "the token was signed with another secret or key"),
+        (of_alice().with("exp", 1).signed(secret), "the token has expired (exp)"),
+        (of_alice().with("nbf", 4_000_000_000_u64).signed(secret), "the token is not valid yet (nbf)"),
+        (of_alice().without("sub").signed(secret), "the token cannot be read: JSON error: missing field `sub`"),
+        ("nonsense".to_owned(), "the token cannot be read: InvalidToken"),
+    ];
+    for (token, _) in &reasons {
+        let answer =
+            reqwest::get(format!("{}/api/group?access_token={token}", running.deployment.public)).await.unwrap();
+        assert_eq!(answer.status(), 401);
+        assert!(answer.text().await.unwrap().contains("a valid access_token is needed"));
+    }
+    let (_, log) = running.stop().await;
+    for (_, reason) in reasons {
+        assert!(log.contains(reason), "{reason} is not in {log}");
     }
 }

@@ -51,6 +51,29 @@ async fn the_local_stack_serves_each_document_at_the_address_of_its_api() {
     local.stop().await;
 }
 
+/// The values in the first column of the tables of a section.
+fn rows<'a>(document: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let (_, text) = document.split_once(&format!("\n## {section}\n")).expect("the section is there");
+    let text = text.split("\n## ").next().expect("a text has a first part");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let values = rows.flat_map(|first| first.split(", ")).map(|value| value.trim_matches('`'));
+    values.filter(|value| !["code", "status", "---"].contains(value)).collect()
+}
+
+#[test]
+fn all_errors_are_in_one_document() {
+    let errors = include_str!("../../docs/errors.md");
+    let schema = SOCKET.place("/components/schemas/Error/properties/code/enum").expect("there are codes");
+    let codes: Vec<String> = serde_json::from_value(schema.value().clone()).expect("a list of codes");
+    assert_eq!(rows(errors, "`ERROR` frames"), codes.iter().map(String::as_str).collect());
+    let mut places = Vec::new();
+    walk(&PUBLIC.root(), &mut places);
+    let answers = places.iter().filter_map(|place| place.value().as_object()).flatten().map(|(key, _)| key.as_str());
+    let statuses = answers.filter(|key| key.len() == 3 && key.starts_with(['4', '5']) && key.parse::<u16>().is_ok());
+    // 405 answers the methods that no operation describes.
+    assert_eq!(rows(errors, "Answers of REST calls"), statuses.chain(["405"]).collect());
+}
+
 #[tokio::test]
 async fn other_sites_may_read_the_public_documents() {
     let Some(local) = Local::start(free_ports()).await else { return };

@@ -214,6 +214,41 @@ test("the example works under StrictMode, where the client closes and connects a
   await one.getByText("online").waitFor();
 });
 
+test("the first chat of the documents, built by Vite", { timeout: 120_000 }, async (context) => {
+  const document = await readFile(join(CLIENT, "../../docs/first-chat.md"), "utf8");
+  const block = (language) => new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms").exec(document)[1];
+  const root = join(BUILD, "first");
+  await mkdir(root);
+  const versions = JSON.parse(await readFile(join(CLIENT, "examples/react/package.json"), "utf8"));
+  const own = JSON.parse(block("json"));
+  for (const [name, version] of Object.entries({ ...own.dependencies, ...own.devDependencies })) {
+    if (!version.startsWith("file:")) assert.equal(version, { ...versions.dependencies, ...versions.devDependencies }[name]);
+  }
+  const script = block("tsx");
+  assert(script.includes('"http://127.0.0.1:3000"'));
+  await writeFile(join(root, "index.html"), block("html"));
+  await writeFile(join(root, "main.tsx"), script.replace('"http://127.0.0.1:3000"', JSON.stringify(stack.publicUrl)));
+  process.env.NODE_ENV = "production";
+  await vite({ root, mode: "production", logLevel: "error" });
+  const address = await serve(context, join(root, "dist"));
+  await befriend(stack, "first1", "first2");
+  const [one, two] = await Promise.all(
+    ["first1", "first2"].map(async (user) => {
+      const tab = await (await browser.newContext()).newPage();
+      tab.on("pageerror", (error) => assert.fail(error));
+      context.after(() => tab.context().close());
+      await tab.goto(`${address}#${tokenOf(user)}`);
+      return tab;
+    }),
+  );
+  await say(one, "my first message");
+  await Promise.all([shows(one, "my first message"), shows(two, "first1: my first message")]);
+  await say(two, "I have it");
+  await shows(one, "first2: I have it");
+  await one.reload();
+  await shows(one, "first2: I have it");
+});
+
 test("the example for React, built by Vite", { timeout: 120_000 }, async (context) => {
   const address = await serve(context, await example("production"));
 
