@@ -21,6 +21,7 @@ const run = promisify(execFile);
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const CLIENT = join(HERE, "..");
 const BUILD = join(HERE, "build");
+const FIRST_CHAT = join(CLIENT, "../../docs/first-chat.md");
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 /** The other versions of Node. The tests themselves run on Node 20. */
@@ -73,6 +74,9 @@ async function serve(context, folder) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
+/** The first block of code of a language in a document. */
+const block = (document, language) => new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms").exec(document)[1];
+
 test("the package has entries and types for each way to import it", async () => {
   const attw = join(HERE, "node_modules/@arethetypeswrong/cli/dist/index.js");
   const types = await run(process.execPath, [attw, tarball, "--format", "table-flipped"]);
@@ -87,10 +91,11 @@ for (const [module, resolution, file] of [
   ["node16", "node16", "programs/types/application.cts"],
   ["esnext", "bundler", "programs/types/application.mts"],
   ["esnext", "bundler", "build/readme.tsx"],
+  ["esnext", "bundler", "build/first-chat.tsx"],
 ]) {
   test(`TypeScript finds the types: ${resolution}, ${file}`, async () => {
-    const readme = await readFile(join(CLIENT, "README.md"), "utf8");
-    await writeFile(join(BUILD, "readme.tsx"), /```tsx\n(.*?)```/s.exec(readme)[1]);
+    await writeFile(join(BUILD, "readme.tsx"), block(await readFile(join(CLIENT, "README.md"), "utf8"), "tsx"));
+    await writeFile(join(BUILD, "first-chat.tsx"), block(await readFile(FIRST_CHAT, "utf8"), "tsx"));
     const compiler = join(HERE, "node_modules/typescript/bin/tsc");
     const options = ["--ignoreConfig", "--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
     const kinds = ["--jsx", "react-jsx", "--module", module, "--moduleResolution", resolution];
@@ -215,18 +220,17 @@ test("the example works under StrictMode, where the client closes and connects a
 });
 
 test("the first chat of the documents, built by Vite", { timeout: 120_000 }, async (context) => {
-  const document = await readFile(join(CLIENT, "../../docs/first-chat.md"), "utf8");
-  const block = (language) => new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms").exec(document)[1];
+  const document = await readFile(FIRST_CHAT, "utf8");
   const root = join(BUILD, "first");
   await mkdir(root);
   const versions = JSON.parse(await readFile(join(CLIENT, "examples/react/package.json"), "utf8"));
-  const own = JSON.parse(block("json"));
+  const own = JSON.parse(block(document, "json"));
   for (const [name, version] of Object.entries({ ...own.dependencies, ...own.devDependencies })) {
     if (!version.startsWith("file:")) assert.equal(version, { ...versions.dependencies, ...versions.devDependencies }[name]);
   }
-  const script = block("tsx");
+  const script = block(document, "tsx");
   assert(script.includes('"http://127.0.0.1:3000"'));
-  await writeFile(join(root, "index.html"), block("html"));
+  await writeFile(join(root, "index.html"), block(document, "html"));
   await writeFile(join(root, "main.tsx"), script.replace('"http://127.0.0.1:3000"', JSON.stringify(stack.publicUrl)));
   process.env.NODE_ENV = "production";
   await vite({ root, mode: "production", logLevel: "error" });
