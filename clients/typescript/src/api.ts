@@ -132,9 +132,11 @@ export function createApi<C extends AnyContent = Content>(settings: ApiSettings)
     const abort = new AbortController();
     const cancel = within(clock, settings.timing.requestMs, signal, () => abort.abort());
     try {
+      // A `fetch` of the application may ignore signals.
+      if (abort.signal.aborted) throw new Error("cancelled");
       // React Native's URLSearchParams takes no pairs.
-      const pairs = Object.entries(query).flatMap(([name, value = []]) =>
-        [value].flat().map((one) => `${name}=${escaped(one)}`),
+      const pairs = Object.entries(query).flatMap(([name, value]) =>
+        [value ?? []].flat().map((one) => `${name}=${escaped(one)}`),
       );
       const address = [settings.url, "api", ...path.map(escaped)].join("/");
       const response = await settings.fetch(pairs.length ? `${address}?${pairs.join("&")}` : address, {

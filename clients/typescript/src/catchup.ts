@@ -48,11 +48,18 @@ export async function catchUp(
   version: Version,
   signal: AbortSignal,
 ): Promise<void> {
+  /** Resolves when the application has all entries so far. */
+  let taken: Promise<unknown> | undefined;
+  const ready = async (): Promise<void> => {
+    await taken;
+    if (signal.aborted) throw closed();
+  };
   // Missed messages are read first. Everything older than a missed message is then in the log.
-  const sources = [entries(undefined, (after) => api.pull({ after, signal }), createDropper(api, signal))];
+  const sources = [entries(undefined, (after) => api.pull({ after, signal }), ready, createDropper(api, signal))];
   if (since !== undefined) {
     const read = (since: string | undefined) => api.pull({ since, recalls: version === 2, signal });
-    sources.push(entries(since, read, async ({ next }, last) => inbox.advance(next ?? (last ? placeOf(last) : ""))));
+    const given = async ({ next }: Page, last?: LogEntry) => inbox.advance(next ?? (last ? placeOf(last) : ""));
+    sources.push(entries(since, read, ready, given));
   }
   /** The next entry of each source that has one. */
   const heads: { source: Source; entry: LogEntry }[] = [];
@@ -65,23 +72,26 @@ export async function catchUp(
     const first = heads.sort((a, b) => byPlace(a.entry, b.entry)).shift();
     if (!first) return;
     if (signal.aborted) throw closed();
-    await inbox.pull(first.entry);
+    // Not one by one: a pushed message would overtake the rest of a page if the application is slow.
+    taken = inbox.pull(first.entry);
     await advance(first.source);
   }
 }
 
 type Source = AsyncGenerator<LogEntry, void>;
 
-/** Yields the entries of all pages. `given` is called when those of a page were taken. */
+/** Yields the entries of all pages. `given` is called when those of a page were taken, which `ready` waits for. */
 async function* entries(
   next: string | undefined,
   read: (next: string | undefined) => Promise<Page>,
+  ready: () => Promise<void>,
   given: (page: Page, last: LogEntry | undefined) => Promise<void>,
 ): Source {
   do {
     const page = await read(next);
     const all = [...page.messages, ...page.recalls].sort(byPlace);
     yield* all;
+    await ready();
     await given(page, all.pop());
     next = page.next;
   } while (next !== undefined);

@@ -20,10 +20,7 @@ import { createTokens } from "./tokens.js";
 import { createTypist } from "./typing.js";
 import { firstIdAt } from "./ulid.js";
 
-/**
- * How many arrived messages wait for the application at most. More close the connection, so that they wait on the
- * server. The next connection reads them again.
- */
+/** How many arrived messages wait for the application at most. Later ones are read again when those were taken. */
 const MAX_WAITING = 5_000;
 
 /** How far back a client's time starts: by the server's clock, which counts seconds, or by the client's own clock. */
@@ -62,6 +59,8 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
   /** The last answer to that. It is told once. */
   let toldReason = "";
   let closing: Promise<void> | undefined;
+  /** The connection whose pushed messages are left out, because too many wait for the application. */
+  let leavesOut: AbortSignal | undefined;
   /** Whether the store has taken the message of a `requestId`. Restored ones are not in here. */
   const keeps = new Map<string, Promise<boolean>>();
   /** Resolves when the messages of the store wait to be sent. */
@@ -120,7 +119,11 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
   };
 
   const forget = (requestId: string): void => {
-    if (store) void kept(() => store.forget(requestId));
+    if (!store) return;
+    void kept(async () => {
+      await keeps.get(requestId);
+      await store.forget(requestId);
+    });
   };
 
   /**
@@ -171,8 +174,9 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
   const readUnsent = async (): Promise<void> => {
     const { signal } = life;
     for (const unsent of await kept(() => store!.unsent(), [])) {
+      if (signal.aborted || outbox.has(unsent.requestId)) continue;
       // No promise of the application reports these.
-      if (!signal.aborted && !outbox.has(unsent.requestId)) follow(unsent, queue).catch(() => {});
+      follow(unsent, queue).catch((thrown) => report(thrown, "store"));
     }
   };
 
@@ -219,14 +223,16 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
   };
 
   const received = (frame: ServerFrame): void => {
-    if (events.waiting() > MAX_WAITING) return connection?.end("onMessage is too slow");
+    const { signal } = session;
     switch (frame.type) {
       case "unicast":
       case "multicast":
         begin(frame.timestamp, DATE_SLACK_MS);
-        if (!echoes.holds(frame)) inbox.push(frame);
-        return;
+        if (echoes.holds(frame)) return;
+      // falls through
       case "RECALLED":
+        if (leavesOut === signal) return;
+        if (events.waiting() > MAX_WAITING) return void readLeftOut(signal);
         return inbox.push(frame);
       case "ACK":
         begin(frame.timestamp, DATE_SLACK_MS);
@@ -264,6 +270,16 @@ export function createCore<C extends AnyContent>(options: ClientOptions<C>): Cha
       return catchUp(api, inbox, since, version, signal);
     }, signal);
     if (!signal.aborted) inbox.caughtUp();
+  };
+
+  /** Leaves out pushed messages until the application has taken those that wait, and reads them then. */
+  const readLeftOut = async (signal: AbortSignal): Promise<void> => {
+    leavesOut = signal;
+    inbox.interrupt();
+    await events.taken();
+    if (signal.aborted) return;
+    leavesOut = undefined;
+    await readMissed(true, signal);
   };
 
   /**

@@ -10,7 +10,7 @@ interface Alike {
   held: Message[];
 }
 
-/** Members of a group may repeat the content of a send endlessly. */
+/** Each member of a group may repeat the content of a send endlessly. Only some messages of each wait. */
 const MAX_HELD = 100;
 
 /**
@@ -46,10 +46,11 @@ export function createEchoes() {
       return held;
     },
 
-    /** Holds a pushed message if it may be an echo, and if not too many wait already. Returns whether it does. */
+    /** Holds a pushed message if it may be an echo, and if not too many of its sender wait. Returns whether it does. */
     holds(message: Message): boolean {
-      const { held } = sends.get(keyOf(message)) ?? {};
-      return !!held && held.length < MAX_HELD && held.push(message) > 0;
+      const { held } = (sends.size && sends.get(keyOf(message))) || {};
+      const ofSender = held?.filter(({ senderId }) => senderId === message.senderId);
+      return !!ofSender && ofSender.length < MAX_HELD && held!.push(message) > 0;
     },
   };
 }

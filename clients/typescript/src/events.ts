@@ -45,7 +45,11 @@ export function createEvents<C extends AnyContent>(settings: EventsSettings, opt
     }
   };
 
-  const untilTaken = async (entry: LogEntry, inbox: Pick<Inbox, "isRecalled" | "forget">): Promise<void> => {
+  const untilTaken = async (
+    entry: LogEntry,
+    inbox: Pick<Inbox, "isRecalled" | "forget">,
+    signal: AbortSignal,
+  ): Promise<void> => {
     /** Who has taken it. If another one throws, these do not get it again. */
     const takers = new Set<unknown>();
     for (let attempt = 0; ; attempt++) {
@@ -63,7 +67,6 @@ export function createEvents<C extends AnyContent>(settings: EventsSettings, opt
       }
       if (!failures.length) return;
       tell(because("handler", failures[0]));
-      const signal = settings.signal();
       if (signal.aborted) return inbox.forget(entry);
       await sleep(settings.clock, backoffMs(settings, attempt), signal);
     }
@@ -95,9 +98,13 @@ export function createEvents<C extends AnyContent>(settings: EventsSettings, opt
      * it is forgotten because the client was closed. Never rejects.
      */
     give(entry: LogEntry, inbox: Pick<Inbox, "isRecalled" | "forget">): Promise<unknown> {
+      const signal = settings.signal();
       waiting++;
-      return (queue = queue.then(() => untilTaken(entry, inbox)).then(() => void waiting--));
+      return (queue = queue.then(() => untilTaken(entry, inbox, signal)).then(() => void waiting--));
     },
+
+    /** Resolves when all entries so far were taken or forgotten. */
+    taken: () => queue,
 
     /** Returns the number of entries that were not taken yet. */
     waiting: () => waiting,

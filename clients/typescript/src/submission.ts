@@ -8,6 +8,8 @@ export type Address = { receiverId: string } | { groupId: string };
 
 /** Encodes a message. @throws ChatError of code `bad_request` if the server would refuse it. */
 export function encode(to: Address, content: Content, requestId: string): string {
+  // The server takes another value for none, and would store each repeat.
+  if (typeof requestId !== "string") throw new ChatError("bad_request", "requestId must be a string");
   checkLength("requestId", requestId, MAX_REQUEST_ID_BYTES);
   const type = "groupId" in to ? "multicast" : "unicast";
   let text: string;

@@ -7,7 +7,7 @@ import type { Timing } from "./timing.js";
 export interface TokensSettings {
   clock: Clock;
   timing: Pick<Timing, "requestMs">;
-  /** Returns the signal after whose abort the time limit no longer applies. */
+  /** Returns the signal whose abort ends the wait for a token. */
   signal: () => AbortSignal;
 }
 
@@ -20,8 +20,8 @@ export function createTokens({ clock, timing, signal }: TokensSettings, ask: () 
   const renew = (): Promise<string> => {
     const life = signal();
     const asked = new Promise<string>((resolve, reject) => {
-      const late = () => life.aborted || reject(new Error("no token came in time"));
-      const cancel = within(clock, timing.requestMs, life, late);
+      const late = () => reject(new Error("no token came in time"));
+      const cancel = within(clock, timing.requestMs, life.aborted ? undefined : life, late);
       Promise.resolve().then(ask).then(checked).finally(cancel).then(resolve, reject);
     }).catch((thrown: unknown) => {
       if (known === asked) known = undefined;

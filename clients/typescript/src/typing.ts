@@ -14,9 +14,11 @@ export function createTypist({ clock, timing }: TypistSettings) {
   const toldAt = new Map<string, number>();
   return (receiverId: string, send: (text: string) => void): void => {
     const now = clock.now();
-    const at = toldAt.get(receiverId) ?? Infinity;
-    // The machine's clock may have been set back.
-    if (at <= now && at > now - timing.typingEveryMs) return;
+    for (const [id, at] of toldAt) {
+      // The machine's clock may have been set back.
+      if (at > now || at <= now - timing.typingEveryMs) toldAt.delete(id);
+    }
+    if (toldAt.has(receiverId)) return;
     toldAt.set(receiverId, now);
     send(JSON.stringify({ type: "typing", receiverId }));
   };

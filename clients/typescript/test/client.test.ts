@@ -1431,7 +1431,7 @@ test("debug says what the client does, without tokens and contents", async () =>
   assert(!text.includes("SECRET"), text);
 });
 
-test("if the application takes too little, messages wait on the server, and none is lost", async () => {
+test("if the application takes too little, later messages are read again, and sends have results meanwhile", async () => {
   const taken = new Later<void>();
   const world: World = await World.online({
     timing: { orderMs: 0 },
@@ -1440,13 +1440,106 @@ test("if the application takes too little, messages wait on the server, and none
   world.log = Array.from({ length: 6_000 }, (_, n) => message(n + 1));
   const socket = world.sockets.last;
   for (const one of world.log) socket.say(one);
-  assert.notEqual(socket.readyState, 1);
-  assert.deepEqual(world.errors.map(({ code, message }) => [code, message]), [["network", "onMessage is too slow"]]);
+  const sent = world.client.sendToUser("ben", "hi");
+  await settle();
+  const { requestId } = socket.sent.at(-1)!;
+  socket.say({ type: "ACK", requestId, id: idOf(7_000), timestamp: EPOCH_MS });
+  assert.equal((await sent).id, idOf(7_000));
+  assert.deepEqual([world.sockets.all.length, world.errors], [1, []]);
   taken.resolve();
-  await world.clock.pass(1_000);
-  world.sockets.last.open();
-  await until(() => world.client.state === "online");
+  await until(() => world.given.length === 6_000);
   assert.deepEqual(numbers(world.given), numbers(world.log));
+  await world.push(message(6_001));
+  assert.equal(world.given.length, 6_001);
+  await world.closed();
+});
+
+test("what is left out is read by the next connection, if this one ends", async () => {
+  const taken = new Later<void>();
+  const world: World = await World.online({
+    timing: { orderMs: 0 },
+    onMessage: async (one) => (await taken.promise, void world.given.push(one)),
+  });
+  world.log = Array.from({ length: 6_000 }, (_, n) => message(n + 1));
+  for (const one of world.log) world.sockets.last.say(one);
+  await world.reconnected();
+  taken.resolve();
+  await until(() => world.given.length === 6_000);
+  assert.deepEqual(numbers(world.given), numbers(world.log));
+  await world.closed();
+});
+
+test("a page that the application refused before a close is not dropped, even if fetch ignores signals", async () => {
+  const refused = new Later<void>();
+  const server: { fetch?: typeof fetch } = {};
+  const world = new World({
+    onMessage: () => refused.promise,
+    fetch: (input, init) => server.fetch!(input, { ...init, signal: new AbortController().signal }),
+  });
+  server.fetch = world.server.fetch;
+  world.missed = [message(1)];
+  await world.connected();
+  const closed = world.closed();
+  refused.reject(new Error("no"));
+  await closed;
+  await settle();
+  assert.deepEqual(numbers(world.missed), [1]);
+  assert(!world.server.lines.some((line) => line.startsWith("DELETE")), world.server.lines.join());
+});
+
+test("a pushed message does not overtake the rest of a page while the application is slow", async () => {
+  const world: World = new World({
+    timing: { holdMs: 100 },
+    onMessage: (one) => new Promise((resolve) => world.clock.after(20, () => (world.given.push(one), resolve()))),
+  });
+  world.missed = Array.from({ length: 30 }, (_, n) => message(n + 1));
+  await world.connected();
+  world.sockets.last.say(message(99));
+  while (world.given.length < 31) await world.clock.pass(20);
+  assert.deepEqual(numbers(world.given), [...numbers(world.missed), ...Array.from({ length: 30 }, (_, n) => n + 1), 99]);
+  await world.closed();
+});
+
+test("why a message of the store is refused is told", async () => {
+  const unsent = { requestId: "old", to: { receiverId: "ben" }, content: "hi", at: EPOCH_MS };
+  const kept = new Map([["old", unsent]]);
+  const world = await World.online({
+    store: {
+      unsent: async () => [...kept.values()],
+      keep: async () => {},
+      tried: async () => EPOCH_MS,
+      forget: async (requestId: string) => void kept.delete(requestId),
+      get: async () => undefined,
+      set: async () => {},
+      clear: async () => {},
+    },
+  });
+  await until(() => world.sockets.last.sent.some(({ requestId }) => requestId === "old"));
+  world.sockets.last.say({ type: "ERROR", code: "muted", message: "the manager has muted you", requestId: "old" });
+  await until(() => world.codes.includes("muted"));
+  await settle();
+  assert.equal(kept.size, 0);
+  await world.closed();
+});
+
+for (const requestId of [null, 5, {}]) {
+  test(`a requestId that is ${JSON.stringify(requestId)} is refused, and nothing is sent`, async () => {
+    const world = await World.online();
+    const sent = world.client.sendToUser("ben", "hi", { requestId: requestId as unknown as string });
+    await assert.rejects(sent, { code: "bad_request", message: /requestId/ });
+    assert.deepEqual(world.sockets.last.sent, []);
+    await world.closed();
+  });
+}
+
+test("a close settles although onMessage refuses and the client is connected again", async () => {
+  const refused = new Later<void>();
+  const world = await World.online({ timing: { orderMs: 0 }, onMessage: () => refused.promise });
+  await world.push(message(1));
+  const closed = world.closed();
+  world.client.connect();
+  refused.reject(new Error("no"));
+  await closed;
   await world.closed();
 });
 

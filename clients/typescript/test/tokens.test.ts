@@ -67,12 +67,21 @@ test("the failure of an old renewal keeps a newer token", async () => {
   assert.equal(await these.current(), "t2");
 });
 
+test("a wait that begins after the abort ends too", async () => {
+  const { tokens: these, clock, end } = tokens(() => new Later<string>().promise);
+  end.abort();
+  const failed = assert.rejects(these.current(), { code: "token" });
+  await clock.pass(30_000);
+  await failed;
+});
+
 test("no timer is left after the abort", async () => {
   const { tokens: these, clock, end } = tokens(() => new Later<string>().promise);
-  void these.current();
+  const failed = assert.rejects(these.current(), { code: "token" });
   await settle();
   assert.equal(clock.pending, 1);
   end.abort();
+  await failed;
   assert.equal(clock.pending, 0);
 });
 
