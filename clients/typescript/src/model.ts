@@ -163,6 +163,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
       if (!isConnected() || !watchers) return;
       try {
         const { messages, hasMore } = await client.api.history(of, { before, limit: PAGE });
+        // The oldest messages were replaced meanwhile, so this page would leave a gap.
+        if (before && stored[0]?.id !== before) return;
         const first = messages[0]?.id ?? "";
         // After a long time without connection, messages between the known ones and these are unknown.
         if (!before && hasMore && !stored.some(({ id }) => id >= first)) stored = [];

@@ -172,6 +172,24 @@ test("older messages are loaded before those that are shown, and a gap is not hi
   await here.close();
 });
 
+test("a message that comes while older ones are loaded leaves no gap", async () => {
+  const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
+  const here = await world({ history: numbers(1, 60).map((n) => message(n)) });
+  for (const n of numbers(61, 1_010)) here.sockets.last.say(message(n));
+  await here.clock.pass(1_000);
+  assert.deepEqual([here.shown.length, here.shown[0]], [1_000, "m11"]);
+  const held = new Later<void>();
+  here.held = held.promise;
+  const older = here.chat.view.loadOlder();
+  await here.push(message(1_011));
+  held.resolve();
+  await older;
+  assert.deepEqual([here.shown[0], here.chat.view.hasOlder], ["m12", true]);
+  await here.chat.view.loadOlder();
+  assert.deepEqual(here.shown, numbers(1, 1_011).map((n) => `m${n}`));
+  await here.close();
+});
+
 test("the list is sorted by the last message, and counts what is unread", async () => {
   const conversations = [
     { type: "unicast", userId: "ann", unread: 0, last: message(1) },
