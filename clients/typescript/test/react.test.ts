@@ -30,6 +30,8 @@ class World {
       this.values.set(key, change(this.values.get(key) as never));
       return Promise.resolve();
     },
+    keys: async () => [...this.values.keys()],
+    remove: async (key) => void this.values.delete(key),
     clear: async () => this.values.clear(),
   });
   /** Answers to lists and histories wait for this. */
