@@ -27,22 +27,28 @@ const snapshot = (page) =>
     return localStorage.getItem(Object.keys(localStorage).find((key) => key.endsWith("/snapshot")));
   });
 
-test("of chats with strangers and of invitations the 100 newest are shown", async () => {
-  const numbers = Array.from({ length: 130 }, (_, number) => number);
-  const invitations = numbers.map((number) => {
-    return { id: idOf(number), groupId: idOf(number), groupName: `group-${number}`, userId: "alice", invitedBy: "bob" };
-  });
-  const [alice, say] = await listening(invitations);
-  for (const number of numbers) {
+test("of chats with strangers the 100 newest are shown", async () => {
+  const [alice, say] = await listening();
+  for (let number = 0; number < 130; number++) {
     const senderId = `user-${idOf(number)}`;
     say({ type: "unicast", id: idOf(number + 1), senderId, receiverId: alice.user, content: "hi", timestamp: number });
   }
-  say({ type: "INVITATION", ...invitations[0], id: idOf(130), groupName: "the newest" });
   await line(alice, idOf(129)).waitFor();
   await until(alice, () => document.querySelectorAll(".chat-line").length === 100);
   assert.equal(await line(alice, idOf(29)).count(), 0);
-  assert.equal(await alice.locator("#invitations > li").count(), 100);
-  assert.equal(await alice.locator("#invitations > li", { hasText: "group-29" }).count(), 0);
+  await close(alice);
+});
+
+test("all invitations that the server lists are shown, and with later ones 1,000 at most", async () => {
+  const invitation = (number) => {
+    return { id: idOf(number), groupId: idOf(number), groupName: `group-${number}`, userId: "alice", invitedBy: "bob" };
+  };
+  const [alice, say] = await listening(Array.from({ length: 1_000 }, (_, number) => invitation(number)));
+  await until(alice, () => document.querySelectorAll("#invitations > li").length === 1_000);
+  say({ type: "INVITATION", ...invitation(1_000) });
+  const shown = alice.locator("#invitations > li");
+  await shown.filter({ hasText: "group-1000" }).waitFor();
+  assert.equal(await shown.count(), 1_000);
   await close(alice);
 });
 
@@ -82,7 +88,8 @@ test("if the browser's storage is full, a draft takes the place of what others h
   await close(alice);
 });
 
-test("a log keeps its newest chunks, and older messages can be loaded again", async () => {
+/** A chat with so many messages, of which the last chunks are kept. Returns it, and a function that adds another one. */
+async function chatOf(count, maxChunks) {
   const { outputFiles } = await build({
     entryPoints: [new URL("../src/model/chat.ts", import.meta.url).pathname],
     bundle: true,
@@ -91,12 +98,32 @@ test("a log keeps its newest chunks, and older messages can be loaded again", as
   });
   const { Chat } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].text).toString("base64")}`);
   const chat = new Chat("user alice", "bob");
-  for (let number = 0; number < 1_000; number++) {
-    const message = { type: "unicast", id: idOf(number), senderId: "alice", receiverId: "bob", content: number, timestamp: 1 };
-    chat.add(message, 2);
-  }
+  const add = (number, maxChunks) => chat.add(message(number), maxChunks);
+  for (let number = 0; number < count; number++) add(number, maxChunks);
+  return [chat, add];
+}
+
+const message = (number) => {
+  return { type: "unicast", id: idOf(number), senderId: "alice", receiverId: "bob", content: number, timestamp: 1 };
+};
+
+test("a log keeps its newest chunks, and older messages can be loaded again", async () => {
+  const [chat] = await chatOf(1_000, 2);
   const log = chat.log.value.flat();
   assert(log.length <= 100, `${log.length} messages`);
   assert.equal(log.at(-1).content, 999);
   assert.equal(chat.hasOlder.value, true);
+});
+
+test("older messages that come after the start of the log was removed leave no gap", async () => {
+  const [chat, add] = await chatOf(300, 4);
+  const contents = () => chat.log.value.flat().map(({ content }) => content);
+  const older = (start) => ({ messages: Array.from({ length: 50 }, (_, n) => message(start - 50 + n)), hasMore: true });
+  const [start] = contents();
+  add(300, 2);
+  const [later] = contents();
+  chat.addOlder(older(start), idOf(start));
+  assert.equal(contents()[0], later, "the page is ignored");
+  chat.addOlder(older(later), idOf(later));
+  assert.deepEqual(contents(), Array.from({ length: 301 - later + 50 }, (_, n) => later - 50 + n));
 });

@@ -84,7 +84,7 @@ const PAGE = 50;
 /** How many conversations are shown at most, and how many messages before a new one replaces the oldest. */
 const MAX_SHOWN = 1_000;
 
-/** The list is loaded for a conversation that it does not have once in this time. */
+/** The pause after the list was loaded for a conversation that it does not have. */
 const UNLISTED_MS = 60_000;
 
 /** A friend is shown as typing for this long. */
@@ -112,8 +112,10 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
   let loaded = Promise.resolve();
   /** Whether the list will be loaded. */
   let isStale = false;
-  /** When the list was last loaded for a conversation that it did not have. */
-  let askedAt = -UNLISTED_MS;
+  /** Ends the pause after a load for a conversation that the list did not have. */
+  let pause: ReturnType<typeof setTimeout> | undefined;
+  /** Whether another such conversation came in the pause. */
+  let isAsked = false;
   /** Whether the user may have signed out. */
   let hasEnded = false;
   const chats = new Map<string, Chat<C>>();
@@ -163,6 +165,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
       if (!isConnected() || !watchers) return;
       try {
         const { messages, hasMore } = await client.api.history(of, { before, limit: PAGE });
+        // The oldest messages were replaced meanwhile, so this page would leave a gap.
+        if (before && stored[0]?.id !== before) return;
         const first = messages[0]?.id ?? "";
         // After a long time without connection, messages between the known ones and these are unknown.
         if (!before && hasMore && !stored.some(({ id }) => id >= first)) stored = [];
@@ -251,7 +255,7 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
   const showList = (conversations: readonly ListedConversation<C>[], isLoading: boolean) => {
     const sorted = [...conversations].sort((a, b) => (lastId(a) < lastId(b) ? 1 : -1));
     list = { conversations: sorted.slice(0, MAX_SHOWN), isLoading };
-    if (!isLoading) keep("list", sorted.slice(0, 2 * PAGE));
+    if (!isLoading) keep("list", sorted.filter((one) => !one.isUnlisted).slice(0, 2 * PAGE));
     changed();
   };
 
@@ -272,6 +276,17 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
       showList([...list.conversations.filter((one) => one.isUnlisted && !all.has(keyOf(one))), ...all.values()], false);
       // If that fails, the next connection asks again.
     }).catch(ignore);
+  };
+
+  /** Loads the list for a conversation that it does not have. In the pause, any number of calls loads it at its end. */
+  const ask = () => {
+    isAsked = !!pause;
+    if (pause || !isListed || !isConnected()) return;
+    loadList();
+    pause = setTimeout(() => {
+      pause = undefined;
+      if (isAsked) ask();
+    }, UNLISTED_MS);
   };
 
   /** Changes a conversation of the list. Returns whether it is there. */
@@ -312,10 +327,7 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
       showList([...list.conversations, added], false);
       return loadList();
     }
-    const now = Date.now();
-    if (now - askedAt < UNLISTED_MS) return;
-    askedAt = now;
-    loadList();
+    ask();
   };
 
   /** What the client tells while it is connected. */
@@ -380,6 +392,8 @@ export function createModel<C extends AnyContent>(client: ChatClient<C>, userId:
       client.connect();
       return () => {
         hasEnded = true;
+        clearTimeout(pause);
+        pause = undefined;
         ends.forEach((end) => end());
         void client.close();
       };

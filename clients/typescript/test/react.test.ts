@@ -30,6 +30,8 @@ class World {
       this.values.set(key, change(this.values.get(key) as never));
       return Promise.resolve();
     },
+    keys: async () => [...this.values.keys()],
+    remove: async (key) => void this.values.delete(key),
     clear: async () => this.values.clear(),
   });
   /** Answers to lists and histories wait for this. */
@@ -172,6 +174,24 @@ test("older messages are loaded before those that are shown, and a gap is not hi
   await here.close();
 });
 
+test("a message that comes while older ones are loaded leaves no gap", async () => {
+  const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
+  const here = await world({ history: numbers(1, 60).map((n) => message(n)) });
+  for (const n of numbers(61, 1_010)) here.sockets.last.say(message(n));
+  await here.clock.pass(1_000);
+  assert.deepEqual([here.shown.length, here.shown[0]], [1_000, "m11"]);
+  const held = new Later<void>();
+  here.held = held.promise;
+  const older = here.chat.view.loadOlder();
+  await here.push(message(1_011));
+  held.resolve();
+  await older;
+  assert.deepEqual([here.shown[0], here.chat.view.hasOlder], ["m12", true]);
+  await here.chat.view.loadOlder();
+  assert.deepEqual(here.shown, numbers(1, 1_011).map((n) => `m${n}`));
+  await here.close();
+});
+
 test("the list is sorted by the last message, and counts what is unread", async () => {
   const conversations = [
     { type: "unicast", userId: "ann", unread: 0, last: message(1) },
@@ -213,7 +233,7 @@ test("many messages outside the list load it once at a time, and once more", asy
 });
 
 test("a sender whom the server does not list is shown, and asked for once, a group once a minute", async (context) => {
-  context.mock.timers.enable({ apis: ["Date"] });
+  context.mock.timers.enable({ apis: ["setTimeout"] });
   const here = await world({ conversations: [{ type: "unicast", userId: "ann", unread: 0, last: message(1) }] });
   const before = here.lists;
   const say = (n: number) => here.push({ ...message(n), senderId: "shop" });
@@ -230,12 +250,48 @@ test("a sender whom the server does not list is shown, and asked for once, a gro
   await here.push(GROUP);
   assert.deepEqual(here.listed, [], "the server lists it no more");
   const asked = here.lists;
-  for (const loads of [1, 2]) {
-    for (const n of [22, 23, 24]) await here.push({ ...message(loads * 10 + n), type: "multicast", groupId: "new" });
-    assert.equal(here.lists - asked, loads);
+  const minute = async () => {
     context.mock.timers.tick(60_000);
-  }
+    await here.clock.pass(200);
+  };
+  for (const n of [22, 23, 24]) await here.push({ ...message(n), type: "multicast", groupId: "a" });
+  assert.equal(here.lists - asked, 1);
   assert.deepEqual(here.listed, [], "the name of a group is known by the server alone");
+  await here.push({ ...message(25), type: "multicast", groupId: "b" });
+  here.conversations = [{ type: "multicast", groupId: "b", name: "B", unread: 1, last: { ...message(25), groupId: "b" } }];
+  await minute();
+  assert.deepEqual([here.lists - asked, here.listed], [2, ["b 1"]], "a message in the pause is not forgotten");
+  await minute();
+  assert.equal(here.lists - asked, 2, "nothing came");
+  await here.push({ ...message(26), type: "multicast", groupId: "a" });
+  assert.equal(here.lists - asked, 3);
+  here.stop();
+  await here.close();
+});
+
+test("a message that cannot load the list does not delay the next that can", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const here = new World();
+  here.stop = here.model.start();
+  await here.connect();
+  await here.push({ ...message(1), senderId: "shop" });
+  here.model.watchList();
+  await settle();
+  const before = here.lists;
+  await here.push({ ...message(2), type: "multicast", groupId: "new" });
+  assert.equal(here.lists - before, 1);
+  here.stop();
+  await here.close();
+});
+
+test("of the list the 100 newest are kept, without those whom the server does not list", async () => {
+  const conversations = Array.from({ length: 150 }, (_, n) => {
+    return { type: "unicast", userId: `user${n}`, unread: 0, last: message(150 - n) };
+  });
+  const here = await world({ conversations });
+  await here.push({ ...message(151), senderId: "shop" });
+  assert.deepEqual([here.listed.length, here.listed[0]], [151, "shop 1"]);
+  assert.deepEqual(here.values.get("list"), conversations.slice(0, 100));
   await here.close();
 });
 
@@ -292,7 +348,6 @@ test("of endless messages and senders the newest are shown", async (context) => 
   for (let n = 1; n <= 1_200; n++) here.sockets.last.say({ ...message(1_200 + n), senderId: `user${n}` });
   await here.clock.pass(1_000);
   assert.deepEqual([here.listed.length, here.listed[0]], [1_000, "user1200 1"]);
-  assert.equal((here.values.get("list") as unknown[]).length, 100);
   // What no component shows is not remembered.
   assert.deepEqual(here.model.chatWith({ userId: "user1200" }).view.messages, []);
   stop();

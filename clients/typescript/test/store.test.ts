@@ -3,6 +3,7 @@
 import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { createStore, keys } from "idb-keyval";
 
 import { ChatClient, type ChatError, type ChatStore, type ClientOptions, type Outgoing } from "../src/index.js";
 import { indexedDbStore, storeOver } from "../src/store.js";
@@ -283,23 +284,26 @@ test("a content is repeated with the same bytes, and values are kept until they 
   assert.deepEqual([await store.get("list"), await store.unsent()], [undefined, []]);
 });
 
-/** Values in memory, of which so many characters have room. */
+/** Values in memory, as text, of which so many characters have room. */
 function valuesOf(room = Infinity) {
-  const all = new Map<string, unknown>();
-  const length = () => JSON.stringify([...all]).length;
+  const all = new Map<string, string>();
+  const valueOf = <T>(key: string) => (all.has(key) ? (JSON.parse(all.get(key)!) as T) : undefined);
   return {
     all,
-    get: async <T>(key: string) => all.get(key) as T | undefined,
+    get: async <T>(key: string) => valueOf<T>(key),
     async update<T>(key: string, change: (old: T | undefined) => T): Promise<void> {
-      const old = all.get(key);
-      all.set(key, change(old as T | undefined));
-      if (length() <= room) return;
-      all.set(key, old);
-      throw new DOMException("no room", "QuotaExceededError");
+      const text = JSON.stringify(change(valueOf<T>(key)));
+      const others = [...all].filter(([other]) => other !== key);
+      if (JSON.stringify([...others, [key, text]]).length > room) throw new DOMException("no room", "QuotaExceededError");
+      all.set(key, text);
     },
+    keys: async () => [...all.keys()],
+    remove: async (key: string) => void all.delete(key),
     clear: async () => all.clear(),
   };
 }
+
+const namesIn = ({ all }: ReturnType<typeof valuesOf>) => [...all.keys()].filter((key) => key !== "names");
 
 test("of more than 100 values the newest are kept, also by the next store", async () => {
   const values = valuesOf();
@@ -308,9 +312,47 @@ test("of more than 100 values the newest are kept, also by the next store", asyn
     for (let n = half * 75; n < half * 75 + 75; n++) await store.set(`user ${n}`, n);
     await store.set("list", half);
   }
-  const there = [...values.all].filter(([key, value]) => key !== "names" && value !== undefined).map(([key]) => key);
+  const there = namesIn(values);
   assert.equal(there.length, 100);
   assert(there.includes("list") && there.includes("user 149") && !there.includes("user 50"), there.join());
+  assert.equal(await storeOver(values).get("user 50"), undefined);
+});
+
+test("of more than 100 values nothing is left in IndexedDB of the others", async () => {
+  const store = newStore();
+  for (let n = 0; n < 110; n++) await store.set(`user ${n}`, n);
+  assert.equal((await keys(createStore(`serverless-chat user${users}`, "values"))).length, 101);
+});
+
+test("values without a name are removed, and a value that another tab has removed gets a name again", async () => {
+  const values = valuesOf();
+  values.all.set("user of an earlier version", "1");
+  const [a, b] = [storeOver(values), storeOver(values)];
+  await a.keep({ requestId: "r1", to: { receiverId: "ann" }, content: "hi", at: 1 });
+  await b.set("user ann", 1);
+  for (let n = 0; n < 100; n++) await a.set(`user ${n}`, n);
+  assert.equal(namesIn(values).length, 101, "100 values and the unsent messages");
+  assert.equal(await a.get("user ann"), undefined);
+  await b.set("user ann", 2);
+  await a.set("user 100", 100);
+  assert.equal(await a.get("user ann"), 2);
+  for (let n = 101; n < 201; n++) await a.set(`user ${n}`, n);
+  assert.equal(await a.get("user ann"), undefined);
+  assert.deepEqual([namesIn(values).length, await kept(a)], [101, ["r1"]]);
+});
+
+test("a name that could not be noted is noted with the next value", async () => {
+  const values = valuesOf();
+  let isFull = true;
+  const update: typeof values.update = async (key, change) => {
+    if (isFull && key === "names") throw new DOMException("no room", "QuotaExceededError");
+    await values.update(key, change);
+  };
+  const store = storeOver({ ...values, update });
+  await assert.rejects(store.set("user ann", 1), { name: "QuotaExceededError" });
+  isFull = false;
+  await store.set("user ann", 2);
+  assert.deepEqual(await values.get("names"), ["user ann"]);
 });
 
 test("if there is no room, an unsent message takes the place of values", async () => {
@@ -322,6 +364,21 @@ test("if there is no room, an unsent message takes the place of values", async (
   assert.equal(await store.get("user ann"), undefined);
   await assert.rejects(store.set("user ann", "x".repeat(1_500)), { name: "QuotaExceededError" });
 });
+
+for (const [how, end] of [
+  ["forgotten", (store: ChatStore) => store.forget("r1")],
+  ["cleared", (store: ChatStore) => store.clear()],
+] as const) {
+  test(`an unsent message that is ${how} while values make room for it is not kept`, async () => {
+    const values = valuesOf(2_000);
+    const store = storeOver(values);
+    await store.set("user ann", "x".repeat(1_500));
+    const keep = store.keep({ requestId: "r1", to: { receiverId: "ann" }, content: "y".repeat(1_000), at: 1 });
+    await Promise.allSettled([keep, end(store)]);
+    assert.deepEqual(await kept(store), []);
+    assert.doesNotMatch([...values.all.values()].join(), /yyy/);
+  });
+}
 
 test("nothing is written after the values were cleared", async () => {
   const values = valuesOf();

@@ -105,8 +105,10 @@ export class Chat {
     });
   }
 
-  /** Takes the page before the oldest message of the log. */
-  addOlder({ messages, hasMore, next }: HistoryPage): void {
+  /** Takes the page before the message that was the oldest of the log when the page was asked for. */
+  addOlder({ messages, hasMore, next }: HistoryPage, start: string | undefined): void {
+    // If the start of the log was removed meanwhile, this page would leave a gap.
+    if (oldest(this.log.peek())?.id !== start) return;
     batch(() => {
       this.#insert(messages);
       this.hasOlder.value = hasMore;

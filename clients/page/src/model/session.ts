@@ -56,9 +56,11 @@ const PAGE = 50;
 /** The length of each of the two lists of a snapshot, in characters of JSON. The browser keeps about 5 million. */
 const MAX_SNAPSHOT_LENGTH = 250_000;
 
-/** The numbers of chats with users who are no friends, and of invitations, that are shown. The newest are. */
+/** The number of chats with users who are no friends that are shown. The newest are. */
 const MAX_STRANGERS = 100;
-const MAX_INVITATIONS = 100;
+
+/** The number of invitations from which a later one replaces another. The server lists no more. */
+const MAX_INVITATIONS = 1_000;
 
 /** The numbers of chunks of a log that are kept when a message comes: of the open chat, and of others. */
 const OPEN_CHUNKS = 400;
@@ -307,7 +309,7 @@ export class Session {
         // Everybody in the list of conversations is a friend.
         const friends = conversations.flatMap((one) => (one.type === "unicast" ? [one.userId] : []));
         this.relations.value = relations ?? { friends, blocks: [] };
-        this.invitations.value = invitations.slice(-MAX_INVITATIONS);
+        this.invitations.value = invitations;
         this.#listed(conversations);
         this.isLoaded.value = true;
       });
@@ -395,10 +397,11 @@ export class Session {
   /** Loads the messages before those of the log. */
   async loadOlder(chat: Chat): Promise<void> {
     if (chat.hasOlder.peek() === false || chat.isStale) return;
-    const before = chat.olderFrom ?? oldest(chat.log.peek())?.id;
+    const start = oldest(chat.log.peek())?.id;
+    const before = chat.olderFrom ?? start;
     if (before === undefined) return;
     await this.#once(chat.key, async () => {
-      chat.addOlder(await this.api.history(conversationOf(chat.key), { before, limit: 100 }));
+      chat.addOlder(await this.api.history(conversationOf(chat.key), { before, limit: 100 }), start);
     });
   }
 
