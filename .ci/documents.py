@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks the documents: each has at most 1,500 words, and each link to a file or a heading here leads somewhere. A
-translation (NAME.zh.md) has the commands, the code, the tables and the links of its original.
+translation (NAME.zh.md) has the commands, the code, the tables and the links of its original. The
+number of its words says little, since Chinese has no spaces between them.
 
     .ci/documents.py
 """

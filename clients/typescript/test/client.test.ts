@@ -1431,15 +1431,21 @@ test("debug says what the client does, without tokens and contents", async () =>
   assert(!text.includes("SECRET"), text);
 });
 
-test("if the application takes too little, later messages are read again, and sends have results meanwhile", async () => {
+/** A client to which more messages were pushed than may wait. Its application takes none before `taken` is resolved. */
+async function flooded(): Promise<{ world: World; taken: Later<void> }> {
   const taken = new Later<void>();
   const world: World = await World.online({
     timing: { orderMs: 0 },
     onMessage: async (one) => (await taken.promise, void world.given.push(one)),
   });
   world.log = Array.from({ length: 6_000 }, (_, n) => message(n + 1));
+  for (const one of world.log) world.sockets.last.say(one);
+  return { world, taken };
+}
+
+test("if the application takes too little, later messages are read again, and sends have results meanwhile", async () => {
+  const { world, taken } = await flooded();
   const socket = world.sockets.last;
-  for (const one of world.log) socket.say(one);
   const sent = world.client.sendToUser("ben", "hi");
   await settle();
   const { requestId } = socket.sent.at(-1)!;
@@ -1455,13 +1461,7 @@ test("if the application takes too little, later messages are read again, and se
 });
 
 test("what is left out is read by the next connection, if this one ends", async () => {
-  const taken = new Later<void>();
-  const world: World = await World.online({
-    timing: { orderMs: 0 },
-    onMessage: async (one) => (await taken.promise, void world.given.push(one)),
-  });
-  world.log = Array.from({ length: 6_000 }, (_, n) => message(n + 1));
-  for (const one of world.log) world.sockets.last.say(one);
+  const { world, taken } = await flooded();
   await world.reconnected();
   taken.resolve();
   await until(() => world.given.length === 6_000);

@@ -166,7 +166,7 @@ export function numbers(entries: LogEntry[]): number[] {
 interface PageOptions {
   /** Whether there is a next page. By default there is one if `next` is given. */
   more?: boolean;
-  /** The id after which the next page begins. An older server does not tell it. */
+  /** The id after which the next page begins. A server that does not tell it is broken. */
   next?: string;
   /** The token that drops the page. An older server does not tell it. */
   token?: string;
