@@ -9,6 +9,7 @@ use shared::clock::Ms;
 use shared::config::Config;
 use shared::frame::Address;
 use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
+use shared::rules::dropped::Tail;
 use shared::rules::gaps::Taken;
 use shared::table::{Announced, DropPlan, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails};
 
@@ -225,7 +226,7 @@ async fn dropped_young_messages_are_limited_and_outside_the_state() {
     let before = size(&scene.stored());
     let tails = |count: u64| Tails {
         mark: MessageId::first_at(count).to_string(),
-        unicast: (0..count).map(MessageId::first_at).collect(),
+        unicast: Tail { ids: (0..count).map(MessageId::first_at).collect(), next: Some(MessageId::last_at(count)) },
         ..Tails::default()
     };
     let drop = |version, count| DropPlan {

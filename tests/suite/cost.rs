@@ -590,6 +590,33 @@ async fn a_page_costs_the_same_at_both_ends_of_a_long_conversation() {
     }
 }
 
+/// All messages are younger than half a minute, so each is dropped by its id.
+#[tokio::test(start_paused = true)]
+async fn pages_of_young_messages_cost_as_much_as_there_is() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let cost = async |messages: u64| {
+        let bench = Bench::with(&[("MAX_PAGE_MESSAGES", "250")]);
+        let now = bench.inside.world().now_ms();
+        (1..=messages).for_each(|age| drop(bench.inside.log("alice", "bob", now - age, 0)));
+        let (pull, mut reads, mut pulled) = (call("GET", "bob", "/api/message", None, "", None), 0.0, 0);
+        loop {
+            let (row, answer) = bench.answer("", &functions::pull_messages::FUNCTION, &pull).await;
+            reads += row.cost.reads;
+            let senders: Vec<Value> = body(&answer);
+            pulled += senders.iter().map(|sender| sender["messages"].as_array().map_or(0, Vec::len)).sum::<usize>();
+            if answer["headers"]["x-has-more"] != "true" {
+                break;
+            }
+        }
+        assert_eq!(pulled as u64, messages, "each message is pulled once");
+        reads
+    };
+    let (some, more) = (cost(500).await, cost(2_000).await);
+    assert!(more < 6.0 * some, "{some} read units for 500 messages, {more} for 2,000");
+}
+
 /// The cost of dropping in a second step what a pull has shown.
 async fn drops(rows: &mut Vec<Row>) {
     let bench = Bench::new();

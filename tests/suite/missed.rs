@@ -338,6 +338,44 @@ async fn only_messages_between_two_connections_are_missed() {
     assert!(pulled("").await.is_empty());
 }
 
+/// Pulls and drops one page. Returns its ids, and whether there is more.
+async fn page_of_bob(inside: &Inside) -> (Vec<String>, bool) {
+    let answer = inside.done(&pull_messages::FUNCTION, &call("GET", "bob", "/api/message", None, "", None)).await;
+    let senders: Vec<Sender> = body(&answer);
+    let ids = senders.iter().flat_map(|sender| &sender.messages).map(Frame::id).collect();
+    (ids, answer["headers"]["x-has-more"] == "true")
+}
+
+/// A message that was on its way to its log while later ones were pulled and dropped.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_late_for_its_page_is_on_the_last_one() {
+    if Deployment::is_elsewhere() {
+        return;
+    }
+    let inside = Inside::with(1, &[("MAX_PAGE_MESSAGES", "3")]);
+    let began = inside.world().now_ms();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    for number in 0..10 {
+        inside.log("alice", "bob", began + 10_000, number);
+    }
+    assert_eq!(page_of_bob(&inside).await.0.len(), 3);
+    // Accepted before all others.
+    let late = inside.log("alice", "bob", began, 0);
+    tokio::time::advance(Duration::from_secs(21)).await;
+    // Nothing new can appear in its millisecond any more. But no page has looked there since.
+    let second = page_of_bob(&inside).await.0;
+    assert_eq!((second.len(), second.contains(&late)), (3, false), "the second page goes on after the first");
+    let mut rest = Vec::new();
+    loop {
+        let (ids, has_more) = page_of_bob(&inside).await;
+        rest.extend(ids);
+        if !has_more {
+            break;
+        }
+    }
+    assert_eq!((rest.len(), rest.contains(&late)), (5, true), "{rest:?}");
+}
+
 /// Goes online and offline repeatedly. Returns the ids that arrived live or by a pull.
 async fn come_and_go(user: &User) -> Vec<String> {
     let mut got = Vec::new();

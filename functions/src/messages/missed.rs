@@ -48,6 +48,8 @@ pub(crate) struct Found {
     end: Ms,
     /// The messages of the page that were missed by name.
     named: Vec<MissedRef>,
+    /// The kinds of which the page says nothing before where it went on.
+    resumed: BTreeMap<MessageKind, MessageId>,
     state: State,
     /// Names of messages that no longer belong to the user, or no longer exist.
     void: Vec<MissedRef>,
@@ -68,9 +70,19 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
         true => Taken::default(),
         false => Taken::of(state.connections.values(), app.redeliver_ms, end),
     };
-    let reader = Reader { app, user, request, state: &state, view: &view, taken, end, floor, budget };
+    let resumed = match drops && state.has_room_in_tails(app.max_page_messages) {
+        true => request.kinds.iter().filter_map(|kind| Some((*kind, state.dropped(*kind).goes_on_at(end)?))).collect(),
+        false => BTreeMap::new(),
+    };
+    let mut reader = Reader { app, user, request, state: &state, view: &view, taken, resumed, end, floor, budget };
     let (mut cursors, mut void) = cursors(&reader);
-    let page = merge(&reader, &mut cursors, drops).await?;
+    let mut page = merge(&reader, &mut cursors, drops).await?;
+    if page.next.is_none() && !reader.resumed.is_empty() {
+        // This is the last page.
+        reader.resumed.clear();
+        (cursors, void) = self::cursors(&reader);
+        page = merge(&reader, &mut cursors, drops).await?;
+    }
     clear_away(&reader, &cursors).await?;
     let mut beside: BTreeMap<MessageKind, BTreeSet<MessageId>> = BTreeMap::new();
     for cursor in &cursors {
@@ -79,8 +91,8 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
         }
     }
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
-    let Merged { messages, next, exhausted, named, left } = page;
-    Ok(Found { messages, next, exhausted, end, named, void, left, beside, state })
+    let (resumed, Merged { messages, next, exhausted, named, left }) = (reader.resumed, page);
+    Ok(Found { messages, next, exhausted, end, named, resumed, void, left, beside, state })
 }
 
 /// Returns a cursor for each log, one for the names, and the names of messages that no longer belong to the user.
@@ -238,7 +250,15 @@ impl Found {
 
     /// Returns the plan of a pull that drops this page, or `None` if nothing would change.
     pub(crate) fn drop_plan(&self, app: &App, kinds: &[MessageKind]) -> Option<DropPlan> {
-        let dropped = |kind: MessageKind| self.state.dropped(kind).advanced(self.limit(kind), self.returned(kind));
+        let dropped = |kind: MessageKind| {
+            let (before, returned) = (self.state.dropped(kind), self.returned(kind));
+            let after = match self.resumed.contains_key(&kind) {
+                true => before.continued(returned),
+                false => before.advanced(self.limit(kind), returned),
+            };
+            let left = || self.left.get(&kind).copied().unwrap_or(MessageId::first_at(self.end));
+            if self.has_more() { after.going_on_at(left()) } else { after }
+        };
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();
         plan(app, &self.state, dropped, named, self.exhausted || !self.messages.is_empty())

@@ -1,5 +1,6 @@
 //! The rules of a pull: which parts of the logs it reads, and which messages it keeps.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use shared::clock::Ms;
@@ -70,6 +71,8 @@ pub(super) struct Reader<'a> {
     pub(super) state: &'a State,
     pub(super) view: &'a View,
     pub(super) taken: Taken,
+    /// Where the reading of each kind goes on, if it does not begin after what is dropped.
+    pub(super) resumed: BTreeMap<MessageKind, MessageId>,
     pub(super) end: Ms,
     pub(super) floor: Ms,
     pub(super) budget: &'a Budget,
@@ -79,8 +82,11 @@ impl Reader<'_> {
     /// Returns the spans of a log that hold the messages asked for, and few others.
     pub(super) fn spans(&self, log: &Address, joined: Ms) -> Vec<Span> {
         let after = self.request.after.map_or(0, MessageId::time_ms);
-        let dropped = if self.request.all { 0 } else { self.state.dropped(MessageKind::of(log)).until + 1 };
-        let whole = Span { from: after.max(dropped).max(joined).max(self.app.table.oldest()), to: self.end };
+        let kind = MessageKind::of(log);
+        let dropped = if self.request.all { 0 } else { self.state.dropped(kind).until + 1 };
+        let resumed = self.resumed.get(&kind).map_or(0, |id| id.time_ms());
+        let whole =
+            Span { from: after.max(dropped).max(resumed).max(joined).max(self.app.table.oldest()), to: self.end };
         coalesce(self.taken.gaps(whole), MAX_SPANS)
     }
 

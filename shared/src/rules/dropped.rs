@@ -1,4 +1,8 @@
 //! What a user has dropped: all messages up to a time, and some messages after it.
+//!
+//! A message may still be on its way to its log for half a minute. So each page would read all messages of that time again,
+//! and many pages together would read far more messages than there are. Instead, a page goes on where the one before ended.
+//! It says nothing of the time before. The last page reads everything again.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +15,17 @@ use crate::id::MessageId;
 pub struct Dropped {
     /// All messages up to this time are dropped. 0 at first.
     pub until: Ms,
-    /// The dropped messages after that time.
-    pub tail: BTreeSet<MessageId>,
+    /// What is dropped after that time.
+    pub tail: Tail,
+}
+
+/// The dropped messages after the time up to which everything is dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The messages.
+    pub ids: BTreeSet<MessageId>,
+    /// Where the next page goes on, if the last one was not the last. Everything before it was read then.
+    pub next: Option<MessageId>,
 }
 
 /// What a page shows of one kind of message, remembered for a later drop.
@@ -40,15 +53,36 @@ pub fn limit(end: Ms, first_left: Option<MessageId>) -> Ms {
 impl Dropped {
     /// Returns whether a message in a gap is dropped.
     pub fn contains(&self, id: MessageId) -> bool {
-        id.time_ms() <= self.until || self.tail.contains(&id)
+        id.time_ms() <= self.until || self.tail.ids.contains(&id)
     }
 
     /// Drops everything up to `limit`, and the messages `returned`.
     #[must_use]
     pub fn advanced(&self, limit: Ms, returned: impl IntoIterator<Item = MessageId>) -> Self {
         let until = self.until.max(limit);
-        let tail = self.tail.iter().copied().chain(returned).filter(|id| id.time_ms() > until).collect();
-        Self { until, tail }
+        let ids = self.tail.ids.iter().copied().chain(returned).filter(|id| id.time_ms() > until).collect();
+        Self { until, tail: Tail { ids, next: None } }
+    }
+
+    /// Drops the messages `returned` of a page that went on where the one before ended.
+    #[must_use]
+    pub fn continued(&self, returned: impl IntoIterator<Item = MessageId>) -> Self {
+        self.advanced(self.until, returned)
+    }
+
+    /// Remembers where the next page goes on. Without a tail, it begins after `until`.
+    #[must_use]
+    pub fn going_on_at(mut self, next: MessageId) -> Self {
+        self.tail.next = Some(next).filter(|_| !self.tail.ids.is_empty());
+        self
+    }
+
+    /// Returns where a page at `end` goes on. Returns nothing if it reads everything after `until`: also once at least half
+    /// of the tail could leave it then. So each message is read again once or twice, however many pages there are.
+    pub fn goes_on_at(&self, end: Ms) -> Option<MessageId> {
+        let settled = end.saturating_sub(MARGIN_MS);
+        let leaving = self.tail.ids.iter().take_while(|id| id.time_ms() <= settled).count();
+        self.tail.next.filter(|_| 2 * leaving < self.tail.ids.len())
     }
 
     /// Drops a page.
@@ -77,15 +111,32 @@ mod tests {
 
     const AT: fn(Ms) -> MessageId = MessageId::first_at;
 
+    fn tail<const N: usize>(ids: [MessageId; N]) -> Tail {
+        Tail { ids: ids.into(), next: None }
+    }
+
     #[test]
     fn a_drop_stops_before_the_margin_and_the_first_message_left() {
         let none = Dropped::default();
         let young = none.advanced(limit(100_000, None), [AT(60_000), AT(90_000)]);
-        assert_eq!(young, Dropped { until: 70_000, tail: [AT(90_000)].into() });
+        assert_eq!(young, Dropped { until: 70_000, tail: tail([AT(90_000)]) });
         let cut = none.advanced(limit(100_000, Some(AT(50_000))), [AT(40_000), AT(50_000)]);
-        assert_eq!(cut, Dropped { until: 49_999, tail: [AT(50_000)].into() });
+        assert_eq!(cut, Dropped { until: 49_999, tail: tail([AT(50_000)]) });
         assert_eq!(young.advanced(limit(80_000, None), []), young, "the time never goes back");
-        assert_eq!(young.advanced(limit(130_000, None), []), Dropped { until: 100_000, tail: BTreeSet::new() });
+        assert_eq!(young.advanced(limit(130_000, None), []), Dropped { until: 100_000, tail: Tail::default() });
+    }
+
+    #[test]
+    fn a_page_goes_on_until_half_of_the_tail_could_leave_it() {
+        let first = Dropped::default().advanced(limit(31_000, Some(AT(20_000))), [AT(5_000), AT(10_000)]);
+        assert_eq!(first.clone().going_on_at(AT(20_000)).goes_on_at(31_000), Some(AT(20_000)));
+        assert_eq!(first.goes_on_at(31_000), None, "the last page was the last");
+        let second = first.continued([AT(20_000)]).going_on_at(AT(25_000));
+        assert_eq!(second.until, first.until, "a late message before the page may still be missed");
+        assert_eq!(second.goes_on_at(39_999), Some(AT(25_000)));
+        assert_eq!(second.goes_on_at(40_000), None);
+        let none = Dropped { until: 7, tail: Tail::default() }.going_on_at(AT(9));
+        assert_eq!(none.goes_on_at(10), None);
     }
 
     #[test]
@@ -93,9 +144,9 @@ mod tests {
         let second =
             Shown { after: Some(AT(50)), beside: Some([AT(50)].into()), floor: 90, ids: [AT(60), AT(95)].into() };
         let dropped = Dropped::default().with(&second);
-        assert_eq!(dropped, Dropped { until: 0, tail: [AT(60), AT(95)].into() });
+        assert_eq!(dropped, Dropped { until: 0, tail: tail([AT(60), AT(95)]) });
         let first = Shown { floor: 49, ids: [AT(40), AT(50)].into(), ..Shown::default() };
-        let both = Dropped { until: 90, tail: [AT(95)].into() };
+        let both = Dropped { until: 90, tail: tail([AT(95)]) };
         assert_eq!(dropped.with(&first).with(&second), both);
         assert_eq!(Dropped::default().with(&first).with(&second), both);
     }
@@ -104,10 +155,10 @@ mod tests {
     fn an_unseen_message_of_the_millisecond_before_a_page_stays() {
         let [neighbour, last] = [AT(50), MessageId::last_at(50)];
         let page = Shown { after: Some(last), beside: Some([neighbour, last].into()), floor: 90, ids: [AT(60)].into() };
-        let dropped = Dropped { until: 49, tail: [last].into() }.with(&page);
+        let dropped = Dropped { until: 49, tail: tail([last]) }.with(&page);
         assert!(!dropped.contains(neighbour) && dropped.contains(AT(60)));
         let unknown = Shown { beside: None, ..page };
-        assert!(!Dropped { until: 49, tail: [last].into() }.with(&unknown).contains(neighbour));
+        assert!(!Dropped { until: 49, tail: tail([last]) }.with(&unknown).contains(neighbour));
     }
 
     proptest! {

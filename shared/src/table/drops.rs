@@ -85,7 +85,7 @@ impl Table {
         let update = change
             .request(self.update(&keys::state(user)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = update.send().await else { return Ok(true) };
+        let Err(error) = Box::pin(update.send()).await else { return Ok(true) };
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                 let mark = failed.item().and_then(|item| item.get("dropMark")?.as_s().ok());

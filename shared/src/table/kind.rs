@@ -54,6 +54,13 @@ impl MessageKind {
             Self::Multicast => "multicastTail",
         }
     }
+
+    pub(super) fn tail_next(self) -> &'static str {
+        match self {
+            Self::Unicast => "unicastTailNext",
+            Self::Multicast => "multicastTailNext",
+        }
+    }
 }
 
 /// The name of a message that a user missed and that a pull would not find by its time.

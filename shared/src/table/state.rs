@@ -19,7 +19,7 @@ use super::item::{self, Item};
 use super::keys;
 use super::kind::{MessageKind, MissedRef};
 use super::pages::ShownPage;
-use super::tails::Tails;
+use super::tails::{MAX_TAIL, Tails};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{ConnectionId, UserId};
@@ -73,6 +73,11 @@ impl State {
         let mut all: Vec<Shown> = pages.iter().filter_map(shown).collect();
         all.sort_by_key(|shown| (shown.after, shown.floor));
         all.iter().fold(self.dropped(kind).clone(), |dropped, shown| dropped.with(shown))
+    }
+
+    /// Returns whether the tails have room for so many more messages.
+    pub fn has_room_in_tails(&self, more: usize) -> bool {
+        self.unicast.tail.ids.len() + self.multicast.tail.ids.len() + more <= MAX_TAIL
     }
 
     /// Returns the end of the user's ban, if they are banned.
@@ -136,7 +141,7 @@ fn read_connection(map: &Item) -> Result<Connection> {
 
 fn read_until(item: &Item, kind: MessageKind) -> Result<Dropped> {
     let until = item::read_optional_number(item, kind.until())?.unwrap_or(0);
-    Ok(Dropped { until, tail: BTreeSet::new() })
+    Ok(Dropped { until, ..Dropped::default() })
 }
 
 impl Table {

@@ -1,8 +1,6 @@
 //! Tails: the dropped messages after the time up to which everything is dropped. They have their own item, which no sender
 //! reads.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::calls::Table;
@@ -10,10 +8,11 @@ use super::item::{self, Item};
 use super::keys;
 use super::kind::MessageKind;
 use crate::error::{Error, Result};
-use crate::id::{MessageId, UserId};
+use crate::id::UserId;
+use crate::rules::dropped::Tail;
 
 /// The most messages in the tails of a user, 270 KB of their item.
-const MAX_TAIL: usize = 10_000;
+pub(super) const MAX_TAIL: usize = 10_000;
 
 /// The dropped messages of each kind after the time up to which everything is dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,9 +20,9 @@ pub struct Tails {
     /// The mark of the item, by which the state names it.
     pub mark: String,
     /// The private messages.
-    pub unicast: BTreeSet<MessageId>,
+    pub unicast: Tail,
     /// The group messages.
-    pub multicast: BTreeSet<MessageId>,
+    pub multicast: Tail,
 }
 
 impl Tails {
@@ -33,7 +32,7 @@ impl Tails {
     }
 
     fn len(&self) -> usize {
-        self.unicast.len() + self.multicast.len()
+        self.unicast.ids.len() + self.multicast.ids.len()
     }
 
     /// Reads the tails of an item. Returns nothing if it is another kind of item.
@@ -41,9 +40,14 @@ impl Tails {
         if !item.contains_key("tailMark") {
             return Ok(None);
         }
-        let ids = |kind: MessageKind| item::read_ids(item, kind.tail());
+        let tail = |kind: MessageKind| {
+            let ids = item::read_ids(item, kind.tail())?;
+            let next =
+                item.contains_key(kind.tail_next()).then(|| item::read_id(item, kind.tail_next())).transpose()?;
+            Ok::<_, Error>(Tail { ids, next })
+        };
         let mark = item::read_text(item, "tailMark")?.to_owned();
-        Ok(Some(Self { mark, unicast: ids(MessageKind::Unicast)?, multicast: ids(MessageKind::Multicast)? }))
+        Ok(Some(Self { mark, unicast: tail(MessageKind::Unicast)?, multicast: tail(MessageKind::Multicast)? }))
     }
 }
 
@@ -58,13 +62,16 @@ impl Table {
         let mut item = keys::tails(user, &tails.mark).attributes();
         item.insert("tailMark".to_owned(), item::text(&tails.mark));
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), self.retention_ms()));
-        for (kind, ids) in [(MessageKind::Unicast, &tails.unicast), (MessageKind::Multicast, &tails.multicast)] {
-            if !ids.is_empty() {
-                let ids = ids.iter().map(ToString::to_string).collect();
+        for (kind, tail) in [(MessageKind::Unicast, &tails.unicast), (MessageKind::Multicast, &tails.multicast)] {
+            if !tail.ids.is_empty() {
+                let ids = tail.ids.iter().map(ToString::to_string).collect();
                 item.insert(kind.tail().to_owned(), AttributeValue::Ss(ids));
             }
+            if let Some(next) = tail.next {
+                item.insert(kind.tail_next().to_owned(), item::text(next.to_string()));
+            }
         }
-        self.put(item).send().await.map_err(|error| Error::unavailable("PutItem", error))?;
+        Box::pin(self.put(item).send()).await.map_err(|error| Error::unavailable("PutItem", error))?;
         Ok(true)
     }
 
