@@ -24,9 +24,9 @@ const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 /// How long the gateway waits for a function.
 pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// How many functions run at the same time. Lambda has such a limit too. More would not be faster, since the database
-/// handles one call at a time. With too many, calls to the database would time out.
-const MAX_RUNNING: usize = 256;
+/// How many functions run at the same time. Lambda has such a limit too. One connection may use a quarter of it. More would
+/// not be faster, since the database handles one call at a time. With too many, calls to the database would time out.
+const MAX_RUNNING: usize = 512;
 
 /// How many `$connect` and `$disconnect` calls run at the same time, so that messages are still handled meanwhile.
 const MAX_HANDSHAKES: usize = 64;
