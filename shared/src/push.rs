@@ -59,7 +59,7 @@ impl Pusher {
     /// # Errors
     /// [`Error::Unavailable`] if the gateway did not answer.
     pub async fn close(&self, connection: &ConnectionId) -> Result<()> {
-        match self.client.delete_connection().connection_id(connection.as_str()).send().await {
+        match Box::pin(self.client.delete_connection().connection_id(connection.as_str()).send()).await {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {
                 Some(DeleteConnectionError::GoneException(_)) => Ok(()),

@@ -65,7 +65,7 @@ impl Queue {
             entries.push(entry.map_err(|error| failed(error.to_string()))?);
         }
         let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
-        let answer = request.send().await.map_err(|error| Error::unavailable("SendMessageBatch", error))?;
+        let answer = Box::pin(request.send()).await.map_err(|error| Error::unavailable("SendMessageBatch", error))?;
         match answer.failed() {
             [] => Ok(()),
             [first, ..] => Err(failed(format!("{} jobs were not taken: {}", answer.failed().len(), first.code()))),

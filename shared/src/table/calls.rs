@@ -1,4 +1,7 @@
 //! The calls to DynamoDB that all other files use, with their retries, errors and limits.
+//!
+//! The future of an SDK call has some 8 KB. It is boxed, so that it does not enlarge the futures of those who call, and its
+//! memory is free again as soon as the call has ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -99,7 +102,7 @@ impl Table {
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Item>> {
         let request =
             self.client.get_item().table_name(&self.name).set_key(Some(key.attributes())).consistent_read(true);
-        let answer = request.send().await.map_err(|error| Error::unavailable("GetItem", error))?;
+        let answer = Box::pin(request.send()).await.map_err(|error| Error::unavailable("GetItem", error))?;
         Ok(answer.item)
     }
 
@@ -128,7 +131,7 @@ impl Table {
         for attempt in 0..MAX_ATTEMPTS {
             let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
             let wanted = wanted.map_err(|error| Error::unavailable("BatchGetItem", error))?;
-            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = Box::pin(self.client.batch_get_item().request_items(&self.name, wanted).send()).await;
             let answer = answer.map_err(|error| Error::unavailable("BatchGetItem", error))?;
             found.extend(answer.responses.unwrap_or_default().into_values().flatten());
             left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|rest| rest.keys).collect();
@@ -260,7 +263,7 @@ impl Table {
 
     async fn write_batch(&self, mut left: Vec<WriteRequest>) -> Result<()> {
         for attempt in 0..MAX_ATTEMPTS {
-            let answer = self.client.batch_write_item().request_items(&self.name, left).send().await;
+            let answer = Box::pin(self.client.batch_write_item().request_items(&self.name, left).send()).await;
             let answer = answer.map_err(|error| Error::unavailable("BatchWriteItem", error))?;
             left = answer.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
             if left.is_empty() {
@@ -357,7 +360,7 @@ impl Table {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         for attempt in 0..MAX_ATTEMPTS {
-            match send().await {
+            match Box::pin(send()).await {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(error) => match error.code() {
                     Some("ConditionalCheckFailedException") => return Ok(None),
@@ -371,7 +374,7 @@ impl Table {
 }
 
 pub(super) async fn answer_of_query(request: QueryFluentBuilder) -> Result<(Vec<Item>, Option<Item>)> {
-    let answer = request.send().await.map_err(|error| Error::unavailable("Query", error))?;
+    let answer = Box::pin(request.send()).await.map_err(|error| Error::unavailable("Query", error))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 

@@ -57,7 +57,7 @@ impl Table {
             .request(self.update(&keys::state(user)))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match update.send().await {
+        match Box::pin(update.send()).await {
             Ok(answer) => State::read(&answer.attributes.unwrap_or_default()).map(Announced::Yes),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
@@ -153,7 +153,7 @@ impl Table {
         }
         self.uncover_all(user, &forgotten.uncovered).await?;
         let update = change.request(self.update(&keys::state(user)));
-        update.send().await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
+        Box::pin(update.send()).await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
     }
 
     /// Raises the first covered time of connections.

@@ -54,7 +54,7 @@ impl Table {
         item.insert("bannedUntil".to_owned(), item::number(banned_until));
         item.insert("underWay".to_owned(), AttributeValue::Bool(true));
         item.insert("expiresAt".to_owned(), Self::expires_at(banned_until, 0));
-        self.put(item).send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+        Box::pin(self.put(item).send()).await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
     /// Marks the erasure that began then as done.
@@ -75,7 +75,7 @@ impl Table {
             Address::Group(group) => ("groupId", group.as_str()),
         };
         item.insert(name.to_owned(), item::text(id));
-        self.put(item).send().await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
+        Box::pin(self.put(item).send()).await.map(|_| ()).map_err(|error| Error::unavailable("PutItem", error))
     }
 
     /// Returns a conversation that the second pass has not erased yet.

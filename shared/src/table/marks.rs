@@ -80,7 +80,7 @@ impl Table {
             }
             let wanted = KeysAndAttributes::builder().set_keys(Some(left)).build();
             let wanted = wanted.map_err(|error| Error::unavailable("BatchGetItem", error))?;
-            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = Box::pin(self.client.batch_get_item().request_items(&self.name, wanted).send()).await;
             let answer = answer.map_err(|error| Error::unavailable("BatchGetItem", error))?;
             found.extend(answer.responses.unwrap_or_default().into_values().flatten());
             left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|rest| rest.keys).collect();

@@ -79,7 +79,7 @@ impl Table {
             .condition_expression("attribute_not_exists(pk)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for attempt in 0..MAX_ATTEMPTS {
-            let Err(error) = put.clone().send().await else { return Ok(Written::Stored) };
+            let Err(error) = Box::pin(put.clone().send()).await else { return Ok(Written::Stored) };
             match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     return Ok(Written::of(failed.item().is_some_and(is_recalled)));

@@ -75,7 +75,7 @@ impl Table {
                 }
             }
         }
-        self.put(item).send().await.map_err(|error| Error::unavailable("PutItem", error))?;
+        Box::pin(self.put(item).send()).await.map_err(|error| Error::unavailable("PutItem", error))?;
         Ok(token)
     }
 

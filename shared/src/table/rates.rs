@@ -24,7 +24,7 @@ impl Table {
         change.add(&count, item::number(weight));
         change.set(&expires_at, Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         let update = change.request(self.update(&keys::rate(user, minute))).return_values(ReturnValue::AllNew);
-        let answer = update.send().await.map_err(|error| Error::unavailable("UpdateItem", error))?;
+        let answer = Box::pin(update.send()).await.map_err(|error| Error::unavailable("UpdateItem", error))?;
         item::read_number(&answer.attributes.unwrap_or_default(), "count")
     }
 
@@ -52,13 +52,13 @@ impl Table {
                 let mut item = key.attributes();
                 item.insert("until".to_owned(), item::number(time));
                 item.insert("expiresAt".to_owned(), Self::expires_at(time, 0));
-                self.put(item).send().await.map_err(|error| Error::unavailable("PutItem", error))?;
+                Box::pin(self.put(item).send()).await.map_err(|error| Error::unavailable("PutItem", error))?;
                 self.change(&keys::state(user), change).await?;
             }
             None => {
                 change.remove(&path);
                 self.change(&keys::state(user), change).await?;
-                self.delete(&key).send().await.map_err(|error| Error::unavailable("DeleteItem", error))?;
+                Box::pin(self.delete(&key).send()).await.map_err(|error| Error::unavailable("DeleteItem", error))?;
             }
         }
         Ok(())
@@ -73,7 +73,7 @@ impl Table {
     /// Returns the same by an eventually consistent read, at half the cost.
     pub async fn recent_ban_of(&self, user: &UserId) -> Result<Option<Ms>> {
         let request = self.client.get_item().table_name(&self.name).set_key(Some(keys::ban(user).attributes()));
-        let answer = request.send().await.map_err(|error| Error::unavailable("GetItem", error))?;
+        let answer = Box::pin(request.send()).await.map_err(|error| Error::unavailable("GetItem", error))?;
         self.read_ban(answer.item)
     }
 
