@@ -19,6 +19,7 @@ mod roster;
 mod runtime;
 mod server;
 mod soak;
+mod steadiness;
 mod weigh;
 
 use std::io::{IsTerminal, Write};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::json;
@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Where the peers are installed
     #[arg(long, value_name = "DIR", default_value = "target/peers")]
     folder: PathBuf,
+    /// What is measured
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "serverless-offline,local-stack,socket-io")]
+    peers: Vec<Peer>,
     /// How many connections there are; the first one sends to all others
     #[arg(long, value_delimiter = ',', default_value = "2,10")]
     connections: Vec<usize>,
@@ -67,24 +70,22 @@ pub(crate) struct Options {
 }
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
-    /// A function that scans a table of connections and posts to each.
+    /// A function that scans a table of connections and posts to each
     ServerlessOffline,
-    /// The local stack.
-    Ours,
-    /// A server that stores nothing.
+    /// The local stack
+    LocalStack,
+    /// A server that stores nothing
     SocketIo,
 }
-
-const PEERS: [Peer; 3] = [Peer::ServerlessOffline, Peer::Ours, Peer::SocketIo];
 
 impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ServerlessOffline => "serverless-offline",
-            Self::Ours => "local stack",
+            Self::LocalStack => "local stack",
             Self::SocketIo => "Socket.IO",
         }
     }
@@ -107,7 +108,9 @@ pub(crate) struct Measured {
 }
 
 pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(), Failure> {
-    install(&options.folder).await?;
+    if options.peers.iter().any(|peer| *peer != Peer::LocalStack) {
+        install(&options.folder).await?;
+    }
     println!("{}; {} s each", machine(), options.seconds);
     println!(
         "| | connections | messages a second | deliveries a second | CPU ms for each message | MiB | rate | lost | p50, p99 in ms |"
@@ -116,7 +119,7 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
     let mut measured = Vec::new();
     for _ in 0..options.rounds {
         for connections in &options.connections {
-            for peer in PEERS {
+            for peer in options.peers.iter().copied() {
                 progress(peer.name());
                 let one = measure(options, program, peer, *connections).await?;
                 progress("");
@@ -173,7 +176,7 @@ impl Running {
     async fn start(folder: &Path, program: Option<&Path>, peer: Peer, connections: usize) -> Result<Self, Failure> {
         let mut running = Self { processes: Vec::new(), server: None, sockets: Vec::new(), frame: Default::default() };
         match peer {
-            Peer::Ours => running.start_ours(program, connections).await?,
+            Peer::LocalStack => running.start_ours(program, connections).await?,
             Peer::SocketIo => {
                 let port = free_port()?;
                 running.node(folder, &["socket.js"], &[("WEBSOCKET_PORT", port)])?;

@@ -116,7 +116,7 @@ pub(crate) fn write_peers(path: &Path, measured: &[peers::Measured]) -> Result<(
     chart.configure_mesh().x_desc("connections").y_desc("messages a second").draw()?;
     let colours = [
         (peers::Peer::ServerlessOffline, RGBColor(200, 90, 0)),
-        (peers::Peer::Ours, RGBColor(0, 110, 180)),
+        (peers::Peer::LocalStack, RGBColor(0, 110, 180)),
         (peers::Peer::SocketIo, RGBColor(120, 120, 120)),
     ];
     for (peer, colour) in colours {

@@ -15,6 +15,7 @@ use crate::directory::{Data, Directory};
 use crate::messages::{Field, Kind, Times, acquaint};
 use crate::process::{machine, mib};
 use crate::server::{NO_LIMIT, Server, connect, open};
+use crate::steadiness::Steadiness;
 use crate::{Failure, plot, progress};
 
 /// How many times the median the 99th percentile may be.
@@ -37,7 +38,7 @@ const MORE_THREADS: u64 = 8;
 const VISITORS: usize = 10_000;
 
 /// Alternate between full load and a part of it, while connections come and go: the times of messages, the threads and
-/// the memory of each round.
+/// the memory of each round; and as "machine", how much slower a fixed computation was at times.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How many minutes each run takes
@@ -78,6 +79,8 @@ pub(crate) struct Round {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+    /// How much slower the machine itself was at times, see [`Steadiness`].
+    pub(crate) machine: f64,
     pub(crate) threads: u64,
     pub(crate) resident_mib: f64,
     /// The messages that were stored since the start of the run.
@@ -94,8 +97,8 @@ struct Report<'a> {
 pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(), Failure> {
     println!("{}; {} minutes each", machine(), options.minutes);
     println!(
-        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
-        "data", "minutes", "most/s", "rate/s", "p50 ms", "p99 ms", "max ms", "threads", "MiB", "stored"
+        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
+        "data", "minutes", "most/s", "rate/s", "p50 ms", "p99 ms", "max ms", "machine", "threads", "MiB", "stored"
     );
     let (mut rounds, mut faults) = (Vec::new(), Vec::new());
     for data in &options.data {
@@ -133,7 +136,9 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
         rates.sort_by(f64::total_cmp);
         // A share of the median, because one round may have had more of the machine than the next.
         let rate = options.share * rates[rates.len() / 2];
+        let steadiness = Steadiness::start();
         let times = field.at_rate(rate, time).await?;
+        let machine = steadiness.end()?;
         stored += sent + times.len() as u64;
         let times = Times::of(&times);
         progress("");
@@ -145,6 +150,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
             p50: times.at(0.5),
             p99: times.at(0.99),
             max: times.at(1.0),
+            machine,
             threads: server.threads()?,
             resident_mib: mib(server.resident_bytes()?),
             stored,
@@ -162,7 +168,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
 
 fn print(round: &Round) {
     println!(
-        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9}{:>9.1}{:>10}",
+        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9.2}{:>9}{:>9.1}{:>10}",
         format!("{:?}", round.data).to_lowercase(),
         round.minutes,
         round.most_per_second,
@@ -170,6 +176,7 @@ fn print(round: &Round) {
         round.p50,
         round.p99,
         round.max,
+        round.machine,
         round.threads,
         round.resident_mib,
         round.stored
