@@ -257,7 +257,8 @@ impl Found {
                 false => before.advanced(self.limit(kind), returned),
             };
             let left = || self.left.get(&kind).copied().unwrap_or(MessageId::first_at(self.end));
-            if self.has_more() { after.going_on_at(left()) } else { after }
+            // After a page that ended at the limit of bytes, the next has the whole limit for reading from `until`.
+            if self.has_more() && !self.exhausted { after.going_on_at(left()) } else { after }
         };
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();
