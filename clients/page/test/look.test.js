@@ -250,6 +250,32 @@ test("older messages load without a jump, and new ones do not move what is read"
   await close(alice);
 });
 
+test("a scroll holds, also if something is drawn before the browser tells of it", async () => {
+  const [alice] = await tabs(["alice"]);
+  const bob = await friend(alice, "bob");
+  for (let number = 0; number < 30; number++) await bob.send(`${number}: ${"word ".repeat(60)}`);
+  await open(alice, bob.user);
+  await alice.locator(".first-new").waitFor();
+  await alice.getByRole("button", { name: "Jump to" }).click();
+  await heard(alice, "29:");
+  await until(alice, () => document.querySelector(".unread") === null);
+  const scrolledAndDrawn = (by) =>
+    log(alice).evaluate(async (node, by) => {
+      const frame = () => new Promise(requestAnimationFrame);
+      const to = node.scrollTop + by;
+      node.scrollTop = to;
+      node.querySelector(".bubble").append(document.createComment("drawn"));
+      await frame();
+      await frame();
+      return node.scrollTop - to;
+    }, by);
+  // From the end, and from elsewhere.
+  assert.equal(await scrolledAndDrawn(-600), 0);
+  assert.equal(await scrolledAndDrawn(-200), 0);
+  assert.equal(await scrolledAndDrawn(100), 0);
+  await close(alice);
+});
+
 test("a chat of 10,000 messages stays fast", async () => {
   const total = 10_000;
   const [alice] = await tabs(["alice"]);

@@ -27,6 +27,8 @@ export class Scroller {
   readonly #end = new AbortController();
   #isAtEnd = true;
   #anchor: { element: Element; top: number } | undefined;
+  /** Where the log was scrolled to when it was last looked at. */
+  #scrollTop = 0;
 
   constructor(container: HTMLElement, content: HTMLElement, events: ScrollerEvents) {
     this.#container = container;
@@ -51,6 +53,7 @@ export class Scroller {
 
   toEnd(): void {
     this.#setAtEnd(true);
+    this.#scrollTop = this.#container.scrollTop;
     this.#settle();
   }
 
@@ -58,26 +61,32 @@ export class Scroller {
   show(element: Element, below: number): void {
     this.#setAtEnd(false);
     this.#anchor = { element, top: below };
+    this.#scrollTop = this.#container.scrollTop;
     this.#settle();
     this.#scrolled();
   }
 
-  /** Restores the place after a change. */
+  /** Restores the place after a change. The log may have been scrolled since, and its event is still to come. */
   #settle(): void {
-    const { scrollHeight } = this.#container;
+    const scrolled = this.#container.scrollTop - this.#scrollTop;
+    if (scrolled < 0 && !this.#isEndShown()) this.#setAtEnd(false);
     if (this.#isAtEnd) {
-      this.#container.scrollTop = scrollHeight;
+      this.#container.scrollTop = this.#container.scrollHeight;
     } else if (this.#anchor?.element.isConnected) {
-      const moved = this.#topOf(this.#anchor.element) - this.#anchor.top;
+      const moved = this.#topOf(this.#anchor.element) - (this.#anchor.top - scrolled);
       if (Math.abs(moved) >= 1) this.#container.scrollTop += moved;
     }
     this.#look();
   }
 
   #scrolled(): void {
-    const { scrollHeight, scrollTop, clientHeight } = this.#container;
-    this.#setAtEnd(scrollHeight - scrollTop - clientHeight < END_PX);
+    this.#setAtEnd(this.#isEndShown());
     this.#look();
+  }
+
+  #isEndShown(): boolean {
+    const { scrollHeight, scrollTop, clientHeight } = this.#container;
+    return scrollHeight - scrollTop - clientHeight < END_PX;
   }
 
   #setAtEnd(isAtEnd: boolean): void {
@@ -89,6 +98,7 @@ export class Scroller {
   /** Remembers what is on the screen, and tells it. */
   #look(): void {
     const { clientHeight, scrollTop } = this.#container;
+    this.#scrollTop = scrollTop;
     if (clientHeight === 0) return;
     const messages = [...this.#content.querySelectorAll<HTMLElement>("[data-id]")];
     const first = messages.find((message) => this.#topOf(message) + message.offsetHeight > 0);
