@@ -4,9 +4,7 @@
 //! threads and a second parse of the JSON, which together cost more than the operation. Other calls use the network.
 //! A call that the function's policies do not allow is refused.
 
-use std::cell::Cell;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -26,16 +24,9 @@ use crate::engine::Engine;
 use crate::gateway::Gateway;
 use crate::management;
 use crate::policies::{Policies, Refusal};
+use crate::turns;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How long functions may have a thread before the sockets have their turn.
-const TURN: Duration = Duration::from_micros(500);
-
-thread_local! {
-    /// When the turn of the functions of this thread began.
-    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-}
 
 /// An HTTP client that answers in place of the database, the gateway and the bus.
 #[derive(Clone)]
@@ -101,7 +92,7 @@ impl HttpConnector for Connector {
         }
         let engine = self.direct.engine.clone();
         HttpConnectorFuture::new(async move {
-            take_turns().await;
+            turns::let_sockets_pass().await;
             let (_, operation) = target(&request).unwrap_or_default();
             let answer = engine.perform(operation, request.body().bytes().unwrap_or_default());
             let (status, body) = engine.keep(operation, answer).await;
@@ -124,22 +115,6 @@ async fn push(gateway: &Gateway, id: &str, request: HttpRequest) -> Result<HttpR
         }
     }
     Ok(response)
-}
-
-/// Lets the sockets of this thread have their turn, if functions have had the thread for long. A call to a database in
-/// memory never waits, so a function would otherwise keep its thread to its end.
-async fn take_turns() {
-    let now = Instant::now();
-    let is_over = BEGAN.with(|began| {
-        let is_over = began.get().is_none_or(|began| now.duration_since(began) >= TURN);
-        if is_over {
-            began.set(Some(now));
-        }
-        is_over
-    });
-    if is_over {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Returns the service and the operation that a call names.

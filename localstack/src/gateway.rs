@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use functions::{App, Failure, Function};
 use shared::config::{Origins, TokenConfig};
 use shared::metrics::Metric;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +17,7 @@ use crate::policies::run_as;
 use crate::queue::store::Queue;
 use crate::routes::Routes;
 use crate::template::{Cors, SocketApi, Template};
+use crate::turns;
 
 /// The largest result of a function, as in Lambda.
 const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
@@ -24,9 +25,12 @@ const MAX_RESULT_BYTES: usize = 6 * 1024 * 1024;
 /// How long the gateway waits for a function.
 pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// How many functions run at the same time. Lambda has such a limit too. One connection may use a quarter of it. More would
-/// not be faster, since the database handles one call at a time. With too many, calls to the database would time out.
+/// How many functions run at the same time, including those that only wait. Lambda has such a limit too. One connection may
+/// use a quarter of it.
 const MAX_RUNNING: usize = 512;
+
+/// How many functions compute at the same time. See [`turns`].
+const MAX_COMPUTING: usize = 32;
 
 /// How many `$connect` and `$disconnect` calls run at the same time, so that messages are still handled meanwhile.
 const MAX_HANDSHAKES: usize = 64;
@@ -65,6 +69,7 @@ pub(crate) struct Gateway {
     /// Cancelled when the stack stops.
     pub(crate) stopping: CancellationToken,
     running: Arc<Semaphore>,
+    computing: Arc<Semaphore>,
     functions: HashMap<&'static str, &'static Function>,
     function_timeout: Duration,
     app: Arc<App>,
@@ -111,6 +116,7 @@ impl Gateway {
             request_timeout: settings.request_timeout,
             doorway: Semaphore::new(MAX_HANDSHAKES),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             function_timeout: template.function_timeout,
@@ -138,13 +144,19 @@ impl Gateway {
         };
         #[cfg(test)]
         let _ = self.invoked.send((name.to_owned(), event.clone()));
-        let turn = tokio::time::timeout(INTEGRATION_TIMEOUT, self.running.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(failure("IntegrationTimeout", "too many functions run")) };
+        let admission = async {
+            let place = self.running.clone().acquire_owned().await?;
+            Ok::<_, AcquireError>((place, self.computing.clone().acquire_owned().await?))
+        };
+        let admitted = tokio::time::timeout(INTEGRATION_TIMEOUT, admission).await;
+        let Ok(Ok((place, turn))) = admitted else {
+            return Err(failure("IntegrationTimeout", "too many functions run"));
+        };
         let (app, patience) = (self.app.clone(), self.function_timeout);
         let run = self.tasks.spawn(async move {
-            let _turn = turn;
+            let _place = place;
             let started = Instant::now();
-            let running = run_as(function.name, function.invoke(&app, &event));
+            let running = turns::run(turn, run_as(function.name, function.invoke(&app, &event)));
             let result = tokio::time::timeout(patience, running).await;
             let result = result.unwrap_or_else(|_| Err(failure("Sandbox.Timedout", "the function timed out")));
             let result = result.and_then(|json| match json.len() <= MAX_RESULT_BYTES {

@@ -1,0 +1,88 @@
+//! Turns: which functions compute, of those that run.
+//!
+//! A function spends most of its time waiting: for a tick, or for the disk. Only a few compute at the same time, and the
+//! others wait in the order in which they came. If all were under way at once, each would take longer, and their data
+//! would not fit into the processor's caches: then a stack that is behind for a moment could not catch up.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+/// How long functions may have a thread before the sockets have it.
+const SLICE: Duration = Duration::from_micros(500);
+
+thread_local! {
+    /// When the functions of this thread got it.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+
+    /// Whether the function that is polled only lets the sockets pass.
+    static PASSES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the code of a function. Its turn ends when it first waits, and it goes on without one.
+pub(crate) async fn run<F: Future>(turn: OwnedSemaphorePermit, code: F) -> F::Output {
+    let (mut turn, mut code) = (Some(turn), pin!(code));
+    poll_fn(|context| {
+        PASSES.set(false);
+        let polled = code.as_mut().poll(context);
+        if polled.is_pending() && !PASSES.get() {
+            turn = None;
+        }
+        polled
+    })
+    .await
+}
+
+/// Lets the sockets of this thread pass, if functions have had the thread for long. A call to a database in memory never
+/// waits, so a function would otherwise keep its thread to its end.
+pub(crate) async fn let_sockets_pass() {
+    let now = Instant::now();
+    if BEGAN.get().is_some_and(|began| now.duration_since(began) < SLICE) {
+        return;
+    }
+    BEGAN.set(Some(now));
+    PASSES.set(true);
+    tokio::task::yield_now().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::{join, pending};
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_function_that_waits_gives_its_turn_to_the_next() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = turns.clone().acquire_owned().await.unwrap();
+        let (wake, woken) = oneshot::channel();
+        let first = run(turn, woken);
+        let second = async {
+            let turn = turns.clone().acquire_owned().await.unwrap();
+            run(turn, async { wake.send(7) }).await.unwrap();
+        };
+        assert_eq!(join(first, second).await.0, Ok(7));
+        assert_eq!(turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_function_that_lets_sockets_pass_keeps_its_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = turns.clone().acquire_owned().await.unwrap();
+        BEGAN.set(None);
+        let mut code = pin!(run(turn, async {
+            let_sockets_pass().await;
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut code).is_pending());
+        assert_eq!(turns.available_permits(), 0);
+        assert!(futures::poll!(&mut code).is_pending());
+        assert_eq!(turns.available_permits(), 1);
+    }
+}
