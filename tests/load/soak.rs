@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures::StreamExt;
 use serde::Serialize;
+use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::directory::{Data, Directory};
 use crate::messages::{Field, Kind, Times, acquaint};
@@ -59,6 +61,10 @@ pub(crate) struct Options {
     /// The rate of the second half, as a share of the highest rate
     #[arg(long, default_value_t = 0.7)]
     share: f64,
+    /// For how many milliseconds of each second the server is stopped, to see how it catches up. The times are not judged
+    /// then
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1000))]
+    stop: u64,
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -103,7 +109,7 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
     let (mut rounds, mut faults) = (Vec::new(), Vec::new());
     for data in &options.data {
         let of_run = soak(options, program, *data).await?;
-        faults.extend(faults_of(&of_run));
+        faults.extend(faults_of(&of_run, options.stop == 0));
         rounds.extend(of_run);
     }
     if let Some(path) = &options.json {
@@ -124,6 +130,10 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
     let field = Field::new(sockets, parties, Kind::Private);
     let visits = Arc::new(Visits::default());
     let visiting = tokio::spawn(visit(server.clone(), options.visitors, visits.clone()));
+    let mut stopping = JoinSet::new();
+    if options.stop > 0 {
+        stopping.spawn(stop_again_and_again(server.id()?, Duration::from_millis(options.stop)));
+    }
 
     let (began, time) = (Instant::now(), Duration::from_secs(options.seconds));
     let (mut rounds, mut rates, mut stored) = (Vec::new(), Vec::new(), 0);
@@ -184,12 +194,12 @@ fn print(round: &Round) {
 }
 
 /// Returns what is wrong with the rounds of a run.
-fn faults_of(rounds: &[Round]) -> Vec<String> {
+fn faults_of(rounds: &[Round], are_times_judged: bool) -> Vec<String> {
     let Some(first) = rounds.first() else { return vec!["no round ended in time".to_owned()] };
     let mut faults = Vec::new();
     for (number, round) in rounds.iter().enumerate() {
         let name = format!("{:?}, round {}", round.data, number + 1).to_lowercase();
-        if round.p99 > MOST_SPREAD * round.p50.max(SHORTEST_MS) {
+        if are_times_judged && round.p99 > MOST_SPREAD * round.p50.max(SHORTEST_MS) {
             faults.push(format!("{name}: p99 is {:.1} ms, p50 {:.1} ms", round.p99, round.p50));
         }
         if round.threads > first.threads + MORE_THREADS {
@@ -205,6 +215,21 @@ fn faults_of(rounds: &[Round]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Stops a process for `pause` in each second.
+async fn stop_again_and_again(process: u32, pause: Duration) {
+    let process = process.to_string();
+    let is_told = async |signal: &str| {
+        Command::new("kill").args([signal, &process]).status().await.is_ok_and(|status| status.success())
+    };
+    while is_told("-STOP").await {
+        tokio::time::sleep(pause).await;
+        if !is_told("-CONT").await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1) - pause).await;
+    }
 }
 
 /// Those who come and go.
