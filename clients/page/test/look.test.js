@@ -276,6 +276,34 @@ test("a scroll holds, also if something is drawn before the browser tells of it"
   await close(alice);
 });
 
+test("what is read near the end stays where it is when something above it becomes shorter", async () => {
+  const [alice] = await tabs(["alice"]);
+  const bob = await friend(alice, "bob");
+  for (let number = 0; number < 30; number++) await bob.send(`${number}: ${"word ".repeat(60)}`);
+  await open(alice, bob.user);
+  await alice.locator(".first-new").waitFor();
+  await alice.getByRole("button", { name: "Jump to" }).click();
+  await heard(alice, "29:");
+  await until(alice, () => document.querySelector(".unread") === null);
+  const moved = await log(alice).evaluate(async (node) => {
+    const frame = () => new Promise(requestAnimationFrame);
+    node.scrollTop -= 100;
+    await frame();
+    await frame();
+    const { top } = node.getBoundingClientRect();
+    const all = [...node.querySelectorAll("[data-id]")];
+    const first = all.findIndex((message) => message.getBoundingClientRect().top > top);
+    const before = all[first].getBoundingClientRect().top;
+    // More than what is left below, so the browser scrolls too.
+    for (const message of all.slice(first - 5, first - 1)) message.style.display = "none";
+    await frame();
+    await frame();
+    return all[first].getBoundingClientRect().top - before;
+  });
+  assert(Math.abs(moved) <= 2, `moved by ${moved}`);
+  await close(alice);
+});
+
 test("a chat of 10,000 messages stays fast", async () => {
   const total = 10_000;
   const [alice] = await tabs(["alice"]);

@@ -66,10 +66,10 @@ export class Scroller {
     this.#scrolled();
   }
 
-  /** Restores the place after a change. The log may have been scrolled since, and its event is still to come. */
+  /** Restores the place after a change. */
   #settle(): void {
-    const scrolled = this.#container.scrollTop - this.#scrollTop;
-    if (scrolled < 0 && !this.#isEndShown()) this.#setAtEnd(false);
+    const scrolled = this.#scrolledSince();
+    if (scrolled < 0) this.#setAtEnd(false);
     if (this.#isAtEnd) {
       this.#container.scrollTop = this.#container.scrollHeight;
     } else if (this.#anchor?.element.isConnected) {
@@ -77,6 +77,15 @@ export class Scroller {
       if (Math.abs(moved) >= 1) this.#container.scrollTop += moved;
     }
     this.#look();
+  }
+
+  /**
+   * Returns how far the user has scrolled since the last look, if the event is still to come. If the log has become
+   * shorter, its end may be shown because the browser scrolled back. That does not count.
+   */
+  #scrolledSince(): number {
+    const scrolled = this.#container.scrollTop - this.#scrollTop;
+    return scrolled < 0 && this.#isEndShown() ? 0 : scrolled;
   }
 
   #scrolled(): void {
