@@ -29,8 +29,8 @@ pub(crate) const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 /// use a quarter of it.
 const MAX_RUNNING: usize = 512;
 
-/// How many functions compute at the same time. See [`turns`].
-const MAX_COMPUTING: usize = 32;
+/// How many functions are on the way to their first wait at the same time. See [`turns`].
+const MAX_TURNS: usize = 32;
 
 /// How many `$connect` and `$disconnect` calls run at the same time, so that messages are still handled meanwhile.
 const MAX_HANDSHAKES: usize = 64;
@@ -69,7 +69,7 @@ pub(crate) struct Gateway {
     /// Cancelled when the stack stops.
     pub(crate) stopping: CancellationToken,
     running: Arc<Semaphore>,
-    computing: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     functions: HashMap<&'static str, &'static Function>,
     function_timeout: Duration,
     app: Arc<App>,
@@ -116,7 +116,7 @@ impl Gateway {
             request_timeout: settings.request_timeout,
             doorway: Semaphore::new(MAX_HANDSHAKES),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
-            computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
+            turns: Arc::new(Semaphore::new(MAX_TURNS)),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             function_timeout: template.function_timeout,
@@ -146,7 +146,7 @@ impl Gateway {
         let _ = self.invoked.send((name.to_owned(), event.clone()));
         let admission = async {
             let place = self.running.clone().acquire_owned().await?;
-            Ok::<_, AcquireError>((place, self.computing.clone().acquire_owned().await?))
+            Ok::<_, AcquireError>((place, self.turns.clone().acquire_owned().await?))
         };
         let admitted = tokio::time::timeout(INTEGRATION_TIMEOUT, admission).await;
         let Ok(Ok((place, turn))) = admitted else {

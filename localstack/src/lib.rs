@@ -4,8 +4,8 @@
 //! [`Stack`] starts and stops all of it. The modules:
 //!
 //! - `template` reads routes, authorizer, queues, policies and table from `template.yaml`.
-//! - `gateway` holds the state that the listeners share, and runs functions, `turns` says when. `listener` accepts
-//!   connections.
+//! - `gateway` holds the state that the listeners share, and runs functions. `turns` says when they begin.
+//!   `listener` accepts connections.
 //! - `socket` is the WebSocket API, `rest` the HTTP APIs, `management` the `@connections` API.
 //! - `invoke` is Lambda's Invoke API, `queue` is SQS, `bus` is EventBridge. `services` chooses between the last two.
 //! - `event` builds the events for the functions. `policies` checks the calls that functions make.

@@ -1,8 +1,8 @@
-//! Turns: which functions compute, of those that run.
+//! Turns: which functions may begin, of those that run.
 //!
-//! A function spends most of its time waiting: for a tick, or for the disk. Only a few compute at the same time, and the
-//! others wait in the order in which they came. If all were under way at once, each would take longer, and their data
-//! would not fit into the processor's caches: then a stack that is behind for a moment could not catch up.
+//! A function spends most of its time waiting: for a tick, or for the disk. Only a few at a time are on the way to their
+//! first wait, and the others begin in the order in which they came. If all began at once, each would take longer, and a
+//! stack in memory that is behind would catch up later: see `docs/benchmarks.md`.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

@@ -170,6 +170,9 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
     }
     visits.stop.store(true, Relaxed);
     visiting.await?;
+    if stopping.try_join_next().is_some() {
+        return Err("the server could not be stopped and continued: is there a program named kill?".into());
+    }
     match visits.failed.load(Relaxed) {
         0 => Ok(rounds),
         failed => Err(format!("{failed} of {} connections could not be opened", visits.opened.load(Relaxed)).into()),
@@ -217,7 +220,7 @@ fn faults_of(rounds: &[Round], are_times_judged: bool) -> Vec<String> {
     faults
 }
 
-/// Stops a process for `pause` in each second.
+/// Stops a process for `pause` in each second. Ends only if that fails.
 async fn stop_again_and_again(process: u32, pause: Duration) {
     let process = process.to_string();
     let is_told = async |signal: &str| {
