@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::log::Log;
 use crate::operations;
 use crate::template::{IndexDefinition, TableDefinition};
+use crate::turns;
 
 /// The pause between two passes over the table that delete expired items.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ impl Engine {
         let Some(log) = self.log.as_ref().filter(|_| answer.0 == 200 && !READS.contains(&operation)) else {
             return answer;
         };
-        match log.flush().await {
+        match turns::kept(log.flush()).await {
             Ok(()) => answer,
             Err(error) => {
                 let error = DynoxideError::InternalServerError(error.to_string());

@@ -1,8 +1,8 @@
 //! Turns: which functions may begin, of those that run.
 //!
-//! A function spends most of its time waiting: for a tick, or for the disk. Only a few at a time are on the way to their
-//! first wait, and the others begin in the order in which they came. If all began at once, each would take longer, and a
-//! stack in memory that is behind would catch up later: see `docs/benchmarks.md`.
+//! A function spends most of its time waiting for a tick. Only a few at a time are on the way to their first wait, and
+//! the others begin in the order in which they came. If all began at once, each would take longer, and a stack that is
+//! behind would catch up later: see `docs/benchmarks.md`. A wait for the disk is a part of that way.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -18,19 +18,30 @@ thread_local! {
     /// When the functions of this thread got it.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 
-    /// Whether the function that is polled only lets the sockets pass.
-    static PASSES: Cell<bool> = const { Cell::new(false) };
+    /// Whether the function that is polled keeps its turn, although it waits.
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the code of a function. Its turn ends when it first waits, and it goes on without one.
+/// Runs the code of a function. Its turn ends when it first waits, except in [`kept`], and it goes on without one.
 pub(crate) async fn run<F: Future>(turn: OwnedSemaphorePermit, code: F) -> F::Output {
     let (mut turn, mut code) = (Some(turn), pin!(code));
     poll_fn(|context| {
-        PASSES.set(false);
+        KEEPS.set(false);
         let polled = code.as_mut().poll(context);
-        if polled.is_pending() && !PASSES.get() {
+        if polled.is_pending() && !KEEPS.get() {
             turn = None;
         }
+        polled
+    })
+    .await
+}
+
+/// Waits for something that is soon there, and keeps the turn.
+pub(crate) async fn kept<F: Future>(wait: F) -> F::Output {
+    let mut wait = pin!(wait);
+    poll_fn(|context| {
+        let polled = wait.as_mut().poll(context);
+        KEEPS.set(KEEPS.get() || polled.is_pending());
         polled
     })
     .await
@@ -44,7 +55,7 @@ pub(crate) async fn let_sockets_pass() {
         return;
     }
     BEGAN.set(Some(now));
-    PASSES.set(true);
+    KEEPS.set(true);
     tokio::task::yield_now().await;
 }
 
@@ -68,6 +79,22 @@ mod tests {
             run(turn, async { wake.send(7) }).await.unwrap();
         };
         assert_eq!(join(first, second).await.0, Ok(7));
+        assert_eq!(turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_function_that_waits_for_the_disk_keeps_its_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = turns.clone().acquire_owned().await.unwrap();
+        let (wake, woken) = oneshot::channel();
+        let mut code = pin!(run(turn, async {
+            kept(woken).await.unwrap();
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut code).is_pending());
+        assert_eq!(turns.available_permits(), 0);
+        wake.send(()).unwrap();
+        assert!(futures::poll!(&mut code).is_pending());
         assert_eq!(turns.available_permits(), 1);
     }
 
