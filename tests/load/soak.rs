@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::directory::{Data, Directory};
 use crate::messages::{Field, Kind, Times, acquaint};
-use crate::process::{machine, mib};
+use crate::process::{machine, mib, stolen_time};
 use crate::server::{NO_LIMIT, Server, connect, open};
 use crate::steadiness::Steadiness;
 use crate::{Failure, plot, progress};
@@ -40,7 +40,8 @@ const MORE_THREADS: u64 = 8;
 const VISITORS: usize = 10_000;
 
 /// Alternate between full load and a part of it, while connections come and go: the times of messages, the threads and
-/// the memory of each round; and as "machine", how much slower a fixed computation was at times.
+/// the memory of each round; as "machine", how much slower a fixed computation was at times; and as "stolen", the
+/// milliseconds that the host of a virtual machine gave to others.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How many minutes each run takes
@@ -87,6 +88,8 @@ pub(crate) struct Round {
     pub(crate) max: f64,
     /// How much slower the machine itself was at times, see [`Steadiness`].
     pub(crate) machine: f64,
+    /// The milliseconds that the host of a virtual machine gave to others, see [`stolen_time`].
+    pub(crate) stolen: u128,
     pub(crate) threads: u64,
     pub(crate) resident_mib: f64,
     /// The messages that were stored since the start of the run.
@@ -103,8 +106,19 @@ struct Report<'a> {
 pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(), Failure> {
     println!("{}; {} minutes each", machine(), options.minutes);
     println!(
-        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
-        "data", "minutes", "most/s", "rate/s", "p50 ms", "p99 ms", "max ms", "machine", "threads", "MiB", "stored"
+        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
+        "data",
+        "minutes",
+        "most/s",
+        "rate/s",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "machine",
+        "stolen",
+        "threads",
+        "MiB",
+        "stored"
     );
     let (mut rounds, mut faults) = (Vec::new(), Vec::new());
     for data in &options.data {
@@ -146,9 +160,9 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
         rates.sort_by(f64::total_cmp);
         // A share of the median, because one round may have had more of the machine than the next.
         let rate = options.share * rates[rates.len() / 2];
-        let steadiness = Steadiness::start();
+        let (steadiness, stolen) = (Steadiness::start(), stolen_time()?);
         let times = field.at_rate(rate, time).await?;
-        let machine = steadiness.end()?;
+        let (machine, stolen) = (steadiness.end()?, stolen_time()?.saturating_sub(stolen).as_millis());
         stored += sent + times.len() as u64;
         let times = Times::of(&times);
         progress("");
@@ -161,6 +175,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
             p99: times.at(0.99),
             max: times.at(1.0),
             machine,
+            stolen,
             threads: server.threads()?,
             resident_mib: mib(server.resident_bytes()?),
             stored,
@@ -181,7 +196,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
 
 fn print(round: &Round) {
     println!(
-        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9.2}{:>9}{:>9.1}{:>10}",
+        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9.2}{:>9}{:>9}{:>9.1}{:>10}",
         format!("{:?}", round.data).to_lowercase(),
         round.minutes,
         round.most_per_second,
@@ -190,6 +205,7 @@ fn print(round: &Round) {
         round.p99,
         round.max,
         round.machine,
+        round.stolen,
         round.threads,
         round.resident_mib,
         round.stored
