@@ -323,6 +323,23 @@ async fn a_state_survives_a_hundred_handshakes_at_once() {
 }
 
 // ------------------------------------------------------------------------------------------------------ logs of others
+fn contents(messages: &[Value]) -> Vec<&Value> {
+    messages.iter().map(|message| &message["content"]).collect()
+}
+
+/// Puts long messages of mallory into the log of a group. The last one is of some seconds later.
+fn fill(scene: &Scene, group: &str, mebibytes: usize) {
+    let content = json!("x".repeat(32 * 1024)).to_string();
+    let now = scene.inside.world().now_ms();
+    for n in 0..u64::try_from(mebibytes * 32).expect("a small number") {
+        let id = shared::id::MessageId::first_at(now + n).to_string();
+        scene.inside.world().put(&json!({
+            "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
+            "sender": { "S": "mallory" }, "content": { "S": content }, "timestamp": { "N": now.to_string() },
+        }));
+    }
+}
+
 /// A group of alice, carol and mallory. Alice blocks mallory, who fills its log while alice is away.
 async fn group_filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
     let group = scene.inside.create_group("alice").await;
@@ -336,15 +353,7 @@ async fn group_filled_by_mallory(scene: &Scene, mebibytes: usize) -> String {
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     say("before").await;
-    let content = json!("x".repeat(32 * 1024)).to_string();
-    let now = scene.inside.world().now_ms();
-    for n in 0..u64::try_from(mebibytes * 32).expect("a small number") {
-        let id = shared::id::MessageId::first_at(now + n).to_string();
-        scene.inside.world().put(&json!({
-            "pk": { "S": format!("GROUP#{group}") }, "sk": { "S": format!("LOG#{id}") }, "id": { "S": id },
-            "sender": { "S": "mallory" }, "content": { "S": content }, "timestamp": { "N": now.to_string() },
-        }));
-    }
+    fill(scene, &group, mebibytes);
     tokio::time::sleep(Duration::from_secs(60)).await;
     say("after").await;
     scene.inside.tie("alice", "friendId", "carol").await;
@@ -371,8 +380,7 @@ async fn a_log_filled_by_a_blocked_user_does_not_stop_pulls() {
     assert!((2..=5).contains(&calls), "{calls} calls for 40 MiB");
 
     let (first, next) = scene.pull("alice", "").await;
-    let contents: Vec<&Value> = first.iter().map(|message| &message["content"]).collect();
-    assert_eq!(contents, ["before", "in private"], "the messages that the first queries found are returned");
+    assert_eq!(contents(&first), ["before", "in private"], "the messages that the first queries found are returned");
     assert!(next.is_some());
     let (mut rest, mut calls) = (Vec::new(), 1);
     loop {
@@ -385,6 +393,28 @@ async fn a_log_filled_by_a_blocked_user_does_not_stop_pulls() {
     }
     assert_eq!(rest, ["after"]);
     assert!(calls <= 5, "{calls} calls: each call keeps its progress");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_ends_at_its_limit_leaves_the_whole_limit_to_the_next() {
+    let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
+    let group = group_filled_by_mallory(&scene, 10).await;
+    let carol = scene.inside.connect("carol").await;
+    let say = async |content: &str| {
+        let frame = json!({ "type": "multicast", "groupId": group, "content": content });
+        scene.acknowledged_after("carol", &carol, frame).await;
+    };
+    say("a moment ago").await;
+    fill(&scene, &group, 15);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    say("just now").await;
+
+    // The first page ends at 16 MiB that alice may not see. The second reads 15, which are young, and reads them once.
+    let (first, next) = scene.pull("alice", "").await;
+    assert_eq!(contents(&first), ["before", "after", "in private", "a moment ago"]);
+    assert!(next.is_some());
+    let (second, next) = scene.pull("alice", "").await;
+    assert_eq!((contents(&second), next), (vec![&json!("just now")], None));
 }
 
 #[tokio::test(start_paused = true)]
