@@ -11,26 +11,43 @@ const scrollTo = (page, top) => log(page).evaluate((node, to) => (node.scrollTop
 const topOf = (page, id) => page.locator(`[data-id="${id}"]`).evaluate((node) => node.getBoundingClientRect().top);
 
 /**
- * How long the page computes for a frame while it does something, on average, in milliseconds of processor time: other
- * programs may run meanwhile. The work is given a function that waits for the next frame.
+ * The longest time that the page computes for a step of something, and for what is then drawn, in milliseconds of
+ * processor time: other programs may run meanwhile. A step is given its number, and returns whether there are more.
  */
-const computing = async (page, work) => {
+const longestStep = async (page, step) => {
   const session = await page.context().newCDPSession(page);
   await session.send("Performance.enable", { timeDomain: "threadTicks" });
-  const seconds = async () => {
+  const now = async () => {
     const { metrics } = await session.send("Performance.getMetrics");
-    return metrics.find(({ name }) => name === "TaskDuration").value;
+    return 1_000 * metrics.find(({ name }) => name === "TaskDuration").value;
   };
-  const before = await seconds();
-  const frames = await page.evaluate(`(async () => {
-    let frames = 0;
-    const frame = () => new Promise((next) => requestAnimationFrame(() => next((frames += 1))));
-    await (${work})(frame);
-    return frames;
-  })()`);
-  const after = await seconds();
+  const times = [await now()];
+  for (let hasMore = true; hasMore; times.push(await now())) {
+    hasMore = await page.evaluate(`new Promise((drawn) => {
+      const hasMore = (${step})(${times.length});
+      requestAnimationFrame(() => drawn(hasMore));
+    })`);
+  }
   await session.detach();
-  return (1_000 * (after - before)) / frames;
+  return Math.max(...times.slice(1).map((time, index) => time - times[index]));
+};
+
+/** Opens a chat where the new messages begin, and reads on to the last one, which begins so. */
+const readToEnd = async (page, user, last) => {
+  await open(page, user);
+  await page.locator(".first-new").waitFor();
+  await page.getByRole("button", { name: "Jump to" }).click();
+  await heard(page, last);
+  await until(page, () => document.querySelector(".unread") === null);
+};
+
+/** Returns a page that shows the end of a chat of some screens, all read. */
+const atEndOfChat = async () => {
+  const [alice] = await tabs(["alice"]);
+  const bob = await friend(alice, "bob");
+  for (let number = 0; number < 30; number++) await bob.send(`${number}: ${"word ".repeat(60)}`);
+  await readToEnd(alice, bob.user, "29:");
+  return alice;
 };
 
 for (const [colorScheme, locale, reply] of [["light", "en-GB", "Reply"], ["dark", "zh-CN", "回复"]]) {
@@ -216,12 +233,7 @@ test("older messages load without a jump, and new ones do not move what is read"
   const [alice] = await tabs(["alice"]);
   const bob = await friend(alice, "bob");
   for (let number = 0; number < 140; number++) await bob.send(`${number}: ${"word ".repeat(number % 60)}`);
-  await open(alice, bob.user);
-  // The chat opens where the new messages begin.
-  await alice.locator(".first-new").waitFor();
-  await alice.getByRole("button", { name: "Jump to" }).click();
-  await heard(alice, "139:");
-  await until(alice, () => document.querySelector(".unread") === null);
+  await readToEnd(alice, bob.user, "139:");
   // From now on the page knows the end of the chat only.
   await alice.reload();
   await heard(alice, "139:");
@@ -255,14 +267,7 @@ test("older messages load without a jump, and new ones do not move what is read"
 });
 
 test("a scroll holds, also if something is drawn before the browser tells of it", async () => {
-  const [alice] = await tabs(["alice"]);
-  const bob = await friend(alice, "bob");
-  for (let number = 0; number < 30; number++) await bob.send(`${number}: ${"word ".repeat(60)}`);
-  await open(alice, bob.user);
-  await alice.locator(".first-new").waitFor();
-  await alice.getByRole("button", { name: "Jump to" }).click();
-  await heard(alice, "29:");
-  await until(alice, () => document.querySelector(".unread") === null);
+  const alice = await atEndOfChat();
   const scrolledAndDrawn = (by) =>
     log(alice).evaluate(async (node, by) => {
       const frame = () => new Promise(requestAnimationFrame);
@@ -281,14 +286,7 @@ test("a scroll holds, also if something is drawn before the browser tells of it"
 });
 
 test("what is read near the end stays where it is when something above it becomes shorter", async () => {
-  const [alice] = await tabs(["alice"]);
-  const bob = await friend(alice, "bob");
-  for (let number = 0; number < 30; number++) await bob.send(`${number}: ${"word ".repeat(60)}`);
-  await open(alice, bob.user);
-  await alice.locator(".first-new").waitFor();
-  await alice.getByRole("button", { name: "Jump to" }).click();
-  await heard(alice, "29:");
-  await until(alice, () => document.querySelector(".unread") === null);
+  const alice = await atEndOfChat();
   const moved = await log(alice).evaluate(async (node) => {
     const frame = () => new Promise(requestAnimationFrame);
     node.scrollTop -= 100;
@@ -329,39 +327,30 @@ test("a chat of 10,000 messages stays fast", async () => {
   await bob.send("a message, for the list");
   await open(alice, bob.user);
   await heard(alice, "9999 ");
-  const loading = await computing(
-    alice,
-    `async (frame) => {
-      const log = document.querySelector("#log");
-      while (document.querySelector("#log .older") !== null) { log.scrollTop = 0; await frame(); }
-    }`,
-  );
+  const loading = await longestStep(alice, () => {
+    document.querySelector("#log").scrollTop = 0;
+    return document.querySelector("#log .older") !== null;
+  });
   await heard(alice, "0 ");
-  const scrolling = await computing(
-    alice,
-    `async (frame) => {
-      const log = document.querySelector("#log");
-      for (let step = 1; step <= 100; step++) { log.scrollTop = (log.scrollHeight * step) / 100; await frame(); }
-    }`,
-  );
+  const scrolling = await longestStep(alice, (step) => {
+    const log = document.querySelector("#log");
+    log.scrollTop = (log.scrollHeight * step) / 100;
+    return step < 100;
+  });
   await alice.getByRole("button", { name: "Jump to" }).waitFor({ state: "detached" });
   const drawn = await alice.evaluate(() => document.querySelectorAll("*").length);
-  const typing = await computing(
-    alice,
-    `async (frame) => {
-      const field = document.querySelector("#send textarea");
-      for (let key = 0; key < 30; key++) {
-        field.value += "x";
-        field.dispatchEvent(new Event("input", { bubbles: true }));
-        await frame();
-      }
-    }`,
-  );
+  const typing = await longestStep(alice, (key) => {
+    const field = document.querySelector("#send textarea");
+    field.value += "x";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    return key < 30;
+  });
   const figures = { loading, scrolling, typing, drawn };
-  console.log("10,000 messages: milliseconds of processor time for a frame, and the number of elements", figures);
+  console.log("10,000 messages: the longest steps in ms of processor time, and the number of elements", figures);
   await picture(alice, "10000");
   assert(drawn < 6_000, `${drawn} elements`);
-  assert(loading < 100 && scrolling < 100 && typing < 25, JSON.stringify(figures));
+  // Alone and beside six busy loops: 70 to 130, 73 to 89, 6. If all is drawn: 702, 226, 105.
+  assert(loading < 500 && scrolling < 1_000 && typing < 50, JSON.stringify(figures));
   await close(alice);
 });
 
