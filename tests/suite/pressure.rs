@@ -327,7 +327,7 @@ fn contents(messages: &[Value]) -> Vec<&Value> {
     messages.iter().map(|message| &message["content"]).collect()
 }
 
-/// Puts long messages of mallory into the log of a group. The last one is of some seconds later.
+/// Puts long messages of mallory into the log of a group, one for each millisecond from now on.
 fn fill(scene: &Scene, group: &str, mebibytes: usize) {
     let content = json!("x".repeat(32 * 1024)).to_string();
     let now = scene.inside.world().now_ms();
