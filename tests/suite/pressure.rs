@@ -409,12 +409,45 @@ async fn a_page_that_ends_at_its_limit_leaves_the_whole_limit_to_the_next() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     say("just now").await;
 
-    // The first page ends at 16 MiB that alice may not see. The second reads 15, which are young, and reads them once.
+    // The first page ends at 16 MiB that alice may not see. The second goes on, but the limit does not suffice to read
+    // what is young again. The third has the whole limit for that.
     let (first, next) = scene.pull("alice", "").await;
     assert_eq!(contents(&first), ["before", "after", "in private", "a moment ago"]);
     assert!(next.is_some());
     let (second, next) = scene.pull("alice", "").await;
-    assert_eq!((contents(&second), next), (vec![&json!("just now")], None));
+    assert_eq!(contents(&second), ["just now"]);
+    assert!(next.is_some());
+    let (third, next) = scene.pull("alice", "").await;
+    assert_eq!((contents(&third), next), (Vec::<&Value>::new(), None));
+}
+
+/// More young messages that alice may not see than one pull reads.
+#[tokio::test(start_paused = true)]
+async fn a_log_filled_just_now_by_a_blocked_user_does_not_hide_what_others_write() {
+    let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "1000")]) else { return };
+    let group = group_filled_by_mallory(&scene, 0).await;
+    fill(&scene, &group, 40);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let carol = scene.inside.connect("carol").await;
+    let mut shown = Vec::new();
+    for round in 0..3 {
+        let frame = json!({ "type": "multicast", "groupId": group, "content": round });
+        scene.acknowledged_after("carol", &carol, frame).await;
+        for _ in 0..4 {
+            let (messages, next) = scene.pull("alice", "").await;
+            shown.extend(messages.into_iter().map(|message| message["content"].clone()));
+            assert!(next.is_some(), "all that is young cannot be read again in one call");
+        }
+        assert_eq!(shown.pop(), Some(json!(round)));
+    }
+    assert_eq!(shown, ["before", "after", "in private"]);
+
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut calls = 0;
+    while scene.pull("alice", "").await.1.is_some() {
+        calls += 1;
+        assert!(calls <= 3, "old messages are passed for good");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,8 +42,8 @@ pub(crate) struct Found {
     pub(crate) messages: Vec<Message>,
     /// The message after which the next page begins, if there is more. Everything up to it has been read.
     pub(crate) next: Option<MessageId>,
-    /// Whether the limit of bytes ended the reading before the page was full.
-    exhausted: bool,
+    /// Whether the next page goes on where this one ended. Otherwise it reads everything that is not dropped.
+    goes_on: bool,
     /// When the reading began.
     end: Ms,
     /// The messages of the page that were missed by name.
@@ -76,12 +76,17 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
     };
     let mut reader = Reader { app, user, request, state: &state, view: &view, taken, resumed, end, floor, budget };
     let (mut cursors, mut void) = cursors(&reader);
-    let mut page = merge(&reader, &mut cursors, drops).await?;
+    let (mut page, mut goes_on) = (merge(&reader, &mut cursors, drops).await?, true);
     if page.next.is_none() && !reader.resumed.is_empty() {
-        // This is the last page.
-        reader.resumed.clear();
-        (cursors, void) = self::cursors(&reader);
-        page = merge(&reader, &mut cursors, drops).await?;
+        // The last page reads again what lies before it. If the limit of bytes does not suffice, the next page does.
+        let resumed = std::mem::take(&mut reader.resumed);
+        let (mut again, void_again) = self::cursors(&reader);
+        let whole = merge(&reader, &mut again, drops).await?;
+        if whole.exhausted {
+            (page.next, goes_on, reader.resumed) = (whole.next, false, resumed);
+        } else {
+            (page, cursors, void) = (whole, again, void_again);
+        }
     }
     clear_away(&reader, &cursors).await?;
     let mut beside: BTreeMap<MessageKind, BTreeSet<MessageId>> = BTreeMap::new();
@@ -91,8 +96,8 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
         }
     }
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
-    let (resumed, Merged { messages, next, exhausted, named, left }) = (reader.resumed, page);
-    Ok(Found { messages, next, exhausted, end, named, resumed, void, left, beside, state })
+    let (resumed, Merged { messages, next, named, left, .. }) = (reader.resumed, page);
+    Ok(Found { messages, next, goes_on, end, named, resumed, void, left, beside, state })
 }
 
 /// Returns a cursor for each log, one for the names, and the names of messages that no longer belong to the user.
@@ -160,6 +165,7 @@ async fn clear_away(reader: &Reader<'_>, cursors: &[Cursor]) -> Result<()> {
 struct Merged {
     messages: Vec<Message>,
     next: Option<MessageId>,
+    /// Whether the limit of bytes ended the reading before the page was full.
     exhausted: bool,
     named: Vec<MissedRef>,
     left: BTreeMap<MessageKind, MessageId>,
@@ -257,12 +263,11 @@ impl Found {
                 false => before.advanced(self.limit(kind), returned),
             };
             let left = || self.left.get(&kind).copied().unwrap_or(MessageId::first_at(self.end));
-            // After a page that ended at the limit of bytes, the next has the whole limit for reading from `until`.
-            if self.has_more() && !self.exhausted { after.going_on_at(left()) } else { after }
+            if self.has_more() && self.goes_on { after.going_on_at(left()) } else { after }
         };
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();
-        plan(app, &self.state, dropped, named, self.exhausted || !self.messages.is_empty())
+        plan(app, &self.state, dropped, named, self.has_more() || !self.messages.is_empty())
     }
 
     /// Returns the messages of a kind on this page.

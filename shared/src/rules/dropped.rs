@@ -70,19 +70,24 @@ impl Dropped {
         self.advanced(self.until, returned)
     }
 
-    /// Remembers where the next page goes on. Without a tail, it begins after `until`.
+    /// Remembers where the next page goes on, unless that is where `until` ends.
     #[must_use]
     pub fn going_on_at(mut self, next: MessageId) -> Self {
-        self.tail.next = Some(next).filter(|_| !self.tail.ids.is_empty());
+        self.tail.next = Some(next).filter(|next| next.time_ms() > self.until.saturating_add(1));
         self
     }
 
     /// Returns where a page at `end` goes on. Returns nothing if it reads everything after `until`: also once at least half
-    /// of the tail could leave it then. So each message is read again once or twice, however many pages there are.
+    /// of the tail could leave it then. So each message is read again once or twice, however many pages there are. Without
+    /// a tail, that is once `until` could pass where the page would go on.
     pub fn goes_on_at(&self, end: Ms) -> Option<MessageId> {
-        let settled = end.saturating_sub(MARGIN_MS);
-        let leaving = self.tail.ids.iter().take_while(|id| id.time_ms() <= settled).count();
-        self.tail.next.filter(|_| 2 * leaving < self.tail.ids.len())
+        let (settled, ids) = (end.saturating_sub(MARGIN_MS), &self.tail.ids);
+        let leaving = ids.iter().take_while(|id| id.time_ms() <= settled).count();
+        let is_early = |next: &MessageId| match ids.is_empty() {
+            true => next.time_ms() > settled,
+            false => 2 * leaving < ids.len(),
+        };
+        self.tail.next.filter(is_early)
     }
 
     /// Drops a page.
@@ -135,8 +140,15 @@ mod tests {
         assert_eq!(second.until, first.until, "a late message before the page may still be missed");
         assert_eq!(second.goes_on_at(39_999), Some(AT(25_000)));
         assert_eq!(second.goes_on_at(40_000), None);
-        let none = Dropped { until: 7, tail: Tail::default() }.going_on_at(AT(9));
-        assert_eq!(none.goes_on_at(10), None);
+    }
+
+    #[test]
+    fn a_page_goes_on_without_a_tail_until_the_time_before_could_be_dropped() {
+        let nothing_shown = Dropped { until: 7, tail: Tail::default() };
+        assert_eq!(nothing_shown.clone().going_on_at(AT(8)).tail.next, None, "nothing lies between");
+        let later = nothing_shown.going_on_at(AT(9));
+        assert_eq!(later.goes_on_at(30_008), Some(AT(9)));
+        assert_eq!(later.goes_on_at(30_009), None);
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl Tails {
         self.unicast.ids.len() + self.multicast.ids.len()
     }
 
+    fn is_empty(&self) -> bool {
+        [&self.unicast, &self.multicast].iter().all(|tail| **tail == Tail::default())
+    }
+
     /// Reads the tails of an item. Returns nothing if it is another kind of item.
     pub(super) fn read(item: &Item) -> Result<Option<Self>> {
         if !item.contains_key("tailMark") {
@@ -54,10 +58,11 @@ impl Tails {
 impl Table {
     /// Writes the item with the tails, unless they are empty. Returns whether it was written.
     pub(super) async fn put_tails(&self, user: &UserId, tails: &Tails) -> Result<bool> {
-        match tails.len() {
-            0 => return Ok(false),
-            1..=MAX_TAIL => {}
-            _ => return Err(Error::unavailable("dropping messages", "too many messages of the last half minute")),
+        if tails.is_empty() {
+            return Ok(false);
+        }
+        if !tails.fits() {
+            return Err(Error::unavailable("dropping messages", "too many messages of the last half minute"));
         }
         let mut item = keys::tails(user, &tails.mark).attributes();
         item.insert("tailMark".to_owned(), item::text(&tails.mark));
