@@ -94,7 +94,7 @@ impl HttpConnector for Connector {
         HttpConnectorFuture::new(async move {
             turns::let_sockets_pass().await;
             let (_, operation) = target(&request).unwrap_or_default();
-            let answer = engine.perform(operation, request.body().bytes().unwrap_or_default());
+            let answer = engine.perform(operation, request.body().bytes().unwrap_or_default()).await;
             let (status, body) = engine.keep(operation, answer).await;
             Ok(response(status, body))
         })

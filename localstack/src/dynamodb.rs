@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use tokio::runtime::Handle;
 
 use crate::answer;
 use crate::engine::Engine;
@@ -40,8 +41,9 @@ async fn call(State(engine): State<Engine>, request: Request) -> Response {
         return answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
     };
     // A separate thread, because a scan would block the sockets.
-    let (blocking, name) = (engine.clone(), operation.clone());
-    let Ok(answered) = tokio::task::spawn_blocking(move || blocking.perform(&name, &body)).await else {
+    let (runtime, blocking, name) = (Handle::current(), engine.clone(), operation.clone());
+    let performing = move || runtime.block_on(blocking.perform(&name, &body));
+    let Ok(answered) = tokio::task::spawn_blocking(performing).await else {
         return answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     };
     let (status, body) = engine.keep(&operation, answered).await;

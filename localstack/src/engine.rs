@@ -14,7 +14,7 @@ use shared::clock::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::operations;
+use crate::operations::Operations;
 use crate::template::{IndexDefinition, TableDefinition};
 use crate::turns;
 
@@ -38,6 +38,7 @@ const READS: [&str; 4] = ["BatchGetItem", "GetItem", "Query", "Scan"];
 pub(crate) struct Engine {
     /// The database.
     pub(crate) database: Database,
+    operations: Operations,
     log: Option<Arc<Log>>,
 }
 
@@ -53,12 +54,13 @@ impl Engine {
         };
         create(&database, name, table)?;
         let log = file.map(|file| Log::open(&file).map(Arc::new)).transpose();
-        Ok(Self { database, log: log.map_err(|error| format!("the log of the database: {error}"))? })
+        let log = log.map_err(|error| format!("the log of the database: {error}"))?;
+        Ok(Self { operations: Operations::new(database.clone()), database, log })
     }
 
     /// Performs an operation and returns the status and the body of the answer. What it wrote is not kept yet.
-    pub(crate) fn perform(&self, operation: &str, body: &[u8]) -> (u16, String) {
-        operations::answer(&self.database, operation, body)
+    pub(crate) async fn perform(&self, operation: &str, body: &[u8]) -> (u16, String) {
+        self.operations.answer(operation, body).await
     }
 
     /// Waits until the writes of an operation are on the disk, if the database is there. Returns its answer.
