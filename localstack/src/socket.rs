@@ -36,10 +36,10 @@ const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// The read buffer of a connection. It is small: there are many connections, and few are busy at the same time.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// How many bytes of one connection's messages are handled at the same time: 128 small messages, or four of the largest.
+/// How many bytes of one connection's messages are handled at the same time: 192 small messages, or six of the largest.
 /// Each message counts as at least `MIN_COST`. Further messages wait in the socket. A function ends only at a tick of 40
-/// ms, so this is about 3,000 messages a second.
-const IN_FLIGHT_BYTES: usize = 128 * MIN_COST;
+/// ms, so this is about 4,500 messages a second.
+const IN_FLIGHT_BYTES: usize = 192 * MIN_COST;
 const MIN_COST: usize = 4 * 1024;
 
 /// How long a client has to read its waiting frames before a close, and then again to answer the close.
