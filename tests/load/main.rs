@@ -54,7 +54,7 @@ enum What {
     Soak(soak::Options),
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let options = Options::parse();
     rlimit::increase_nofile_limit(u64::MAX)?;
