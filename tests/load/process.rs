@@ -31,11 +31,20 @@ fn field(process: u32, name: &str) -> Result<String, Failure> {
 
 /// The processor time of a process, to 10 ms.
 pub(crate) fn processor_time(process: u32) -> Result<Duration, Failure> {
+    // User and system time, in ticks of 10 ms.
+    Ok(Duration::from_millis(10 * (stat(process, 11)? + stat(process, 12)?)))
+}
+
+/// The number of times that a process has waited for a page of its program or of a mapped file to be read from the disk.
+pub(crate) fn major_faults(process: u32) -> Result<u64, Failure> {
+    stat(process, 9)
+}
+
+/// Returns a number of `/proc/<process>/stat`, by its place behind the name. The name may contain anything.
+fn stat(process: u32, place: usize) -> Result<u64, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name may contain anything. Behind it, user and system time are the 12th and 13th field, in ticks of 10 ms.
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
-    let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
+    Ok(fields.split_whitespace().nth(place).ok_or("a field is missing in stat")?.parse()?)
 }
 
 /// The processor time of an idle process, to the nanosecond. All its threads must still run. The time of a thread is

@@ -75,6 +75,11 @@ impl Server {
         process::threads(self.id()?)
     }
 
+    /// The number of times that the process has waited for a page from the disk.
+    pub(crate) fn major_faults(&self) -> Result<u64, Failure> {
+        process::major_faults(self.id()?)
+    }
+
     /// The id of the process.
     pub(crate) fn id(&self) -> Result<u32, Failure> {
         Ok(self.child.id().ok_or("the server ended")?)

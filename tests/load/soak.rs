@@ -40,8 +40,9 @@ const MORE_THREADS: u64 = 8;
 const VISITORS: usize = 10_000;
 
 /// Alternate between full load and a part of it, while connections come and go: the times of messages, the threads and
-/// the memory of each round; as "machine", how much slower a fixed computation was at times; and as "stolen", the
-/// milliseconds that the host of a virtual machine gave to others.
+/// the memory of each round; as "machine", how much slower a fixed computation was at times; as "stolen", the
+/// milliseconds that the host of a virtual machine gave to others; and as "read in", how often the server waited for a
+/// page of its program or of a file that the system had dropped from memory.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How many minutes each run takes
@@ -90,6 +91,8 @@ pub(crate) struct Round {
     pub(crate) machine: f64,
     /// The milliseconds that the host of a virtual machine gave to others, see [`stolen_time`].
     pub(crate) stolen: u128,
+    /// How often the server waited for a page from the disk, see [`major_faults`].
+    pub(crate) read_in: u64,
     pub(crate) threads: u64,
     pub(crate) resident_mib: f64,
     /// The messages that were stored since the start of the run.
@@ -106,7 +109,7 @@ struct Report<'a> {
 pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(), Failure> {
     println!("{}; {} minutes each", machine(), options.minutes);
     println!(
-        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
+        "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
         "data",
         "minutes",
         "most/s",
@@ -116,6 +119,7 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
         "max ms",
         "machine",
         "stolen",
+        "read in",
         "threads",
         "MiB",
         "stored"
@@ -160,7 +164,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
         rates.sort_by(f64::total_cmp);
         // A share of the median, because one round may have had more of the machine than the next.
         let rate = options.share * rates[rates.len() / 2];
-        let (steadiness, stolen) = (Steadiness::start(), stolen_time()?);
+        let (steadiness, stolen, read_in) = (Steadiness::start(), stolen_time()?, server.major_faults()?);
         let times = field.at_rate(rate, time).await?;
         let (machine, stolen) = (steadiness.end()?, stolen_time()?.saturating_sub(stolen).as_millis());
         stored += sent + times.len() as u64;
@@ -176,6 +180,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
             max: times.at(1.0),
             machine,
             stolen,
+            read_in: server.major_faults()? - read_in,
             threads: server.threads()?,
             resident_mib: mib(server.resident_bytes()?),
             stored,
@@ -196,7 +201,7 @@ async fn soak(options: &Options, program: Option<&Path>, data: Data) -> Result<V
 
 fn print(round: &Round) {
     println!(
-        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9.2}{:>9}{:>9}{:>9.1}{:>10}",
+        "{:<8}{:>9.1}{:>9.0}{:>9.0}{:>9.2}{:>9.2}{:>9.1}{:>9.2}{:>9}{:>9}{:>9}{:>9.1}{:>10}",
         format!("{:?}", round.data).to_lowercase(),
         round.minutes,
         round.most_per_second,
@@ -206,6 +211,7 @@ fn print(round: &Round) {
         round.max,
         round.machine,
         round.stolen,
+        round.read_in,
         round.threads,
         round.resident_mib,
         round.stored
