@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::App;
 use crate::all::methods_of;
 use crate::call::decode::Event;
-use crate::call::{internal, rest, socket, sqs, token};
+use crate::call::{internal, rest, socket, sqs};
 use crate::failure::Failure;
 use crate::function::{Function, Handler};
 
@@ -24,11 +24,17 @@ impl Function {
     pub async fn invoke(&self, app: &App, event: &str) -> Result<String, Failure> {
         match &self.handler {
             Handler::Authorizer(handler) => handler(app, event).await,
-            Handler::Socket(handler) => http(event, |request| socket::answer(app, *handler, request)).await,
-            Handler::Rest(endpoint) => http(event, |request| rest::answer(app, *endpoint, methods_of, request)).await,
+            Handler::Socket(handler) => {
+                let event = Event::of_socket(event)?;
+                http(event, |request| socket::answer(app, *handler, request)).await
+            }
+            Handler::Rest(endpoint) => {
+                let event = Event::of_http(event)?;
+                http(event, |request| rest::answer(app, *endpoint, methods_of, request)).await
+            }
             Handler::Queue(handler) => sqs::answer(app, *handler, event).await,
             Handler::Internal(endpoint) => match internal::is_http(event) {
-                true => http(event, |request| internal::answer(app, *endpoint, request)).await,
+                true => http(Event::of_http(event)?, |request| internal::answer(app, *endpoint, request)).await,
                 false => internal::answer_directly(app, *endpoint, event).await,
             },
         }
@@ -36,16 +42,11 @@ impl Function {
 }
 
 /// Passes an HTTP or WebSocket event through lambda_http's decoder, a handler, and lambda_http's encoder.
-async fn http<'a, F>(event: &str, handle: impl Fn(Request) -> F + Send + 'a) -> Result<String, Failure>
+async fn http<'a, F>(event: Event, handle: impl Fn(Request) -> F + Send + 'a) -> Result<String, Failure>
 where
     F: Future<Output = Response<Body>> + Send + 'a,
 {
-    let Event { mut payload, address } = Event::parse(event)?;
-    if let LambdaRequest::WebSocket(event) = &mut payload {
-        // If a header is in both maps, lambda_http keeps its last value only.
-        let single = std::mem::take(&mut event.headers);
-        event.multi_value_headers = token::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
-    }
+    let Event { payload, address } = event;
     let is_socket = matches!(payload, LambdaRequest::WebSocket(_));
     let service = service_fn(|request| {
         let answer = handle(address.of(request));

@@ -11,7 +11,9 @@ use lambda_http::http::header::HOST;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Request, RequestExt};
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 
+use super::token;
 use crate::failure::Failure;
 
 /// An event for lambda_http, and the parts that were removed from it.
@@ -48,19 +50,32 @@ impl Address {
 }
 
 impl Event {
-    /// Parses an event.
-    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let malformed = |error: serde_json::Error| Failure::new("MalformedEvent", error.to_string());
-        let mut payload: LambdaRequest = serde_json::from_str(text).map_err(malformed)?;
-        let (address, body, is_base64) = match &mut payload {
-            LambdaRequest::ApiGatewayV2(event) => (take_address(event), &event.body, event.is_base64_encoded),
-            LambdaRequest::WebSocket(event) => (take_handshake(event), &event.body, event.is_base64_encoded),
-            _ => return Err(Failure::new("MalformedEvent", "it is an event of another kind")),
-        };
-        if is_base64 && STANDARD.decode(body.as_deref().unwrap_or_default()).is_err() {
-            return Err(Failure::new("MalformedEvent", "the body is not base64"));
-        }
-        Ok(Self { payload, address })
+    /// Parses an event of an HTTP API.
+    pub(crate) fn of_http(text: &str) -> Result<Self, Failure> {
+        let mut event: ApiGatewayV2httpRequest = parse(text)?;
+        require_body(event.body.as_deref(), event.is_base64_encoded)?;
+        Ok(Self { address: take_address(&mut event), payload: LambdaRequest::ApiGatewayV2(event) })
+    }
+
+    /// Parses an event of the WebSocket API. lambda_http's own parser would first try to read it as one of an HTTP API.
+    pub(crate) fn of_socket(text: &str) -> Result<Self, Failure> {
+        let mut event: ApiGatewayWebsocketProxyRequest = parse(text)?;
+        require_body(event.body.as_deref(), event.is_base64_encoded)?;
+        // If a header is in both maps, lambda_http keeps its last value only.
+        let single = std::mem::take(&mut event.headers);
+        event.multi_value_headers = token::all_headers(std::mem::take(&mut event.multi_value_headers), &single);
+        Ok(Self { address: take_handshake(&mut event), payload: LambdaRequest::WebSocket(event) })
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::new("MalformedEvent", error.to_string()))
+}
+
+fn require_body(body: Option<&str>, is_base64: bool) -> Result<(), Failure> {
+    match is_base64 && STANDARD.decode(body.unwrap_or_default()).is_err() {
+        true => Err(Failure::new("MalformedEvent", "the body is not base64")),
+        false => Ok(()),
     }
 }
 
@@ -98,7 +113,11 @@ mod tests {
     const CONNECT: &str = include_str!("../../../tests/events/websocket-connect.json");
 
     fn read(text: &str) -> Request {
-        let event = Event::parse(text).unwrap();
+        request(Event::of_http(text))
+    }
+
+    fn request(event: Result<Event, Failure>) -> Request {
+        let event = event.unwrap();
         event.address.of(event.payload.into())
     }
 
@@ -131,7 +150,8 @@ mod tests {
         let host = "f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com";
         for odd in ["", ":", "a b", "[::1", "host:99999", "a/b", "é", "@"] {
             read(&PULL.replace(host, odd));
-            read(&CONNECT.replace("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com", odd));
+            let connect = CONNECT.replace("a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com", odd);
+            request(Event::of_socket(&connect));
         }
         for query in ["a=<>", "a b", "#", "%", "%ff", "\\u0000", "\\\"", &"x".repeat(100_000)] {
             read(&PULL.replace("&sort=desc", query));
@@ -146,6 +166,13 @@ mod tests {
     fn an_invalid_base64_body_is_refused() {
         let binary = include_str!("../../../tests/events/http-invite-base64.json");
         let body = serde_json::from_str::<serde_json::Value>(binary).unwrap()["body"].as_str().unwrap().to_owned();
-        assert_eq!(Event::parse(&binary.replace(&body, "!")).unwrap_err().error_type, "MalformedEvent");
+        assert_eq!(Event::of_http(&binary.replace(&body, "!")).unwrap_err().error_type, "MalformedEvent");
+    }
+
+    #[test]
+    fn an_event_of_another_kind_is_refused() {
+        for (event, kind) in [(Event::of_http(CONNECT), "HTTP"), (Event::of_socket(PULL), "WebSocket")] {
+            assert_eq!(event.unwrap_err().error_type, "MalformedEvent", "{kind}");
+        }
     }
 }
