@@ -18,6 +18,9 @@ use cli::{Cli, Command, Serve, Token};
 /// Exit code for a wrong option, variable or template.
 const USAGE: u8 = 2;
 
+/// The stack of a thread. Without optimisation, a message takes nearly 2 MiB of it, which is the default.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -41,8 +44,8 @@ fn serve(options: Serve) -> Result<(), String> {
     log()?;
     // Each connection is an open file. If the limit cannot be raised, the stack accepts fewer connections.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(STACK_BYTES).build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut terminations = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
