@@ -451,6 +451,23 @@ async fn a_log_filled_just_now_by_a_blocked_user_does_not_hide_what_others_write
 }
 
 #[tokio::test(start_paused = true)]
+async fn pages_of_old_messages_write_no_tail_and_read_no_log_twice() {
+    let Some(scene) = Scene::new(&[("MAX_PAGE_MESSAGES", "2")]) else { return };
+    group_filled_by_mallory(&scene, 0).await;
+    let world = scene.inside.world();
+    let mut calls = Vec::new();
+    for (of_page, is_last) in [(vec!["before", "after"], false), (vec!["in private"], true)] {
+        let before = world.calls();
+        let (messages, next) = scene.pull("alice", "").await;
+        calls.push(world.calls() - before);
+        assert_eq!(contents(&messages), of_page);
+        assert_eq!(next.is_none(), is_last);
+        assert!(world.partition("USER#alice").iter().all(|item| item["tailMark"].is_null()));
+    }
+    assert_eq!(calls[0], calls[1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_of_contents_that_grow_by_escaping_fit() {
     for content in [
         format!("[{}]", "\n".repeat(32_600)),

@@ -262,8 +262,12 @@ impl Found {
                 true => before.continued(returned),
                 false => before.advanced(self.limit(kind), returned),
             };
-            let left = || self.left.get(&kind).copied().unwrap_or(MessageId::first_at(self.end));
-            if self.has_more() && self.goes_on { after.going_on_at(left()) } else { after }
+            // Of a kind that was read to its end, only a tail is worth not being read again.
+            let after_all = || (!after.tail.ids.is_empty()).then(|| MessageId::first_at(self.end));
+            match self.left.get(&kind).copied().or_else(after_all).filter(|_| self.has_more() && self.goes_on) {
+                Some(next) => after.going_on_at(next),
+                None => after,
+            }
         };
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();

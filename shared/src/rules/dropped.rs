@@ -97,7 +97,11 @@ impl Dropped {
     #[must_use]
     pub fn with(&self, page: &Shown) -> Self {
         let limit = if self.reaches(page) { page.floor } else { 0 };
-        self.advanced(limit, page.ids.iter().copied())
+        let dropped = self.advanced(limit, page.ids.iter().copied());
+        match self.tail.next {
+            Some(next) => dropped.going_on_at(next),
+            None => dropped,
+        }
     }
 
     /// Returns whether everything before a page is dropped.
@@ -149,6 +153,14 @@ mod tests {
         let later = nothing_shown.going_on_at(AT(9));
         assert_eq!(later.goes_on_at(30_008), Some(AT(9)));
         assert_eq!(later.goes_on_at(30_009), None);
+    }
+
+    #[test]
+    fn a_page_of_another_device_leaves_where_the_next_goes_on() {
+        let dropped = Dropped { until: 7, tail: Tail::default() }.going_on_at(AT(90));
+        let page = |floor| Shown { floor, ids: [AT(60)].into(), ..Shown::default() };
+        assert_eq!(dropped.with(&page(50)).tail, Tail { ids: [AT(60)].into(), next: Some(AT(90)) });
+        assert_eq!(dropped.with(&page(89)).tail, Tail::default(), "nothing lies between");
     }
 
     #[test]
