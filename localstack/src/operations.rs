@@ -39,8 +39,7 @@ impl Operations {
         Self { database, busy: Arc::default() }
     }
 
-    /// Performs an operation and returns the status and the body of the answer. A database on disk blocks until it is
-    /// written.
+    /// Performs an operation and returns the status and the body of the answer. What it wrote need not be on the disk yet.
     pub(crate) async fn answer(&self, operation: &str, body: &[u8]) -> (u16, String) {
         match self.perform(operation, body).await {
             Ok(done) => (200, done),
