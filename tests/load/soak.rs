@@ -91,7 +91,7 @@ pub(crate) struct Round {
     pub(crate) machine: f64,
     /// The milliseconds that the host of a virtual machine gave to others, see [`stolen_time`].
     pub(crate) stolen: u128,
-    /// How often the server waited for a page from the disk, see [`major_faults`].
+    /// How often the server waited for a page from the disk, see [`Server::major_faults`].
     pub(crate) read_in: u64,
     pub(crate) threads: u64,
     pub(crate) resident_mib: f64,
