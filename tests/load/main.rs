@@ -31,9 +31,9 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measure the local stack under load.
 ///
-/// The server is a process of its own. Its processor time and memory are read from /proc (Linux only). Build it first
-/// with `cargo build --release`. The one beside this program is started. Results go to standard output, progress to
-/// standard error.
+/// The server is a process of its own. Its processor time and memory are read from /proc (Linux only). The one beside
+/// this program is started: build it first, in the same profile. Results go to standard output, progress to standard
+/// error.
 #[derive(Debug, Parser)]
 struct Options {
     /// The program to start instead of the one beside this program

@@ -140,6 +140,13 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
             }
         }
     }
+    for connections in &options.connections {
+        let ratios = ratios(&measured, *connections);
+        if !ratios.is_empty() {
+            let text = ratios.iter().map(|ratio| format!("{ratio:.1}")).collect::<Vec<_>>().join(", ");
+            println!("{connections} connections: {text} times as many messages a second as serverless-offline");
+        }
+    }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&measured)? + "\n")?;
     }
@@ -147,6 +154,15 @@ pub(crate) async fn run(options: &Options, program: Option<&Path>) -> Result<(),
         Some(path) => plot::write_peers(path, &measured),
         None => Ok(()),
     }
+}
+
+/// Returns how many times the rate of serverless-offline the local stack had, by rounds.
+fn ratios(measured: &[Measured], connections: usize) -> Vec<f64> {
+    let rates = |peer| {
+        let of_peer = measured.iter().filter(move |one| one.peer == peer && one.connections == connections);
+        of_peer.map(|one| one.most_per_second)
+    };
+    rates(Peer::LocalStack).zip(rates(Peer::ServerlessOffline)).map(|(ours, theirs)| ours / theirs).collect()
 }
 
 /// Writes the sources of the peers, and installs what they need.
