@@ -28,8 +28,7 @@ use crate::turns;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An HTTP client that answers in place of the database, the gateway and the bus.
-#[derive(Clone)]
+/// Answers in place of the database, the gateway and the bus.
 pub(crate) struct Direct {
     /// The engine.
     pub(crate) engine: Engine,
@@ -55,16 +54,26 @@ impl std::fmt::Debug for Direct {
     }
 }
 
-impl HttpClient for Direct {
+impl Direct {
+    /// Returns the HTTP client for the SDK.
+    pub(crate) fn client(self) -> SharedHttpClient {
+        SharedHttpClient::new(Client(Arc::new(self)))
+    }
+}
+
+#[derive(Debug)]
+struct Client(Arc<Direct>);
+
+impl HttpClient for Client {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        let beyond = self.beyond.http_connector(settings, components);
-        SharedHttpConnector::new(Connector { direct: self.clone(), beyond })
+        let beyond = self.0.beyond.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { direct: self.0.clone(), beyond })
     }
 }
 
 #[derive(Debug)]
 struct Connector {
-    direct: Direct,
+    direct: Arc<Direct>,
     beyond: SharedHttpConnector,
 }
 
@@ -140,7 +149,7 @@ fn denied(refusal: &Refusal) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use shared::aws::{self, Clients};
-    use shared::bus::{Bus as Client, Event};
+    use shared::bus::{Bus as BusClient, Event};
     use shared::config::Config;
 
     use super::*;
@@ -168,8 +177,8 @@ mod tests {
             _ => None,
         };
         let config = Config::read(variable).unwrap();
-        let clients = Clients { config: &config, http: SharedHttpClient::new(direct), metrics: &Arc::default() };
-        let client = Client::configured(&clients).unwrap();
+        let clients = Clients { config: &config, http: direct.client(), metrics: &Arc::default() };
+        let client = BusClient::configured(&clients).unwrap();
         let event = |detail: &str| Event { detail_type: "MessageMissed", detail: detail.to_owned() };
         assert_eq!(run_as("message", client.put(&[event(r#"{"id":"1"}"#), event("[]")])).await, 1);
         assert!(bus.all().contains(r#""source":"chat""#) && bus.all().ends_with(r#""detail":{"id":"1"}}]"#));

@@ -3,13 +3,13 @@
 //!
 //! Permissions that were used are recorded, so that a test can find those that no function needs.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::bus::put_events;
 use crate::queue::sqs;
@@ -39,12 +39,12 @@ const CONNECTIONS: &str = "execute-api:ManageConnections";
 #[derive(Debug)]
 pub struct Policies {
     of: BTreeMap<String, Vec<Statement>>,
-    /// Each names the function, the action and its object.
-    used: Mutex<BTreeSet<String>>,
+    /// The objects, by function and action.
+    used: Mutex<BTreeMap<String, BTreeMap<String, BTreeSet<String>>>>,
 }
 
 /// An action and its objects: kinds of partition, an index, a method, a queue, or a bus.
-type Need = (String, BTreeSet<String>);
+type Need<'a> = (String, BTreeSet<Cow<'a, str>>);
 
 /// Why a call is refused.
 #[derive(Debug)]
@@ -105,17 +105,17 @@ impl Policies {
         lack.map(|(action, _)| format!("{} needs {action} on {}", queue.function, queue.name))
     }
 
-    fn check_all(&self, needs: Vec<Need>) -> Result<(), Refusal> {
+    fn check_all(&self, needs: Vec<Need<'_>>) -> Result<(), Refusal> {
         // All calls are made in the task of a function. A call outside of one has no policy and is refused.
         let function = running().unwrap_or("(none)");
         let Some((action, on)) = needs.into_iter().find(|need| !self.allows(function, need)) else { return Ok(()) };
-        let refusal = Refusal { function, action, on };
+        let refusal = Refusal { function, action, on: on.into_iter().map(Cow::into_owned).collect() };
         tracing::error!("{refusal}");
         Err(refusal)
     }
 
     /// Returns whether one statement allows a need completely, and records the permission as used.
-    fn allows(&self, function: &str, (action, on): &Need) -> bool {
+    fn allows(&self, function: &str, (action, on): &Need<'_>) -> bool {
         let statements = self.of.get(function).map(Vec::as_slice).unwrap_or_default();
         let is_allowed = statements.iter().any(|statement| {
             statement.actions.contains(action)
@@ -123,7 +123,11 @@ impl Policies {
         });
         if is_allowed {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-            used.extend(on.iter().map(|on| format!("{function} {action} {on}")));
+            let known = used.get(function).and_then(|used| used.get(action));
+            if !known.is_some_and(|known| on.iter().all(|on| known.contains(on.as_ref()))) {
+                let of_action = used.entry(function.to_owned()).or_default().entry(action.clone()).or_default();
+                of_action.extend(on.iter().map(|on| on.clone().into_owned()));
+            }
         }
         is_allowed
     }
@@ -141,10 +145,14 @@ impl Policies {
         let partitions: BTreeSet<&str> = partitions.map(|(.., on)| *on).collect();
         let each = granted.iter().flat_map(|(function, action, on)| {
             let on = if *on == ANY { partitions.clone() } else { [*on].into() };
-            on.into_iter().map(move |on| format!("{function} {action} {on}"))
+            on.into_iter().map(move |on| (*function, *action, on))
         });
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        each.filter(|permission| !used.contains(permission)).collect()
+        let is_used = |function: &str, action: &str, on: &str| {
+            used.get(function).and_then(|used| used.get(action)).is_some_and(|used| used.contains(on))
+        };
+        let unused = each.filter(|(function, action, on)| !is_used(function, action, on));
+        unused.map(|(function, action, on)| format!("{function} {action} {on}")).collect()
     }
 }
 
@@ -153,8 +161,16 @@ fn is_index(on: &str) -> bool {
     on.starts_with("index/")
 }
 
-fn need(action: &str, on: &str) -> Need {
-    (action.to_owned(), [on.to_owned()].into())
+/// Returns the kind of a partition as part of its request.
+fn kind_of(partition: Cow<'_, str>) -> Cow<'_, str> {
+    match partition {
+        Cow::Borrowed(partition) => kind(partition).into(),
+        Cow::Owned(partition) => kind(&partition).to_owned().into(),
+    }
+}
+
+fn need<'a>(action: &str, on: &'a str) -> Need<'a> {
+    (action.to_owned(), [on.into()].into())
 }
 
 /// Returns the kind of a partition: `USER#` for `USER#alice`.
@@ -163,52 +179,52 @@ fn kind(partition: &str) -> &str {
 }
 
 /// Returns what a call of SQS needs. A batch has no action of its own.
-fn queue_need(operation: &str, body: &[u8]) -> Need {
+fn queue_need(operation: &str, body: &[u8]) -> Need<'static> {
     let url = serde_json::from_slice::<QueueRequest>(body).map(|request| request.queue_url).unwrap_or_default();
-    let queue = url.rsplit('/').next().unwrap_or_default();
-    need(&format!("sqs:{}", operation.strip_suffix("Batch").unwrap_or(operation)), queue)
+    let queue = url.rsplit('/').next().unwrap_or_default().to_owned();
+    (format!("sqs:{}", operation.strip_suffix("Batch").unwrap_or(operation)), [queue.into()].into())
 }
 
 /// Returns what a call of EventBridge needs. The functions know one bus by name. Entries without a name are for the
 /// default bus of the account.
-fn bus_need(operation: &str, body: &[u8]) -> Need {
+fn bus_need(operation: &str, body: &[u8]) -> Need<'static> {
     let request = serde_json::from_slice::<BusRequest>(body).unwrap_or_default();
     let bus = |entry: BusEntry| if entry.event_bus_name.is_some() { BUS } else { "default" };
-    let buses: BTreeSet<String> = request.entries.into_iter().map(|entry| bus(entry).to_owned()).collect();
+    let buses: BTreeSet<_> = request.entries.into_iter().map(|entry| bus(entry).into()).collect();
     // No malformed request may avoid the check of policies.
-    let unknown = || ["unknown".to_owned()].into();
+    let unknown = || ["unknown".into()].into();
     (format!("events:{operation}"), if buses.is_empty() { unknown() } else { buses })
 }
 
 /// Returns what a call of DynamoDB needs. A transaction needs what its parts need.
-fn database_needs(operation: &str, body: &[u8]) -> Vec<Need> {
+fn database_needs<'a>(operation: &str, body: &'a [u8]) -> Vec<Need<'a>> {
     // The engine refuses malformed requests. But no malformed request may avoid the check of policies.
     let unknown = || vec![need(&format!("dynamodb:{operation}"), "unknown")];
     parse_database_needs(operation, body).unwrap_or_else(unknown)
 }
 
-fn parse_database_needs(operation: &str, body: &[u8]) -> Option<Vec<Need>> {
+fn parse_database_needs<'a>(operation: &str, body: &'a [u8]) -> Option<Vec<Need<'a>>> {
     let on = match operation {
         "BatchGetItem" => {
-            let request: Request<HashMap<String, Keys>> = serde_json::from_slice(body).ok()?;
+            let request: Request<HashMap<&str, Keys<'a>>> = serde_json::from_slice(body).ok()?;
             request.items.into_values().flat_map(|table| table.keys).map(Key::kind).collect()
         }
         "BatchWriteItem" => {
-            let request: Request<HashMap<String, Vec<HashMap<String, Target>>>> = serde_json::from_slice(body).ok()?;
+            let request: Request<HashMap<&str, Vec<HashMap<&str, Target<'a>>>>> = serde_json::from_slice(body).ok()?;
             request.items.into_values().flatten().flatten().map(|(_, target)| target.key.kind()).collect()
         }
         "TransactWriteItems" => {
-            let request: Request<Vec<HashMap<String, Target>>> = serde_json::from_slice(body).ok()?;
+            let request: Request<Vec<HashMap<&str, Target<'a>>>> = serde_json::from_slice(body).ok()?;
             let parts: Vec<_> = request.items.into_iter().flatten().collect();
             let actions: BTreeSet<String> = parts.iter().map(|(part, _)| format!("dynamodb:{part}Item")).collect();
             // AWS does not say whether a condition on the keys sees those of an action, or of the whole transaction. So a policy
             // must allow either.
-            let on: BTreeSet<String> = parts.into_iter().map(|(_, target)| target.key.kind()).collect();
+            let on: BTreeSet<Cow<'a, str>> = parts.into_iter().map(|(_, target)| target.key.kind()).collect();
             return Some(actions.into_iter().map(|action| (action, on.clone())).collect());
         }
-        "Query" => [serde_json::from_slice::<Query>(body).ok()?.kind()?].into(),
+        "Query" => [serde_json::from_slice::<Query<'a>>(body).ok()?.kind()?].into(),
         "DeleteItem" | "GetItem" | "PutItem" | "UpdateItem" => {
-            [serde_json::from_slice::<Target>(body).ok()?.key.kind()].into()
+            [serde_json::from_slice::<Target<'a>>(body).ok()?.key.kind()].into()
         }
         // Other operations, such as Scan, do not name their partitions.
         _ => return None,
@@ -223,53 +239,63 @@ struct Request<T> {
 }
 
 #[derive(Deserialize)]
-struct Keys {
-    #[serde(rename = "Keys")]
-    keys: Vec<Key>,
+struct Keys<'a> {
+    #[serde(rename = "Keys", borrow)]
+    keys: Vec<Key<'a>>,
 }
 
 /// The key of an item, or an item with its key.
 #[derive(Deserialize)]
-struct Target {
-    #[serde(rename = "Key", alias = "Item")]
-    key: Key,
+struct Target<'a> {
+    #[serde(rename = "Key", alias = "Item", borrow)]
+    key: Key<'a>,
 }
 
 /// The partition key of the table.
 #[derive(Deserialize)]
-struct Key {
-    pk: Text,
+struct Key<'a> {
+    #[serde(borrow)]
+    pk: Text<'a>,
 }
 
-impl Key {
-    fn kind(self) -> String {
-        kind(&self.pk.text).to_owned()
+impl<'a> Key<'a> {
+    fn kind(self) -> Cow<'a, str> {
+        kind_of(self.pk.text)
     }
 }
 
 #[derive(Deserialize)]
-struct Text {
-    #[serde(rename = "S")]
-    text: String,
+struct Text<'a> {
+    #[serde(rename = "S", borrow)]
+    text: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Query {
+struct Query<'a> {
     index_name: Option<String>,
-    key_condition_expression: String,
-    expression_attribute_values: HashMap<String, Value>,
+    #[serde(borrow)]
+    key_condition_expression: Cow<'a, str>,
+    #[serde(borrow)]
+    expression_attribute_values: HashMap<&'a str, Operand<'a>>,
 }
 
-impl Query {
+impl<'a> Query<'a> {
     /// Returns its index, or the kind of its partition. The condition must begin with it: `pk = :value`.
-    fn kind(&self) -> Option<String> {
+    fn kind(mut self) -> Option<Cow<'a, str>> {
         if let Some(index) = &self.index_name {
-            return Some(format!("index/{index}"));
+            return Some(format!("index/{index}").into());
         }
         let value = self.key_condition_expression.strip_prefix("pk = ")?.split(' ').next()?;
-        self.expression_attribute_values.get(value)?.get("S")?.as_str().map(|pk| kind(pk).to_owned())
+        self.expression_attribute_values.remove(value)?.text.map(kind_of)
     }
+}
+
+/// A value of an expression, which may be a text.
+#[derive(Deserialize)]
+struct Operand<'a> {
+    #[serde(rename = "S", borrow)]
+    text: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -294,7 +320,7 @@ struct BusEntry {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -312,7 +338,7 @@ mod tests {
         FUNCTION.sync_scope("f", || policies.check_all(needs))
     }
 
-    fn post() -> Need {
+    fn post() -> Need<'static> {
         need(CONNECTIONS, "POST")
     }
 

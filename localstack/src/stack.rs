@@ -13,7 +13,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use functions::App;
-use shared::aws::{self, SharedHttpClient};
+use shared::aws;
 use shared::clock::SystemClock;
 use shared::config::{Config, DEVELOPMENT_SECRET, Origins, TokenConfig};
 use shared::id::Ids;
@@ -166,7 +166,7 @@ impl Stack {
         };
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(Ids::unpredictable()));
         let made = direct.gateway.clone();
-        let app = Arc::new(App::over(SharedHttpClient::new(direct), &config, clock, ids));
+        let app = Arc::new(App::over(direct.client(), &config, clock, ids));
         let ws_url = format!("{}/{}", public_url.replacen("http", "ws", 1), template.socket.stage);
         let gateway = Gateway::new(template, app, settings(&options, &config, bus.clone()));
         let gateway = Arc::new(gateway.map_err(|error| StartError(format!("template: {error}")))?);

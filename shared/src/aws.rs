@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_runtime::invocation_id::InvocationIdInterceptor;
+use aws_runtime::request_info::RequestInfoInterceptor;
+use aws_runtime::service_clock_skew::ServiceClockSkewInterceptor;
 use aws_runtime::user_agent::UserAgentInterceptor;
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -46,15 +49,16 @@ pub struct Clients<'a> {
 /// Builds a client of an SDK crate from the configuration that all clients share.
 macro_rules! client {
     ($clients:expr, $sdk:ident, $endpoint:expr, $patience:expr) => {{
-        let shared = $clients.sdk($endpoint, $patience);
-        let mut builder = $sdk::config::Builder::from(&shared)
-            .interceptor(UserAgent)
+        let endpoint: Option<&str> = $endpoint;
+        let mut builder = $sdk::config::Builder::from(&$clients.sdk(endpoint, $patience))
             .interceptor(Throttles($clients.metrics.clone()))
             .retry_partition(own_retries());
-        if shared.credentials_provider().is_none() {
+        if $clients.answers(endpoint) {
             builder.set_allow_no_auth();
+            $sdk::Client::from_conf(builder.interceptor(Unread).build())
+        } else {
+            $sdk::Client::from_conf(builder.interceptor(UserAgent).build())
         }
-        $sdk::Client::from_conf(builder.build())
     }};
 }
 
@@ -107,11 +111,15 @@ impl Clients<'_> {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .http_client(self.http.clone());
         builder.set_endpoint_url(endpoint.map(str::to_owned));
-        // Nobody would read the signature of a call that this process answers itself.
-        if !endpoint.is_some_and(|endpoint| self.config.in_process.iter().any(|here| here == endpoint)) {
+        if !self.answers(endpoint) {
             builder.set_credentials_provider(Some(SharedCredentialsProvider::new(self.config.credentials.clone())));
         }
         builder.build()
+    }
+
+    /// Returns whether this process answers the calls to an endpoint itself. Nobody reads their signatures then.
+    fn answers(&self, endpoint: Option<&str>) -> bool {
+        endpoint.is_some_and(|endpoint| self.config.in_process.iter().any(|here| here == endpoint))
     }
 }
 
@@ -146,6 +154,33 @@ impl Intercept for UserAgent {
         Ok(())
     }
 }
+
+/// Omits the headers that AWS reads for its statistics from calls that this process answers itself.
+#[derive(Debug)]
+struct Unread;
+
+#[dyn_dispatch_hint]
+impl Intercept for Unread {
+    fn name(&self) -> &'static str {
+        "Unread"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let state = config.interceptor_state();
+        state.store_put(disable_interceptor::<UserAgentInterceptor>(UNREAD));
+        state.store_put(disable_interceptor::<InvocationIdInterceptor>(UNREAD));
+        state.store_put(disable_interceptor::<RequestInfoInterceptor>(UNREAD));
+        state.store_put(disable_interceptor::<ServiceClockSkewInterceptor>(UNREAD));
+        Ok(())
+    }
+}
+
+/// Why interceptors are disabled.
+const UNREAD: &str = "nobody reads it";
 
 /// Makes a call that only opens a connection: `GET /` of the call's address, with neither parameters nor retries. Every
 /// endpoint of AWS answers it at once, and it reaches no API, so it needs no permission and is in no audit log.
@@ -300,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_are_signed_unless_this_process_answers_them() {
+    async fn calls_are_signed_and_named_unless_this_process_answers_them() {
         let (url, seen) = endpoint().await;
         let mut config = all_at(&url);
         let head = async |config: &Config| {
@@ -311,6 +346,7 @@ mod tests {
             seen.lock().unwrap().pop().unwrap().0
         };
         let signed = head(&config).await;
+        assert!(signed.contains("\r\namz-sdk-request: attempt=1"), "{signed}");
         assert!(signed.contains("authorization: aws4-hmac-sha256 credential=k/"), "{signed}");
         assert!(
             signed.contains(concat!("user-agent: serverless-chat/", env!("CARGO_PKG_VERSION"), "\r\n")),
@@ -318,7 +354,10 @@ mod tests {
         );
         config.in_process = vec![format!("{url}/ws")];
         let unsigned = head(&config).await;
-        assert!(unsigned.starts_with("post ") && !unsigned.contains("authorization"), "{unsigned}");
+        assert!(unsigned.starts_with("post "), "{unsigned}");
+        for name in ["authorization", "user-agent", "x-amz-user-agent", "amz-sdk-invocation-id", "amz-sdk-request"] {
+            assert!(!unsigned.contains(&format!("\r\n{name}:")), "{unsigned}");
+        }
     }
 
     #[tokio::test]
