@@ -12,12 +12,16 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use shared::config::Config;
 use shared::metrics::embedded;
+use tracing::{Instrument, error_span};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::App;
 use crate::failure::Failure;
 use crate::function::{Function, Trigger};
+
+/// Where the runtime logs failed invocations.
+const FAILURES: &str = "lambda_runtime::layers::panic";
 
 /// Runs a function as a Lambda process. If the configuration is wrong, it prints the reason and returns.
 pub fn serve(function: &'static Function) -> ExitCode {
@@ -43,11 +47,21 @@ fn misconfigured(function: &Function, why: &str) -> ExitCode {
 }
 
 fn log_as_json(level: &str) {
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter(level))).init();
+    // The message of a panic may quote what a user wrote.
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        tracing::error!(at, "panicked");
+    }));
+}
+
+/// Returns what is logged at a level.
+fn filter(level: &str) -> Targets {
     let level: LevelFilter = level.parse().unwrap_or(LevelFilter::INFO);
     let ours = ["functions", "shared", "refused_token"].map(|target| (target, level));
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    // The runtime logs the answer to each invocation that fails, with the ids in it. Strangers can make handshakes fail.
+    Targets::new().with_default(LevelFilter::WARN).with_target(FAILURES, LevelFilter::OFF).with_targets(ours)
 }
 
 /// Polls Lambda for events. The futures are boxed, so that this loop is compiled once for all binaries.
@@ -70,7 +84,9 @@ async fn invoke_and_log(
     init_ms: Option<f64>,
 ) -> Result<Box<RawValue>, Failure> {
     let started = Instant::now();
-    let result = function.invoke(app, event.payload.get()).await;
+    // Each line tells which function wrote it, and in which invocation.
+    let invocation = error_span!("invocation", function = function.name, request_id = event.context.request_id);
+    let result = function.invoke(app, event.payload.get()).instrument(invocation).await;
     let outcome = result.as_ref().map_or_else(|failure| failure.error_type.as_str(), |_| "answered");
     let fields = [
         ("level", json!("INFO")),
@@ -101,4 +117,20 @@ fn log_invocation(app: &App, fields: Map<String, Value>) {
 /// Returns the milliseconds since an instant, rounded to the microsecond.
 fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn libraries_log_warnings_and_no_answers() {
+        let filter = filter("debug");
+        assert!(filter.would_enable("functions::app", &Level::DEBUG));
+        assert!(filter.would_enable("lambda_runtime::runtime", &Level::WARN));
+        assert!(!filter.would_enable("lambda_runtime::runtime", &Level::INFO));
+        assert!(!filter.would_enable(FAILURES, &Level::ERROR));
+    }
 }

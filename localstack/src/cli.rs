@@ -37,7 +37,8 @@ Environment (all optional):
   JWT_ISSUER, JWT_AUDIENCE, JWT_LEEWAY_SECONDS
   ALLOWED_ORIGINS   origins of the web pages that may call, separated by commas; * for any. The default is * with
                     JWT_SECRET or JWKS_URL, and pages of this machine without them
-  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES, MESSAGES_PER_MINUTE
+  RETENTION_DAYS, MAX_GROUP_MEMBERS, MAX_GROUPS, MAX_INVITATIONS, MAX_PAGE_MESSAGES, MESSAGES_PER_MINUTE,
+  RECALL_MINUTES
   MAX_CONNECTIONS   the most open connections of one user
   REDELIVER_SECONDS messages of the last seconds of a broken connection are delivered again, 0 to 15
   EVENT_BUS_NAME    name of the bus of events; the default is local; set but empty, there are no events
@@ -57,12 +58,19 @@ pub(crate) struct Token {
     /// Id of the user
     pub(crate) user: UserId,
     /// How many seconds the token is valid
-    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) expires: u64,
     /// Print the address of the page at this address that signs in with the token, such as http://192.168.1.2:3000. On a
     /// terminal, draw it for the camera of a phone too
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = page)]
     pub(crate) page: Option<String>,
+}
+
+fn page(text: &str) -> Result<String, String> {
+    match ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(text.to_owned()),
+        false => Err("must be an address that starts with http:// or https://".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -286,6 +286,8 @@ async fn it_prints_a_valid_token() {
     let address = String::from_utf8(output.stdout).unwrap();
     assert!(address.starts_with("http://192.0.2.1:3000/#token=ey") && address.lines().count() == 1, "{address}");
     assert_refused(&run(&["token", "not an id"]).await, "not an id");
+    assert_refused(&run(&["token", "alice", "--expires", "0"]).await, "--expires");
+    assert_refused(&run(&["token", "alice", "--page", "192.0.2.1:3000"]).await, "starts with http://");
 }
 
 #[tokio::test]

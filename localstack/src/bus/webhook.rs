@@ -93,7 +93,7 @@ impl Webhook {
             Err(why) => Some(why),
         };
         match (&failure, self.is_failing) {
-            (Some(why), false) => tracing::warn!(address = %self.address, why, "events do not reach --events"),
+            (Some(why), false) => tracing::warn!(host = self.address.host(), why, "events do not reach --events"),
             (None, true) => tracing::info!("events reach --events again"),
             _ => {}
         }
