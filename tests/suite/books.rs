@@ -11,7 +11,9 @@ use shared::frame::Address;
 use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
 use shared::rules::dropped::Tail;
 use shared::rules::gaps::Taken;
-use shared::table::{Announced, DropPlan, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails};
+use shared::table::{
+    Announced, DropPlan, Held, MAX_HELD, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails,
+};
 
 use crate::inside::SECRET;
 use crate::simulation::config;
@@ -243,4 +245,50 @@ async fn dropped_young_messages_are_limited_and_outside_the_state() {
     assert_eq!(view.tails, [tails(10_000)]);
     assert!(scene.table.drop_missed(&scene.user, &drop(1, 10_001)).await.is_err(), "more do not fit");
     assert_eq!(scene.state().await.version, 1, "and nothing is dropped");
+
+    // What is full of one kind leaves room for a page of the other.
+    let state = scene.table.state_with_tails(&scene.user).await.expect("a state");
+    assert!(!state.has_room_in_tails(&[MessageKind::Unicast], 1));
+    assert!(state.has_room_in_tails(&[MessageKind::Multicast], 1_000));
+    assert!(!state.has_room_in_tails(&[MessageKind::Multicast], 1_001));
+    let multicast = Tail { ids: (0..1_000).map(MessageId::first_at).collect(), next: Some(MessageId::first_at(1)) };
+    let group = GroupId::parse(&"g".repeat(128)).expect("an id");
+    let sender = UserId::parse(&"s".repeat(128)).expect("an id");
+    let name = |n| MissedRef { id: MessageId::first_at(n), group: Some(group.clone()) };
+    let held = (0..MAX_HELD as u64).map(|n| Held { name: name(n), sender: sender.clone() }).collect();
+    let all = Tails { multicast, held, ..tails(10_000) };
+    let full = DropPlan { tails: Some(all.clone()), old_tail: state.tail, ..drop(1, 10_000) };
+    assert!(scene.table.drop_missed(&scene.user, &full).await.expect("an answer"));
+    assert_eq!(scene.table.view(&scene.user).await.expect("a view").tails, [all]);
+    let items = scene.world.partition(&format!("USER#{}", scene.user));
+    let tails = items.iter().find(|item| !item["tailMark"].is_null()).expect("tails");
+    assert!(size(tails) < 400 * 1024, "{} bytes", size(tails));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_drop_counts_as_done_even_if_others_came_between() {
+    let Some(scene) = Scene::new().await else { return };
+    let time = scene.world.now_ms() - 50_000;
+    let drop = |number: u64, marks_before: Vec<String>| DropPlan {
+        version: number,
+        mark: format!("pull-{number}"),
+        marks_before,
+        until: vec![(MessageKind::Unicast, time + number)],
+        ..DropPlan::default()
+    };
+    let mut plans = Vec::new();
+    for number in 0..5 {
+        let plan = drop(number, scene.state().await.marks);
+        assert!(scene.table.drop_missed(&scene.user, &plan).await.expect("an answer"));
+        plans.push(plan);
+    }
+    // The answers were lost, so the SDK repeats the drops.
+    for plan in &plans[1..] {
+        assert!(scene.table.drop_missed(&scene.user, plan).await.expect("an answer"), "{}", plan.mark);
+    }
+    assert_eq!(scene.state().await.version, 5);
+    assert_eq!(scene.state().await.unicast.until, time + 4);
+    // Only so many are remembered, so that nothing grows.
+    assert!(!scene.table.drop_missed(&scene.user, &plans[0]).await.expect("an answer"));
+    assert_eq!(scene.state().await.marks.len(), 4);
 }

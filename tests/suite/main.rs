@@ -38,6 +38,7 @@ mod paging;
 mod places;
 
 mod conversations;
+mod held;
 mod history;
 mod recall;
 mod version;

@@ -8,7 +8,7 @@ use shared::clock::Ms;
 use shared::frame::{Address, Message};
 use shared::id::{GroupId, MessageId};
 use shared::rules::coverage::Span;
-use shared::table::{MessageKind, MissedRef, Resume};
+use shared::table::{Held, MAX_HELD, MessageKind, MissedRef, Resume};
 
 use super::reader::{MESSAGES_PER_QUERY, Reader};
 
@@ -27,6 +27,8 @@ pub(super) struct Cursor {
     pub(super) buffer: VecDeque<Message>,
     /// Names of messages that are not returned: they have expired, or their sender is blocked.
     pub(super) void: Vec<MissedRef>,
+    /// Missed messages that are not returned because of a block that began later.
+    pub(super) held: Vec<Held>,
 }
 
 enum Source {
@@ -73,7 +75,7 @@ impl Cursor {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, is_begun: false, buffer: VecDeque::new(), void: Vec::new() }
+        Self { source, is_begun: false, buffer: VecDeque::new(), void: Vec::new(), held: Vec::new() }
     }
 
     /// Returns the kind of the messages of the log, or `None` for names.
@@ -141,8 +143,8 @@ impl Cursor {
             while self.buffer.is_empty() && (!self.gets_on() || reader.budget.is_left()) {
                 self.is_begun = true;
                 let read = match &mut self.source {
-                    Source::Log(log) => log.read(reader).await?,
-                    Source::Names(names) => read_names(reader, names, &mut self.void).await?,
+                    Source::Log(log) => log.read(reader, &mut self.held).await?,
+                    Source::Names(names) => read_names(reader, names, &mut self.void, &mut self.held).await?,
                 };
                 match read {
                     Some(messages) => self.buffer.extend(messages),
@@ -155,7 +157,7 @@ impl Cursor {
 }
 
 impl Log {
-    async fn read(&mut self, reader: &Reader<'_>) -> Result<Option<Vec<Message>>> {
+    async fn read(&mut self, reader: &Reader<'_>, held: &mut Vec<Held>) -> Result<Option<Vec<Message>>> {
         let Some(span) = self.spans.front().copied() else { return Ok(None) };
         let to_end = self.spans.len() == 1 && span.to.saturating_add(READ_ON_MS) >= reader.end;
         let (table, limit) = (&reader.app.table, i32::try_from(self.limit).unwrap_or(i32::MAX));
@@ -167,6 +169,7 @@ impl Log {
         }
         reader.budget.spend(page.beside);
         self.beside.extend(page.messages.iter().filter(|message| reader.is_beside(message)).map(|message| message.id));
+        hold(held, page.messages.iter().filter(|message| reader.holds(message)));
         reader.keep(&mut page.messages, |message| reader.keeps(message));
         self.group_exists = page.group_exists.or(self.group_exists);
         if let (Address::Group(group), None, false) = (&self.log, self.group_exists, page.messages.is_empty()) {
@@ -184,6 +187,7 @@ async fn read_names(
     reader: &Reader<'_>,
     names: &mut VecDeque<MissedRef>,
     void: &mut Vec<MissedRef>,
+    held: &mut Vec<Held>,
 ) -> Result<Option<Vec<Message>>> {
     if names.is_empty() {
         return Ok(None);
@@ -198,7 +202,15 @@ async fn read_names(
         Address::User(_) => true,
         Address::Group(group) => existing.contains_key(group),
     };
-    reader.keep(&mut messages, |message| reader.keeps_body(message) && reader.keeps_sender(message) && exists(message));
+    let is_there = |message: &Message| reader.keeps_body(message) && exists(message);
+    hold(held, messages.iter().filter(|message| is_there(message) && reader.holds_sender(message)));
+    reader.keep(&mut messages, |message| is_there(message) && reader.keeps_sender(message));
     void.extend(batch.into_iter().filter(|name| !messages.iter().any(|message| message.id == name.id)));
     Ok(Some(messages))
+}
+
+/// Adds messages to those that are held, as long as there is room for them.
+fn hold<'a>(held: &mut Vec<Held>, messages: impl Iterator<Item = &'a Message>) {
+    let room = MAX_HELD.saturating_sub(held.len());
+    held.extend(messages.take(room).map(Held::of));
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use futures::future::BoxFuture;
 use shared::id::{PageToken, UserId};
 use shared::metrics::Metric;
-use shared::table::MessageKind;
+use shared::table::{Held, MessageKind};
 use shared::{Error, Result};
 
 use super::missed;
@@ -61,9 +61,10 @@ async fn drop_pages(app: &App, user: &UserId, tokens: &BTreeSet<PageToken>) -> R
     let pages = pages.ok_or_else(no_such_page)?;
     let dropped = MessageKind::ALL.map(|kind| (kind, state.with_pages(kind, &pages)));
     let is_shown = |name: &&_| pages.iter().any(|page| page.names.contains(*name));
-    let names = state.missed.iter().filter(is_shown).cloned().collect();
+    let names = state.names().filter(is_shown).cloned().collect();
+    let hidden: Vec<Held> = pages.iter().flat_map(|page| page.held.iter().cloned()).collect();
     let changes = dropped.iter().any(|(kind, dropped)| dropped != state.dropped(*kind));
-    let Some(plan) = missed::plan(app, &state, dropped.to_vec(), names, changes) else {
+    let Some(plan) = missed::plan(app, &state, dropped.to_vec(), names, &hidden, changes) else {
         return Ok(true);
     };
     if !plan.fits() {

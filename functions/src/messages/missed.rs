@@ -16,7 +16,7 @@ use shared::rules::dropped::{Dropped, Shown, limit};
 use shared::rules::gaps::Taken;
 use shared::rules::page::Page;
 use shared::rules::timing::MARGIN_MS;
-use shared::table::{DropPlan, Membership, MessageKind, MissedRef, ShownPage, State, Tails, View};
+use shared::table::{DropPlan, Held, Membership, MessageKind, MissedRef, ShownPage, State, Tails, View};
 
 use super::cursor::Cursor;
 use super::reader::{Budget, LONGEST_BYTES, MESSAGES_PER_QUERY, READ_BYTES, Reader, Request};
@@ -42,8 +42,8 @@ pub(crate) struct Found {
     pub(crate) messages: Vec<Message>,
     /// The message after which the next page begins, if there is more. Everything up to it has been read.
     pub(crate) next: Option<MessageId>,
-    /// Whether the next page goes on where this one ended. Otherwise it reads everything that is not dropped.
-    goes_on: bool,
+    /// Whether the next pull must read everything that is not dropped, since the last page could not do it.
+    forgets: bool,
     /// When the reading began.
     end: Ms,
     /// The messages of the page that were missed by name.
@@ -53,6 +53,8 @@ pub(crate) struct Found {
     state: State,
     /// Names of messages that no longer belong to the user, or no longer exist.
     void: Vec<MissedRef>,
+    /// Missed messages that are left out because of a block that began later.
+    held: Vec<Held>,
     /// For each kind, the first message of a log that is left for the next page, or the position where its reading
     /// ended.
     left: BTreeMap<MessageKind, MessageId>,
@@ -70,20 +72,21 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
         true => Taken::default(),
         false => Taken::of(state.connections.values(), app.redeliver_ms, end),
     };
-    let resumed = match drops && state.has_room_in_tails(app.max_page_messages) {
+    let resumed = match drops && state.has_room_in_tails(&request.kinds, app.max_page_messages) {
         true => request.kinds.iter().filter_map(|kind| Some((*kind, state.dropped(*kind).goes_on_at(end)?))).collect(),
         false => BTreeMap::new(),
     };
     let mut reader = Reader { app, user, request, state: &state, view: &view, taken, resumed, end, floor, budget };
     let (mut cursors, mut void) = cursors(&reader);
-    let (mut page, mut goes_on) = (merge(&reader, &mut cursors, drops).await?, true);
+    let (mut page, mut forgets) = (merge(&reader, &mut cursors, drops).await?, false);
     if page.next.is_none() && !reader.resumed.is_empty() {
-        // The last page reads again what lies before it. If the limit of bytes does not suffice, the next page does.
+        // The last page reads again what lies before it. If the limit of bytes does not suffice, the next pull does. A page
+        // that said that there is more would never be the last while others write as much as this.
         let resumed = std::mem::take(&mut reader.resumed);
         let (mut again, void_again) = self::cursors(&reader);
         let whole = merge(&reader, &mut again, drops).await?;
         if whole.exhausted {
-            (page.next, goes_on, reader.resumed) = (whole.next, false, resumed);
+            (forgets, reader.resumed) = (true, resumed);
         } else {
             (page, cursors, void) = (whole, again, void_again);
         }
@@ -95,9 +98,10 @@ pub(crate) async fn find(app: &App, user: &UserId, request: &Request, drops: boo
             beside.entry(kind).or_default().extend(ids);
         }
     }
+    let held = cursors.iter_mut().flat_map(|cursor| std::mem::take(&mut cursor.held)).collect();
     void.extend(cursors.into_iter().flat_map(|cursor| cursor.void));
     let (resumed, Merged { messages, next, named, left, .. }) = (reader.resumed, page);
-    Ok(Found { messages, next, goes_on, end, named, resumed, void, left, beside, state })
+    Ok(Found { messages, next, forgets, end, named, resumed, void, held, left, beside, state })
 }
 
 /// Returns a cursor for each log, one for the names, and the names of messages that no longer belong to the user.
@@ -132,8 +136,7 @@ pub(crate) async fn state_and_view(app: &App, user: &UserId, kinds: &[MessageKin
             state.tail = None;
         }
         if state.tail.is_none() || tails.is_some() {
-            let Tails { unicast, multicast, .. } = tails.unwrap_or_default();
-            (state.unicast.tail, state.multicast.tail) = (unicast, multicast);
+            state.set_tails(tails.unwrap_or_default());
             return Ok((state, view));
         }
         // A drop came in between and wrote other tails.
@@ -229,11 +232,15 @@ impl Found {
             floor: self.limit(kind),
             ids: self.returned(kind).collect(),
         };
-        let is_named = |message: &&Message| self.state.missed.contains(&MissedRef::new(&message.to, message.id));
-        let named = self.messages.iter().filter(is_named).map(|message| MissedRef::new(&message.to, message.id));
+        let names = self.messages.iter().map(|message| MissedRef::new(&message.to, message.id));
+        let names: BTreeSet<_> =
+            names.filter(|name| self.state.is_named(name)).chain(self.void.iter().cloned()).collect();
+        let is_passed =
+            |held: &&Held| held.name.id.time_ms() <= self.limit(held.name.kind()) || names.contains(&held.name);
         ShownPage {
             kinds: request.kinds.iter().map(|kind| (*kind, shown(*kind))).collect(),
-            names: named.chain(self.void.iter().cloned()).collect(),
+            held: self.held.iter().filter(is_passed).cloned().collect(),
+            names,
             uncovers: self.state.uncovers,
         }
     }
@@ -250,7 +257,7 @@ impl Found {
             (kind, self.state.dropped(kind).advanced(limit(self.end, first), []))
         };
         let dropped = request.kinds.iter().map(|kind| advanced(*kind)).collect();
-        plan(app, &self.state, dropped, Vec::new(), false)
+        plan(app, &self.state, dropped, Vec::new(), &self.held, false)
             .filter(|plan| plan.forgotten.connections.len() >= WORTH_FORGETTING)
     }
 
@@ -264,14 +271,15 @@ impl Found {
             };
             // Of a kind that was read to its end, only a tail is worth not being read again.
             let after_all = || (!after.tail.ids.is_empty()).then(|| MessageId::first_at(self.end));
-            match self.left.get(&kind).copied().or_else(after_all).filter(|_| self.has_more() && self.goes_on) {
+            match self.left.get(&kind).copied().or_else(after_all).filter(|_| self.has_more()) {
                 Some(next) => after.going_on_at(next),
                 None => after,
             }
         };
         let dropped = kinds.iter().map(|kind| (*kind, dropped(*kind))).collect();
         let named = self.named.iter().chain(&self.void).cloned().collect();
-        plan(app, &self.state, dropped, named, self.has_more() || !self.messages.is_empty())
+        let changes = self.has_more() || self.forgets || !self.messages.is_empty();
+        plan(app, &self.state, dropped, named, &self.held, changes)
     }
 
     /// Returns the messages of a kind on this page.
@@ -286,13 +294,14 @@ impl Found {
 }
 
 /// Returns the write that sets what is dropped to `dropped`, or `None` if nothing would change. It also forgets the
-/// connections that are no longer needed.
+/// connections that are no longer needed. Of the messages that a block hides, it holds those that it would lose.
 pub(crate) fn plan(
     app: &App,
     state: &State,
     dropped: Vec<(MessageKind, Dropped)>,
     no_longer_missed: Vec<MissedRef>,
-    anything_returned: bool,
+    hidden: &[Held],
+    changes: bool,
 ) -> Option<DropPlan> {
     let mut after = state.clone();
     for (kind, dropped) in &dropped {
@@ -303,9 +312,16 @@ pub(crate) fn plan(
     }
     let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
     let forgotten = after.forgettable(now, oldest);
-    let changes = anything_returned || !no_longer_missed.is_empty() || !forgotten.connections.is_empty();
+    let is_lost = |held: &&Held| {
+        let (id, kind) = (held.name.id, held.name.kind());
+        let is_passed = || !state.dropped(kind).contains(id) && after.dropped(kind).contains(id);
+        (state.missed.contains(&held.name) && no_longer_missed.contains(&held.name)) || is_passed()
+    };
+    let held = state.held_after(&no_longer_missed, hidden.iter().filter(is_lost).cloned());
+    let changes = changes || held != state.held || !no_longer_missed.is_empty() || !forgotten.connections.is_empty();
     let mark = app.ids.message(now).to_string();
-    let is_as_before = after.unicast.tail == state.unicast.tail && after.multicast.tail == state.multicast.tail;
+    let is_as_before =
+        after.unicast.tail == state.unicast.tail && after.multicast.tail == state.multicast.tail && held == state.held;
     changes.then(|| DropPlan {
         version: state.version,
         until: dropped.iter().map(|(kind, dropped)| (*kind, dropped.until)).collect(),
@@ -313,10 +329,12 @@ pub(crate) fn plan(
             mark: mark.clone(),
             unicast: after.unicast.tail.clone(),
             multicast: after.multicast.tail.clone(),
+            held,
         }),
         old_tail: state.tail.clone(),
         no_longer_missed,
         forgotten,
+        marks_before: state.marks.clone(),
         mark,
     })
 }

@@ -1,6 +1,6 @@
 //! The rules of a pull: which parts of the logs it reads, and which messages it keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use shared::clock::Ms;
@@ -8,7 +8,7 @@ use shared::frame::{Address, Body, Message};
 use shared::id::{MessageId, UserId};
 use shared::rules::coverage::Span;
 use shared::rules::gaps::{Taken, coalesce};
-use shared::table::{MessageKind, MissedRef, State, View};
+use shared::table::{Held, MessageKind, MissedRef, State, View};
 
 use crate::App;
 
@@ -97,11 +97,16 @@ impl Reader<'_> {
             None => true,
             Some(group) => self.view.groups.get(group).is_some_and(|member| member.joined <= missed.id.time_ms()),
         };
-        let (mine, foreign): (Vec<_>, Vec<_>) = self.state.missed.iter().filter(asked).cloned().partition(is_mine);
+        let withholds = |held: &Held| self.withholds(&held.sender, held.name.id.time_ms());
+        let released = self.state.held.iter().filter(|held| !withholds(held)).map(|held| &held.name);
+        let names: BTreeSet<_> = self.state.missed.iter().chain(released).filter(asked).cloned().collect();
+        let (mine, foreign): (Vec<_>, Vec<_>) = names.into_iter().partition(is_mine);
         // A recent name may be of a group that was joined after the memberships were read and before the state was
         // read.
         let is_old = |missed: &MissedRef| missed.id.time_ms() < self.floor;
-        let void = foreign.into_iter().filter(is_old).collect();
+        let expired = self.state.held.iter().map(|held| &held.name).filter(asked);
+        let expired = expired.filter(|name| name.id.time_ms() < self.app.table.oldest()).cloned();
+        let void = foreign.into_iter().filter(is_old).chain(expired).collect();
         (mine.into_iter().filter(|missed| self.is_in_bounds(missed.id)).collect(), void)
     }
 
@@ -121,9 +126,12 @@ impl Reader<'_> {
     }
 
     fn is_missed(&self, message: &Message) -> bool {
+        self.keeps_body(message) && (self.request.all || self.is_in_gap(message)) && self.keeps_sender(message)
+    }
+
+    fn is_in_gap(&self, message: &Message) -> bool {
         let is_dropped = || self.state.dropped(MessageKind::of(&message.to)).contains(message.id);
-        let is_in_gap = || !self.taken.contains(message.id.time_ms()) && !is_dropped();
-        self.keeps_body(message) && (self.request.all || is_in_gap()) && self.keeps_sender(message)
+        !self.taken.contains(message.id.time_ms()) && !is_dropped()
     }
 
     /// Returns whether an entry is a message that was not recalled, or a recall that is asked for. The recall of a message
@@ -142,9 +150,27 @@ impl Reader<'_> {
     pub(super) fn keeps_sender(&self, message: &Message) -> bool {
         // A recall follows the message that it is of.
         let sent = if let Body::Recall { of } = message.body { of } else { message.id };
-        let withheld = self.view.blocks.get(&message.sender).is_some_and(|block| block.withholds(sent.time_ms()));
         let is_own_message = message.sender == *self.user && !matches!(message.body, Body::Recall { .. });
-        !is_own_message && !withheld
+        !is_own_message && !self.withholds(&message.sender, sent.time_ms())
+    }
+
+    fn withholds(&self, sender: &UserId, sent: Ms) -> bool {
+        self.view.blocks.get(sender).is_some_and(|block| block.withholds(sent))
+    }
+
+    /// Returns whether a message of a log would be returned if its sender were not blocked now.
+    pub(super) fn holds(&self, message: &Message) -> bool {
+        self.holds_sender(message)
+            && !self.request.all
+            && self.is_in_bounds(message.id)
+            && self.keeps_body(message)
+            && self.is_in_gap(message)
+    }
+
+    /// Returns whether the user blocks the sender now, and did not when the message was sent.
+    pub(super) fn holds_sender(&self, message: &Message) -> bool {
+        let sent = message.id.time_ms();
+        message.sender != *self.user && self.view.blocks.get(&message.sender).is_some_and(|block| block.holds(sent))
     }
 
     /// Returns when the user joined the group of a log. 0 for the user's own log.

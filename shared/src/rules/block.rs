@@ -22,6 +22,11 @@ impl Block {
         self.since.is_some() || self.past.iter().any(|spell| spell.contains(time))
     }
 
+    /// Returns whether a message of that time is withheld only until the block is lifted.
+    pub fn holds(&self, time: Ms) -> bool {
+        self.since.is_some_and(|since| time < since) && !self.past.iter().any(|spell| spell.contains(time))
+    }
+
     /// Returns whether the block was set at that time. A history leaves out what was sent then.
     pub fn was_set_at(&self, time: Ms) -> bool {
         self.since.is_some_and(|since| since <= time) || self.past.iter().any(|spell| spell.contains(time))
@@ -60,6 +65,10 @@ mod tests {
     fn a_present_block_withholds_everything() {
         let block = Block::default().set(50);
         assert!(block.withholds(10) && block.withholds(60));
+        assert!(block.holds(49) && !block.holds(50) && !block.holds(60));
+        let again = block.lifted(70, 0).set(90);
+        assert_eq!([49, 60, 71, 89, 90].map(|time| again.holds(time)), [true, false, true, true, false]);
+        assert!(!again.lifted(95, 0).holds(49));
     }
 
     #[test]

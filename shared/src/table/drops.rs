@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use super::calls::Table;
 use super::expression::Expression;
 use super::kind::{MessageKind, MissedRef};
+use super::state::read_marks;
 use super::tails::Tails;
 use super::{item, keys};
 use crate::clock::Ms;
@@ -13,13 +14,19 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::rules::forget::Forgettable;
 
+/// How many drops are remembered by their marks. The SDK repeats one whose answer is lost for some seconds, in which other
+/// devices of the user may drop.
+const MARKS: usize = 4;
+
 /// The content of one drop.
 #[derive(Debug, Default)]
 pub struct DropPlan {
     /// The version of the state that the pull read.
     pub version: u64,
-    /// The mark of this drop. With it, a retry after a lost answer sees that the write is its own.
+    /// The mark of this drop. With it, a retry after a lost answer sees that the write was done.
     pub mark: String,
+    /// The marks of the drops before it, newest first.
+    pub marks_before: Vec<String>,
     /// The new time up to which everything is dropped, for each kind that was pulled.
     pub until: Vec<(MessageKind, Ms)>,
     /// The new tails of both kinds. Absent if they do not change.
@@ -65,8 +72,9 @@ impl Table {
         let mut change = Expression::default();
         change.next_version(plan.version);
         change.set_user(user);
-        let mark = change.path(["dropMark"]);
-        change.set(&mark, item::text(&plan.mark));
+        let marks = change.path(["dropMarks"]);
+        let last = [&plan.mark].into_iter().chain(&plan.marks_before).take(MARKS);
+        change.set(&marks, AttributeValue::L(last.map(item::text).collect()));
         for (kind, until) in &plan.until {
             let path = change.path([kind.until()]);
             change.set(&path, item::number(until));
@@ -88,8 +96,8 @@ impl Table {
         let Err(error) = Box::pin(update.send()).await else { return Ok(true) };
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                let mark = failed.item().and_then(|item| item.get("dropMark")?.as_s().ok());
-                Ok(mark == Some(&plan.mark))
+                let marks = failed.item().map(read_marks).transpose()?.unwrap_or_default();
+                Ok(marks.contains(&plan.mark))
             }
             _ => Err(Error::unavailable("UpdateItem", error)),
         }

@@ -1,6 +1,6 @@
 //! Kinds of messages, and the names of missed messages.
 
-use crate::frame::Address;
+use crate::frame::{Address, Message};
 use crate::id::{GroupId, MessageId, UserId};
 
 /// Who sends a message. The request ids of one are not those of the other, so that no user can use up those of the back
@@ -108,6 +108,36 @@ impl MissedRef {
     }
 }
 
+/// The most messages of a user that are held.
+pub const MAX_HELD: usize = 100;
+
+/// A missed message that is held back by a block which began after it was sent. It comes when the block is lifted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// The message.
+    pub name: MissedRef,
+    /// Its sender. With it, no pull needs to read the message during the block.
+    pub sender: UserId,
+}
+
+impl Held {
+    /// Names a message.
+    pub fn of(message: &Message) -> Self {
+        Self { name: MissedRef::new(&message.to, message.id), sender: message.sender.clone() }
+    }
+
+    pub(super) fn encode(&self) -> String {
+        format!("{}/{}", self.name.encode(), self.sender)
+    }
+
+    pub(super) fn decode(text: &str) -> Option<Self> {
+        // No id of a message or a group has a slash.
+        let parts = if text.starts_with("g/") { 3 } else { 2 };
+        let (end, _) = text.match_indices('/').nth(parts - 1)?;
+        Some(Self { name: MissedRef::decode(&text[..end])?, sender: UserId::parse(&text[end + 1..]).ok()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +147,12 @@ mod tests {
         let id = MessageId::first_at(1_764_000_000_000);
         for group in [None, Some(GroupId::parse("a:b@c").unwrap())] {
             let missed = MissedRef { id, group };
-            assert_eq!(MissedRef::decode(&missed.encode()), Some(missed));
+            assert_eq!(MissedRef::decode(&missed.encode()), Some(missed.clone()));
+            let held = Held { name: missed, sender: UserId::parse("bob").unwrap() };
+            assert_eq!(Held::decode(&held.encode()), Some(held));
+        }
+        for wrong in ["u/1", &format!("u/{id}"), &format!("g/a/{id}"), &format!("u/{id}/")] {
+            assert_eq!(Held::decode(wrong), None, "{wrong}");
         }
         for wrong in ["", "u", "u/1", &format!("x/{id}"), &format!("g//{id}"), &format!("g/a b/{id}")] {
             assert_eq!(MissedRef::decode(wrong), None, "{wrong}");

@@ -37,7 +37,7 @@ pub use export::Exported;
 pub use groups::{Accepted, Group, Membership, Meta, Roster, RosterMember, Sender};
 pub use idempotency::{Digest, SendRecord};
 pub use invites::Invitation;
-pub use kind::{Author, MessageKind, MissedRef};
+pub use kind::{Author, Held, MAX_HELD, MessageKind, MissedRef};
 pub use making::Draft;
 pub use messages::{LogPage, Place, Resume, Written};
 pub use missed::MissTarget;

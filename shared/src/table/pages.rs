@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::calls::Table;
 use super::item::{self, Item};
 use super::keys;
-use super::kind::{MessageKind, MissedRef};
+use super::kind::{Held, MAX_HELD, MessageKind, MissedRef};
+use super::tails::read_held;
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{MessageId, PageToken, UserId};
@@ -31,6 +32,8 @@ pub struct ShownPage {
     pub kinds: Vec<(MessageKind, Shown)>,
     /// The names that it drops.
     pub names: BTreeSet<MissedRef>,
+    /// The messages that it does not show because of a block that began later.
+    pub held: BTreeSet<Held>,
     /// How often times of the user had been uncovered when the page was read. If it was more often since, a message may
     /// have appeared within the page, so the page is dropped message by message.
     pub uncovers: u64,
@@ -60,6 +63,8 @@ impl Table {
         item.insert("expiresAt".to_owned(), Self::expires_at(self.clock.now_ms(), LIFETIME_MS));
         let names = page.names.iter().take(MAX_NAMES).map(MissedRef::encode).collect();
         insert_set(&mut item, "names".to_owned(), names);
+        let held = page.held.iter().take(MAX_HELD).map(Held::encode).collect();
+        insert_set(&mut item, "held".to_owned(), held);
         for (kind, shown) in &page.kinds {
             item.insert(attribute(*kind, "Floor"), item::number(shown.floor));
             insert_set(&mut item, attribute(*kind, "Ids"), texts(&shown.ids));
@@ -123,5 +128,10 @@ fn read(item: &Item) -> Result<ShownPage> {
     }
     let names = item::read_set(item, "names")?.iter();
     let names = names.map(|name| MissedRef::decode(name).ok_or_else(|| item::corrupt("names")));
-    Ok(ShownPage { kinds, names: names.collect::<Result<_>>()?, uncovers: item::read_number(item, "uncovers")? })
+    Ok(ShownPage {
+        kinds,
+        names: names.collect::<Result<_>>()?,
+        held: read_held(item)?,
+        uncovers: item::read_number(item, "uncovers")?,
+    })
 }

@@ -3,10 +3,10 @@
 //! One item, `USER#u` / `STATE`, with these attributes:
 //! - `c#<connectionId>`: a map {announced, version?, from?, to?, clean?, ours?} for each connection; `known`: the set of their ids;
 //! - `unicastUntil` and `multicastUntil`: the time up to which all messages of the kind are dropped;
-//! - `tail`: the mark of the item with the messages that are dropped after that time;
+//! - `tail`: the mark of the item with the messages that are dropped after that time, and those that blocks hold back;
 //! - `missed`: the names of missed messages, a set of `u/<id>` and `g/<groupId>/<id>`;
 //! - `version`: how often something was dropped or uncovered; `uncovers`: how often the time of a message was uncovered;
-//! - `dropMark`: the mark of the last drop; `user`: the id of the user;
+//! - `dropMarks`: the marks of the last drops, newest first; `user`: the id of the user;
 //! - `limitedUntil`, `bannedUntil`: until when the user may not send, and until when they may do nothing.
 //!
 //! Every sender reads this item, and an item has at most 400 KB. So nothing in it grows without a limit: writes to `known`
@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::calls::Table;
 use super::item::{self, Item};
 use super::keys;
-use super::kind::{MessageKind, MissedRef};
+use super::kind::{Held, MAX_HELD, MessageKind, MissedRef};
 use super::pages::ShownPage;
-use super::tails::{MAX_TAIL, Tails};
+use super::tails::{self, Tails};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
 use crate::id::{ConnectionId, UserId};
@@ -42,6 +42,10 @@ pub struct State {
     pub multicast: Dropped,
     /// The messages that are missed by name.
     pub missed: BTreeSet<MissedRef>,
+    /// The missed messages that blocks hold back. They are not read with the state, see [`Tails`].
+    pub held: BTreeSet<Held>,
+    /// The marks of the last drops, newest first.
+    pub marks: Vec<String>,
     /// The number of times that something was dropped, or the time of a message uncovered.
     pub version: u64,
     /// The number of times that the time of a message was uncovered.
@@ -75,9 +79,38 @@ impl State {
         all.iter().fold(self.dropped(kind).clone(), |dropped, shown| dropped.with(shown))
     }
 
-    /// Returns whether the tails have room for so many more messages.
-    pub fn has_room_in_tails(&self, more: usize) -> bool {
-        self.unicast.tail.ids.len() + self.multicast.tail.ids.len() + more <= MAX_TAIL
+    /// Sets what the item of the tails has.
+    pub fn set_tails(&mut self, tails: Tails) {
+        (self.unicast.tail, self.multicast.tail, self.held) = (tails.unicast, tails.multicast, tails.held);
+    }
+
+    /// Returns the names of all messages that do not come by their time.
+    pub fn names(&self) -> impl Iterator<Item = &MissedRef> {
+        self.missed.iter().chain(self.held.iter().map(|held| &held.name))
+    }
+
+    /// Returns whether a message comes by its name.
+    pub fn is_named(&self, name: &MissedRef) -> bool {
+        self.missed.contains(name) || self.held.iter().any(|held| held.name == *name)
+    }
+
+    /// Returns what is held once these names are gone and these messages are added, as far as there is room.
+    pub fn held_after(&self, gone: &[MissedRef], added: impl Iterator<Item = Held>) -> BTreeSet<Held> {
+        let mut held: BTreeSet<_> = self.held.iter().filter(|held| !gone.contains(&held.name)).cloned().collect();
+        for one in added {
+            if held.len() < MAX_HELD {
+                held.insert(one);
+            }
+        }
+        held
+    }
+
+    /// Returns whether the tails have room for so many more messages of these kinds.
+    pub fn has_room_in_tails(&self, kinds: &[MessageKind], more: usize) -> bool {
+        let length = |kind: MessageKind| self.dropped(kind).tail.ids.len();
+        let with =
+            |more_of: MessageKind| MessageKind::ALL.map(|kind| length(kind) + if kind == more_of { more } else { 0 });
+        kinds.iter().all(|kind| tails::has_room(with(*kind)))
     }
 
     /// Returns the end of the user's ban, if they are banned.
@@ -120,6 +153,7 @@ impl State {
         for text in item::read_set(item, "missed")? {
             state.missed.insert(MissedRef::decode(text).ok_or_else(|| item::corrupt("missed"))?);
         }
+        state.marks = read_marks(item)?;
         for (name, value) in item {
             let Some(id) = name.strip_prefix("c#") else { continue };
             let map = value.as_m().map_err(|_| item::corrupt("c#"))?;
@@ -137,6 +171,13 @@ fn read_connection(map: &Item) -> Result<Connection> {
         clean: map.contains_key("clean"),
         version: item::parsed("version", item::read_optional_number(map, "version")?.unwrap_or(1).try_into())?,
     })
+}
+
+/// Returns the marks of the last drops, newest first.
+pub(super) fn read_marks(item: &Item) -> Result<Vec<String>> {
+    let Some(marks) = item.get("dropMarks") else { return Ok(Vec::new()) };
+    let marks = marks.as_l().map_err(|_| item::corrupt("dropMarks"))?;
+    marks.iter().map(|mark| mark.as_s().cloned().map_err(|_| item::corrupt("dropMarks"))).collect()
 }
 
 fn read_until(item: &Item, kind: MessageKind) -> Result<Dropped> {
@@ -164,7 +205,7 @@ impl Table {
             let item = self.get(&keys::tails(user, mark)).await?;
             match item.as_ref().map(Tails::read).transpose()?.flatten() {
                 Some(tails) => {
-                    (state.unicast.tail, state.multicast.tail) = (tails.unicast, tails.multicast);
+                    state.set_tails(tails);
                     return Ok(state);
                 }
                 None if read >= MAX_READS => {

@@ -690,6 +690,17 @@ impl Run {
         self.change_tie(step, user, "blockedId", other, |notes| notes.blocks.entry((user, other)).or_default()).await;
     }
 
+    /// Blocks another user for the time of a pull.
+    pub(super) async fn take_during_a_block(&self, user: User, other: User) {
+        if self.history.note(|notes| notes.blocks.entry((user, other)).or_default().is_on()) {
+            return;
+        }
+        let step = |act| Step { pause: 0, act, chance: 0 };
+        self.change_block(user, other, &step(Act::Begin)).await;
+        self.take(user, "all").await;
+        self.change_block(user, other, &step(Act::End)).await;
+    }
+
     async fn change_friendship(&self, user: User, other: User, step: &Step) {
         self.change_tie(step, user, "friendId", other, |notes| notes.friends.entry((user, other)).or_default()).await;
     }

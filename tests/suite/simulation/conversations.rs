@@ -368,8 +368,13 @@ impl Notes {
             return;
         }
         for user in users.iter().filter(|user| **user != recall.user) {
+            let blocks = self.blocks.get(&(*user, recall.user)).cloned().unwrap_or_default();
             let reaches = match recall.to {
-                To::User(_) => self.are_friends(user, recall.user, recall.during) == Certainty::Surely,
+                // Beside the log otherwise, as a message would be.
+                To::User(_) => {
+                    self.are_friends(user, recall.user, recall.during) == Certainty::Surely
+                        && blocks.at(recall.during) == Certainty::Never
+                }
                 To::Group(_) => true,
             };
             let is_told = |pulled: &Pulled| pulled.message["type"] == "RECALLED" && id_of(&pulled.message) == recall.id;

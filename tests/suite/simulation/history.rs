@@ -297,9 +297,14 @@ impl Notes {
             }
         };
         let blocks = self.blocks.get(&(user, sent.sender)).cloned().unwrap_or_default();
+        // A block that is not lifted hides what was sent before it. By another clock, a message just before a block is sent
+        // during it.
+        let may_hide = |spell: &Spell| {
+            let just_before = sent.during.to..=sent.during.to.saturating_add(CLOCKS_MS);
+            spell.end.to == NEVER || just_before.contains(&spell.begin.from)
+        };
         let unblocked = match blocks.at(sent.during).not() {
-            // A pull permanently leaves out messages of users who are blocked by then.
-            Certainty::Surely if blocks.0.iter().any(|spell| spell.end.to >= sent.during.from) => Certainty::Perhaps,
+            Certainty::Surely if blocks.0.iter().any(may_hide) => Certainty::Perhaps,
             certainty => certainty,
         };
         addressed.min(unblocked)
