@@ -112,11 +112,10 @@ fn log() -> Result<(), String> {
 
 fn print_token(token: &Token) -> Result<(), String> {
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let has = |name: &str| value(name).is_some();
     let variable = |name: &str| match (name, value(name)) {
         // A token needs neither a table nor credentials.
         ("TABLE_NAME" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY", None) => Some("none".to_owned()),
-        ("JWT_SECRET", None) if !has("JWKS_URL") => Some(DEVELOPMENT_SECRET.to_owned()),
+        ("JWT_SECRET", None) if value("JWKS_URL").is_none() => Some(DEVELOPMENT_SECRET.to_owned()),
         (_, value) => value,
     };
     let config = Config::read(variable).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use functions::{drop_messages, pull_messages};
 use serde_json::{Value, json};
 
 use crate::inside::{Inside, body, call};
-use crate::simulation::world::Phase;
+use crate::simulation::world::{Phase, TABLE};
 use crate::world::Deployment;
 
 /// Longer than the time of which no progress is kept.
@@ -32,14 +32,17 @@ impl Scene {
         Some(Self { inside, bob, carol })
     }
 
-    async fn bob_writes(&self, content: &str) {
+    async fn write(&self, friend: &str, connection: &str, content: Value) {
         let frame = json!({ "type": "unicast", "receiverId": "alice", "content": content });
-        self.inside.send("bob", &self.bob, &frame).await;
+        self.inside.send(friend, connection, &frame).await;
+    }
+
+    async fn bob_writes(&self, content: &str) {
+        self.write("bob", &self.bob, json!(content)).await;
     }
 
     async fn carol_writes(&self, content: &str) {
-        let frame = json!({ "type": "unicast", "receiverId": "alice", "content": content });
-        self.inside.send("carol", &self.carol, &frame).await;
+        self.write("carol", &self.carol, json!(content)).await;
     }
 
     async fn block(&self, other: &str) {
@@ -168,8 +171,7 @@ async fn at_most_a_hundred_are_held_and_others_are_not_affected() {
     let Some(scene) = Scene::new().await else { return };
     let mallory = scene.inside.connect("mallory").await;
     for n in 0..120 {
-        let frame = json!({ "type": "unicast", "receiverId": "alice", "content": n });
-        scene.inside.send("mallory", &mallory, &frame).await;
+        scene.write("mallory", &mallory, json!(n)).await;
     }
     tokio::time::sleep(SETTLED).await;
     scene.block("mallory").await;
@@ -192,13 +194,42 @@ async fn at_most_a_hundred_are_held_and_others_are_not_affected() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_ends_with_its_message() {
+    for lifted in [false, true] {
+        let Some(scene) = Scene::new().await else { return };
+        scene.bob_writes("before").await;
+        tokio::time::sleep(SETTLED).await;
+        scene.block("bob").await;
+        assert_eq!(scene.pull().await, [] as [&str; 0]);
+        assert_eq!(scene.held().len(), 1);
+        tokio::time::sleep(Duration::from_secs(31 * 24 * 60 * 60)).await;
+        if lifted {
+            scene.unblock("bob").await;
+        }
+        assert_eq!(scene.pull().await, [] as [&str; 0]);
+        assert!(scene.held().is_empty(), "expired messages are held no longer; lifted: {lifted}");
+    }
+}
+
+/// A job of the message may come so late that its time is dropped, and then names it.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_held_and_named_is_dropped_from_both() {
     let Some(scene) = Scene::new().await else { return };
     scene.bob_writes("before").await;
     tokio::time::sleep(SETTLED).await;
     scene.block("bob").await;
     assert_eq!(scene.pull().await, [] as [&str; 0]);
-    assert_eq!(scene.held().len(), 1);
-    tokio::time::sleep(Duration::from_secs(31 * 24 * 60 * 60)).await;
+    scene.unblock("bob").await;
+    let held = scene.held();
+    let name = held[0].as_str().and_then(|held| held.strip_suffix("/bob")).expect("a name");
+    scene.inside.world().update(&json!({
+        "TableName": TABLE,
+        "Key": { "pk": { "S": "USER#alice" }, "sk": { "S": "STATE" } },
+        "UpdateExpression": "SET missed = :names",
+        "ExpressionAttributeValues": { ":names": { "SS": [name] } },
+    }));
+    let (shown, token) = scene.pulled("&drop=false").await;
+    assert_eq!(shown, ["before"]);
+    scene.drop_page(&token.expect("a token")).await;
     assert_eq!(scene.pull().await, [] as [&str; 0]);
-    assert!(scene.held().is_empty(), "expired messages are held no longer");
+    assert!(scene.held().is_empty());
 }

@@ -257,7 +257,7 @@ impl Found {
             (kind, self.state.dropped(kind).advanced(limit(self.end, first), []))
         };
         let dropped = request.kinds.iter().map(|kind| advanced(*kind)).collect();
-        plan(app, &self.state, dropped, Vec::new(), &self.held, false)
+        plan(app, &self.state, dropped, BTreeSet::new(), &self.held, false)
             .filter(|plan| plan.forgotten.connections.len() >= WORTH_FORGETTING)
     }
 
@@ -299,7 +299,7 @@ pub(crate) fn plan(
     app: &App,
     state: &State,
     dropped: Vec<(MessageKind, Dropped)>,
-    no_longer_missed: Vec<MissedRef>,
+    no_longer_missed: BTreeSet<MissedRef>,
     hidden: &[Held],
     changes: bool,
 ) -> Option<DropPlan> {

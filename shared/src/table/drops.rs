@@ -1,5 +1,7 @@
 //! The writes of a drop: the time up to which everything is dropped, and the tails, which are dropped after that time.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 
@@ -33,8 +35,8 @@ pub struct DropPlan {
     pub tails: Option<Tails>,
     /// The mark of the item with the present tails.
     pub old_tail: Option<String>,
-    /// The messages that are no longer missed by name.
-    pub no_longer_missed: Vec<MissedRef>,
+    /// The messages that are no longer missed by name. A set, since DynamoDB refuses a name that is given twice.
+    pub no_longer_missed: BTreeSet<MissedRef>,
     /// The connections that are forgotten.
     pub forgotten: Forgettable,
 }

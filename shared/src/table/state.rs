@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Returns what is held once these names are gone and these messages are added, as far as there is room.
-    pub fn held_after(&self, gone: &[MissedRef], added: impl Iterator<Item = Held>) -> BTreeSet<Held> {
+    pub fn held_after(&self, gone: &BTreeSet<MissedRef>, added: impl Iterator<Item = Held>) -> BTreeSet<Held> {
         let mut held: BTreeSet<_> = self.held.iter().filter(|held| !gone.contains(&held.name)).cloned().collect();
         for one in added {
             if held.len() < MAX_HELD {
