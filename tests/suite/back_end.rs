@@ -246,6 +246,7 @@ async fn members_are_put_in_and_taken_out() {
     call(&back_end, "PUT", "/group/nobody/members/x").await.refused(404, "no such group");
     call(&back_end, "DELETE", "/group/nobody/members/x").await.empty();
     call(&back_end, "PUT", &format!("/group/{group}/members/a%20b")).await.refused(400, "userId");
+    call(&back_end, "PUT", &format!("{}?name=x", member(&bob))).await.refused(400, "name does not go with userId");
 }
 
 #[tokio::test]
@@ -339,6 +340,16 @@ async fn groups_are_managed_by_direct_invocation_too() {
         (json!({ "method": "PATCH", "groupId": group }), "BadRequest", "method"),
         (json!({ "groupId": group }), "BadRequest", "method is missing"),
         (json!({ "method": "GET" }), "BadRequest", "groupId is missing"),
+        (
+            json!({ "method": "PUT", "groupId": group, "userId": "x", "name": "y" }),
+            "BadRequest",
+            "name does not go with userId",
+        ),
+        (
+            json!({ "method": "DELETE", "groupId": group, "userId": "x", "managerId": "y" }),
+            "BadRequest",
+            "managerId does not go",
+        ),
     ] {
         let refusal = invoke(payload).await.expect_err("a refusal");
         assert_eq!(refusal.error_type, kind);
@@ -379,7 +390,7 @@ async fn the_first_wrong_change_is_named_and_nothing_is_done() {
         (json!({ "userId": alice.id(), "friend": "a b" }), "[1].friend"),
         (json!({ "userId": 7, "friend": bob.id() }), "[1].userId"),
         (json!({ "friend": bob.id() }), "[1] userId is missing"),
-        (json!({ "userId": alice.id(), "friend": alice.id() }), "[1] a user can neither"),
+        (json!({ "userId": alice.id(), "friend": alice.id() }), "[1].friend must be another user"),
         (json!("friend"), "[1]"),
     ] {
         post(&back_end, "/relationship", &json!([good, wrong])).await.refused(400, named);

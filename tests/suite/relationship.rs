@@ -117,6 +117,14 @@ async fn an_ill_formed_user_id_is_refused() {
 }
 
 #[tokio::test]
+async fn a_tie_to_oneself_is_refused() {
+    for (method, tie) in [("PUT", "friends"), ("DELETE", "blocks")] {
+        let answer = BackEnd::new().relate(method, "alice", tie, "alice").await;
+        answer.refused(400, "otherId must be another user");
+    }
+}
+
+#[tokio::test]
 async fn other_ties_and_methods_are_unknown() {
     let answer = BackEnd::new().relate("PUT", "alice", "enemies", "bob").await;
     assert_eq!(answer.status, 404, "{answer:?}");
@@ -171,7 +179,10 @@ async fn a_mistake_in_a_direct_invocation_is_named() {
         (json!({"method": "PUT", "userId": "alice", "friendId": "a b"}), "friendId"),
         (json!({"method": "DELETE", "userId": "alice", "blockedId": 7}), "blockedId"),
         (json!({"method": "PATCH", "userId": "alice", "friendId": "bob"}), "method"),
+        (json!({"method": "PUT", "userId": "alice", "friendId": "alice"}), "friendId must be another user"),
+        (json!({"method": "PUT", "userId": "alice", "blockedId": "alice"}), "blockedId must be another user"),
         (json!({"method": "POST", "userId": "alice", "friendId": "bob"}), "changes is missing"),
+        (json!({"method": "POST", "changes": {}}), "changes must be an array"),
         (json!({"method": "GET"}), "userId"),
     ] {
         let refusal = BackEnd::new().invoke("relationship", &payload).await.expect_err("a mistake is refused");

@@ -192,7 +192,7 @@ async fn a_malformed_message_by_rest_is_refused_by_name() {
     let alice = User::new("alice");
     for (body, named) in [
         (json!({}), "type is missing"),
-        (json!({ "type": "typing", "receiverId": "b" }), "type must be"),
+        (json!({ "type": "typing", "receiverId": "b" }), "type must be \"unicast\" or \"multicast\""),
         (json!({ "type": "unicast", "content": 1 }), "receiverId is missing"),
         (json!({ "type": "multicast", "groupId": "g" }), "content is missing"),
         (json!({ "type": "unicast", "receiverId": "b", "content": null }), "content must not be null"),
@@ -201,9 +201,10 @@ async fn a_malformed_message_by_rest_is_refused_by_name() {
         let problem = alice.post_json("/api/message", &body).await.refused(400, named);
         assert_eq!(problem.code.as_deref(), Some("bad_request"));
     }
-    alice.call(reqwest::Method::POST, "/api/message").body("application/json", "hello").send().await.refused(400, "");
+    let call = alice.call(reqwest::Method::POST, "/api/message");
+    call.body("application/json", "hello").send().await.refused(400, "the body");
     let long = json!({ "type": "unicast", "receiverId": "b", "content": "x".repeat(32 * 1024) });
-    alice.post_json("/api/message", &long).await.refused(400, "the limit is 32768");
+    alice.post_json("/api/message", &long).await.refused(400, "bytes long; the limit is 32768");
     let longer = json!({ "type": "unicast", "receiverId": "b", "content": "x".repeat(34 * 1024) });
     alice.post_json("/api/message", &longer).await.refused(413, "33792");
 }

@@ -100,8 +100,10 @@ fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
         let action = match (input.method(), is_member) {
             ("POST", _) => to_make(&input.object()?)?,
             ("GET", _) => Action::Get(group()?),
-            ("PUT", true) => Action::PutIn(group()?, input.path_id("userId")?),
-            ("DELETE", true) => Action::TakeOut(group()?, input.path_id("userId")?),
+            ("PUT" | "DELETE", true) => {
+                let (group, user) = (group()?, input.path_id("userId")?);
+                to_change_member(input.method(), group, user, |name| Ok(input.parameter(name)?.is_some()))?
+            }
             ("PUT", false) => to_change(group()?, input.parameter("name")?, input.parameter_id("managerId")?)?,
             ("DELETE", false) => {
                 require_nothing_else(input, &[], "a member is part of the path")?;
@@ -125,8 +127,9 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
         let action = match (required_text(&payload, "method")?.as_ref(), user) {
             ("POST", _) => to_make(&payload)?,
             ("GET", _) => Action::Get(group()?),
-            ("PUT", Some(user)) => Action::PutIn(group()?, user),
-            ("DELETE", Some(user)) => Action::TakeOut(group()?, user),
+            (method @ ("PUT" | "DELETE"), Some(user)) => {
+                to_change_member(method, group()?, user, |name| Ok(optional_text(&payload, name)?.is_some()))?
+            }
             ("PUT", None) => {
                 let name = optional_text(&payload, "name")?.map(|name| name.into_owned());
                 to_change(group()?, name, optional_id(&payload, "managerId")?)?
@@ -162,6 +165,16 @@ fn to_make(body: &Object<'_>) -> Result<Action> {
     let users: BTreeSet<UserId> = users.iter().enumerate().map(user).collect::<Result<_>>()?;
     let users = std::iter::once(manager.clone()).chain(users.into_iter().filter(|user| *user != manager)).collect();
     Ok(Action::Make { name, manager, users, request })
+}
+
+/// Puts a member in or takes one out. A call that also names another change is refused, and does neither.
+fn to_change_member(method: &str, group: GroupId, user: UserId, has: impl Fn(&str) -> Result<bool>) -> Result<Action> {
+    for other in ["name", "managerId"] {
+        if has(other)? {
+            return Err(Error::field(other, "does not go with userId"));
+        }
+    }
+    Ok(if method == "PUT" { Action::PutIn(group, user) } else { Action::TakeOut(group, user) })
 }
 
 fn to_change(group: GroupId, name: Option<String>, manager: Option<UserId>) -> Result<Action> {

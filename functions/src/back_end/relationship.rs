@@ -66,7 +66,7 @@ impl Relation {
 fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
         if input.method() == "POST" {
-            return change_all(app, input.body()?).await.map(Reply::encoded);
+            return change_all(app, "the body", input.body()?).await.map(Reply::encoded);
         }
         let user = input.path_id("userId")?;
         let relation = match input.route().rsplit('/').nth(1) {
@@ -76,7 +76,10 @@ fn http<'a>(app: &'a App, input: &'a Input) -> BoxFuture<'a, Result<Reply>> {
         };
         match (input.method(), relation) {
             ("GET", None) => relationships(app, &user).await.map(Reply::encoded),
-            (method, Some(relation)) => change(app, method, &user, relation).await.map(|()| Reply::empty()),
+            (method, Some(relation)) => {
+                require_another("otherId", &relation, &user)?;
+                change(app, method, &user, relation).await.map(|()| Reply::empty())
+            }
             (_, None) => Err(Error::MethodNotAllowed("GET".to_owned())),
         }
     })
@@ -87,18 +90,19 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
         let method = optional_text(&payload, "method")?;
         if method.as_deref() == Some("POST") {
             let changes = payload.get("changes").ok_or_else(|| Error::field("changes", "is missing"))?;
-            return change_all(app, changes.get()).await.map(Some);
+            return change_all(app, "changes", changes.get()).await.map(Some);
         }
         let user = required_id(&payload, "userId")?;
         let relation = match (optional_id(&payload, "friendId")?, optional_id(&payload, "blockedId")?) {
-            (Some(friend), None) => Some(Relation::Friend(friend)),
-            (None, Some(blocked)) => Some(Relation::Blocked(blocked)),
+            (Some(friend), None) => Some(("friendId", Relation::Friend(friend))),
+            (None, Some(blocked)) => Some(("blockedId", Relation::Blocked(blocked))),
             (None, None) => None,
             _ => return Err(Error::field("blockedId", "does not go with friendId")),
         };
         match (method.as_deref(), relation) {
             (Some("GET"), None) => relationships(app, &user).await.map(Some),
-            (Some(method @ ("PUT" | "DELETE")), Some(relation)) => {
+            (Some(method @ ("PUT" | "DELETE")), Some((field, relation))) => {
+                require_another(field, &relation, &user)?;
                 change(app, method, &user, relation).await.map(|()| None)
             }
             (Some("PUT" | "DELETE"), None) => Err(Error::field("friendId", "or blockedId is missing")),
@@ -136,15 +140,13 @@ impl Change {
         let user = id("userId")?.ok_or_else(|| wrong("userId is missing".to_owned()))?;
         let mut found = Vec::new();
         for (name, method, relation) in KINDS {
-            found.extend(id(name)?.map(|other| (method, relation(other))));
+            found.extend(id(name)?.map(|other| (name, method, relation(other))));
         }
-        let Some((method, relation)) = found.pop().filter(|_| found.is_empty()) else {
+        let Some((name, method, relation)) = found.pop().filter(|_| found.is_empty()) else {
             return Err(wrong("must have exactly one of friend, block, unfriend, unblock".to_owned()));
         };
-        match relation.other() == &user {
-            true => Err(wrong(TO_THEMSELVES.to_owned())),
-            false => Ok(Self { user, method, relation }),
-        }
+        require_another(&format!("[{index}].{name}"), &relation, &user)?;
+        Ok(Self { user, method, relation })
     }
 
     /// Returns the two users, in the order of their ids.
@@ -164,12 +166,12 @@ const KINDS: [Kind; 4] = [
     ("unblock", "DELETE", Relation::Blocked),
 ];
 
-/// Makes all changes of an array. Those of the same two users are made in order.
-async fn change_all(app: &App, array: &str) -> Result<String> {
-    let elements: Vec<&RawValue> = serde_json::from_str(array)
-        .map_err(|_| Error::BadRequest("the body must be an array of objects".to_owned()))?;
+/// Makes all changes of an array, whose place in the request is `name`. Those of the same two users are made in order.
+async fn change_all(app: &App, name: &str, array: &str) -> Result<String> {
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(array).map_err(|_| Error::field(name, "must be an array of objects"))?;
     if elements.len() > MAX_CHANGES {
-        return Err(Error::BadRequest(format!("there are {} changes; the limit is {MAX_CHANGES}", elements.len())));
+        return Err(Error::field(name, format!("has {} changes; the limit is {MAX_CHANGES}", elements.len())));
     }
     let mut by_pair: BTreeMap<(UserId, UserId), Vec<Change>> = BTreeMap::new();
     for (index, element) in elements.iter().enumerate() {
@@ -189,7 +191,13 @@ async fn change_all(app: &App, array: &str) -> Result<String> {
     Ok(encode(&json!({ "done": elements.len() })))
 }
 
-const TO_THEMSELVES: &str = "a user can neither befriend nor block themselves";
+/// Refuses a relation of a user to themselves. `field` has the id of the other user.
+fn require_another(field: &str, relation: &Relation, user: &UserId) -> Result<()> {
+    match relation.other() == user {
+        true => Err(Error::field(field, "must be another user")),
+        false => Ok(()),
+    }
+}
 
 /// Resolves when every machine's clock is past a change of a block. A message sent after the answer then has an id after
 /// the change. With an earlier id, a pull could leave it out for good.
@@ -200,9 +208,6 @@ async fn wait_past(app: &App, changed: Option<Ms>) {
 }
 
 async fn change(app: &App, method: &str, user: &UserId, relation: Relation) -> Result<()> {
-    if relation.other() == user {
-        return Err(Error::BadRequest(TO_THEMSELVES.to_owned()));
-    }
     wait_past(app, write(app, method, user, &relation).await?).await;
     Ok(())
 }

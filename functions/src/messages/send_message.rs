@@ -3,7 +3,7 @@
 //! the group has muted the caller. 409: `requestId` was used for another message.
 
 use futures::future::BoxFuture;
-use shared::frame::Submission;
+use shared::frame::{MAX_FRAME_BYTES, Submission};
 use shared::{Error, Result};
 
 use crate::App;
@@ -25,9 +25,12 @@ pub static FUNCTION: Function = Function::rest("send_message", "POST", "/api/mes
 
 fn handle<'a>(app: &'a App, call: &'a Call) -> BoxFuture<'a, Result<Reply>> {
     Box::pin(async move {
-        call.input.object().map_err(malformed)?;
-        let submission = Submission::parse(call.input.body()?.trim_matches([' ', '\t', '\n', '\r']))
-            .map_err(|why| Error::Frame(why.message))?;
+        let length = call.input.body()?.trim_matches([' ', '\t', '\n', '\r']).len();
+        if length > MAX_FRAME_BYTES {
+            return Err(Error::Frame(format!("the body is {length} bytes long; the limit is {MAX_FRAME_BYTES}")));
+        }
+        let body = call.input.object().map_err(malformed)?;
+        let submission = Submission::of(&body).map_err(Error::Frame)?;
         let sending = Sending {
             sender: &call.user,
             author: Author::User,
