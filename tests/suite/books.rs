@@ -1,6 +1,7 @@
 //! The delivery state of a user, write by write. It stays correct if writes are late or repeated. The tests call the
 //! table in this process, over the engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,10 +10,13 @@ use shared::clock::Ms;
 use shared::config::Config;
 use shared::frame::Address;
 use shared::id::{ConnectionId, GroupId, Ids, MessageId, UserId};
-use shared::rules::dropped::Tail;
+use shared::rules::dropped::{Shown, Tail};
+use shared::rules::forget::Forgettable;
 use shared::rules::gaps::Taken;
+use shared::rules::must_be_recorded::Delivered;
+use shared::rules::timing::{MARGIN_MS, MAX_CONNECTION_MS};
 use shared::table::{
-    Announced, DropPlan, Held, MAX_HELD, MAX_KNOWN, MessageKind, MissTarget, MissedRef, State, Table, Tails,
+    Announced, DropPlan, Held, MAX_HELD, MAX_KNOWN, MessageKind, MissTarget, MissedRef, ShownPage, State, Table, Tails,
 };
 
 use crate::inside::SECRET;
@@ -126,6 +130,114 @@ async fn uncovering_a_time_restarts_a_pull_that_may_drop_it() {
     assert!(!scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
     assert_eq!(scene.names().await, 1);
     assert!(!scene.covers(time).await);
+}
+
+/// Otherwise somebody who sends all the time would make each drop fail.
+#[tokio::test(start_paused = true)]
+async fn of_many_young_times_that_are_uncovered_one_restarts_pulls() {
+    let Some(scene) = Scene::new().await else { return };
+    let now = scene.world.now_ms();
+    scene.miss(now).await;
+    let State { version, uncovers, .. } = scene.state().await;
+    assert_eq!((version, uncovers), (1, 1), "what the connection covered for a minute is uncovered");
+    for n in 1..50 {
+        scene.miss(now + 100 * n).await;
+    }
+    assert!(!scene.covers(now + 4_900).await);
+    let until = vec![(MessageKind::Unicast, now - MARGIN_MS)];
+    let drop = DropPlan { version, mark: "pull".to_owned(), until, ..DropPlan::default() };
+    assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+    assert!(!scene.covers(now + 4_900).await);
+    assert_eq!(scene.state().await.uncovers, uncovers, "so pages that were shown before can be dropped as a whole");
+}
+
+/// A late delivery sees what was uncovered, and does not record its message by name. A page or a pull from before does not
+/// know that.
+#[tokio::test(start_paused = true)]
+async fn old_times_that_are_uncovered_with_a_young_one_are_not_dropped_unseen() {
+    let Some(scene) = Scene::new().await else { return };
+    let (now, before) = (scene.world.now_ms(), scene.state().await);
+    let old = now - 40_000;
+    let page = ShownPage {
+        kinds: vec![(MessageKind::Unicast, Shown { floor: now - MARGIN_MS, ..Shown::default() })],
+        uncovers: before.uncovers,
+        ..ShownPage::default()
+    };
+    scene.miss(now).await;
+    let state = scene.state().await;
+    let late = Delivered::queued(old, old);
+    assert!(!late.must_be_recorded(state.receiver(MessageKind::Unicast, now), &BTreeSet::new()));
+    assert!(!state.with_pages(MessageKind::Unicast, &[page]).contains(MessageId::first_at(old)));
+    let until = vec![(MessageKind::Unicast, now - MARGIN_MS)];
+    let drop = DropPlan { version: before.version, mark: "pull".to_owned(), until, ..DropPlan::default() };
+    assert!(!scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+}
+
+/// The same when connections are forgotten, since there are too many.
+#[tokio::test(start_paused = true)]
+async fn times_that_are_uncovered_by_forgetting_are_not_dropped_unseen() {
+    let Some(scene) = Scene::new().await else { return };
+    let (now, before) = (scene.world.now_ms(), scene.state().await);
+    let forgotten = Forgettable {
+        connections: vec![ConnectionId::new("gone")],
+        uncovered: vec![(scene.connection.clone(), now)],
+        uncovers: true,
+    };
+    scene.table.forget(&scene.user, &forgotten).await.expect("it is forgotten");
+    let state = scene.state().await;
+    assert!(state.uncovers > before.uncovers && state.version > before.version, "{state:?}");
+    let drop = DropPlan { version: state.version, mark: "pull".to_owned(), forgotten, ..DropPlan::default() };
+    assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+    assert!(scene.state().await.uncovers > state.uncovers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_ends_even_if_its_begin_is_moved_all_the_time() {
+    let Some(scene) = Scene::new().await else { return };
+    let now = scene.world.now_ms();
+    scene.miss(now).await;
+    let connection = scene.state().await.connections[&scene.connection];
+    assert_eq!(connection.from, Some(now + 1));
+    assert!(connection.is_settled(now + 2));
+    assert!(!connection.hides(now + MAX_CONNECTION_MS, now + MAX_CONNECTION_MS));
+}
+
+/// Both senders have read the state before either writes.
+#[tokio::test(start_paused = true)]
+async fn times_are_uncovered_in_any_order_and_none_becomes_covered_again() {
+    let Some(scene) = Scene::new().await else { return };
+    let (now, state) = (scene.world.now_ms(), scene.state().await);
+    for time in [now + 1, now + 3, now, now + 2] {
+        let missed = MissedRef::new(&Address::User(scene.user.clone()), MessageId::first_at(time));
+        scene.table.record_missed(MissTarget::Of(&scene.user), &missed, &state).await.expect("it is written down");
+    }
+    assert!(!scene.covers(now + 3).await && scene.covers(now + 4).await);
+}
+
+/// The sender has read the state before the drop, and writes after it.
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_dropped_meanwhile_is_missed_again() {
+    let Some(scene) = Scene::new().await else { return };
+    let (time, state) = (scene.world.now_ms() - 40_000, scene.state().await);
+    let until = vec![(MessageKind::Unicast, time + 100)];
+    let drop = DropPlan { mark: "pull".to_owned(), until, ..DropPlan::default() };
+    assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
+    let missed = MissedRef::new(&Address::User(scene.user.clone()), MessageId::first_at(time));
+    scene.table.record_missed(MissTarget::Of(&scene.user), &missed, &state).await.expect("it is written down");
+    assert_eq!(scene.state().await.unicast.until, time - 1);
+    assert!(!scene.covers(time).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decoy_of_a_name_expires() {
+    let Some(scene) = Scene::new().await else { return };
+    let (now, sender) = (scene.world.now_ms(), UserId::parse("mallory").expect("an id"));
+    let missed = MissedRef::new(&Address::User(scene.user.clone()), MessageId::first_at(now));
+    let target = MissTarget::Withheld { receiver: &scene.user, sender: &sender };
+    scene.table.record_missed(target, &missed, &State::default()).await.expect("it is written down");
+    let items = scene.world.partition(&format!("USER#{}", scene.user));
+    let decoy = items.into_iter().find(|item| item["sk"]["S"] == "HID#STATE#mallory").expect("a decoy");
+    assert_eq!(decoy["expiresAt"]["N"], (now + 60_000).div_ceil(1000).to_string(), "{decoy}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,10 +34,13 @@ pub struct Span {
 }
 
 impl Connection {
-    /// Returns the time that it covers: none before it is stamped, and at most [`MAX_CONNECTION_MS`] from its stamp.
+    /// Returns the time that it covers: none before it is stamped, and at most [`MAX_CONNECTION_MS`].
     pub fn span(&self) -> Option<Span> {
         let from = self.from?;
-        let to = self.to.unwrap_or(Ms::MAX).min(from.saturating_add(MAX_CONNECTION_MS));
+        // Uncovering moves `from`, so `announced` limits it too.
+        let last =
+            from.saturating_add(MAX_CONNECTION_MS).min(self.announced.saturating_add(MAX_CONNECTION_MS + MARGIN_MS));
+        let to = self.to.unwrap_or(Ms::MAX).min(last);
         (from <= to).then_some(Span { from, to })
     }
 
@@ -61,15 +64,16 @@ impl Connection {
         self.to.is_none() && now < self.announced.saturating_add(MAX_CONNECTION_MS + 60_000)
     }
 
-    /// Returns whether its client saw it open only after that time, despite clock skew. The client pulls later still.
+    /// Returns whether it was announced only after that time, despite clock skew. Its client pulls later still. `from` does not
+    /// tell, since uncovering moves it.
     pub fn began_after(&self, time: Ms) -> bool {
-        self.from.unwrap_or(self.announced.saturating_add(STAMP_MS)) > time.saturating_add(STAMP_MS)
+        self.announced > time.saturating_add(STAMP_MS)
     }
 
     /// Returns whether the answer *gone* means that the connection has ended. Until `$connect` has returned, the gateway
     /// also answers *gone* for a connection that is about to open. No end must be recorded for such a connection.
     pub fn is_settled(&self, now: Ms) -> bool {
-        now > self.from.unwrap_or(self.announced).saturating_add(MARGIN_MS)
+        now > self.announced.saturating_add(MARGIN_MS)
     }
 }
 

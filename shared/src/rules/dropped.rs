@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::timing::MARGIN_MS;
+use super::timing::{FUNCTION_MS, MARGIN_MS, STAMP_MS};
 use crate::clock::Ms;
 use crate::id::MessageId;
 
@@ -37,7 +37,7 @@ pub struct Shown {
     /// there are too many to be remembered.
     pub beside: Option<BTreeSet<MessageId>>,
     /// The time up to which the page is complete: it holds every missed message after `after` and up to this time. No new
-    /// one can appear there.
+    /// one can appear there, unless its time is uncovered, which is counted.
     pub floor: Ms,
     /// The messages of the page.
     pub ids: BTreeSet<MessageId>,
@@ -48,6 +48,13 @@ pub struct Shown {
 pub fn limit(end: Ms, first_left: Option<MessageId>) -> Ms {
     let before_left = first_left.map_or(Ms::MAX, |id| id.time_ms().saturating_sub(1));
     end.saturating_sub(MARGIN_MS).min(before_left)
+}
+
+/// Returns whether a drop may have passed `time`, or may still pass it without seeing what a function writes whose clock shows
+/// `now`. The pull of such a drop began before that write.
+pub fn may_be_passed(time: Ms, now: Ms) -> bool {
+    let latest_end = now.saturating_add(FUNCTION_MS + STAMP_MS);
+    time <= limit(latest_end, None)
 }
 
 impl Dropped {

@@ -18,6 +18,8 @@ pub struct Forgettable {
     /// The new first covered time of other connections. A connection uncovers the seconds before its beginning, and these
     /// stay uncovered when it is forgotten.
     pub uncovered: Vec<(ConnectionId, Ms)>,
+    /// Whether a pull may ask for a time that one of the forgotten connections covers.
+    pub uncovers: bool,
 }
 
 impl Forgettable {
@@ -39,8 +41,9 @@ impl Forgettable {
         let surplus: Vec<&ConnectionId> =
             ended[..ended.len().saturating_sub(MAX_ENDED)].iter().map(|(_, id)| *id).collect();
         let uncovered = uncovered_without(connections, &surplus);
+        let uncovers = !surplus.is_empty();
         silent.extend(surplus.into_iter().cloned());
-        Self { connections: silent, uncovered }
+        Self { connections: silent, uncovered, uncovers }
     }
 }
 
@@ -87,6 +90,7 @@ mod tests {
         all.get_mut(&ConnectionId::new("opening")).unwrap().announced = now;
         let forgotten = |needed_from, now| Forgettable::of(&all, needed_from, now).connections;
         assert!(forgotten(0, now).is_empty());
+        assert!(!Forgettable::of(&all, 41, now).uncovers);
         assert_eq!(forgotten(30, now), [ConnectionId::new("old")]);
         assert_eq!(forgotten(41, now), ["needed", "old"].map(ConnectionId::new));
         assert_eq!(forgotten(30, now + 40_000), ["old", "opening"].map(ConnectionId::new));
@@ -98,6 +102,7 @@ mod tests {
         let ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
         let forgettable = Forgettable::of(&connections(&ended), 0, 1_000_000);
         assert_eq!(forgettable.connections, ["0000", "0001"].map(ConnectionId::new));
+        assert!(forgettable.uncovers);
     }
 
     #[test]

@@ -118,16 +118,22 @@ mod tests {
 
     #[test]
     fn a_queued_message_is_not_pushed_to_a_client_that_will_pull_it() {
-        let is_pushed = |from: Option<Ms>, message: Delivered, dropped_until| {
-            let connections = one(from, None);
-            message.is_pushed_to(&connection(from, None), receiver(&connections, dropped_until))
+        let is_pushed = |announced: Ms, message: Delivered, dropped_until| {
+            let connection = Connection { announced, ..connection(Some(announced + 5), None) };
+            let connections = [(ConnectionId::new("c"), connection)].into();
+            message.is_pushed_to(&connection, receiver(&connections, dropped_until))
         };
         let queued = Delivered::queued(50, 60);
-        assert!(is_pushed(Some(50), queued, 0), "the connection covers it");
-        assert!(is_pushed(Some(65), queued, 0), "with clock skew it may have begun before");
-        assert!(!is_pushed(Some(66), queued, 0), "its client pulls what is in the log");
-        assert!(is_pushed(Some(66), Delivered::at_once(50, 60), 0), "it was announced before the log write ended");
-        assert!(is_pushed(None, queued, 0), "its handshake is under way, and it may cover the message");
-        assert!(is_pushed(Some(66), queued, 50), "its time is dropped");
+        assert!(is_pushed(45, queued, 0), "the connection covers it");
+        assert!(is_pushed(65, queued, 0), "with clock skew it may have begun before");
+        assert!(!is_pushed(66, queued, 0), "its client pulls what is in the log");
+        assert!(is_pushed(66, Delivered::at_once(50, 60), 0), "it was announced before the log write ended");
+        assert!(is_pushed(66, queued, 50), "its time is dropped");
+        let raised = Connection { announced: 10, ..connection(Some(100), None) };
+        let connections = [(ConnectionId::new("c"), raised)].into();
+        assert!(queued.is_pushed_to(&raised, receiver(&connections, 0)), "its client pulls no more");
+        let opening = connection(None, None);
+        let connections = [(ConnectionId::new("c"), opening)].into();
+        assert!(queued.is_pushed_to(&opening, receiver(&connections, 0)), "it may cover the message");
     }
 }

@@ -151,6 +151,9 @@ impl Table {
         if !change.forget(forgotten) {
             return Ok(());
         }
+        if forgotten.uncovers {
+            change.count_uncovering();
+        }
         self.uncover_all(user, &forgotten.uncovered).await?;
         let update = change.request(self.update(&keys::state(user)));
         Box::pin(update.send()).await.map(|_| ()).map_err(|error| Error::unavailable("UpdateItem", error))
@@ -165,6 +168,7 @@ impl Table {
             // The time never goes back: what a sender uncovered stays uncovered.
             let time = change.value(item::number(from));
             change.require(format!("{path} < {time}"));
+            change.count_uncovering();
             self.change(&keys::state(user), change).await?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 //!
 //! A missing write would make the answer faster, and the sender could measure that. So an item of the same size is written
 //! to the same partition, which is equally busy: `USER#receiver` / `HID#kind#sender`. There is one item for each kind of
-//! write and sender, and each write replaces it. No code reads it.
+//! write and sender, and each write overwrites it. No code reads it.
 
 use super::calls::Table;
 use super::item::Item;
@@ -12,7 +12,7 @@ use crate::clock::Ms;
 use crate::id::UserId;
 
 /// How long a decoy is kept. A shorter time would save nothing.
-const LIFETIME_MS: Ms = 60_000;
+pub(super) const LIFETIME_MS: Ms = 60_000;
 
 impl Table {
     /// Turns an item of a receiver into its decoy.

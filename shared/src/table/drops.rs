@@ -87,6 +87,9 @@ impl Table {
             None => change.remove(&path),
         }
         change.forget(&plan.forgotten);
+        if plan.forgotten.uncovers {
+            change.add_one("uncovers");
+        }
         if !plan.no_longer_missed.is_empty() {
             let names = change.path(["missed"]);
             let dropped = plan.no_longer_missed.iter().map(MissedRef::encode).collect();
@@ -103,5 +106,16 @@ impl Table {
             }
             _ => Err(Error::unavailable("UpdateItem", error)),
         }
+    }
+}
+
+impl Expression {
+    /// Raises the version of a state, on condition that it is still `version`.
+    fn next_version(&mut self, version: u64) {
+        let path = self.path(["version"]);
+        self.set(&path, item::number(version + 1));
+        let now = self.value(item::number(version));
+        let never_written = if version == 0 { format!("attribute_not_exists({path}) OR ") } else { String::new() };
+        self.require(format!("{never_written}{path} = {now}"));
     }
 }

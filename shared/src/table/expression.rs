@@ -46,7 +46,12 @@ impl Expression {
     /// Sets an attribute.
     pub(super) fn set(&mut self, path: &str, value: AttributeValue) {
         let value = self.value(value);
-        self.sets.push(format!("{path} = {value}"));
+        self.set_to(path, &value);
+    }
+
+    /// Sets an attribute to the value of a placeholder.
+    pub(super) fn set_to(&mut self, path: &str, placeholder: &str) {
+        self.sets.push(format!("{path} = {placeholder}"));
     }
 
     /// Sets an attribute if it is absent.

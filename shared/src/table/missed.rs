@@ -9,9 +9,10 @@ use super::expression::Expression;
 use super::keys::Key;
 use super::kind::MissedRef;
 use super::state::State;
-use super::{item, keys};
+use super::{decoy, item, keys};
 use crate::error::{Error, Result};
 use crate::id::UserId;
+use crate::rules::dropped::may_be_passed;
 use crate::rules::timing::STAMP_MS;
 
 /// The most connections that one write uncovers, since an expression has a limit of 4 KB.
@@ -46,10 +47,26 @@ impl MissTarget<'_> {
 }
 
 impl Table {
+    /// Returns a change of the item of a target. A decoy expires.
+    fn change_of(&self, target: MissTarget<'_>) -> Expression {
+        let mut change = Expression::default();
+        change.set_user(target.receiver());
+        let path = change.path(["expiresAt"]);
+        let time = change.value(Self::expires_at(self.clock.now_ms(), decoy::LIFETIME_MS));
+        match target {
+            MissTarget::Withheld { .. } => change.set_to(&path, &time),
+            // Always true. Without it, this request would be shorter than that for a decoy.
+            MissTarget::Of(_) => {
+                change.require(format!("attribute_not_exists({path}) OR {path} <= {time} OR {path} > {time}"))
+            }
+        }
+        change
+    }
+
     /// Records that a user missed a message. By their `state`, a pull would not find it by its time.
     ///
     /// If there is no room for another name, the time of the message is uncovered instead. A later pull then finds the
-    /// message by its time, and may repeat messages sent about the same time.
+    /// message by its time. It may repeat what the same connections took before.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if both fail. The message must not be acknowledged then.
@@ -62,8 +79,7 @@ impl Table {
 
     /// Adds the name of a message. Returns whether there was room.
     async fn add_name(&self, target: MissTarget<'_>, missed: &MissedRef) -> Result<bool> {
-        let mut change = Expression::default();
-        change.set_user(target.receiver());
+        let mut change = self.change_of(target);
         let names = change.path(["missed"]);
         let name = AttributeValue::Ss(vec![missed.encode()]);
         match target {
@@ -102,28 +118,33 @@ impl Table {
     /// state has changed.
     async fn uncover_some(&self, target: MissTarget<'_>, missed: &MissedRef, state: &State) -> Result<Option<usize>> {
         let (time, now) = (missed.id.time_ms(), self.clock.now_ms());
-        let mut change = Expression::default();
-        // A pull that has read the state may be about to drop that time. Its drop fails on the new version, and it retries.
-        change.next_version(state.version);
-        let uncovers = change.path(["uncovers"]);
-        change.set(&uncovers, item::number(state.uncovers + 1));
-        change.set_user(target.receiver());
-        if time <= state.dropped(missed.kind()).until {
-            let until = change.path([missed.kind().until()]);
-            change.set(&until, item::number(time.saturating_sub(1)));
-        }
+        let mut change = self.change_of(target);
         let hiding: Vec<_> = state.connections.iter().filter(|(_, connection)| connection.hides(time, now)).collect();
+        // What a connection covered before the message is uncovered with it.
+        let begins = hiding.iter().take(MAX_UNCOVERED).filter_map(|(_, connection)| connection.from);
+        let oldest = begins.min().unwrap_or(time).min(time);
+        let until = state.dropped(missed.kind()).until;
+        if time <= until || may_be_passed(oldest, now) {
+            // While many messages are uncovered, only the first of them is as old as this: no drop would succeed otherwise.
+            change.count_uncovering();
+            // A drop since the state was read may have passed that time.
+            let (path, was) = (change.path([missed.kind().until()]), change.value(item::number(until)));
+            let never_set = if until == 0 { format!("attribute_not_exists({path}) OR ") } else { String::new() };
+            change.require(format!("{never_set}{path} = {was}"));
+            if time <= until {
+                change.set(&path, item::number(time.saturating_sub(1)));
+            }
+        }
         for (id, connection) in hiding.iter().take(MAX_UNCOVERED) {
             let name = connection_name(id);
             let (whole, from) = (change.path([&name]), change.path([&name, "from"]));
             // A connection without a stamp gets one here.
             let earliest = if connection.from.is_some() { 0 } else { connection.announced.saturating_add(STAMP_MS) };
-            change.set(&from, item::number(time.saturating_add(1).max(earliest)));
+            let first = change.value(item::number(time.saturating_add(1).max(earliest)));
+            change.set_to(&from, &first);
+            // The time never goes back: what another message uncovered stays uncovered.
             match connection.from {
-                Some(was) => {
-                    let was = change.value(item::number(was));
-                    change.require(format!("{from} = {was}"));
-                }
+                Some(_) => change.require(format!("{from} < {first}")),
                 None => change.require(format!("attribute_exists({whole}) AND attribute_not_exists({from})")),
             }
         }
@@ -133,12 +154,16 @@ impl Table {
 }
 
 impl Expression {
-    /// Raises the version of a state, on condition that it is still `version`.
-    pub(super) fn next_version(&mut self, version: u64) {
-        let path = self.path(["version"]);
-        self.set(&path, item::number(version + 1));
-        let now = self.value(item::number(version));
-        let never_written = if version == 0 { format!("attribute_not_exists({path}) OR ") } else { String::new() };
-        self.require(format!("{never_written}{path} = {now}"));
+    /// Counts that a time was uncovered that a drop may pass. A pull that has read the state before may be about to drop it: its
+    /// drop fails on the new version, and it reads again. A page that was shown before is dropped message by message.
+    pub(super) fn count_uncovering(&mut self) {
+        self.add_one("version");
+        self.add_one("uncovers");
+    }
+
+    /// Adds one to a number.
+    pub(super) fn add_one(&mut self, name: &str) {
+        let path = self.path([name]);
+        self.add(&path, item::number(1));
     }
 }

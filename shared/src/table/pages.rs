@@ -34,8 +34,8 @@ pub struct ShownPage {
     pub names: BTreeSet<MissedRef>,
     /// The messages that it does not show because of a block that began later.
     pub held: BTreeSet<Held>,
-    /// How often times of the user had been uncovered when the page was read. If it was more often since, a message may
-    /// have appeared within the page, so the page is dropped message by message.
+    /// `uncovers` of the state when the page was read. If it is higher since, a message may have appeared within the page, so the
+    /// page is dropped message by message.
     pub uncovers: u64,
 }
 

@@ -5,7 +5,7 @@
 //! - `unicastUntil` and `multicastUntil`: the time up to which all messages of the kind are dropped;
 //! - `tail`: the mark of the item with the messages that are dropped after that time, and those that blocks hold back;
 //! - `missed`: the names of missed messages, a set of `u/<id>` and `g/<groupId>/<id>`;
-//! - `version`: how often something was dropped or uncovered; `uncovers`: how often the time of a message was uncovered;
+//! - `version`: how often something was dropped, or a time uncovered that a drop might have passed; `uncovers`: the latter alone;
 //! - `dropMarks`: the marks of the last drops, newest first; `user`: the id of the user;
 //! - `limitedUntil`, `bannedUntil`: until when the user may not send, and until when they may do nothing.
 //!
@@ -46,9 +46,9 @@ pub struct State {
     pub held: BTreeSet<Held>,
     /// The marks of the last drops, newest first.
     pub marks: Vec<String>,
-    /// The number of times that something was dropped, or the time of a message uncovered.
+    /// How often something was dropped, or a time uncovered that a drop might have passed.
     pub version: u64,
-    /// The number of times that the time of a message was uncovered.
+    /// How often a time was uncovered that a drop might have passed.
     pub uncovers: u64,
     /// The mark of the item that holds the tails. They are not read with the state, see [`Tails`].
     pub tail: Option<String>,
