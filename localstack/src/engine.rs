@@ -36,8 +36,6 @@ const READS: [&str; 4] = ["BatchGetItem", "GetItem", "Query", "Scan"];
 /// The database, and the log of one on disk.
 #[derive(Clone)]
 pub(crate) struct Engine {
-    /// The database.
-    pub(crate) database: Database,
     operations: Operations,
     log: Option<Arc<Log>>,
 }
@@ -55,7 +53,7 @@ impl Engine {
         create(&database, name, table)?;
         let log = file.map(|file| Log::open(&file).map(Arc::new)).transpose();
         let log = log.map_err(|error| format!("the log of the database: {error}"))?;
-        Ok(Self { operations: Operations::new(database.clone()), database, log })
+        Ok(Self { operations: Operations::new(database), log })
     }
 
     /// Performs an operation and returns the status and the body of the answer. What it wrote is not kept yet.
@@ -84,7 +82,7 @@ impl Engine {
 /// and calls of functions wait meanwhile. Readers check `expiresAt` again, so late deletions do no harm.
 #[derive(Clone)]
 pub(crate) struct Sweeper {
-    database: Database,
+    operations: Operations,
     table: String,
     attribute: String,
     keys: Vec<String>,
@@ -92,10 +90,10 @@ pub(crate) struct Sweeper {
 
 impl Sweeper {
     /// Creates a sweeper, if the items of the table expire.
-    pub(crate) fn new(database: &Database, name: &str, table: &TableDefinition) -> Option<Self> {
+    pub(crate) fn new(engine: &Engine, name: &str, table: &TableDefinition) -> Option<Self> {
         let keys = table.keys.iter().map(|(key, _)| key.clone()).collect();
-        let (database, attribute) = (database.clone(), table.ttl.clone()?);
-        Some(Self { database, table: name.to_owned(), attribute, keys })
+        let (operations, attribute) = (engine.operations.clone(), table.ttl.clone()?);
+        Some(Self { operations, table: name.to_owned(), attribute, keys })
     }
 
     /// Passes over the table again and again until `stop` is cancelled.
@@ -142,7 +140,8 @@ impl Sweeper {
         if let Some(start) = start {
             scan["ExclusiveStartKey"] = json!(start);
         }
-        let scanned = self.database.scan(request(scan).map_err(internal)?)?;
+        let scan = request(scan).map_err(internal)?;
+        let scanned = self.operations.wait_and(|database| database.scan(scan))?;
         for mut expired in scanned.items.unwrap_or_default() {
             expired.retain(|attribute, _| self.keys.contains(attribute));
             let delete = json!({
@@ -152,7 +151,8 @@ impl Sweeper {
                 "ExpressionAttributeNames": ttl,
                 "ExpressionAttributeValues": values,
             });
-            match self.database.delete_item(request(delete).map_err(internal)?) {
+            let delete = request(delete).map_err(internal)?;
+            match self.operations.wait_and(|database| database.delete_item(delete)) {
                 // A function has just replaced it.
                 Err(DynoxideError::ConditionalCheckFailedException(..)) | Ok(_) => {}
                 Err(error) => return Err(error),
@@ -235,15 +235,18 @@ mod tests {
     #[tokio::test]
     async fn expired_items_are_deleted() {
         let table = Template::parse(TEMPLATE).unwrap().table;
-        let database = Engine::start(None, "chat", &table).unwrap().database;
+        let engine = Engine::start(None, "chat", &table).unwrap();
+        let database = &engine.operations;
         let now = SystemClock.now_ms() / 1000;
         for n in 0..3 * SWEEP_ITEMS {
             let expires_at = if n % 2 == 0 { now - 1 } else { now + 1000 }.to_string();
             let item = json!({ "pk": { "S": n.to_string() }, "sk": { "S": "x" }, "expiresAt": { "N": expires_at } });
-            database.put_item(request(json!({ "TableName": "chat", "Item": item })).unwrap()).unwrap();
+            let put = request(json!({ "TableName": "chat", "Item": item })).unwrap();
+            database.wait_and(|database| database.put_item(put)).unwrap();
         }
-        Sweeper::new(&database, "chat", &table).unwrap().pass().await.unwrap();
-        let left = database.scan(request(json!({ "TableName": "chat" })).unwrap()).unwrap().items.unwrap();
+        Sweeper::new(&engine, "chat", &table).unwrap().pass().await.unwrap();
+        let scan = request(json!({ "TableName": "chat" })).unwrap();
+        let left = database.wait_and(|database| database.scan(scan)).unwrap().items.unwrap();
         assert_eq!(left.len(), 3 * SWEEP_ITEMS / 2);
         let parity = |item: &Item| serde_json::to_value(&item["pk"]).unwrap()["S"].as_str().unwrap().parse::<u32>();
         assert!(left.iter().all(|item| parity(item).unwrap() % 2 == 1));

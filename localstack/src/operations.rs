@@ -101,6 +101,11 @@ impl Operations {
             }
             turns::let_others_pass().await;
         }
+        self.wait_and(call)
+    }
+
+    /// Calls the database when it is free. Until then, the thread sleeps.
+    pub(crate) fn wait_and<T>(&self, call: impl FnOnce(&Database) -> T) -> T {
         let _held = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         call(&self.database)
     }

@@ -153,7 +153,7 @@ impl Stack {
         let bus = Arc::new(Bus::new(config.event_bus.clone()));
         let engine = Engine::start(options.data.as_deref(), TABLE, &template.table);
         let engine = engine.map_err(|error| StartError(format!("dynamodb: {error}")))?;
-        let sweeper = Sweeper::new(&engine.database, TABLE, &template.table);
+        let sweeper = Sweeper::new(&engine, TABLE, &template.table);
         let direct = Direct {
             engine: engine.clone(),
             endpoint: format!("{dynamodb_url}/"),
