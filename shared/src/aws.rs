@@ -14,6 +14,8 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Region, StalledStreamProtectionC
 use aws_sdk_dynamodb::error::{BoxError, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
+use aws_smithy_runtime_api::client::endpoint::SharedEndpointResolver;
 pub use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef,
@@ -53,8 +55,10 @@ macro_rules! client {
         let mut builder = $sdk::config::Builder::from(&$clients.sdk(endpoint, $patience))
             .interceptor(Throttles($clients.metrics.clone()))
             .retry_partition(own_retries());
-        if $clients.answers(endpoint) {
+        if let Some(here) = endpoint.filter(|endpoint| $clients.answers(endpoint)) {
             builder.set_allow_no_auth();
+            // The SDK would derive it from its rules for each call.
+            builder.set_endpoint_resolver(Some(SharedEndpointResolver::new(StaticUriEndpointResolver::uri(here))));
             $sdk::Client::from_conf(builder.interceptor(Unread).build())
         } else {
             $sdk::Client::from_conf(builder.interceptor(UserAgent).build())
@@ -106,20 +110,21 @@ impl Clients<'_> {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.config.region.clone()))
             .retry_config(retries.with_initial_backoff(Duration::from_millis(50)))
-            .timeout_config(timeouts.build())
             // No answer is a stream: the time of an attempt ends when its answer has been read.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .http_client(self.http.clone());
         builder.set_endpoint_url(endpoint.map(str::to_owned));
-        if !self.answers(endpoint) {
+        // A call that this process answers cannot get lost.
+        if !endpoint.is_some_and(|endpoint| self.answers(endpoint)) {
+            builder.set_timeout_config(Some(timeouts.build()));
             builder.set_credentials_provider(Some(SharedCredentialsProvider::new(self.config.credentials.clone())));
         }
         builder.build()
     }
 
     /// Returns whether this process answers the calls to an endpoint itself. Nobody reads their signatures then.
-    fn answers(&self, endpoint: Option<&str>) -> bool {
-        endpoint.is_some_and(|endpoint| self.config.in_process.iter().any(|here| here == endpoint))
+    fn answers(&self, endpoint: &str) -> bool {
+        self.config.in_process.iter().any(|here| here == endpoint)
     }
 }
 
