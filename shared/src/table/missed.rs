@@ -57,7 +57,7 @@ impl Table {
             MissTarget::Withheld { .. } => change.set_to(&path, &time),
             // Always true. Without it, this request would be shorter than that for a decoy.
             MissTarget::Of(_) => {
-                change.require(format!("attribute_not_exists({path}) OR {path} <= {time} OR {path} > {time}"))
+                change.require(format!("attribute_not_exists({path}) OR {path} <= {time} OR {path} > {time}"));
             }
         }
         change
