@@ -173,22 +173,19 @@ async fn old_times_that_are_uncovered_with_a_young_one_are_not_dropped_unseen() 
     assert!(!scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
 }
 
-/// The same when connections are forgotten, since there are too many.
+/// The same when a handshake forgets connections, since there are too many.
 #[tokio::test(start_paused = true)]
 async fn times_that_are_uncovered_by_forgetting_are_not_dropped_unseen() {
     let Some(scene) = Scene::new().await else { return };
     let (now, before) = (scene.world.now_ms(), scene.state().await);
     let forgotten = Forgettable {
-        connections: vec![ConnectionId::new("gone")],
+        surplus: vec![ConnectionId::new("gone")],
         uncovered: vec![(scene.connection.clone(), now)],
-        uncovers: true,
+        ..Forgettable::default()
     };
     scene.table.forget(&scene.user, &forgotten).await.expect("it is forgotten");
     let state = scene.state().await;
     assert!(state.uncovers > before.uncovers && state.version > before.version, "{state:?}");
-    let drop = DropPlan { version: state.version, mark: "pull".to_owned(), forgotten, ..DropPlan::default() };
-    assert!(scene.table.drop_missed(&scene.user, &drop).await.expect("an answer"));
-    assert!(scene.state().await.uncovers > state.uncovers);
 }
 
 #[tokio::test(start_paused = true)]

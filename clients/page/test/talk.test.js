@@ -255,7 +255,7 @@ test("the error of a call is shown in words", async () => {
   const [alice] = await tabs(["alice"]);
   await alice.getByLabel("Their name").fill(alice.user);
   await alice.keyboard.press("Enter");
-  await alice.getByRole("alert").filter({ hasText: "neither befriend nor block" }).waitFor();
+  await alice.getByRole("alert").filter({ hasText: "must be another user" }).waitFor();
   // The browser logs the answer 400.
   alice.complaints.length = 0;
   await close(alice);

@@ -127,9 +127,9 @@ fn direct<'a>(app: &'a App, payload: Object<'a>) -> BoxFuture<'a, Result<Option<
         let action = match (required_text(&payload, "method")?.as_ref(), user) {
             ("POST", _) => to_make(&payload)?,
             ("GET", _) => Action::Get(group()?),
-            (method @ ("PUT" | "DELETE"), Some(user)) => {
-                to_change_member(method, group()?, user, |name| Ok(optional_text(&payload, name)?.is_some()))?
-            }
+            (method @ ("PUT" | "DELETE"), Some(user)) => to_change_member(method, group()?, user, |name| {
+                Ok(payload.get(name).is_some_and(|value| value.get() != "null"))
+            })?,
             ("PUT", None) => {
                 let name = optional_text(&payload, "name")?.map(|name| name.into_owned());
                 to_change(group()?, name, optional_id(&payload, "managerId")?)?

@@ -258,7 +258,7 @@ impl Found {
         };
         let dropped = request.kinds.iter().map(|kind| advanced(*kind)).collect();
         plan(app, &self.state, dropped, BTreeSet::new(), &self.held, false)
-            .filter(|plan| plan.forgotten.connections.len() >= WORTH_FORGETTING)
+            .filter(|plan| plan.forgotten.len() >= WORTH_FORGETTING)
     }
 
     /// Returns the plan of a pull that drops this page, or `None` if nothing would change.
@@ -311,14 +311,15 @@ pub(crate) fn plan(
         }
     }
     let (now, oldest) = (app.clock.now_ms(), app.table.oldest());
-    let forgotten = after.forgettable(now, oldest);
+    // Surplus connections are left to the next handshake: to forget them uncovers times of pages that were shown.
+    let forgotten = after.forgettable(now, oldest).silent;
     let is_lost = |held: &&Held| {
         let (id, kind) = (held.name.id, held.name.kind());
         let is_passed = || !state.dropped(kind).contains(id) && after.dropped(kind).contains(id);
         (state.missed.contains(&held.name) && no_longer_missed.contains(&held.name)) || is_passed()
     };
     let held = state.held_after(&no_longer_missed, hidden.iter().filter(is_lost).cloned());
-    let changes = changes || held != state.held || !no_longer_missed.is_empty() || !forgotten.connections.is_empty();
+    let changes = changes || held != state.held || !no_longer_missed.is_empty() || !forgotten.is_empty();
     let mark = app.ids.message(now).to_string();
     let is_as_before =
         after.unicast.tail == state.unicast.tail && after.multicast.tail == state.multicast.tail && held == state.held;

@@ -56,7 +56,7 @@ async fn announce(app: &App, event: &SocketEvent) -> Result<State> {
     match announced {
         Announced::Yes(state) if state.open(now).count() <= BURST * app.max_connections => return Ok(state),
         Announced::Yes(_) => {
-            let refused = Forgettable { connections: vec![event.connection.clone()], ..Forgettable::default() };
+            let refused = Forgettable { silent: vec![event.connection.clone()], ..Forgettable::default() };
             app.table.forget(&event.user, &refused).await?;
         }
         Announced::Refused(_) => {}

@@ -34,12 +34,12 @@ pub struct Span {
 }
 
 impl Connection {
-    /// Returns the time that it covers: none before it is stamped, and at most [`MAX_CONNECTION_MS`].
+    /// Returns the time that it covers: none before it is stamped, and none later than [`MAX_CONNECTION_MS`] after it was
+    /// announced.
     pub fn span(&self) -> Option<Span> {
         let from = self.from?;
-        // Uncovering moves `from`, so `announced` limits it too.
-        let last =
-            from.saturating_add(MAX_CONNECTION_MS).min(self.announced.saturating_add(MAX_CONNECTION_MS + MARGIN_MS));
+        // Not by `from`: uncovering moves it, and must not let anything be covered.
+        let last = self.announced.saturating_add(MAX_CONNECTION_MS);
         let to = self.to.unwrap_or(Ms::MAX).min(last);
         (from <= to).then_some(Span { from, to })
     }
@@ -115,6 +115,14 @@ pub(super) mod tests {
     #[test]
     fn a_connection_closed_before_its_stamp_covers_nothing() {
         assert_eq!(closed(10, 9).span(), None);
+    }
+
+    #[test]
+    fn moving_the_begin_covers_nothing_that_was_not_covered() {
+        let moved = |from| Connection { from: Some(from), ..open(10) };
+        for time in [MAX_CONNECTION_MS, MAX_CONNECTION_MS + 10, MAX_CONNECTION_MS + 11, MAX_CONNECTION_MS + 5_000] {
+            assert_eq!(moved(500).hides(time, 0), moved(10).hides(time, 0), "{time}");
+        }
     }
 
     #[test]

@@ -12,14 +12,13 @@ pub const MAX_ENDED: usize = 256;
 /// The connections that can be forgotten, and how the others change with that.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Forgettable {
-    /// Failed handshakes, connections that ended before the time that a pull may still ask for, and the oldest of more
-    /// than [`MAX_ENDED`] other ended ones. If one of the last is forgotten, a pull may repeat what it took.
-    pub connections: Vec<ConnectionId>,
-    /// The new first covered time of other connections. A connection uncovers the seconds before its beginning, and these
-    /// stay uncovered when it is forgotten.
+    /// Failed handshakes, and connections that ended before the time that a pull may still ask for.
+    pub silent: Vec<ConnectionId>,
+    /// The oldest of more than [`MAX_ENDED`] other ended ones. If one of these is forgotten, a pull may repeat what it took.
+    pub surplus: Vec<ConnectionId>,
+    /// The new first covered time of other connections. A surplus connection uncovers the seconds before its beginning, and
+    /// these stay uncovered when it is forgotten.
     pub uncovered: Vec<(ConnectionId, Ms)>,
-    /// Whether a pull may ask for a time that one of the forgotten connections covers.
-    pub uncovers: bool,
 }
 
 impl Forgettable {
@@ -41,9 +40,7 @@ impl Forgettable {
         let surplus: Vec<&ConnectionId> =
             ended[..ended.len().saturating_sub(MAX_ENDED)].iter().map(|(_, id)| *id).collect();
         let uncovered = uncovered_without(connections, &surplus);
-        let uncovers = !surplus.is_empty();
-        silent.extend(surplus.into_iter().cloned());
-        Self { connections: silent, uncovered, uncovers }
+        Self { silent, surplus: surplus.into_iter().cloned().collect(), uncovered }
     }
 }
 
@@ -88,9 +85,8 @@ mod tests {
             ("needed", Some(10), Some(40)),
         ]);
         all.get_mut(&ConnectionId::new("opening")).unwrap().announced = now;
-        let forgotten = |needed_from, now| Forgettable::of(&all, needed_from, now).connections;
+        let forgotten = |needed_from, now| Forgettable::of(&all, needed_from, now).silent;
         assert!(forgotten(0, now).is_empty());
-        assert!(!Forgettable::of(&all, 41, now).uncovers);
         assert_eq!(forgotten(30, now), [ConnectionId::new("old")]);
         assert_eq!(forgotten(41, now), ["needed", "old"].map(ConnectionId::new));
         assert_eq!(forgotten(30, now + 40_000), ["old", "opening"].map(ConnectionId::new));
@@ -101,8 +97,8 @@ mod tests {
         let names: Vec<String> = (0..MAX_ENDED + 2).map(|i| format!("{i:04}")).collect();
         let ended: Vec<_> = names.iter().zip(100u64..).map(|(name, t)| (name.as_str(), Some(t), Some(t))).collect();
         let forgettable = Forgettable::of(&connections(&ended), 0, 1_000_000);
-        assert_eq!(forgettable.connections, ["0000", "0001"].map(ConnectionId::new));
-        assert!(forgettable.uncovers);
+        assert_eq!(forgettable.surplus, ["0000", "0001"].map(ConnectionId::new));
+        assert!(forgettable.silent.is_empty());
     }
 
     #[test]

@@ -148,10 +148,10 @@ impl Table {
     /// Forgets connections. First uncovers the time that the others no longer cover then.
     pub async fn forget(&self, user: &UserId, forgotten: &Forgettable) -> Result<()> {
         let mut change = Expression::default();
-        if !change.forget(forgotten) {
+        if !change.forget(&[&forgotten.surplus[..], &forgotten.silent].concat()) {
             return Ok(());
         }
-        if forgotten.uncovers {
+        if !forgotten.surplus.is_empty() {
             change.count_uncovering();
         }
         self.uncover_all(user, &forgotten.uncovered).await?;
@@ -160,7 +160,7 @@ impl Table {
     }
 
     /// Raises the first covered time of connections.
-    pub(super) async fn uncover_all(&self, user: &UserId, uncovered: &[(ConnectionId, Ms)]) -> Result<()> {
+    async fn uncover_all(&self, user: &UserId, uncovered: &[(ConnectionId, Ms)]) -> Result<()> {
         for (connection, from) in uncovered {
             let mut change = Expression::of_connection(connection);
             let path = change.path([&connection_name(connection), "from"]);
@@ -197,8 +197,8 @@ impl Expression {
     }
 
     /// Forgets as many connections as one write can. Returns whether there are some.
-    pub(super) fn forget(&mut self, forgotten: &Forgettable) -> bool {
-        let connections = &forgotten.connections[..forgotten.connections.len().min(MAX_FORGOTTEN)];
+    pub(super) fn forget(&mut self, forgotten: &[ConnectionId]) -> bool {
+        let connections = &forgotten[..forgotten.len().min(MAX_FORGOTTEN)];
         for connection in connections {
             let path = self.path([&connection_name(connection)]);
             self.remove(&path);

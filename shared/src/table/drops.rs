@@ -13,8 +13,7 @@ use super::tails::Tails;
 use super::{item, keys};
 use crate::clock::Ms;
 use crate::error::{Error, Result};
-use crate::id::UserId;
-use crate::rules::forget::Forgettable;
+use crate::id::{ConnectionId, UserId};
 
 /// How many drops are remembered by their marks. The SDK repeats one whose answer is lost for some seconds, in which other
 /// devices of the user may drop.
@@ -38,7 +37,7 @@ pub struct DropPlan {
     /// The messages that are no longer missed by name. A set, since DynamoDB refuses a name that is given twice.
     pub no_longer_missed: BTreeSet<MissedRef>,
     /// The connections that are forgotten.
-    pub forgotten: Forgettable,
+    pub forgotten: Vec<ConnectionId>,
 }
 
 impl DropPlan {
@@ -54,7 +53,6 @@ impl Table {
     /// # Errors
     /// [`Error::Unavailable`], also if one item has no room for the new tails. The same drop fits half a minute later.
     pub async fn drop_missed(&self, user: &UserId, plan: &DropPlan) -> Result<bool> {
-        self.uncover_all(user, &plan.forgotten.uncovered).await?;
         let tail = match &plan.tails {
             // The item is written first, so the state never names tails that do not exist yet.
             Some(tails) => self.put_tails(user, tails).await?.then(|| tails.mark.clone()),
@@ -87,9 +85,6 @@ impl Table {
             None => change.remove(&path),
         }
         change.forget(&plan.forgotten);
-        if plan.forgotten.uncovers {
-            change.add_one("uncovers");
-        }
         if !plan.no_longer_missed.is_empty() {
             let names = change.path(["missed"]);
             let dropped = plan.no_longer_missed.iter().map(MissedRef::encode).collect();

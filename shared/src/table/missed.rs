@@ -157,13 +157,9 @@ impl Expression {
     /// Counts that a time was uncovered that a drop may pass. A pull that has read the state before may be about to drop it: its
     /// drop fails on the new version, and it reads again. A page that was shown before is dropped message by message.
     pub(super) fn count_uncovering(&mut self) {
-        self.add_one("version");
-        self.add_one("uncovers");
-    }
-
-    /// Adds one to a number.
-    pub(super) fn add_one(&mut self, name: &str) {
-        let path = self.path([name]);
-        self.add(&path, item::number(1));
+        for count in ["version", "uncovers"] {
+            let path = self.path([count]);
+            self.add(&path, item::number(1));
+        }
     }
 }

@@ -8,6 +8,9 @@ use shared::clock::Ms;
 
 pub(super) type User = &'static str;
 
+/// In runs whose seeds leave this remainder by that number, names overflow.
+const OVERFLOWING: (u64, u64) = (64, 30);
+
 const USERS: [User; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
 /// A run. The same plan always gives the same run.
@@ -207,6 +210,10 @@ impl Plan {
             tracks: Vec::new(),
             seed,
         };
+        if seed % OVERFLOWING.0 == OVERFLOWING.1 {
+            plan.let_names_overflow(&mut draw);
+            return plan;
+        }
         let pace = draw.of(&[5, 100, 1_500, 1_500, 10_000, 40_000]);
         match draw.below(12) {
             0..4 => {
@@ -301,6 +308,40 @@ impl Plan {
         self.add(draw, pace, Who::Reader(away), takes);
         if draw.one_in(3) {
             self.add_device(draw, pace, away, 3);
+        }
+    }
+
+    /// The first user has connections that take nothing, and reads in several places. Others keep sending to them, mostly
+    /// through the queue, so that names find no room and messages of any age are uncovered.
+    fn let_names_overflow(&mut self, draw: &mut Draw) {
+        let pace = draw.of(&[5_000, 10_000, 20_000]);
+        let away = self.users[0];
+        (self.crowded, self.faulty, self.adversary) = (true, draw.one_in(2), Some(away));
+        self.kills = draw.of(&[5, 10, 30]);
+        self.groups = vec![self.users.iter().rev().copied().collect()];
+        self.friends.extend(self.users[1..].iter().map(|other| (away, *other)));
+        let turns = (0..draw.number(2, 6)).flat_map(|_| {
+            let second = draw.one_in(2);
+            [Act::Connect { second }, Act::Disconnect { dies: draw.one_in(2), told: draw.one_in(2) }]
+        });
+        let turns = turns.collect();
+        self.add(draw, 6 * pace, Who::Device(away), turns);
+        for number in 0..draw.number(2, 3) {
+            let other = draw.of(&self.users[1..]);
+            let sends = (0..draw.number(6, 14)).map(|step| {
+                let to = if draw.one_in(3) { To::User(away) } else { To::Group(0) };
+                Act::Send { to, content: format!("{other}-{number}-{step}"), tries: draw.number(1, 4), named: true }
+            });
+            let acts = std::iter::once(Act::Connect { second: false }).chain(sends).collect();
+            self.add(draw, pace, Who::Device(other), acts);
+        }
+        for _ in 0..draw.number(2, 4) {
+            let pulls = (0..draw.number(4, 12)).map(|_| match draw.one_in(3) {
+                true => Act::Take("all"),
+                false => Act::Show { kind: "all", pages: draw.number(1, 3), drops: draw.of(&DROPS) },
+            });
+            let pulls = pulls.collect();
+            self.add(draw, 2 * pace, Who::Reader(away), pulls);
         }
     }
 
