@@ -125,7 +125,7 @@ impl Table {
         let oldest = begins.min().unwrap_or(time).min(time);
         let until = state.dropped(missed.kind()).until;
         if time <= until || may_be_passed(oldest, now) {
-            // While many messages are uncovered, only the first of them is as old as this: no drop would succeed otherwise.
+            // Of many messages that are uncovered, only the first gets here. If all did, no drop would succeed meanwhile.
             change.count_uncovering();
             // A drop since the state was read may have passed that time.
             let (path, was) = (change.path([missed.kind().until()]), change.value(item::number(until)));
